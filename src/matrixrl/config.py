@@ -7,9 +7,9 @@ are checked when a config is built, before anything compiles; derived numbers ar
 from __future__ import annotations
 
 import dataclasses
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 
 class ConfigError(ValueError):
@@ -58,6 +58,354 @@ class TrackingConfig:
 
     def __post_init__(self) -> None:
         require(self.log_interval >= 1, f"--log-interval {self.log_interval}: must be 1 or more")
+
+
+@dataclass(frozen=True, kw_only=True)
+class GameConfig:
+    """Which tensor is decomposed, and by which rules."""
+
+    size: tuple[int, int, int] = (2, 2, 2)
+    """Format n m p: an n x m matrix times an m x p matrix."""
+
+    ring: Literal["Z", "F2"] = "F2"
+    """`Z`: exact over the integers. `F2`: exact modulo 2, lifted to the integers afterwards where it can be."""
+
+    max_coefficient: int = 1
+    """Largest absolute value of a factor's entry over Z: 1 (ternary) or 2."""
+
+    step_limit: int | None = None
+    """Moves of a game at most; by default the standard algorithm's rank plus --step-margin."""
+
+    step_margin: int = -1
+    """With -1 a game must beat the standard algorithm to be solved."""
+
+    tighten_step_limit: bool = True
+    """After a scheme of rank r the games get r - 1 moves."""
+
+    def __post_init__(self) -> None:
+        shown = " ".join(map(str, self.size))
+        require(
+            all(1 <= side <= MAX_SIDE for side in self.size) and max(self.shape) <= MAX_MODE,
+            f"--size {shown}: each side must be 1 to {MAX_SIDE} and no matrix may have more than {MAX_MODE} entries "
+            f"(largest supported: 5 5 5)",
+        )
+        require(self.max_coefficient in (1, 2), f"--max-coefficient {self.max_coefficient}: must be 1 or 2")
+        require(
+            self.step_limit is None or self.step_limit >= 1,
+            f"--step-limit {self.step_limit}: must be 1 or more; leave it out for the default",
+        )
+        require(
+            self.moves >= 1,
+            f"--step-margin {self.step_margin}: leaves {self.moves} moves of the {self.standard_rank} that the "
+            f"standard algorithm of {shown} takes; at least {1 - self.standard_rank}",
+        )
+        require(
+            self.moves <= MAX_MOVES,
+            f"--step-limit {self.moves}: more moves than {MAX_MOVES}, which no supported format needs",
+        )
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Entries of A, B and C: the shape of the tensor."""
+        n, m, p = self.size
+        return n * m, m * p, n * p
+
+    @property
+    def standard_rank(self) -> int:
+        """Multiplications of the standard algorithm, nmp."""
+        n, m, p = self.size
+        return n * m * p
+
+    @property
+    def moves(self) -> int:
+        """Moves of a game at most, before any scheme was found."""
+        return self.standard_rank + self.step_margin if self.step_limit is None else self.step_limit
+
+
+MAX_SIDE = 8
+MAX_MODE = 25
+MAX_MOVES = 256
+
+
+@dataclass(frozen=True, kw_only=True)
+class NetworkConfig:
+    """The policy and value network."""
+
+    width: int = 256
+    """Units of the torso."""
+
+    num_blocks: int = 2
+    """Residual blocks of the torso."""
+
+    head_width: int = 128
+    """Units of the policy head."""
+
+    rank_profile: bool = True
+    """Feed the ranks of the residual's contractions and their transform to the network."""
+
+    max_token_classes: int = 128
+    """Vectors are spelled in tokens of at most so many classes."""
+
+    def __post_init__(self) -> None:
+        for name, value in (("width", self.width), ("head-width", self.head_width)):
+            require(value >= 8, f"--{name} {value}: must be 8 or more")
+        require(self.num_blocks >= 0, f"--num-blocks {self.num_blocks}: must be 0 or more")
+        require(
+            8 <= self.max_token_classes <= 1024,
+            f"--max-token-classes {self.max_token_classes}: must be from 8 to 1024",
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class SearchConfig:
+    """The tree search that chooses each move."""
+
+    num_simulations: int = 32
+    """Simulations per move."""
+
+    num_candidates: int = 32
+    """Actions drawn from the policy at each node (K)."""
+
+    algorithm: Literal["gumbel", "puct"] = "gumbel"
+    """Gumbel search with policy improvement, or PUCT with Dirichlet noise."""
+
+    candidate_temperature: float = 1.0
+    """Above 1 the candidates are drawn from a flattened policy."""
+
+    best_fraction: float = 1.0
+    """The value is the mean over this best fraction of its distribution; AlphaTensor used 0.25."""
+
+    def __post_init__(self) -> None:
+        require(self.num_simulations >= 1, f"--num-simulations {self.num_simulations}: must be 1 or more")
+        require(self.num_candidates >= 2, f"--num-candidates {self.num_candidates}: must be 2 or more")
+        require(
+            self.candidate_temperature > 0,
+            f"--candidate-temperature {self.candidate_temperature}: must be above 0 (1 draws from the policy itself)",
+        )
+        require(
+            0 < self.best_fraction <= 1,
+            f"--best-fraction {self.best_fraction}: must be above 0 and at most 1 (the plain mean)",
+        )
+
+
+Demonstrations = Literal["synthetic", "standard", "known"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class DemonstrationConfig:
+    """What the agent is shown."""
+
+    demonstrations: tuple[Demonstrations, ...] = ("synthetic",)
+    """`synthetic` sums of random terms; `standard` the standard algorithm; `known` the best known scheme."""
+
+    pretraining_steps: int = 1000
+    """Weight updates on demonstrations before the first game."""
+
+    max_demonstration_factors: int | None = None
+    """Synthetic demonstrations have 1 to so many terms; by default the standard algorithm's rank."""
+
+    min_density: float = 0.5
+    """Synthetic factors have at least this share of non-zero entries (drawn per demonstration)."""
+
+    max_density: float = 0.5
+    """And at most this share."""
+
+    def __post_init__(self) -> None:
+        require(
+            self.pretraining_steps >= 0, f"--pretraining-steps {self.pretraining_steps}: must be 0 or more"
+        )
+        require(
+            len(set(self.demonstrations)) == len(self.demonstrations) and len(self.demonstrations) > 0,
+            f"--demonstrations {' '.join(self.demonstrations)}: name one or more of synthetic, standard, known, each once",
+        )
+        require(
+            self.max_demonstration_factors is None or 1 <= self.max_demonstration_factors <= MAX_MOVES,
+            f"--max-demonstration-factors {self.max_demonstration_factors}: must be from 1 to {MAX_MOVES}",
+        )
+        require(
+            0 < self.min_density <= self.max_density <= 1,
+            f"--min-density {self.min_density} --max-density {self.max_density}: need 0 < min <= max <= 1",
+        )
+
+    @property
+    def shown(self) -> str:
+        """What a found scheme owes to the demonstrations: stands in its provenance and in the summary line."""
+        if "known" in self.demonstrations:
+            return "known scheme shown"
+        if "standard" in self.demonstrations:
+            return "standard algorithm shown"
+        return "nothing shown"
+
+
+@dataclass(frozen=True, kw_only=True)
+class SelfPlayConfig:
+    """Epochs of self-play, learning and evaluation."""
+
+    num_epochs: int = 100
+    """Epochs at most."""
+
+    episodes_per_epoch: int = 128
+    """Games per epoch."""
+
+    parallel_games: int = 128
+    """Games at once, at most."""
+
+    updates_per_epoch: int = 250
+    """Weight updates per epoch."""
+
+    random_basis_fraction: float = 1.0
+    """Share of games that start from the target in a random basis (signed permutations over Z)."""
+
+    replay_size: int = 4096
+    """Games that the replay buffer holds."""
+
+    good_game_lifetime: float = 8.0
+    """A game among the best tenth of its batch is kept so many times longer than others."""
+
+    replay_fraction: float = 0.25
+    """Share of a training batch that comes from self-play; the rest are fresh demonstrations."""
+
+    evaluation_interval: int = 5
+    """Epochs between two evaluations without exploration; 0 never evaluates."""
+
+    evaluation_games: int = 16
+    """Games per evaluation, from the standard basis."""
+
+    stop_at_record: bool = True
+    """Stop when the best scheme's rank equals the best known rank of the format."""
+
+    stop_at_rank: int | None = None
+    """Stop at this rank."""
+
+    def __post_init__(self) -> None:
+        for name, value in (
+            ("episodes-per-epoch", self.episodes_per_epoch),
+            ("parallel-games", self.parallel_games),
+            ("updates-per-epoch", self.updates_per_epoch),
+            ("replay-size", self.replay_size),
+            ("evaluation-games", self.evaluation_games),
+        ):
+            require(value >= 1, f"--{name} {value}: must be 1 or more")
+        require(self.num_epochs >= 0, f"--num-epochs {self.num_epochs}: must be 0 or more")
+        require(
+            self.evaluation_interval >= 0,
+            f"--evaluation-interval {self.evaluation_interval}: must be 0 or more",
+        )
+        for name, share in (
+            ("random-basis-fraction", self.random_basis_fraction),
+            ("replay-fraction", self.replay_fraction),
+        ):
+            require(0 <= share <= 1, f"--{name} {share}: must be from 0 to 1")
+        require(
+            self.good_game_lifetime >= 1, f"--good-game-lifetime {self.good_game_lifetime}: must be 1 or more"
+        )
+        require(
+            self.stop_at_rank is None or self.stop_at_rank >= 1,
+            f"--stop-at-rank {self.stop_at_rank}: must be 1 or more",
+        )
+        require(
+            self.replay_size >= self.batch_of_games,
+            f"--replay-size {self.replay_size}: smaller than the {self.batch_of_games} games played at once; "
+            f"make it at least that, or lower --parallel-games",
+        )
+
+    @property
+    def batch_of_games(self) -> int:
+        """Games that are really played at once."""
+        return min(self.parallel_games, self.episodes_per_epoch)
+
+
+@dataclass(frozen=True, kw_only=True)
+class OptimizerConfig:
+    """AdamW with warm-up and cosine decay."""
+
+    batch_size: int = 256
+    """Positions per weight update."""
+
+    learning_rate: float = 1e-3
+    """Peak learning rate."""
+
+    final_learning_rate_fraction: float = 0.1
+    """The rate ends at this share of its peak."""
+
+    warmup_steps: int = 100
+    """Weight updates until the peak."""
+
+    weight_decay: float = 1e-4
+    """Decoupled weight decay."""
+
+    max_grad_norm: float = 1.0
+    """Gradients are clipped to this global norm."""
+
+    value_coefficient: float = 0.25
+    """Weight of the value loss."""
+
+    def __post_init__(self) -> None:
+        require(self.batch_size >= 1, f"--batch-size {self.batch_size}: must be 1 or more")
+        require(
+            self.learning_rate > 0, f"--learning-rate {self.learning_rate}: must be above 0, such as 0.001"
+        )
+        require(
+            0 <= self.final_learning_rate_fraction <= 1,
+            f"--final-learning-rate-fraction {self.final_learning_rate_fraction}: must be from 0 to 1",
+        )
+        require(self.warmup_steps >= 0, f"--warmup-steps {self.warmup_steps}: must be 0 or more")
+        require(self.weight_decay >= 0, f"--weight-decay {self.weight_decay}: must be 0 or more")
+        require(self.max_grad_norm > 0, f"--max-grad-norm {self.max_grad_norm}: must be above 0")
+        require(
+            self.value_coefficient >= 0, f"--value-coefficient {self.value_coefficient}: must be 0 or more"
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class MatmulConfig:
+    """Everything about a matmul run."""
+
+    preset: str = "quick"
+    """Where the other settings start from: quick, discover, full or dev."""
+
+    seed: int = 0
+    """Seed of every random draw."""
+
+    game: GameConfig = field(default_factory=GameConfig)
+    network: NetworkConfig = field(default_factory=NetworkConfig)
+    search: SearchConfig = field(default_factory=SearchConfig)
+    demonstration: DemonstrationConfig = field(default_factory=DemonstrationConfig)
+    selfplay: SelfPlayConfig = field(default_factory=SelfPlayConfig)
+    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+    tracking: TrackingConfig = field(default_factory=TrackingConfig)
+
+    json: bool = False
+    """Make the last line of output one JSON object."""
+
+    def __post_init__(self) -> None:
+        require(0 <= self.seed < 2**32, f"--seed {self.seed}: must be from 0 to 4294967295")
+        require(
+            self.optimizer.batch_size <= self.selfplay.replay_size,
+            f"--batch-size {self.optimizer.batch_size}: larger than the replay buffer (--replay-size "
+            f"{self.selfplay.replay_size}); lower the one or raise the other",
+        )
+        require(
+            self.game.ring == "Z" or self.game.max_coefficient == 1,
+            f"--max-coefficient {self.game.max_coefficient}: over F2 every entry is 0 or 1; use --ring Z",
+        )
+
+    @property
+    def max_demonstration_factors(self) -> int:
+        """Terms of the largest synthetic demonstration."""
+        return self.demonstration.max_demonstration_factors or self.game.standard_rank
+
+    @property
+    def replay_batch(self) -> int:
+        """Positions of a training batch that come from self-play."""
+        return round(self.selfplay.replay_fraction * self.optimizer.batch_size)
+
+    @property
+    def total_updates(self) -> int:
+        """Weight updates of the whole run, which the learning rate's schedule spans."""
+        return (
+            self.demonstration.pretraining_steps + self.selfplay.num_epochs * self.selfplay.updates_per_epoch
+        )
 
 
 def as_record(config: Any) -> dict[str, Any]:

@@ -1,0 +1,1 @@
+"""Learners: pure functions from a state of training to the next."""

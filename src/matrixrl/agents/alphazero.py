@@ -1,0 +1,155 @@
+"""Sampled AlphaZero on a game of tokens: the network, its losses, and one weight update.
+
+Everything here is pure. The learner knows the game only through the functions handed to it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jax import Array
+
+from matrixrl.networks.heads import IntegerValue, TokenPolicy, best_fraction_mean
+from matrixrl.networks.torso import ResidualMLP
+from matrixrl.search.sampled import Expansion, merge_repeated
+from matrixrl.types import TokenLayout
+
+
+class Targets(NamedTuple):
+    """A batch to learn from.
+
+    Attributes:
+      residual: int8 [B, ...], observations.
+      tokens: integer [B, M, num_tokens], actions that the policy should draw.
+      weights: float32 [B, M], how much each counts; a row sums to 1, or to 0 to leave the policy alone.
+      cost: int32 [B], minus the return from here on.
+    """
+
+    residual: Array
+    tokens: Array
+    weights: Array
+    cost: Array
+
+
+class LossMetrics(NamedTuple):
+    """Scalars of one weight update."""
+
+    loss: Array
+    policy_loss: Array
+    value_loss: Array
+    grad_norm: Array
+
+
+class PolicyValueNetwork(nn.Module):
+    """Torso, token policy and integer value over features of a residual.
+
+    Attributes:
+      layout: tokens of an action.
+      features: residual [B, ...] to (features [B, F], prior inputs per token or None); carries no parameters.
+      width, num_blocks, head_width, max_value: sizes.
+    """
+
+    layout: TokenLayout
+    features: Callable[[Array], tuple[Array, tuple[tuple[Array, ...], ...]]]
+    width: int
+    num_blocks: int
+    head_width: int
+    max_value: int
+
+    def setup(self) -> None:
+        """Make the parts."""
+        self.torso = ResidualMLP(self.width, self.num_blocks)
+        self.policy = TokenPolicy(self.layout, self.head_width)
+        self.value = IntegerValue(self.max_value)
+        # One learned scale per token and transform: the transform is a direct prior over candidate entries.
+        self.prior_scale = self.param(
+            "prior_scale", nn.initializers.constant(0.5), (self.layout.num_tokens, 2)
+        )
+
+    def __call__(self, residual: Array) -> tuple[Array, tuple[Array, ...] | None, Array]:
+        """Torso output [B, width], priors per token [B, classes] or None, value logits [B, max_value + 1]."""
+        features, transforms = self.features(residual)
+        hidden = self.torso(features)
+        priors = None
+        if transforms:
+            priors = tuple(
+                sum(self.prior_scale[token, index] * part for index, part in enumerate(parts))
+                for token, parts in enumerate(transforms)
+            )
+        return hidden, priors, self.value(hidden)  # pyright: ignore[reportReturnType]
+
+    def log_prob(self, residual: Array, tokens: Array) -> tuple[Array, Array]:
+        """Log-probabilities [B, M] of actions [B, M, num_tokens], and value logits."""
+        hidden, priors, value_logits = self(residual)
+        return self.policy.log_prob(hidden, tokens, priors), value_logits
+
+    def expand(
+        self, key: Array, residual: Array, num_candidates: int, temperature: float
+    ) -> tuple[Any, Array]:
+        """Candidates of each state, and value logits."""
+        hidden, priors, value_logits = self(residual)
+        return self.policy.draw(key, hidden, num_candidates, temperature, priors), value_logits
+
+
+@dataclass(frozen=True)
+class AlphaZero:
+    """The learner.
+
+    Attributes:
+      network: policy and value.
+      optimizer: built once and kept out of the carry.
+      num_candidates: K.
+      temperature: flattens the distribution that candidates are drawn from.
+      best_fraction: the value is the mean over this best fraction (1: the mean).
+      value_coefficient: weight of the value loss.
+    """
+
+    network: PolicyValueNetwork
+    optimizer: optax.GradientTransformation
+    num_candidates: int
+    temperature: float
+    best_fraction: float
+    value_coefficient: float
+
+    def init(self, key: Array, residual: Array) -> tuple[Any, Any]:
+        """Fresh parameters and optimizer state; `residual` [1, ...] gives the shapes."""
+        tokens = jnp.zeros((residual.shape[0], 1, self.network.layout.num_tokens), jnp.int32)
+        params = self.network.init(key, residual, tokens, method="log_prob")
+        return params, self.optimizer.init(params)
+
+    def loss(self, params: Any, targets: Targets) -> tuple[Array, tuple[Array, Array]]:
+        """Cross-entropy of policy and value: -sum_k weights_k log pi(a_k | s) - coefficient log p(cost | s)."""
+        log_prob, value_logits = self.network.apply(
+            params, targets.residual, targets.tokens, method="log_prob"
+        )  # pyright: ignore
+        policy_loss = -jnp.where(targets.weights > 0, targets.weights * log_prob, 0.0).sum(-1).mean()
+        cost = jnp.clip(targets.cost, 0, self.network.max_value)
+        value_loss = optax.softmax_cross_entropy_with_integer_labels(value_logits, cost).mean()
+        return policy_loss + self.value_coefficient * value_loss, (policy_loss, value_loss)
+
+    def update(self, params: Any, opt_state: Any, targets: Targets) -> tuple[Any, Any, LossMetrics]:
+        """One weight update."""
+        (loss, (policy_loss, value_loss)), grads = jax.value_and_grad(self.loss, has_aux=True)(
+            params, targets
+        )
+        updates, opt_state = self.optimizer.update(grads, opt_state, params)
+        metrics = LossMetrics(loss, policy_loss, value_loss, optax.global_norm(grads))
+        return optax.apply_updates(params, updates), opt_state, metrics
+
+    def expand(self, params: Any, key: Array, residual: Array) -> Expansion:
+        """Candidates, priors and values of a batch of residuals, for the search."""
+        candidates, value_logits = self.network.apply(
+            params, key, residual, self.num_candidates, self.temperature, method="expand"
+        )  # pyright: ignore
+        prior_logits = merge_repeated(candidates.tokens, candidates.log_prob)
+        return Expansion(
+            candidates.tokens, prior_logits, -best_fraction_mean(value_logits, self.best_fraction)
+        )

@@ -1,0 +1,1 @@
+"""Pure JAX environments and the slow referees they are tested against."""

@@ -1,0 +1,82 @@
+"""Demonstrations: random terms summed up, to be peeled off again; no knowledge of any answer is needed for them."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+
+from matrixrl.envs.matmul.factors import ActionCodec
+
+
+class Demonstration(NamedTuple):
+    """One residual with terms that sum to it.
+
+    Attributes:
+      residual: int8 [a, b, c].
+      tokens: int32 [max_factors, num_tokens]; every one of the first `num_factors` rows is a right next action, since
+        a sum does not care for the order of its terms.
+      num_factors: int32, how many rows count.
+    """
+
+    residual: Array
+    tokens: Array
+    num_factors: Array
+
+
+def random_vectors(key: Array, codec: ActionCodec, length: int, density: Array, count: int) -> Array:
+    """`count` non-zero vectors int8 [count, length]; an entry is non-zero with probability `density`."""
+    key_support, key_value, key_entry = jax.random.split(key, 3)
+    support = jax.random.uniform(key_support, (count, length)) < density
+    # A vector that came out zero gets one entry.
+    entry = jax.random.randint(key_entry, (count, 1), 0, length) == jnp.arange(length)
+    support = jnp.where(support.any(-1, keepdims=True), support, entry)
+    digits = jax.random.randint(key_value, (count, length), 1, codec.ring.base)
+    return jnp.where(support, jnp.asarray(codec.ring.values)[digits], 0).astype(jnp.int8)
+
+
+def synthetic(
+    key: Array, codec: ActionCodec, min_factors: int, max_factors: int, min_density: float, max_density: float
+) -> Demonstration:
+    """The sum of a random number of random terms (METHOD.md section 4).
+
+    The number of terms is uniform over min_factors..max_factors, the density of non-zero entries uniform over its
+    range and shared by the terms of one demonstration.
+    """
+    key_count, key_density, key_u, key_v, key_w = jax.random.split(key, 5)
+    num_factors = jax.random.randint(key_count, (), min_factors, max_factors + 1)
+    density = jax.random.uniform(key_density, (), minval=min_density, maxval=max_density)
+    u, v, w = codec.canonical(
+        *(
+            random_vectors(subkey, codec, length, density, max_factors)
+            for subkey, length in zip((key_u, key_v, key_w), codec.shape, strict=True)
+        )
+    )
+    active = jnp.arange(max_factors) < num_factors
+    return Demonstration(sum_of_terms(codec, u, v, w, active), codec.encode(u, v, w), num_factors)
+
+
+def sum_of_terms(codec: ActionCodec, u: Array, v: Array, w: Array, active: Array) -> Array:
+    """Sum of the active terms [R] of u [R, a], v [R, b], w [R, c] in the ring, int8 [a, b, c]."""
+    u = jnp.where(active[:, None], u, 0).astype(jnp.float32)
+    # Exact in float32: a sum of at most a few hundred products of small integers.
+    total = jnp.einsum("ra,rb,rc->abc", u, v.astype(jnp.float32), w.astype(jnp.float32)).astype(jnp.int32)
+    if codec.ring.modulus == 2:
+        total = total & 1
+    return total.astype(jnp.int8)
+
+
+def from_factors(
+    key: Array, codec: ActionCodec, u: np.ndarray | Array, v: np.ndarray | Array, w: np.ndarray | Array
+) -> Demonstration:
+    """A position within a given scheme u [R, a], v [R, b], w [R, c]: a random non-empty subset of its terms is left."""
+    key_count, key_order = jax.random.split(key)
+    rank = u.shape[0]
+    order = jax.random.permutation(key_order, rank)
+    num_factors = jax.random.randint(key_count, (), 1, rank + 1)
+    factors = tuple(jnp.asarray(vectors, jnp.int8)[order] for vectors in (u, v, w))
+    tokens = codec.encode(*codec.canonical(*factors))
+    return Demonstration(sum_of_terms(codec, *factors, jnp.arange(rank) < num_factors), tokens, num_factors)

@@ -1,0 +1,159 @@
+"""The rank profile of a residual: what is left of its rank when it is contracted with a vector (METHOD.md section 9).
+
+For every mode and every non-zero x of F_p^a the matrix x . T has a rank over F_p. Where ranks add, rank(x . T) counts
+the terms with <x, u> != 0, so that its Fourier transform over x,
+
+    W(u) = - sum_x Re(omega^<x, u>) rank(x . T) / p^(a-1),   omega = exp(2 pi i / p),
+
+is the number of terms whose factor is u (up to a unit of F_p). Where ranks do not add it still says a great deal. The
+profile is exact, exists for every format and ring, and knows nothing of any answer.
+
+A vector with more entries than fit one token is described group by group: x runs over the vectors supported on one
+group of entries, and the transform is the marginal over the entries of that group. The number of contractions so stays
+small for every format (5x5x5 over F2: four groups of up to seven bits per mode).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+
+from matrixrl.envs.matmul.factors import ActionCodec
+from matrixrl.envs.matmul.finite_fields import add_mod3, pack_bits, rank_mod2, rank_mod3
+
+
+def group_vectors(prime: int, entries: int) -> np.ndarray:
+    """Non-zero vectors of F_p^entries up to units, int8 [count, entries], in the order `contractions` makes them.
+
+    Vectors are grown entry by entry; the last non-zero entry is 1, which picks one of x and 2x over F3.
+    """
+    vectors = np.zeros((1, entries), np.int8)  # all vectors of the entries seen so far, zero first
+    chosen = []
+    for entry in range(entries):
+        leading = vectors.copy()
+        leading[:, entry] = 1
+        chosen.append(leading)
+        grown = [vectors]
+        for value in range(1, prime):
+            more = vectors.copy()
+            more[:, entry] = value
+            grown.append(more)
+        vectors = np.concatenate(grown)
+    return np.concatenate(chosen)
+
+
+@dataclass(frozen=True)
+class RankProfile:
+    """Computes rank profiles of residuals of one shape and their transforms.
+
+    Attributes:
+      codec: the spelling of actions; its groups are the groups of the profile.
+    """
+
+    codec: ActionCodec
+
+    @cached_property
+    def max_rank(self) -> int:
+        """No contraction has a larger rank."""
+        a, b, c = self.codec.shape
+        return max(min(b, c), min(a, c), min(a, b))
+
+    @cached_property
+    def blocks(self) -> tuple[tuple[int, int, slice], ...]:
+        """(prime, token, slice of the profile) for each field and token, in order."""
+        found, start = [], 0
+        for prime in self.codec.ring.primes:
+            for token, size in enumerate(size for sizes in self.codec.groups for size in sizes):
+                count = (prime**size - 1) // (prime - 1)
+                found.append((prime, token, slice(start, start + count)))
+                start += count
+        return tuple(found)
+
+    @property
+    def length(self) -> int:
+        """Number of contractions in a profile."""
+        return self.blocks[-1][2].stop
+
+    def __call__(self, residual: Array) -> Array:
+        """Ranks of all contractions, int32 [..., length], of a residual [..., a, b, c]."""
+        return jnp.concatenate(
+            [
+                self._mode_ranks(jnp.moveaxis(residual, mode - 3, -3), mode, prime)
+                for prime in self.codec.ring.primes
+                for mode in range(3)
+            ],
+            axis=-1,
+        )
+
+    def _mode_ranks(self, slices: Array, mode: int, prime: int) -> Array:
+        """Ranks of the contractions of `slices` [..., k, rows, columns] along k, group by group."""
+        if slices.shape[-2] > slices.shape[-1]:  # fewer, wider rows are cheaper
+            slices = jnp.swapaxes(slices, -1, -2)
+        residues = jnp.mod(slices, prime)
+        if prime == 2:
+            packed = (pack_bits(residues == 1),)  # words [..., k, rows]
+        else:
+            packed = (pack_bits(residues == 1), pack_bits(residues == 2))
+        ranks, start = [], 0
+        for size in self.codec.groups[mode]:
+            group = tuple(word[..., start : start + size, :] for word in packed)
+            start += size
+            if prime == 2:
+                ranks.append(rank_mod2(contractions_mod2(group[0])))
+            else:
+                ranks.append(rank_mod3(*contractions_mod3(*group)))
+        return jnp.concatenate(ranks, axis=-1)
+
+    @cached_property
+    def transforms(self) -> tuple[np.ndarray, ...]:
+        """Per block a float32 matrix [contractions, classes of the token]: profile times it is W of every class.
+
+        Over the integers the classes of a token are reduced modulo the prime first. Class 0 gets 0.
+        """
+        matrices = []
+        for prime, token, _ in self.blocks:
+            table = self.codec.tables[token]
+            x = group_vectors(prime, table.shape[1]).astype(np.int64)
+            products = np.mod(x @ table.T.astype(np.int64), prime)
+            # x and its multiples c x give one rank, so each x stands for its p - 1 multiples; over F2 and F3 the sum
+            # of omega^(c t) over the units c is p - 1 for t = 0 and -1 otherwise.
+            kernel = np.where(products == 0, prime - 1.0, -1.0)
+            matrix = -kernel / prime ** (table.shape[1] - 1)
+            matrix[:, np.mod(table, prime).sum(1) == 0] = 0.0
+            matrices.append(matrix.astype(np.float32))
+        return tuple(matrices)
+
+
+def contractions_mod2(rows: Array) -> Array:
+    """Packed rows of x . T for the x of `group_vectors(2, k)`: words [..., k, rows] to [..., 2^k - 1, rows]."""
+    entries = rows.shape[-2]
+    seen = jnp.zeros_like(rows[..., :1, :])
+    chosen = []
+    for entry in range(entries):
+        leading = seen ^ rows[..., entry : entry + 1, :]
+        chosen.append(leading)
+        if entry < entries - 1:
+            seen = jnp.concatenate([seen, leading], axis=-2)
+    return jnp.concatenate(chosen, axis=-2)
+
+
+def contractions_mod3(ones: Array, twos: Array) -> tuple[Array, Array]:
+    """The same over F3: pairs of words [..., k, rows] to pairs [..., (3^k - 1) / 2, rows]."""
+    entries = ones.shape[-2]
+    seen = (jnp.zeros_like(ones[..., :1, :]),) * 2
+    chosen: list[tuple[Array, Array]] = []
+    for entry in range(entries):
+        row = (ones[..., entry : entry + 1, :], twos[..., entry : entry + 1, :])
+        leading = add_mod3(seen, row)
+        chosen.append(leading)
+        if entry < entries - 1:
+            doubled = add_mod3(leading, row)
+            seen = tuple(
+                jnp.concatenate(parts, axis=-2) for parts in zip(seen, leading, doubled, strict=True)
+            )
+    first, second = (jnp.concatenate(parts, axis=-2) for parts in zip(*chosen, strict=True))
+    return first, second

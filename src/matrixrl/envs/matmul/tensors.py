@@ -1,0 +1,75 @@
+"""Matrix-multiplication tensors and the two rings they are decomposed over."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+Format = tuple[int, int, int]
+
+
+class Ring(NamedTuple):
+    """Where the coefficients of a factor live.
+
+    Attributes:
+      modulus: 2 for F2, 0 for the integers.
+      max_coefficient: largest absolute value of an entry over the integers: 1 (ternary) or 2.
+    """
+
+    modulus: int
+    max_coefficient: int
+
+    @property
+    def name(self) -> str:
+        """`F2` or `Z`."""
+        return "F2" if self.modulus == 2 else "Z"
+
+    @property
+    def base(self) -> int:
+        """How many values an entry of a factor can take."""
+        return 2 if self.modulus == 2 else 2 * self.max_coefficient + 1
+
+    @property
+    def values(self) -> np.ndarray:
+        """Entry values by digit, int8 [base]: digit d stands for d modulo the base, so digit 0 is 0."""
+        digits = np.arange(self.base)
+        return np.where(digits > self.base // 2, digits - self.base, digits).astype(np.int8)
+
+    @property
+    def primes(self) -> tuple[int, ...]:
+        """Fields whose ranks describe a residual of this ring: F2, and F3 too over the integers."""
+        return (2,) if self.modulus == 2 else (2, 3)
+
+
+F2 = Ring(modulus=2, max_coefficient=1)
+TERNARY = Ring(modulus=0, max_coefficient=1)
+QUINARY = Ring(modulus=0, max_coefficient=2)
+
+
+def ring(name: str, max_coefficient: int = 1) -> Ring:
+    """The ring called `name` (`Z` or `F2`)."""
+    if name == "F2":
+        return F2
+    return Ring(modulus=0, max_coefficient=max_coefficient)
+
+
+def matmul_tensor(size: Format, shape: Format | None = None) -> np.ndarray:
+    """The tensor of (n x m) times (m x p), int8 [nm, mp, np], or zero-padded to `shape`.
+
+    T[i*m+j, j*p+k, i*p+k] = 1 for i < n, j < m, k < p and 0 elsewhere: A, B and C are row-major and C = AB is **not**
+    transposed (METHOD.md section 1; some sources transpose C).
+    """
+    n, m, p = size
+    tensor = np.zeros(shape or (n * m, m * p, n * p), np.int8)
+    i, j, k = np.meshgrid(np.arange(n), np.arange(m), np.arange(p), indexing="ij")
+    tensor[i * m + j, j * p + k, i * p + k] = 1
+    return tensor
+
+
+def standard_factors(size: Format) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The schoolbook algorithm: nmp one-hot factors u [R, nm], v [R, mp], w [R, np], int8."""
+    n, m, p = size
+    i, j, k = (axis.ravel() for axis in np.meshgrid(np.arange(n), np.arange(m), np.arange(p), indexing="ij"))
+    eye = np.eye(max(n * m, m * p, n * p), dtype=np.int8)
+    return eye[i * m + j, : n * m], eye[j * p + k, : m * p], eye[i * p + k, : n * p]

@@ -1,0 +1,1 @@
+"""Neural networks: torsos and heads that know no game."""

@@ -1,0 +1,168 @@
+"""Heads: an autoregressive policy over tokens, and a value as a distribution over small integers.
+
+The policy draws an action token by token, each given the ones before: u, then v given u, then w given u and v.
+Candidates are drawn with one uniform number per state and token (arithmetic sampling, Vilnis et al. 2023,
+section 3): the K candidates are K equally spaced points of the unit interval, each token's distribution cuts it, and
+the position within the chosen piece is the point for the next token. Every candidate alone is an exact draw from the
+policy, and together they cover it far better than K independent draws, at the cost of a comparison with thresholds.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+
+from matrixrl.types import TokenLayout
+
+MASKED = -1e9
+
+
+class Candidates(NamedTuple):
+    """K actions drawn from a policy.
+
+    Attributes:
+      tokens: int32 [..., K, num_tokens].
+      log_prob: float32 [..., K], of each action under the policy (not the flattened one that drew it).
+    """
+
+    tokens: Array
+    log_prob: Array
+
+
+class TokenPolicy(nn.Module):
+    """Distribution over actions, spelled in the tokens of a layout, given the torso's output.
+
+    Attributes:
+      layout: the tokens, and which classes are legal.
+      width: units of the layer that joins state and earlier tokens.
+    """
+
+    layout: TokenLayout
+    width: int
+
+    def setup(self) -> None:
+        layout = self.layout
+        self.state_layers = [nn.Dense(self.width, name=f"state_{t}") for t in range(layout.num_tokens)]
+        # Rows of all classes of all earlier tokens: what they add to the layer of token t.
+        self.context = [
+            self.param(
+                f"context_{t}",
+                nn.initializers.normal(0.5 / np.sqrt(t)),
+                (sum(layout.num_classes[:t]), self.width),
+            )
+            for t in range(1, layout.num_tokens)
+        ]
+        self.logit_layers = [
+            nn.Dense(
+                classes,
+                name=f"logits_{t}",
+                kernel_init=nn.initializers.variance_scaling(0.1, "fan_in", "normal"),
+            )
+            for t, classes in enumerate(layout.num_classes)
+        ]
+
+    def state_parts(self, hidden: Array) -> tuple[Array, ...]:
+        """What the state adds to each token's layer, computed once per state: [..., width] per token."""
+        return tuple(layer(hidden) for layer in self.state_layers)
+
+    def token_logits(self, index: int, state_part: Array, earlier: Array, prior: Array | None) -> Array:
+        """Logits [..., classes] of token `index` given the tokens before it, int32 [..., index]; illegal ones masked."""
+        layout = self.layout
+        if index:
+            offsets = np.cumsum([0, *layout.num_classes[: index - 1]])
+            state_part = state_part + jnp.take(self.context[index - 1], earlier + offsets, axis=0).sum(-2)
+        logits = self.logit_layers[index](jax.nn.relu(state_part))
+        if prior is not None:
+            logits = logits + prior
+        allowed = jnp.asarray(layout.legal_while_zero[index])
+        if not layout.starts_vector[index]:
+            first = max(t for t in range(index) if layout.starts_vector[t])
+            allowed = allowed | jnp.any(earlier[..., first:] != 0, axis=-1, keepdims=True)
+        return jnp.where(allowed, logits, MASKED)
+
+    def log_prob(self, hidden: Array, tokens: Array, priors: tuple[Array, ...] | None) -> Array:
+        """Log-probability [B, M] of actions `tokens` [B, M, num_tokens] in states `hidden` [B, D]."""
+        total = jnp.zeros(tokens.shape[:-1])
+        for index, part in enumerate(self.state_parts(hidden)):
+            prior = None if priors is None else priors[index][:, None]
+            earlier, chosen = tokens[..., :index], tokens[..., index, None]
+            if index == 0:  # the first token does not depend on the action
+                log_probs = jax.nn.log_softmax(self.token_logits(0, part[:, None], earlier, prior))
+                log_probs = jnp.broadcast_to(log_probs, (*tokens.shape[:-1], log_probs.shape[-1]))
+            else:
+                log_probs = jax.nn.log_softmax(self.token_logits(index, part[:, None], earlier, prior))
+            total += jnp.take_along_axis(log_probs, chosen, axis=-1)[..., 0]
+        return total
+
+    def draw(
+        self,
+        key: Array,
+        hidden: Array,
+        num_candidates: int,
+        temperature: float,
+        priors: tuple[Array, ...] | None,
+    ) -> Candidates:
+        """Draw K actions for each state `hidden` [B, D], from the policy flattened by `temperature` (1: as it is)."""
+        batch = hidden.shape[0]
+        rotations = jax.random.uniform(key, (self.layout.num_tokens, batch, 1))
+        # K equally spaced points; the random rotation of the first token makes each of them uniform.
+        points = jnp.broadcast_to(jnp.arange(num_candidates) / num_candidates, (batch, num_candidates))
+        tokens = jnp.zeros((batch, num_candidates, 0), jnp.int32)
+        log_prob = jnp.zeros((batch, num_candidates))
+        for index, part in enumerate(self.state_parts(hidden)):
+            # A fresh rotation per token keeps the spacing and restores the precision that the earlier tokens used up.
+            points = jnp.mod(points + rotations[index], 1.0)
+            prior = None if priors is None else priors[index][:, None]
+            logits = self.token_logits(index, part[:, None], tokens, prior)  # [B, K or 1, classes]
+            classes = logits.shape[-1]
+            weights = jax.nn.softmax(logits / temperature, axis=-1)
+            thresholds = weights @ jnp.triu(jnp.ones((classes, classes), jnp.float32))
+            below = points[..., None] * thresholds[..., -1:] >= thresholds
+            chosen = jnp.minimum(below.sum(-1), classes - 1)
+            is_chosen = chosen[..., None] == jnp.arange(classes)
+            weight = jnp.where(is_chosen, weights, 0.0).sum(-1)
+            start = jnp.where(below, weights, 0.0).sum(-1)
+            points = jnp.clip(
+                (points * thresholds[..., -1] - start) / jnp.maximum(weight, 1e-30), 0.0, 1.0 - 1e-7
+            )
+            log_probs = jax.nn.log_softmax(logits, axis=-1)
+            log_prob += jnp.where(is_chosen, log_probs, 0.0).sum(-1)
+            tokens = jnp.concatenate([tokens, chosen[..., None]], axis=-1)
+        return Candidates(tokens, log_prob)
+
+
+class IntegerValue(nn.Module):
+    """A distribution over 0..max_value: how many more terms it takes, leftover bound included.
+
+    Attributes:
+      max_value: largest value told apart.
+    """
+
+    max_value: int
+
+    @nn.compact
+    def __call__(self, hidden: Array) -> Array:
+        """Logits [..., max_value + 1]."""
+        hidden = jax.nn.relu(nn.Dense(hidden.shape[-1] // 2)(hidden))
+        return nn.Dense(
+            self.max_value + 1, kernel_init=nn.initializers.variance_scaling(0.1, "fan_in", "normal")
+        )(hidden)
+
+
+def best_fraction_mean(logits: Array, fraction: float) -> Array:
+    """Mean of the best (lowest) `fraction` of a distribution over 0..n given by logits [..., n + 1].
+
+    With fraction 1 it is the mean. AlphaTensor (Fawzi et al. 2022, Methods) acts on the best quarter: the search looks
+    for the best game, not the average one.
+    """
+    weights = jax.nn.softmax(logits, axis=-1)
+    if fraction < 1.0:
+        size = weights.shape[-1]
+        total = weights @ jnp.triu(jnp.ones((size, size), weights.dtype))
+        weights = jnp.clip(fraction - (total - weights), 0.0, weights) / fraction
+    return weights @ jnp.arange(logits.shape[-1], dtype=weights.dtype)

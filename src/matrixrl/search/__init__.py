@@ -1,0 +1,1 @@
+"""Tree search over sampled actions, for any game."""

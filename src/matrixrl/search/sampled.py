@@ -1,0 +1,144 @@
+"""Sampled AlphaZero: tree search over K actions drawn from the policy at every node.
+
+AlphaTensor's search (Fawzi et al. 2022, Methods; Hubert et al. 2021): the actions are too many to list, so a node
+keeps K drawn ones, and `mctx` sees a game with K actions whose meaning lives in the embedding. Actions drawn twice are
+merged: only the first stays, with prior logits the policy's own log-probability over those that are left.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import mctx
+from jax import Array
+
+MASKED = -1e9
+
+
+class Expansion(NamedTuple):
+    """What a node knows when it is made.
+
+    Attributes:
+      tokens: integer [B, K, num_tokens], the candidate actions.
+      prior_logits: float32 [B, K], `MASKED` where a candidate repeats an earlier one.
+      value: float32 [B], expected sum of rewards to come.
+    """
+
+    tokens: Array
+    prior_logits: Array
+    value: Array
+
+
+class Node(NamedTuple):
+    """Embedding of a tree node; kept small, since the search copies it (METHOD.md section 2)."""
+
+    state: Any
+    tokens: Array
+
+
+class SearchResult(NamedTuple):
+    """What a search says about each root.
+
+    Attributes:
+      action: integer [B, num_tokens], the action to play.
+      tokens: integer [B, K, num_tokens], the candidates at the root.
+      weights: float32 [B, K], the improved policy over them; sums to 1.
+      value: float32 [B], the root's value after the search.
+    """
+
+    action: Array
+    tokens: Array
+    weights: Array
+    value: Array
+
+
+# (params, key, states) -> Expansion, and (states, actions [B, num_tokens]) -> (states, rewards [B], terminated [B])
+Expand = Callable[[Any, Array, Any], Expansion]
+Step = Callable[[Any, Array], tuple[Any, Array, Array]]
+
+
+def merge_repeated(tokens: Array, log_prob: Array) -> Array:
+    """Prior logits [B, K]: the log-probabilities, `MASKED` for a candidate equal to one before it."""
+    num_candidates = tokens.shape[-2]
+    equal = jnp.all(tokens[..., :, None, :] == tokens[..., None, :, :], axis=-1)
+    earlier = jnp.tril(jnp.ones((num_candidates, num_candidates), bool), -1)
+    return jnp.where(jnp.any(equal & earlier, axis=-1), MASKED, log_prob)
+
+
+def search(
+    params: Any,
+    key: Array,
+    states: Any,
+    *,
+    expand: Expand,
+    step: Step,
+    num_simulations: int,
+    algorithm: Literal["gumbel", "puct"],
+    gumbel_scale: float = 1.0,
+    max_depth: int | None = None,
+) -> SearchResult:
+    """Search from a batch of states.
+
+    Args:
+      params: handed to `expand`.
+      key: consumed. The states hold no key, so the search cannot see the chance it will meet.
+      states: a batch of game states.
+      expand: draws candidates and values of a batch of states.
+      step: plays an action; a finished game must stay as it is and give reward 0.
+      num_simulations: nodes added per root.
+      algorithm: `gumbel` (Danihelka et al. 2022) or `puct` with Dirichlet noise (Silver et al. 2018).
+      gumbel_scale: 0 plays without exploration.
+      max_depth: no deeper than so many actions.
+    """
+    key_root, key_search = jax.random.split(key)
+    root_expansion = expand(params, key_root, states)
+    root = mctx.RootFnOutput(
+        prior_logits=root_expansion.prior_logits,  # pyright: ignore[reportCallIssue]
+        value=root_expansion.value,  # pyright: ignore[reportCallIssue]
+        embedding=Node(states, root_expansion.tokens),  # pyright: ignore[reportCallIssue]
+    )
+
+    def recurrent_fn(
+        params: Any, key: Array, action: Array, node: Node
+    ) -> tuple[mctx.RecurrentFnOutput, Node]:
+        played = jnp.take_along_axis(node.tokens, action[:, None, None], axis=1)[:, 0]
+        next_states, reward, terminated = step(node.state, played)
+        expansion = expand(params, key, next_states)
+        output = mctx.RecurrentFnOutput(
+            reward=reward,  # pyright: ignore[reportCallIssue]
+            discount=jnp.where(terminated, 0.0, 1.0),  # pyright: ignore[reportCallIssue]
+            prior_logits=expansion.prior_logits,  # pyright: ignore[reportCallIssue]
+            value=jnp.where(terminated, 0.0, expansion.value),  # pyright: ignore[reportCallIssue]
+        )
+        return output, Node(next_states, expansion.tokens)
+
+    invalid = root_expansion.prior_logits <= MASKED
+    if algorithm == "gumbel":
+        output = mctx.gumbel_muzero_policy(
+            params,
+            key_search,
+            root,
+            recurrent_fn,
+            num_simulations,
+            invalid_actions=invalid,
+            max_depth=max_depth,
+            gumbel_scale=gumbel_scale,
+        )
+    else:
+        output = mctx.muzero_policy(
+            params,
+            key_search,
+            root,
+            recurrent_fn,
+            num_simulations,
+            invalid_actions=invalid,
+            max_depth=max_depth,
+            dirichlet_fraction=0.25 if gumbel_scale else 0.0,
+            temperature=1.0 if gumbel_scale else 0.0,
+        )
+    action = jnp.take_along_axis(root_expansion.tokens, output.action[:, None, None], axis=1)[:, 0]
+    value = output.search_tree.node_values[:, 0]
+    return SearchResult(action, root_expansion.tokens, output.action_weights, value)

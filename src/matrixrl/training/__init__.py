@@ -1,0 +1,1 @@
+"""Where a jitted result meets a clock, a file or a signal."""
