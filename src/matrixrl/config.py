@@ -53,11 +53,32 @@ class TrackingConfig:
     runs_dir: Path = Path("runs")
     """Folder that holds one folder per run."""
 
-    console: str = "epochs"
-    """What the console shows: `quiet`, `epochs`, `episodes` or `steps`."""
+    console: Literal["quiet", "epochs", "episodes", "steps"] = "epochs"
+    """What the console shows; `steps` also keeps every move in the journal."""
+
+    record_moves: bool = False
+    """Keep every move (action, reward, residual) in the journal."""
+
+    keep_artifacts: int = 3
+    """Checkpoints kept on W&B besides the best one; 0 keeps all."""
+
+    backlog_rows: int = 10_000
+    """Above this many rows waiting for W&B the live stream is thinned (never the journal)."""
+
+    finish_seconds: float = 60.0
+    """How long the end of a run may wait for W&B; the rest is delivered by `matrixrl runs sync`."""
 
     def __post_init__(self) -> None:
+        levels = ("quiet", "epochs", "episodes", "steps")
         require(self.log_interval >= 1, f"--log-interval {self.log_interval}: must be 1 or more")
+        require(self.console in levels, f"--console {self.console}: must be one of {', '.join(levels)}")
+        require(self.keep_artifacts >= 0, f"--keep-artifacts {self.keep_artifacts}: must be 0 or more")
+        require(self.backlog_rows >= 1, f"--backlog-rows {self.backlog_rows}: must be 1 or more")
+        require(self.finish_seconds >= 0, f"--finish-seconds {self.finish_seconds}: must be 0 or more")
+        require(
+            self.resume_run is None or (self.run_name is None and self.run_suffix is None),
+            f"--resume-run {self.resume_run} continues a run under its own name: leave out --run-name and --run-suffix",
+        )
 
 
 @dataclass(frozen=True, kw_only=True)

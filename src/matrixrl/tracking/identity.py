@@ -1,0 +1,253 @@
+"""Who a run is: its name, its id, its folder, and the lock that says which process is writing it."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import hashlib
+import json
+import os
+import re
+import shutil
+import socket
+import time
+import unicodedata
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+from typing import Any, TextIO
+
+from matrixrl.config import ConfigError, require
+
+MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
+MAX_NAME_CHARACTERS = 128
+RUN_FILE = "run.json"
+LOCK_FILE = "lock"
+
+
+def run_id(name: str) -> str:
+    """`md5(name)[:8]`: the same name finds the same W&B run again (CONTRACT section 2)."""
+    return hashlib.md5(name.encode(), usedforsecurity=False).hexdigest()[:8]
+
+
+def check_name(name: str, flag: str = "--run-name") -> str:
+    """Return `name` if it can be a folder's name and a W&B display name.
+
+    Raises:
+        ConfigError: it is empty, too long, holds a separator, `..` or a control character, or starts with a dot.
+    """
+    given = f"{flag} {name!r}"
+    require(name.strip() == name and name != "", f"{given}: must not be empty or start or end with a space")
+    require(
+        len(name) <= MAX_NAME_CHARACTERS,
+        f"{flag}: {len(name)} characters; at most {MAX_NAME_CHARACTERS} are allowed",
+    )
+    require(
+        not set(name) & set("/\\"),
+        f"{given}: must not hold a separator (/ or \\); it becomes a folder's name",
+    )
+    require(".." not in name and name[0] != ".", f"{given}: must not hold '..' or start with a dot")
+    require(
+        not any(unicodedata.category(character).startswith("C") for character in name),
+        f"{given}: must not hold control characters",
+    )
+    require(len(name.encode()) <= 255, f"{flag}: {len(name.encode())} bytes; file systems allow 255")
+    require(name != "latest", f"{given}: `latest` means the newest run; choose another name")
+    return name
+
+
+def automatic_name(prefix: str, suffix: str | None, taken: list[str], today: date) -> str:
+    """`<prefix>-<mon><dd>-<yy>-<N>[-suffix]` with N one above the highest N among `taken` of prefix and date."""
+    stem = f"{prefix}-{MONTHS[today.month - 1]}{today.day:02d}-{today.year % 100:02d}".lower()
+    pattern = re.compile(re.escape(stem) + r"-(\d+)(?:-.*)?", re.DOTALL)
+    numbers = [int(match[1]) for name in taken if (match := pattern.fullmatch(name))]
+    tail = f"-{suffix.removeprefix('-').lower()}" if suffix else ""
+    return f"{stem}-{max(numbers, default=0) + 1}{tail}"
+
+
+def create_folder(
+    runs_dir: Path,
+    *,
+    prefix: str,
+    name: str | None,
+    suffix: str | None,
+    today: date,
+    record: Mapping[str, Any],
+) -> Path:
+    """Make the folder of a new run, with its `run.json` inside, in one step that no other process can share.
+
+    The folder is filled under a hidden name and renamed: a rename onto a folder that is not empty fails, so of two
+    processes that chose the same number one has to choose again.
+
+    Args:
+        record: what `run.json` says besides `name` and `run_id`.
+
+    Raises:
+        ConfigError: the name is impossible or taken, or the runs folder cannot be written.
+    """
+    wanted = None if name is None else check_name(name + (f"-{suffix.removeprefix('-')}" if suffix else ""))
+    if name is None and suffix:
+        check_name(suffix.removeprefix("-"), "--run-suffix")
+    draft: Path | None = None
+    try:
+        runs_dir.mkdir(parents=True, exist_ok=True)
+        draft = runs_dir / f".new-{os.getpid()}-{time.monotonic_ns()}"
+        draft.mkdir()
+        while True:
+            taken = [entry.name for entry in runs_dir.iterdir() if not entry.name.startswith(".")]
+            chosen = wanted or check_name(automatic_name(prefix, suffix, taken, today))
+            content = {"name": chosen, "run_id": run_id(chosen), **record}
+            (draft / RUN_FILE).write_text(json.dumps(content, indent=2) + "\n")
+            if not (runs_dir / chosen).exists():
+                try:
+                    draft.rename(runs_dir / chosen)
+                except OSError as error:
+                    if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+                        raise
+                else:
+                    return runs_dir / chosen
+            if wanted:
+                raise ConfigError(
+                    f"--run-name {chosen}: {runs_dir / chosen} exists; continue it with --resume-run {chosen}, "
+                    "or choose another name"
+                )
+    except OSError as error:
+        raise ConfigError(
+            f"--runs-dir {runs_dir}: {error.strerror or error}; name a folder that this user can write to"
+        ) from error
+    finally:
+        if draft is not None:
+            shutil.rmtree(draft, ignore_errors=True)
+
+
+def read_run_file(directory: Path) -> dict[str, Any] | None:
+    """The content of `run.json`, or None where the folder is no run."""
+    try:
+        content = json.loads((directory / RUN_FILE).read_text())
+    except (OSError, ValueError):
+        return None
+    return content if isinstance(content, dict) and "name" in content else None
+
+
+def run_folders(runs_dir: Path, system: str | None = None) -> list[Path]:
+    """Folders of all runs (of one system), the one that was started or resumed last at the end."""
+    if not runs_dir.is_dir():
+        return []
+    found = []
+    for entry in runs_dir.iterdir():
+        content = None if entry.name.startswith(".") else read_run_file(entry)
+        if content is not None and (system is None or content.get("system") == system):
+            stamp = entry / LOCK_FILE if (entry / LOCK_FILE).exists() else entry / RUN_FILE
+            found.append((stamp.stat().st_mtime_ns, entry))
+    return [entry for _, entry in sorted(found)]
+
+
+def find_run(runs_dir: Path, reference: str, system: str | None = None, flag: str = "--resume-run") -> Path:
+    """The folder of a run that is named by its name, its id, or `latest`.
+
+    Raises:
+        ConfigError: there is no such run; the message names what there is.
+    """
+    folders = run_folders(runs_dir, system)
+    if reference == "latest" and folders:
+        return folders[-1]
+    for matches in (lambda f: f.name == reference, lambda f: run_id(f.name) == reference):
+        for folder in folders:
+            if matches(folder):
+                return folder
+    kind = f"{system} run" if system else "run"
+    there = ", ".join(folder.name for folder in folders[-3:]) or "none"
+    raise ConfigError(
+        f"{flag} {reference}: no {kind} of this name or id in {runs_dir} (newest there: {there}); "
+        "see `matrixrl runs list` or name the folder with --runs-dir"
+    )
+
+
+@dataclass(frozen=True)
+class Owner:
+    """The process that holds (or last held) a lock."""
+
+    pid: int
+    host: str
+    since: float
+
+    def __str__(self) -> str:
+        return f"process {self.pid} on {self.host}"
+
+
+class Lock:
+    """An exclusive lock on a file, held while the process lives: the kernel frees it when the process dies.
+
+    The file says who holds it. On a shared file system the kernel of another host may not be asked, so a lock of another
+    host that was refreshed less than `GRACE_SECONDS` ago and never released counts as held.
+    """
+
+    GRACE_SECONDS = 120.0
+
+    def __init__(self, path: Path, file: TextIO) -> None:
+        self.path = path
+        self._file: TextIO | None = file
+
+    @classmethod
+    def take(cls, path: Path) -> Lock | Owner:
+        """Take the lock, or return who holds it. A lock of a dead process is taken over."""
+        file = path.open("a+", encoding="utf-8")
+        previous = cls._read(file)
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.close()
+            return previous or Owner(0, "unknown host", 0.0)
+        previous = cls._read(file)
+        fresh = time.time() - path.stat().st_mtime < cls.GRACE_SECONDS
+        if previous and previous.host != socket.gethostname() and fresh:
+            file.close()
+            return previous
+        lock = cls(path, file)
+        lock._write({"pid": os.getpid(), "host": socket.gethostname(), "since": time.time()})
+        return lock
+
+    @staticmethod
+    def owner(path: Path) -> Owner | None:
+        """Who holds the lock now, or None where nobody does."""
+        try:
+            file = path.open("r", encoding="utf-8")
+        except OSError:
+            return None
+        with file:
+            previous = Lock._read(file)
+            try:
+                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return previous or Owner(0, "unknown host", 0.0)
+            fresh = time.time() - path.stat().st_mtime < Lock.GRACE_SECONDS
+            elsewhere = previous is not None and previous.host != socket.gethostname() and fresh
+            return previous if elsewhere else None
+
+    def refresh(self) -> None:
+        """Say that the owner still lives (for other hosts, which cannot ask this kernel)."""
+        if self._file is not None:
+            os.utime(self.path)
+
+    def release(self) -> None:
+        """Give the lock back; a second call does nothing."""
+        if self._file is not None:
+            self._write(None)
+            self._file.close()
+            self._file = None
+
+    def _write(self, owner: dict[str, Any] | None) -> None:
+        assert self._file is not None
+        self._file.seek(0)
+        self._file.truncate()
+        self._file.write(json.dumps(owner) if owner else "")
+        self._file.flush()
+
+    @staticmethod
+    def _read(file: TextIO) -> Owner | None:
+        file.seek(0)
+        try:
+            return Owner(**json.loads(file.read()))
+        except (ValueError, TypeError):
+            return None

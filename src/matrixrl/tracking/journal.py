@@ -1,0 +1,467 @@
+"""The journal: one SQLite file per run, written by one process, one transaction per batch of rows (rule 2).
+
+Everything else (console, W&B, dashboard, exports) reads what was committed here. docs/events.md documents the tables.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import socket
+import sqlite3
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from matrixrl.config import ConfigError
+from matrixrl.tracking.events import (
+    EpisodeRow,
+    Event,
+    FileRow,
+    Kind,
+    MoveRow,
+    Note,
+    ScalarRow,
+    TableMark,
+    is_wall_clock,
+)
+
+JOURNAL_FILE = "journal.sqlite"
+SCHEMA_VERSION = 1
+SQL_TYPES: Mapping[Kind, str] = {"int": "INTEGER", "float": "REAL", "bool": "INTEGER", "str": "TEXT"}
+
+HISTORY_TABLES = ("stream", "episodes", "moves", "table_marks", "files")
+"""Tables with a `superseded_by`: their history is the rows where it is NULL."""
+
+
+def plain(value: Any) -> Any:
+    """A number of NumPy or JAX as Python's own; everything else as it is."""
+    if value is None or type(value) in (int, float, bool, str):
+        return value
+    return value.item() if hasattr(value, "item") else value
+
+
+_to_json = json.JSONEncoder(separators=(",", ":"), default=plain).encode
+
+
+class TrackingError(RuntimeError):
+    """Tracking cannot go on as asked. The message is one line that says what was kept and what to do."""
+
+
+class JournalError(TrackingError):
+    """The journal cannot be written or read. What was committed before stays readable."""
+
+
+def quoted(name: str) -> str:
+    """A column name as an SQL identifier."""
+    return '"' + name.replace('"', '""') + '"'
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """What one `Journal.record` committed.
+
+    Attributes:
+        events: the events that are in the journal now, recognised ones left out: what readers may show.
+        recognised: rows that were recorded before a resume and came out equal.
+        differing: rows of earlier attempts that left the history because this attempt came out different.
+        first_difference: the step where that began.
+    """
+
+    events: Sequence[Event]
+    recognised: int = 0
+    differing: int = 0
+    first_difference: int | None = None
+
+
+@dataclass
+class Counts:
+    """What `record` counts while it writes (see `Recorded`)."""
+
+    recognised: int = 0
+    differing: int = 0
+    first_difference: int | None = None
+
+
+class Journal:
+    """The one writer of a run's journal. Make a new one with `create`, continue one with `resume`.
+
+    Not safe for use by two threads at once: `Run` holds a lock around it.
+    """
+
+    def __init__(
+        self, connection: sqlite3.Connection, path: Path, attempt: int, columns: Mapping[str, Kind]
+    ) -> None:
+        self.path = path
+        self.attempt = attempt
+        self.episode_columns = dict(columns)
+        self._connection = connection
+        self._episode_key = next(iter(columns))
+        # Rows of a compared table are recomputed after a resume (rule 10): where earlier attempts ended, and how far
+        # this attempt has been compared with them. A position is a step; of episodes, the global number.
+        self._position = {"stream": "step", "moves": "step", "episodes": quoted(self._episode_key)}
+        self._recorded_until = {table: self._last_position(table) for table in self._position}
+        self._compared_until = dict.fromkeys(self._position, 0)
+        self._last_stream_step = 0
+        names = ", ".join(quoted(name) for name in columns)
+        marks = ", ".join("?" * len(columns))
+        self._insert = {
+            "stream": "INSERT INTO stream (step, attempt, time, metrics) VALUES (?, ?, ?, ?)",
+            "moves": "INSERT INTO moves (step, attempt, episode, move, action, reward, residual)"
+            " VALUES (?, ?, ?, ?, ?, ?, ?)",
+            "episodes": f"INSERT INTO episodes (step, attempt, time, {names}) VALUES (?, ?, ?, {marks})",
+        }
+
+    @classmethod
+    def create(cls, path: Path, meta: Mapping[str, Any], columns: Mapping[str, Kind]) -> Journal:
+        """Make the journal of a new run.
+
+        Args:
+            path: the file; it must not exist.
+            meta: JSON values of the table `meta` (name, run_id, system, config, ...).
+            columns: the columns of the episode table; the first is its key.
+
+        Raises:
+            JournalError: the file cannot be written.
+        """
+        try:
+            connection = connect(path)
+            definitions = "".join(
+                f"    {quoted(name)} {SQL_TYPES[kind]},\n" for name, kind in columns.items()
+            )
+            schema = resources.files("matrixrl.tracking").joinpath("schema.sql").read_text()
+            connection.executescript(
+                f"BEGIN;\n{schema}\n"
+                "CREATE TABLE episodes (\n    id INTEGER PRIMARY KEY,\n    step INTEGER NOT NULL,\n"
+                f"    attempt INTEGER NOT NULL,\n    time REAL NOT NULL,\n{definitions}    superseded_by INTEGER\n);\n"
+                f"CREATE UNIQUE INDEX episodes_history ON episodes ({quoted(next(iter(columns)))})"
+                " WHERE superseded_by IS NULL;\n"
+                "CREATE INDEX episodes_steps ON episodes (step);\n"
+                f"PRAGMA user_version = {SCHEMA_VERSION};\nCOMMIT;"
+            )
+            connection.execute("BEGIN")
+            rows = [*meta.items(), ("episode_columns", dict(columns))]
+            connection.executemany(
+                "INSERT INTO meta VALUES (?, ?)", [(key, _to_json(value)) for key, value in rows]
+            )
+            attempt = cls._begin_attempt(connection, meta.get("config", {}))
+            connection.execute("COMMIT")
+        except sqlite3.Error as error:
+            raise JournalError(f"{path}: the journal cannot be created ({error}); see --runs-dir") from error
+        return cls(connection, path, attempt, columns)
+
+    @classmethod
+    def resume(cls, path: Path, config: Mapping[str, Any]) -> Journal:
+        """Continue the journal of a run with the next attempt number.
+
+        Raises:
+            ConfigError: there is no journal, or its schema is newer than this version of matrixrl.
+            JournalError: the journal is damaged.
+        """
+        if not path.exists():
+            raise ConfigError(f"{path}: the run has no journal; start a new one without --resume-run")
+        try:
+            connection = connect(path)
+            migrate(connection, path)
+            value = connection.execute("SELECT value FROM meta WHERE key = 'episode_columns'").fetchone()[0]
+            connection.execute("BEGIN IMMEDIATE")
+            attempt = cls._begin_attempt(connection, config)
+            connection.execute("COMMIT")
+            return cls(connection, path, attempt, json.loads(value))
+        except (sqlite3.Error, TypeError, ValueError) as error:
+            raise JournalError(
+                f"{path}: the journal is damaged ({error}); read what is good with `matrixrl runs export "
+                f"{path.parent.name}` and start a new run"
+            ) from error
+
+    @staticmethod
+    def _begin_attempt(connection: sqlite3.Connection, config: Mapping[str, Any]) -> int:
+        (last,) = connection.execute("SELECT coalesce(max(attempt), 0) FROM attempts").fetchone()
+        connection.execute(
+            "INSERT INTO attempts VALUES (?, ?, NULL, NULL, ?, ?, 0, ?)",
+            (last + 1, time.time(), socket.gethostname(), os.getpid(), _to_json(config)),
+        )
+        return last + 1
+
+    def started_at(self, step: int) -> None:
+        """Note the step that the checkpoint restored the clock to; the first tick of this attempt follows it."""
+        self._last_stream_step = step
+        self._compared_until = {
+            table: self._one(
+                f"SELECT coalesce(max({column}), 0) FROM {table} WHERE superseded_by IS NULL AND step <= {step:d}"
+            )
+            for table, column in self._position.items()
+        }
+        self._transaction(
+            lambda: self._connection.execute(
+                "UPDATE attempts SET start_step = ? WHERE attempt = ?", (step, self.attempt)
+            )
+        )
+
+    @property
+    def recorded_until(self) -> int:
+        """The last step of the history: j of rule 10 when a run has just been resumed."""
+        return max(
+            self._one(f"SELECT coalesce(max(step), 0) FROM {table} WHERE superseded_by IS NULL")
+            for table in self._position
+        )
+
+    def record(
+        self, events: Iterable[Event], system: Mapping[str, float] | None = None, now: float | None = None
+    ) -> Recorded:
+        """Commit all events in one transaction, or none of them.
+
+        Stream rows of one step are merged if they stand in the same call. After a resume a row that an earlier
+        attempt recorded is recognised when it is equal; otherwise both are kept and the newer is the history.
+
+        Args:
+            events: in order of their ticks.
+            system: local system metrics to keep beside them, at the step of the last event.
+            now: seconds since the epoch, for rows without a tick.
+
+        Raises:
+            ValueError: two stream rows of one step in different calls, the same metric twice at one step, an
+                `epoch_*` metric without `Epoch`, or an episode with other columns than the run's.
+            JournalError: the disk is full or the file cannot be written; nothing of this call was kept.
+        """
+        events = merged(events)
+        for event in events:
+            if isinstance(event, ScalarRow) and event.tick.step <= self._last_stream_step:
+                raise ValueError(
+                    f"a stream row at step {event.tick.step}, but the journal stands at {self._last_stream_step}: "
+                    "one row per step; record rows of one step in one call"
+                )
+        now = time.time() if now is None else now
+        kept: list[Event] = []
+        counts = Counts()
+        before = dict(self._compared_until), dict(self._recorded_until)
+
+        def write() -> None:
+            for event in events:
+                if isinstance(event, ScalarRow | EpisodeRow | MoveRow):
+                    written = self._write_compared(event, counts)
+                else:
+                    written = self._write_other(event, now)
+                if written:
+                    kept.append(event)
+            if system:
+                step = next((e.tick.step for e in reversed(events) if e.tick is not None), 0)
+                self._connection.execute(
+                    "INSERT INTO system (step, attempt, time, metrics) VALUES (?, ?, ?, ?)",
+                    (step, self.attempt, now, _to_json(system)),
+                )
+
+        try:
+            self._transaction(write)
+        except (JournalError, ValueError):
+            self._compared_until, self._recorded_until = before
+            raise
+        for event in reversed(events):
+            if isinstance(event, ScalarRow):
+                self._last_stream_step = event.tick.step
+                break
+        return Recorded(kept, counts.recognised, counts.differing, counts.first_difference)
+
+    def _write_compared(self, event: ScalarRow | EpisodeRow | MoveRow, counts: Counts) -> bool:
+        """Insert a row unless an equal one is there. Whether it was inserted."""
+        step = event.tick.step
+        position = step
+        if isinstance(event, ScalarRow):
+            table = "stream"
+            values: tuple[Any, ...] = (step, self.attempt, event.tick.seconds, _to_json(event.metrics))
+        elif isinstance(event, EpisodeRow):
+            table = "episodes"
+            if event.values.keys() != self.episode_columns.keys():
+                raise ValueError(
+                    f"an episode with columns {list(event.values)}; this run has {list(self.episode_columns)}"
+                )
+            row = [plain(event.values[name]) for name in self.episode_columns]
+            position = row[0]
+            values = (step, self.attempt, event.tick.seconds, *row)
+        else:
+            table = "moves"
+            action = _to_json([int(part) for part in event.action])
+            values = (step, self.attempt, event.episode, event.move, action)
+            values += (plain(event.reward), plain(event.residual))
+        if position <= self._recorded_until[table] and self._recognised(table, position, values, counts):
+            return False
+        try:
+            self._connection.execute(self._insert[table], values)
+        except sqlite3.IntegrityError as error:
+            raise ValueError(
+                f"{table}: a second row at position {position} ({error}): {values[3:]}"
+            ) from error
+        return True
+
+    def _recognised(self, table: str, position: int, values: tuple[Any, ...], counts: Counts) -> bool:
+        """Whether a recomputed row equals the recorded one and none between was left out (rule 10).
+
+        Otherwise what earlier attempts recorded from here on leaves the history, in every table: the history is one
+        trajectory. Those rows stay in the journal, marked with the attempt that superseded them.
+        """
+        column = self._position[table]
+        recorded = self._connection.execute(
+            f"SELECT * FROM {table} WHERE superseded_by IS NULL AND {column} > ? AND {column} <= ? ORDER BY {column}",
+            (self._compared_until[table], position),
+        ).fetchall()
+        self._compared_until[table] = position
+        if len(recorded) == 1 and _equal(table, recorded[0][1:-1], values):
+            counts.recognised += 1
+            return True
+        step = min([values[0], *(row[1] for row in recorded)])
+        for name in HISTORY_TABLES:
+            cursor = self._connection.execute(
+                f"UPDATE {name} SET superseded_by = ? WHERE superseded_by IS NULL AND step >= ? AND attempt < ?",
+                (self.attempt, step, self.attempt),
+            )
+            counts.differing += cursor.rowcount if name in self._position else 0
+        counts.first_difference = step
+        self._recorded_until = dict.fromkeys(self._position, 0)
+        return False
+
+    def _write_other(self, event: TableMark | Note | FileRow, now: float) -> bool:
+        execute = self._connection.execute
+        match event:
+            case TableMark(tick):
+                there = "SELECT 1 FROM table_marks WHERE step = ? AND superseded_by IS NULL"
+                if execute(there, (tick.step,)).fetchone():
+                    return False
+                execute(
+                    "INSERT INTO table_marks (step, attempt, rows) SELECT ?, ?, count(*) FROM episodes"
+                    " WHERE superseded_by IS NULL AND step <= ?",
+                    (tick.step, self.attempt, tick.step),
+                )
+            case Note(tick, text, level):
+                execute(
+                    "INSERT INTO notes (step, attempt, time, level, text) VALUES (?, ?, ?, ?, ?)",
+                    (tick.step if tick else None, self.attempt, tick.seconds if tick else now, level, text),
+                )
+            case FileRow(tick):
+                execute(
+                    "UPDATE files SET superseded_by = ? WHERE path = ? AND superseded_by IS NULL",
+                    (self.attempt, event.path),
+                )
+                execute(
+                    "INSERT INTO files (step, attempt, time, kind, path, sha256, size_bytes, seconds, aliases)"
+                    " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                    (tick.step, self.attempt, tick.seconds, event.kind, event.path, event.sha256)
+                    + (event.size_bytes, event.seconds, _to_json(list(event.aliases))),
+                )
+        return True
+
+    def end_attempt(self, status: str) -> None:
+        """Say how this attempt ended: `finished`, `interrupted` or `crashed`."""
+        self._transaction(
+            lambda: self._connection.execute(
+                "UPDATE attempts SET ended = ?, status = ? WHERE attempt = ?",
+                (time.time(), status, self.attempt),
+            )
+        )
+
+    def close(self) -> None:
+        """Close the file; what was committed stays."""
+        self._connection.close()
+
+    def _transaction(self, write: Callable[[], object]) -> None:
+        try:
+            self._connection.execute("BEGIN IMMEDIATE")
+            write()
+            self._connection.execute("COMMIT")
+        except BaseException as error:
+            if self._connection.in_transaction:
+                self._connection.execute("ROLLBACK")
+            if isinstance(error, sqlite3.Error):
+                raise self._explained(error) from error
+            raise
+
+    def _explained(self, error: sqlite3.Error) -> JournalError:
+        name = self.path.parent.name
+        full = "full" in str(error)
+        remedy = "free some space" if full else "check the disk"
+        return JournalError(
+            f"{self.path}: {'the disk is full' if full else f'cannot be written ({error})'}; every row committed "
+            f"before is safe; {remedy} and continue with --resume-run {name}"
+        )
+
+    def _one(self, query: str) -> int:
+        return self._connection.execute(query).fetchone()[0]
+
+    def _last_position(self, table: str) -> int:
+        column = self._position[table]
+        return self._one(f"SELECT coalesce(max({column}), 0) FROM {table} WHERE superseded_by IS NULL")
+
+
+def _equal(table: str, recorded: tuple[Any, ...], values: tuple[Any, ...]) -> bool:
+    """Whether two rows agree, attempt and wall-clock values aside."""
+    if recorded[0] != values[0]:
+        return False
+    if table == "stream":
+        old, new = (
+            {name: value for name, value in json.loads(row[3]).items() if not is_wall_clock(name)}
+            for row in (recorded, values)
+        )
+        # NaN differs from itself: compare as it is written.
+        return old == new or _to_json(old) == _to_json(new)
+    first = 3 if table == "episodes" else 2
+    # SQLite keeps NaN as NULL.
+    return all(
+        a == b or (a is None and b != b) for a, b in zip(recorded[first:], values[first:], strict=True)
+    )
+
+
+def merged(events: Iterable[Event]) -> list[Event]:
+    """Merge the stream rows that stand at one step; `epoch_*` metrics must come with `Epoch` (rule 7).
+
+    Raises:
+        ValueError: a metric stands twice at one step, steps go backwards, or `Epoch` is missing.
+    """
+    result: list[Event] = []
+    last: int | None = None
+    for event in events:
+        if not isinstance(event, ScalarRow):
+            result.append(event)
+            continue
+        if last is not None and (previous := result[last]).tick == event.tick:
+            assert isinstance(previous, ScalarRow)
+            if twice := previous.metrics.keys() & event.metrics.keys():
+                raise ValueError(
+                    f"step {event.tick.step}: {', '.join(sorted(twice))} recorded twice at one step"
+                )
+            result[last] = dataclasses.replace(previous, metrics={**previous.metrics, **event.metrics})
+        else:
+            last = len(result)
+            result.append(event)
+    step = 0
+    for event in result:
+        if isinstance(event, ScalarRow):
+            if event.tick.step <= step:
+                raise ValueError(f"stream rows out of order: step {event.tick.step} after step {step}")
+            step = event.tick.step
+            if "Epoch" not in event.metrics and any(name.startswith("epoch_") for name in event.metrics):
+                raise ValueError(f"step {step}: a row with an epoch_* metric must carry Epoch too")
+    return result
+
+
+def connect(path: Path) -> sqlite3.Connection:
+    """Open a journal for writing: WAL, synchronous=NORMAL, transactions by hand."""
+    connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=10.0)
+    connection.execute("PRAGMA journal_mode = WAL")
+    connection.execute("PRAGMA synchronous = NORMAL")
+    return connection
+
+
+def migrate(connection: sqlite3.Connection, path: Path) -> None:
+    """Bring an older schema up to date, in place.
+
+    Raises:
+        ConfigError: the schema is newer than this version of matrixrl knows.
+    """
+    (version,) = connection.execute("PRAGMA user_version").fetchone()
+    if version > SCHEMA_VERSION:
+        raise ConfigError(
+            f"{path}: journal schema {version}; this matrixrl knows up to {SCHEMA_VERSION}: install a newer matrixrl"
+        )

@@ -1,0 +1,316 @@
+"""A run: one folder, one clock, one journal, and the readers that show it. What a trainer talks to."""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Literal
+
+import matrixrl
+from matrixrl.config import ConfigError, TrackingConfig
+from matrixrl.tracking.clock import StepClock
+from matrixrl.tracking.console import Console
+from matrixrl.tracking.delivery import DeliveryProcess, Outcome
+from matrixrl.tracking.events import (
+    HACKMATRIX_EPISODE_COLUMNS,
+    MATMUL_EPISODE_COLUMNS,
+    Event,
+    FileRow,
+    Kind,
+    MoveRow,
+    Note,
+    System,
+)
+from matrixrl.tracking.identity import LOCK_FILE, Lock, Owner, create_folder, find_run, run_id
+from matrixrl.tracking.journal import JOURNAL_FILE, Journal
+from matrixrl.tracking.system import SystemMonitor
+
+Status = Literal["finished", "interrupted", "crashed"]
+
+EPISODE_COLUMNS: Mapping[System, Mapping[str, Kind]] = {
+    "matmul": MATMUL_EPISODE_COLUMNS,
+    "hackmatrix": HACKMATRIX_EPISODE_COLUMNS,
+}
+PROJECTS: Mapping[System, str] = {"matmul": "rlmm", "hackmatrix": "hackmatrix"}
+
+
+@dataclass(frozen=True)
+class FinishReport:
+    """How a run ended, for the summary of a trainer.
+
+    Attributes:
+        pending_rows: rows that W&B has not confirmed; 0 without `--wandb`.
+        command: delivers them later; None when nothing is pending.
+        message: one line that says so.
+    """
+
+    status: Status
+    pending_rows: int
+    command: str | None
+    message: str
+    logging_overhead_pct: float
+
+
+def open_run(
+    config: TrackingConfig,
+    *,
+    system: System,
+    name_prefix: str,
+    run_config: Mapping[str, Any],
+    episode_columns: Mapping[str, Kind] | None = None,
+    accelerator_bytes: Callable[[], int | None] | None = None,
+    wall_time: Callable[[], float] = time.time,
+) -> Run:
+    """Start a run, or continue one (`config.resume_run`), ready to record within 0.2 s.
+
+    W&B is imported and initialised by a process beside this one, which reads the journal: nothing here waits for it.
+
+    Args:
+        system: which trainer; `--resume-run latest` finds runs of the same one.
+        name_prefix: such as `matmul-2x2x2`; the date and the next free number follow it.
+        run_config: every setting as JSON values (`matrixrl.config.as_record`), with device, versions, commit, seed.
+        episode_columns: columns of `episode_history` where they are not the system's own; the first is its key.
+        accelerator_bytes: returns the accelerator memory in use, for the local system metrics.
+        wall_time: returns seconds since the epoch; tests pass their own.
+
+    Raises:
+        ConfigError: an impossible name, an unwritable folder, a run that does not exist, or one that another process
+            is writing (the message names process and host).
+        JournalError: the journal cannot be written, or is damaged.
+    """
+    columns = dict(episode_columns or EPISODE_COLUMNS[system])
+    if config.resume_run is not None:
+        directory = find_run(config.runs_dir, config.resume_run, system)
+    else:
+        record = {
+            "system": system,
+            "created": wall_time(),
+            "matrixrl": matrixrl.__version__,
+            "config": dict(run_config),
+        }
+        directory = create_folder(
+            config.runs_dir,
+            prefix=name_prefix,
+            name=config.run_name,
+            suffix=config.run_suffix,
+            today=date.fromtimestamp(wall_time()),
+            record=record,
+        )
+    lock = Lock.take(directory / LOCK_FILE)
+    if isinstance(lock, Owner):
+        raise ConfigError(
+            f"--resume-run {directory.name}: {lock} is writing this run; stop it first, or start a new run"
+        )
+    path = directory / JOURNAL_FILE
+    try:
+        if path.exists():
+            journal = Journal.resume(path, run_config)
+        else:
+            meta = {
+                "name": directory.name,
+                "run_id": run_id(directory.name),
+                "system": system,
+                "project": config.project or PROJECTS[system],
+                "entity": config.entity,
+                "created": wall_time(),
+                "matrixrl": matrixrl.__version__,
+                "config": dict(run_config),
+            }
+            journal = Journal.create(path, meta, columns)
+    except BaseException:
+        lock.release()
+        raise
+    return Run(config, directory, lock, journal, SystemMonitor(accelerator_bytes), wall_time)
+
+
+class Run:
+    """An open run. Use it as a context manager: an exception ends it as `crashed`.
+
+    Attributes:
+        name: the run's name; also its folder's.
+        run_id: `md5(name)[:8]`.
+        directory: the run folder.
+        clock: the master clock. After a resume, `restore_clock` sets it to what the checkpoint saved.
+        attempt: 1 for a new run, one more for each resume.
+    """
+
+    def __init__(
+        self,
+        config: TrackingConfig,
+        directory: Path,
+        lock: Lock,
+        journal: Journal,
+        monitor: SystemMonitor,
+        wall_time: Callable[[], float],
+    ) -> None:
+        self.name = directory.name
+        self.run_id = run_id(directory.name)
+        self.directory = directory
+        self.attempt = journal.attempt
+        self.clock = StepClock(wall_time)
+        self.records_moves = config.record_moves or config.console == "steps"
+        self._config = config
+        self._lock = lock
+        self._journal = journal
+        self._monitor = monitor
+        self._wall_time = wall_time
+        self._mutex = threading.RLock()
+        self._busy_seconds = 0.0
+        self._started = time.perf_counter()
+        self._report: FinishReport | None = None
+        self._told_difference = False
+        self._console = Console(config.console, directory)
+        self._delivery = DeliveryProcess(directory, config, self.note) if config.wandb else None
+
+    @property
+    def resumed(self) -> bool:
+        """Whether this is a later attempt of a run that was there before."""
+        return self.attempt > 1
+
+    @property
+    def recorded_until(self) -> int:
+        """The last step in the journal's history; after a resume rows up to here are recognised, not doubled."""
+        with self._mutex:
+            return self._journal.recorded_until
+
+    @property
+    def logging_overhead_pct(self) -> float:
+        """Time that tracking took from the training thread, in percent of the time since the run was opened."""
+        return 100.0 * self._busy_seconds / max(time.perf_counter() - self._started, 1e-9)
+
+    def restore_clock(self, saved_step: int) -> None:
+        """Set the clock to the step that a checkpoint saved, before the first tick of this attempt.
+
+        Raises:
+            ConfigError: the clock has ticked already.
+        """
+        with self._mutex:
+            self.clock.restore(saved_step)
+            self._journal.started_at(saved_step)
+            if saved_step > self._journal.recorded_until:
+                self.warn(
+                    f"the checkpoint stands at step {saved_step}, the journal at {self._journal.recorded_until}: "
+                    "rows between were lost with the machine's memory"
+                )
+
+    def record(self, events: Iterable[Event]) -> None:
+        """Commit events in one journal transaction; then the readers see them. Never waits for the network.
+
+        Raises:
+            ValueError: events that contradict the journal's rules (see `Journal.record`).
+            JournalError: the disk is full or the file cannot be written.
+        """
+        begun = time.perf_counter()
+        with self._mutex:
+            kept = [e for e in events if self.records_moves or not isinstance(e, MoveRow)]
+            system = self._monitor.due()
+            if system is not None:
+                self._lock.refresh()
+            recorded = self._journal.record(kept, system, self._wall_time())
+            self._console.show(recorded.events)
+            if recorded.differing and not self._told_difference:
+                self._told_difference = True
+                self.warn(
+                    f"resumed training differs from what was recorded, from step {recorded.first_difference} on: "
+                    f"{recorded.differing} rows of earlier attempts are kept aside, the new ones are the history"
+                )
+        self._busy_seconds += time.perf_counter() - begun
+
+    def record_file(
+        self,
+        path: Path,
+        *,
+        kind: Literal["checkpoint", "artifact"],
+        aliases: Iterable[str] = (),
+        seconds: float = 0.0,
+    ) -> None:
+        """Record a file or folder that was just written in the run folder, at the step where the clock stands.
+
+        Args:
+            path: inside the run folder; it must not change afterwards.
+            kind: a `checkpoint` goes to W&B as `checkpoint-<step>`.
+            aliases: such as `best`.
+            seconds: how long writing it held up the training thread.
+        """
+        digest, size = sha256_of(path)
+        name = path.relative_to(self.directory).as_posix()
+        self.record([FileRow(self.clock.now(), kind, name, digest, size, seconds, tuple(aliases))])
+
+    def warn(self, text: str) -> None:
+        """Tell the user about an illness; the journal keeps it. May be called from any thread."""
+        self.note(text, "warning")
+
+    def note(self, text: str, level: Literal["info", "warning"] = "info") -> None:
+        """Tell the user something; the journal keeps it. May be called from any thread."""
+        with self._mutex:
+            if self._report is None:
+                self.record([Note(None, text, level)])
+
+    def progress(self, phase: str, done: int, total: int) -> None:
+        """Say how far a phase has come (`pretrain`, `self-play`, `train`, `evaluate`); drawn on a terminal only."""
+        begun = time.perf_counter()
+        self._console.progress(phase, done, total)
+        self._busy_seconds += time.perf_counter() - begun
+
+    def finish(self, status: Status = "finished", deadline_seconds: float | None = None) -> FinishReport:
+        """End the run: close the journal and wait for W&B, at most `deadline_seconds` (default: the config's).
+
+        A second call returns the report of the first.
+        """
+        if self._report is not None:
+            return self._report
+        deadline = self._config.finish_seconds if deadline_seconds is None else deadline_seconds
+        overhead = self.logging_overhead_pct
+        with self._mutex:
+            self._journal.end_attempt(status)
+        outcome = self._delivery.finish(status, deadline) if self._delivery else Outcome.none()
+        command = None
+        message = f"{self.name} {status}: {self.clock.step} steps in {self.directory}"
+        if outcome.pending_rows:
+            command = f"matrixrl runs sync {self.name} --runs-dir {self.directory.parent}"
+            message += f"; {outcome.pending_rows} rows wait for W&B ({outcome.reason}): {command}"
+        elif self._delivery:
+            message += f"; {outcome.reason}"
+        self._report = FinishReport(status, outcome.pending_rows, command, message, overhead)
+        with self._mutex:
+            self._console.close(message)
+            self._journal.close()
+            self._lock.release()
+        return self._report
+
+    def __enter__(self) -> Run:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if error is None:
+            self.finish()
+        else:
+            self.finish("interrupted" if isinstance(error, KeyboardInterrupt) else "crashed")
+
+
+def sha256_of(path: Path) -> tuple[str, int]:
+    """Checksum and size of a file, or of a folder over its files in order of their names.
+
+    Returns:
+        The hex digest and the number of bytes. A folder's digest covers, per file, its relative path and its digest.
+    """
+    if path.is_file():
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest(), path.stat().st_size
+    whole, size = hashlib.sha256(), 0
+    for file in sorted(entry for entry in path.rglob("*") if entry.is_file()):
+        digest, count = sha256_of(file)
+        whole.update(f"{file.relative_to(path).as_posix()}\0{digest}\n".encode())
+        size += count
+    return whole.hexdigest(), size
