@@ -1,0 +1,128 @@
+"""A scheme as the formulas of a textbook, and back.
+
+``M1 = (A11 + A22)(B11 + B22)`` for the products, ``C11 = M1 + M4 - M5 + M7`` for the result. Reading the formulas
+that `formulas` prints gives the same scheme again.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from matrixrl.schemes.scheme import Ring, Scheme, SchemeError, as_format, format_labels, shorten
+
+
+def linear_form(coefficients: Sequence[int] | np.ndarray, names: Sequence[str]) -> str:
+    """A sum such as ``A11 - 2*A12``; ``0`` when every coefficient is zero."""
+    text = ""
+    for coefficient, name in zip(coefficients, names, strict=True):
+        if coefficient == 0:
+            continue
+        sign = "-" if coefficient < 0 else "+"
+        size = "" if abs(coefficient) == 1 else f"{abs(coefficient)}*"
+        if text:
+            text += f" {sign} {size}{name}"
+        else:
+            text = f"{'-' if coefficient < 0 else ''}{size}{name}"
+    return text or "0"
+
+
+def formulas(scheme: Scheme) -> str:
+    """The algorithm in lines: the products M1.., then the entries of C; over F2 a first line says ``modulo 2``."""
+    labels_a, labels_b, labels_c = format_labels(scheme.format)
+    products = [f"M{r + 1}" for r in range(scheme.rank)]
+    lines = ["modulo 2:"] if scheme.ring == "F2" else []
+    for product, u, v in zip(products, scheme.u, scheme.v, strict=True):
+        left, right = _factor(u, labels_a), _factor(v, labels_b)
+        times = "" if "(" in left + right else "*"
+        lines.append(f"{product} = {left}{times}{right}")
+    for label, column in zip(labels_c, scheme.w.T, strict=True):
+        lines.append(f"{label} = {linear_form(column, products)}")
+    return "\n".join(lines)
+
+
+def _factor(coefficients: np.ndarray, names: Sequence[str]) -> str:
+    """A linear form, in brackets unless it is a single entry."""
+    text = linear_form(coefficients, names)
+    return text if text in names else f"({text})"
+
+
+def num_additions(scheme: Scheme) -> int:
+    """Additions and subtractions of the formulas as they stand, no common part computed once (Strassen: 18)."""
+    terms_to_sum = (scheme.u, scheme.v, scheme.w.T)
+    return sum(int(np.maximum((matrix != 0).sum(axis=1) - 1, 0).sum()) for matrix in terms_to_sum)
+
+
+def growth_factor(scheme: Scheme) -> float:
+    """Sum over products of |u|_2 |v|_2 |w|_2, which bounds the growth of rounding errors (Strassen: 14.83).
+
+    The 2-norm growth factor of Dumas, Pernet and Sedoglavic 2024; the standard algorithm has n*m*p.
+    """
+    norms = [np.sqrt((factor.astype(np.float64) ** 2).sum(axis=1)) for factor in scheme.factors]
+    return float((norms[0] * norms[1] * norms[2]).sum())
+
+
+_TERM = re.compile(r"([+-])?(?:(\d+)\*)?([ABCM]\d+(?:_\d+)?)")
+_BARE = r"-?(?:\d+\*)?{}\d+(?:_\d+)?"
+_PRODUCT = re.compile(rf"(\([^()]*\)|{_BARE.format('A')})\*?(\([^()]*\)|{_BARE.format('B')})")
+
+
+def parse_formulas(
+    format: Sequence[int],
+    text: str,
+    ring: Ring = "Z",
+    provenance: Mapping[str, Any] | None = None,
+) -> Scheme:
+    """The scheme written as `formulas` prints it; brackets around a single entry may be left out.
+
+    Args:
+      format: (n, m, p), which the text does not say.
+      text: one formula per line: ``M.. = (..)(..)`` for each product and ``C.. = ..`` for each entry of C.
+      ring: the ring of the result.
+      provenance: kept with the scheme.
+
+    Raises:
+      SchemeError: naming the line that cannot be read.
+    """
+    fmt = as_format(tuple(format))
+    labels_a, labels_b, labels_c = format_labels(fmt)
+    lines = [
+        line.strip() for line in text.splitlines() if line.strip() and not line.strip().startswith("modulo")
+    ]
+    rank = sum(line.startswith("M") for line in lines)
+    products = [f"M{r + 1}" for r in range(rank)]
+    u, v, w = (np.zeros((rank, side), dtype=np.int64) for side in fmt.sides)
+    seen: set[str] = set()
+    for line in lines:
+        left, equals, right = (part.replace(" ", "") for part in line.partition("="))
+        if not equals or left in seen or left not in {*products, *labels_c}:
+            raise SchemeError(f"formula {shorten(line)}: want M1..M{rank} and the entries of C once each")
+        seen.add(left)
+        if left in labels_c:
+            w[:, labels_c.index(left)] = _coefficients(right, products, line)
+        else:
+            split = _PRODUCT.fullmatch(right)
+            if split is None:
+                raise SchemeError(f"formula {shorten(line)}: want a sum of A times a sum of B")
+            u[products.index(left)] = _coefficients(split[1].strip("()"), labels_a, line)
+            v[products.index(left)] = _coefficients(split[2].strip("()"), labels_b, line)
+    if len(seen) != rank + len(labels_c):
+        missing = sorted({*products, *labels_c} - seen)
+        raise SchemeError(f"formulas: {missing[0]} is missing")
+    return Scheme(fmt, ring, u, v, w, provenance or {})
+
+
+def _coefficients(text: str, names: Sequence[str], line: str) -> list[int]:
+    """The coefficients of a sum over `names`, the inverse of `linear_form`."""
+    row = [0] * len(names)
+    position = 0
+    while position < len(text) and text != "0":
+        term = _TERM.match(text, position)
+        if term is None or term[3] not in names or (position > 0 and term[1] is None):
+            raise SchemeError(f"formula {shorten(line)}: cannot read {text[position:]!r}")
+        row[names.index(term[3])] += int(term[2] or 1) * (-1 if term[1] == "-" else 1)
+        position = term.end()
+    return row

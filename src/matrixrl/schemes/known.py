@@ -1,0 +1,220 @@
+"""Published algorithms, and the best scheme of any format that can be put together from them.
+
+The library behind `known_scheme` is small on purpose: Strassen, Laderman, the standard algorithm, and three ways to
+combine: cutting a side in two, multiplying formats (blocks of blocks), and re-ordering the sides.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import cache
+
+import numpy as np
+
+from matrixrl.schemes.formulas import parse_formulas
+from matrixrl.schemes.scheme import Format, Scheme, as_format
+from matrixrl.schemes.symmetry import reorder
+
+_STRASSEN = """
+M1 = (A11 + A22)(B11 + B22)
+M2 = (A21 + A22) B11
+M3 = A11 (B12 - B22)
+M4 = A22 (B21 - B11)
+M5 = (A11 + A12) B22
+M6 = (A21 - A11)(B11 + B12)
+M7 = (A12 - A22)(B21 + B22)
+C11 = M1 + M4 - M5 + M7
+C12 = M3 + M5
+C21 = M2 + M4
+C22 = M1 - M2 + M3 + M6
+"""
+
+_WINOGRAD = """
+M1 = A11 B11
+M2 = A12 B21
+M3 = (A11 + A12 - A21 - A22) B22
+M4 = A22 (B11 - B12 - B21 + B22)
+M5 = (A21 + A22)(B12 - B11)
+M6 = (A21 + A22 - A11)(B11 - B12 + B22)
+M7 = (A11 - A21)(B22 - B12)
+C11 = M1 + M2
+C12 = M1 + M3 + M5 + M6
+C21 = M1 - M4 + M6 + M7
+C22 = M1 + M5 + M6 + M7
+"""
+
+_LADERMAN = """
+M1 = (A11 + A12 + A13 - A21 - A22 - A32 - A33) B22
+M2 = (A11 - A21)(-B12 + B22)
+M3 = A22 (-B11 + B12 + B21 - B22 - B23 - B31 + B33)
+M4 = (-A11 + A21 + A22)(B11 - B12 + B22)
+M5 = (A21 + A22)(-B11 + B12)
+M6 = A11 B11
+M7 = (-A11 + A31 + A32)(B11 - B13 + B23)
+M8 = (-A11 + A31)(B13 - B23)
+M9 = (A31 + A32)(-B11 + B13)
+M10 = (A11 + A12 + A13 - A22 - A23 - A31 - A32) B23
+M11 = A32 (-B11 + B13 + B21 - B22 - B23 - B31 + B32)
+M12 = (-A13 + A32 + A33)(B22 + B31 - B32)
+M13 = (A13 - A33)(B22 - B32)
+M14 = A13 B31
+M15 = (A32 + A33)(-B31 + B32)
+M16 = (-A13 + A22 + A23)(B23 + B31 - B33)
+M17 = (A13 - A23)(B23 - B33)
+M18 = (A22 + A23)(-B31 + B33)
+M19 = A12 B21
+M20 = A23 B32
+M21 = A21 B13
+M22 = A31 B12
+M23 = A33 B33
+C11 = M6 + M14 + M19
+C12 = M1 + M4 + M5 + M6 + M12 + M14 + M15
+C13 = M6 + M7 + M9 + M10 + M14 + M16 + M18
+C21 = M2 + M3 + M4 + M6 + M14 + M16 + M17
+C22 = M2 + M4 + M5 + M6 + M20
+C23 = M14 + M16 + M17 + M18 + M21
+C31 = M6 + M7 + M8 + M11 + M12 + M13 + M14
+C32 = M12 + M13 + M14 + M15 + M22
+C33 = M6 + M7 + M8 + M9 + M23
+"""
+
+
+def standard(format: Sequence[int]) -> Scheme:
+    """The standard algorithm of a format, n*m*p products A_ij B_jk, each added to C_ik."""
+    n, m, p = fmt = as_format(tuple(format))
+    u, v, w = (np.zeros((fmt.naive_rank, side), dtype=np.int64) for side in fmt.sides)
+    for r, (i, j, k) in enumerate(np.ndindex(n, m, p)):
+        u[r, i * m + j] = v[r, j * p + k] = w[r, i * p + k] = 1
+    return Scheme(fmt, "Z", u, v, w, {"source": "standard algorithm"})
+
+
+def strassen() -> Scheme:
+    """2x2x2 in 7 multiplications (Strassen 1969)."""
+    return parse_formulas((2, 2, 2), _STRASSEN, provenance={"source": "Strassen 1969"})
+
+
+def winograd() -> Scheme:
+    """2x2x2 in 7 multiplications, and 15 additions once common parts are shared (Winograd 1971)."""
+    return parse_formulas((2, 2, 2), _WINOGRAD, provenance={"source": "Winograd 1971"})
+
+
+def laderman() -> Scheme:
+    """3x3x3 in 23 multiplications (Laderman 1976)."""
+    return parse_formulas((3, 3, 3), _LADERMAN, provenance={"source": "Laderman 1976"})
+
+
+def join(first: Scheme, second: Scheme, side: int) -> Scheme:
+    """The scheme of a format cut in two along `side` (0: n, 1: m, 2: p); ranks add.
+
+    Along n and p the parts fill different blocks of C; along m they are two summands of all of C.
+
+    Raises:
+      ValueError: if the formats differ in another side than `side`, or the rings differ.
+    """
+    sizes = [list(first.format), list(second.format)]
+    cut = sizes[0][side]
+    total = cut + sizes[1].pop(side)
+    if sizes[0][:side] + sizes[0][side + 1 :] != sizes[1] or first.ring != second.ring:
+        raise ValueError(f"cannot join {first!r} and {second!r} along {'nmp'[side]}")
+    sizes[0][side] = total
+    fmt = Format(*sizes[0])
+    parts = []
+    for scheme, start in ((first, 0), (second, cut)):
+        blocks = []
+        for factor, axes in zip(scheme.factors, ((0, 1), (1, 2), (0, 2)), strict=True):
+            block = np.zeros((scheme.rank, fmt[axes[0]], fmt[axes[1]]), dtype=np.int64)
+            window = [slice(start, start + scheme.format[s]) if s == side else slice(None) for s in axes]
+            block[:, window[0], window[1]] = factor.reshape(-1, *(scheme.format[s] for s in axes))
+            blocks.append(block.reshape(scheme.rank, -1))
+        parts.append(blocks)
+    u, v, w = (np.concatenate(pair) for pair in zip(*parts, strict=True))
+    return Scheme(fmt, first.ring, u, v, w, {"source": f"({_source(first)}) + ({_source(second)})"})
+
+
+def nest(outer: Scheme, inner: Scheme) -> Scheme:
+    """`outer` applied to matrices of blocks that `inner` multiplies: formats and ranks multiply.
+
+    Raises:
+      ValueError: if the rings differ.
+    """
+    if outer.ring != inner.ring:
+        raise ValueError(f"cannot nest {inner!r} in {outer!r}")
+    fmt = Format(*(a * b for a, b in zip(outer.format, inner.format, strict=True)))
+    factors = []
+    for big, small, (row, column) in zip(outer.factors, inner.factors, ((0, 1), (1, 2), (0, 2)), strict=True):
+        blocks = np.einsum(
+            "rac,sbd->rsabcd",
+            big.reshape(-1, outer.format[row], outer.format[column]),
+            small.reshape(-1, inner.format[row], inner.format[column]),
+        )
+        factors.append(blocks.reshape(outer.rank * inner.rank, fmt[row] * fmt[column]))
+    return Scheme(
+        fmt, outer.ring, *factors, provenance={"source": f"({_source(outer)}) x ({_source(inner)})"}
+    )
+
+
+def known_rank(format: Sequence[int]) -> int:
+    """Rank of `known_scheme` without building it."""
+    return _plan(tuple(sorted(as_format(tuple(format)))))[0]
+
+
+def known_scheme(format: Sequence[int]) -> Scheme:
+    """The best integer scheme of a format that can be composed from the library, in its own order of sides.
+
+    This is not the record (`matrixrl.schemes.records`), but what 2x2x2:7, 3x3x3:23 and compositions give:
+    2x2x3:11, 2x2x4:14, 4x4x4:49 are records, 2x3x3 gets 17 of 15.
+
+    Raises:
+      SchemeError: if the format is not three integers in range.
+    """
+    fmt = as_format(tuple(format))
+    return reorder(_compose(tuple(sorted(fmt))), fmt)
+
+
+# A plan: the rank, the way ("base", "join" or "nest"), and the formats it is put together from.
+_Sizes = tuple[int, ...]
+_Plan = tuple[int, str, tuple[_Sizes, ...]]
+_NAMED: dict[_Sizes, Callable[[], Scheme]] = {(2, 2, 2): strassen, (3, 3, 3): laderman}
+
+
+@cache
+def _plan(sizes: _Sizes) -> _Plan:
+    """The cheapest way to compose the scheme of sorted sizes."""
+    if sizes in _NAMED:
+        return _NAMED[sizes]().rank, "base", ()
+    best: _Plan = (sizes[0] * sizes[1] * sizes[2], "base", ())
+    if sizes[0] == 1:  # a matrix times a vector and an outer product have full rank n*m*p
+        return best
+    for side in range(3):
+        for cut in range(1, sizes[side] // 2 + 1):
+            parts = tuple((*sizes[:side], part, *sizes[side + 1 :]) for part in (cut, sizes[side] - cut))
+            rank = sum(_plan(tuple(sorted(part)))[0] for part in parts)
+            if rank < best[0]:
+                best = (rank, "join", parts)
+    for inner in np.ndindex(*sizes):
+        small = tuple(size + 1 for size in inner)
+        if any(size % part for size, part in zip(sizes, small, strict=True)) or small in (sizes, (1, 1, 1)):
+            continue
+        big = tuple(size // part for size, part in zip(sizes, small, strict=True))
+        rank = _plan(tuple(sorted(big)))[0] * _plan(tuple(sorted(small)))[0]
+        if rank < best[0]:
+            best = (rank, "nest", (big, small))
+    return best
+
+
+def _compose(sizes: _Sizes) -> Scheme:
+    """Build the scheme of `_plan`."""
+    _, way, parts = _plan(sizes)
+    if way == "base":
+        if sizes in _NAMED:
+            return _NAMED[sizes]()
+        return standard(sizes)
+    first, second = (reorder(_compose(tuple(sorted(part))), Format(*part)) for part in parts)
+    if way == "nest":
+        return nest(first, second)
+    side = next(s for s in range(3) if first.format[s] + second.format[s] == sizes[s])
+    return join(first, second, side)
+
+
+def _source(scheme: Scheme) -> str:
+    return str(scheme.provenance.get("source", f"{scheme.format}:{scheme.rank}"))

@@ -1,0 +1,324 @@
+"""A scheme: the factor matrices of a bilinear matrix-multiplication algorithm, and its file.
+
+Index order, here and everywhere in this package: A is n x m, B is m x p and C = AB is n x p, all flattened
+row-major, and C is **not** transposed (some sources transpose it). The target is the tensor with
+``T[i*m + j, j*p + k, i*p + k] = 1`` for i < n, j < m, k < p and 0 elsewhere. A scheme of rank R computes
+
+    M_r = (sum_a u[r, a] A_a) * (sum_b v[r, b] B_b),    C_c = sum_r w[r, c] M_r,
+
+which is right exactly when ``sum_r u[r] (x) v[r] (x) w[r] = T`` over the ring.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal, NamedTuple, get_args
+
+import numpy as np
+
+Ring = Literal["Z", "F2"]
+RINGS: tuple[str, ...] = get_args(Ring)
+
+MAX_SIDE = 64
+"""Largest n, m or p that a file may name: a bound against absurd files, far above what is practical."""
+
+MAX_ENTRY = 2**31 - 1
+"""Largest absolute coefficient: products of coefficients then stay countable, and no known scheme comes near."""
+
+
+class SchemeError(ValueError):
+    """A scheme or its file is malformed. The message is one line and names the field."""
+
+
+class Format(NamedTuple):
+    """The shape of a product: (n x m) times (m x p).
+
+    Attributes:
+      n: rows of A and of C.
+      m: columns of A, rows of B.
+      p: columns of B and of C.
+    """
+
+    n: int
+    m: int
+    p: int
+
+    def __str__(self) -> str:
+        return f"{self.n}x{self.m}x{self.p}"
+
+    @property
+    def sides(self) -> tuple[int, int, int]:
+        """Lengths of the three modes: entries of A, of B and of C."""
+        return self.n * self.m, self.m * self.p, self.n * self.p
+
+    @property
+    def naive_rank(self) -> int:
+        """Multiplications of the standard algorithm."""
+        return self.n * self.m * self.p
+
+
+def as_format(values: Any) -> Format:
+    """Three sizes as a `Format`; raises `SchemeError` unless they are three whole numbers in 1..MAX_SIDE."""
+    ok = isinstance(values, list | tuple) and len(values) == 3
+    if not ok or not all(type(side) is int and 1 <= side <= MAX_SIDE for side in values):
+        raise SchemeError(f"format: {shorten(values)} given, want three integers [n, m, p] in 1..{MAX_SIDE}")
+    return Format(*values)
+
+
+def entry_label(name: str, row: int, column: int, rows: int, columns: int) -> str:
+    """The name of a matrix entry, counted from 1: ``A12``, or ``A1_12`` where a side has two digits."""
+    separator = "" if max(rows, columns) < 10 else "_"
+    return f"{name}{row + 1}{separator}{column + 1}"
+
+
+def entry_labels(name: str, rows: int, columns: int) -> list[str]:
+    """Names of all entries of a `rows` x `columns` matrix, row-major."""
+    return [entry_label(name, i, j, rows, columns) for i in range(rows) for j in range(columns)]
+
+
+def format_labels(fmt: Format) -> tuple[list[str], list[str], list[str]]:
+    """Names of the entries of A, B and C, in the order of the columns of u, v and w."""
+    n, m, p = fmt
+    return entry_labels("A", n, m), entry_labels("B", m, p), entry_labels("C", n, p)
+
+
+@dataclass(frozen=True, eq=False)
+class Scheme:
+    """An algorithm for C = AB with `rank` multiplications (index order: see the module; C is not transposed).
+
+    Building one checks shapes and entries and raises `SchemeError`; whether it multiplies matrices is the
+    business of `matrixrl.schemes.verify`. Arrays are copied, int64 and read-only.
+
+    Attributes:
+      format: (n, m, p).
+      ring: ``"Z"``, the integers, or ``"F2"``, entries 0 and 1 and everything modulo 2.
+      u: int64 [rank, n*m], coefficients of the entries of A in each product.
+      v: int64 [rank, m*p], coefficients of the entries of B in each product.
+      w: int64 [rank, n*p], coefficients of each product in the entries of C.
+      provenance: how it was found: plain JSON values by name.
+    """
+
+    format: Format
+    ring: Ring
+    u: np.ndarray
+    v: np.ndarray
+    w: np.ndarray
+    provenance: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        fmt = as_format(self.format if isinstance(self.format, list | tuple) else [self.format])
+        object.__setattr__(self, "format", fmt)
+        if self.ring not in RINGS:
+            raise SchemeError(f"ring: {shorten(self.ring)} given, want one of {', '.join(RINGS)}")
+        ranks = set()
+        for name, side in zip("uvw", fmt.sides, strict=True):
+            factor = _integer_matrix(name, getattr(self, name), side, self.ring)
+            object.__setattr__(self, name, factor)
+            ranks.add(len(factor))
+        if len(ranks) != 1:
+            counts = ", ".join(f"{name} has {len(getattr(self, name))}" for name in "uvw")
+            raise SchemeError(f"u, v, w: must have the same number of rows, but {counts}")
+        if not isinstance(self.provenance, Mapping):
+            raise SchemeError(
+                f"provenance: {shorten(self.provenance)} given, want an object of names and values"
+            )
+        object.__setattr__(self, "provenance", dict(self.provenance))
+
+    @property
+    def rank(self) -> int:
+        """Number of scalar multiplications."""
+        return len(self.u)
+
+    @property
+    def factors(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """The three factor matrices (u, v, w)."""
+        return self.u, self.v, self.w
+
+    @property
+    def max_coefficient(self) -> int:
+        """Largest absolute coefficient."""
+        return max(int(np.abs(factor).max(initial=0)) for factor in self.factors)
+
+    @property
+    def is_ternary(self) -> bool:
+        """Whether all coefficients are -1, 0 or 1."""
+        return self.max_coefficient <= 1
+
+    def __eq__(self, other: object) -> bool:
+        """Same format, ring and factor matrices, row by row; the provenance does not count."""
+        if not isinstance(other, Scheme):
+            return NotImplemented
+        return (self.format, self.ring, self.rank) == (other.format, other.ring, other.rank) and all(
+            np.array_equal(mine, theirs) for mine, theirs in zip(self.factors, other.factors, strict=True)
+        )
+
+    def __hash__(self) -> int:
+        return hash((self.format, self.ring, *(factor.tobytes() for factor in self.factors)))
+
+    def __repr__(self) -> str:
+        return f"Scheme({self.format}, rank {self.rank}, ring {self.ring})"
+
+    def mod2(self) -> Scheme:
+        """The same algorithm over F2: every coefficient modulo 2."""
+        u, v, w = (factor % 2 for factor in self.factors)
+        return replace(self, ring="F2", u=u, v=v, w=w)
+
+    def with_provenance(self, **values: Any) -> Scheme:
+        """A copy with more provenance."""
+        return replace(self, provenance={**self.provenance, **values})
+
+    def to_record(self) -> dict[str, Any]:
+        """The scheme as plain JSON values: the content of its file."""
+        return {
+            "format": list(self.format),
+            "ring": self.ring,
+            "rank": self.rank,
+            "u": self.u.tolist(),
+            "v": self.v.tolist(),
+            "w": self.w.tolist(),
+            "provenance": dict(self.provenance),
+        }
+
+    @staticmethod
+    def from_record(record: Any) -> Scheme:
+        """The scheme in the JSON value of a file; raises `SchemeError` naming the first field that is wrong."""
+        if not isinstance(record, dict):
+            raise SchemeError(f"the file holds a JSON {_json_name(record)}, want an object with {_FIELDS}")
+        missing = [name for name in ("format", "ring", "rank", "u", "v", "w") if name not in record]
+        if missing:
+            raise SchemeError(f"{missing[0]}: missing; a scheme file has {_FIELDS}")
+        fmt, rank = as_format(record["format"]), record["rank"]
+        if type(rank) is not int or rank < 1:
+            raise SchemeError(f"rank: {shorten(rank)} given, want an integer of 1 or more")
+        for name, side in zip("uvw", fmt.sides, strict=True):
+            _check_lists(name, record[name], rank, side)
+        return Scheme(
+            fmt, record["ring"], *(record[name] for name in "uvw"), provenance=record.get("provenance", {})
+        )
+
+    def save(self, path: Path | str) -> None:
+        """Write the scheme's JSON file whole, then rename it into place; raises `SchemeError` if that fails."""
+        path = Path(path)
+        temporary: str | None = None
+        try:
+            text = render_json(self.to_record())
+            path.parent.mkdir(parents=True, exist_ok=True)
+            handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
+            with os.fdopen(handle, "w", encoding="utf-8") as file:
+                file.write(text)
+                file.flush()
+                os.fsync(file.fileno())
+            os.chmod(temporary, 0o644)  # mkstemp makes it private
+            os.replace(temporary, path)
+            temporary = None
+            _sync_folder(path.parent)
+        except OSError as error:
+            raise SchemeError(f"cannot write {path}: {error.strerror or error}") from error
+        except (TypeError, ValueError) as error:
+            raise SchemeError(f"provenance: holds what JSON cannot ({error})") from error
+        finally:
+            if temporary is not None:
+                Path(temporary).unlink(missing_ok=True)
+
+    @staticmethod
+    def load(path: Path | str) -> Scheme:
+        """Read a scheme file, strictly; raises `SchemeError` with one line that names the file and the field."""
+        try:
+            text = Path(path).read_text(encoding="utf-8")
+        except OSError as error:
+            raise SchemeError(f"cannot read {path}: {error.strerror or error}") from error
+        except UnicodeDecodeError as error:
+            raise SchemeError(f"{path}: not a text file (byte {error.start} is not UTF-8)") from error
+        try:
+            return Scheme.from_record(json.loads(text, parse_constant=_refuse_constant))
+        except SchemeError as error:
+            raise SchemeError(f"{path}: {error}") from error
+        except json.JSONDecodeError as error:
+            raise SchemeError(f"{path}: not JSON, line {error.lineno}: {error.msg}") from error
+        except (ValueError, RecursionError) as error:  # numbers of thousands of digits, brackets without end
+            raise SchemeError(f"{path}: not a scheme file ({error})") from error
+
+
+_FIELDS = "format, ring, rank, u, v, w and provenance"
+
+
+def render_json(record: dict[str, Any]) -> str:
+    """A scheme's record as JSON with one product per line, so that files can be read and compared by eye."""
+    parts = []
+    for name, value in record.items():
+        if name in "uvw":
+            rows = ",\n    ".join(json.dumps(row, separators=(", ", ": ")) for row in value)
+            parts.append(f'"{name}": [\n    {rows}\n  ]')
+        else:
+            parts.append(f'"{name}": {json.dumps(value, allow_nan=False)}')
+    return "{\n  " + ",\n  ".join(parts) + "\n}\n"
+
+
+def shorten(value: Any, width: int = 40) -> str:
+    """A value as it may stand in a one-line error."""
+    text = " ".join(repr(value).split())
+    return text if len(text) <= width else text[: width - 3] + "..."
+
+
+def _integer_matrix(name: str, values: Any, side: int, ring: str) -> np.ndarray:
+    """`values` as a read-only int64 [rank, side]; raises `SchemeError`."""
+    try:
+        factor = np.array(values)
+    except ValueError as error:
+        raise SchemeError(f"{name}: rows of unequal length, want {side} entries each") from error
+    if factor.ndim != 2 or factor.shape[1] != side or factor.shape[0] < 1:
+        raise SchemeError(f"{name}: shape {list(factor.shape)}, want [rank, {side}] with rank 1 or more")
+    if factor.dtype.kind not in "iu":
+        raise SchemeError(f"{name}: entries are {factor.dtype}, want integers up to {MAX_ENTRY}")
+    if factor.min() < -MAX_ENTRY or factor.max() > MAX_ENTRY:
+        raise SchemeError(f"{name}: an entry is beyond {MAX_ENTRY}")
+    factor = factor.astype(np.int64)
+    if ring == "F2" and not np.isin(factor, (0, 1)).all():
+        wrong = factor[~np.isin(factor, (0, 1))][0]
+        raise SchemeError(f"{name}: holds {wrong}, but over F2 entries are 0 or 1")
+    factor.setflags(write=False)
+    return factor
+
+
+def _check_lists(name: str, rows: Any, rank: int, side: int) -> None:
+    """Raise unless `rows` is a list of `rank` lists of `side` integers (true and 1.0 are not integers)."""
+    if not isinstance(rows, list) or len(rows) != rank:
+        given = f"{len(rows)} rows" if isinstance(rows, list) else f"a JSON {_json_name(rows)}"
+        raise SchemeError(f"{name}: {given}, want {rank} rows (the rank)")
+    for index, row in enumerate(rows):
+        if not isinstance(row, list) or len(row) != side:
+            given = f"{len(row)} entries" if isinstance(row, list) else f"a JSON {_json_name(row)}"
+            raise SchemeError(f"{name}[{index}]: {given}, want {side} integers")
+        for value in row:
+            if type(value) is not int or abs(value) > MAX_ENTRY:
+                raise SchemeError(
+                    f"{name}[{index}]: entry {shorten(value)}, want an integer of at most {MAX_ENTRY}"
+                )
+
+
+def _json_name(value: Any) -> str:
+    names = {dict: "object", list: "array", str: "string", bool: "boolean", type(None): "null"}
+    return names.get(type(value), "number")
+
+
+def _refuse_constant(text: str) -> Any:
+    raise SchemeError(f"{text} stands in the file, want integers")
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make a rename durable where the system allows a folder to be synced."""
+    try:
+        handle = os.open(folder, os.O_RDONLY)
+    except OSError:
+        return
+    try:
+        os.fsync(handle)
+    except OSError:
+        pass  # some file systems refuse to sync folders; the file itself is already safe
+    finally:
+        os.close(handle)
