@@ -7,13 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
 from jax import Array
 
@@ -53,12 +51,14 @@ class PolicyValueNetwork(nn.Module):
 
     Attributes:
       layout: tokens of an action.
-      features: residual [B, ...] to (features [B, F], prior inputs per token or None); carries no parameters.
+      features: residual [B, ...] to features [B, F] and per token `num_transforms` direct priors [B, classes].
+      num_transforms: direct priors per token; 0 for none.
       width, num_blocks, head_width, max_value: sizes.
     """
 
     layout: TokenLayout
     features: Callable[[Array], tuple[Array, tuple[tuple[Array, ...], ...]]]
+    num_transforms: int
     width: int
     num_blocks: int
     head_width: int

@@ -77,7 +77,7 @@ def search(
     step: Step,
     num_simulations: int,
     algorithm: Literal["gumbel", "puct"],
-    gumbel_scale: float = 1.0,
+    exploration: Array | float = 1.0,
     max_depth: int | None = None,
 ) -> SearchResult:
     """Search from a batch of states.
@@ -90,7 +90,7 @@ def search(
       step: plays an action; a finished game must stay as it is and give reward 0.
       num_simulations: nodes added per root.
       algorithm: `gumbel` (Danihelka et al. 2022) or `puct` with Dirichlet noise (Silver et al. 2018).
-      gumbel_scale: 0 plays without exploration.
+      exploration: scales the Gumbel or Dirichlet noise at the root; 0 plays the best action found. May be traced.
       max_depth: no deeper than so many actions.
     """
     key_root, key_search = jax.random.split(key)
@@ -125,7 +125,7 @@ def search(
             num_simulations,
             invalid_actions=invalid,
             max_depth=max_depth,
-            gumbel_scale=gumbel_scale,
+            gumbel_scale=exploration,  # pyright: ignore[reportArgumentType]
         )
     else:
         output = mctx.muzero_policy(
@@ -136,8 +136,8 @@ def search(
             num_simulations,
             invalid_actions=invalid,
             max_depth=max_depth,
-            dirichlet_fraction=0.25 if gumbel_scale else 0.0,
-            temperature=1.0 if gumbel_scale else 0.0,
+            dirichlet_fraction=0.25 * exploration,  # pyright: ignore[reportArgumentType]
+            temperature=exploration,  # pyright: ignore[reportArgumentType]
         )
     action = jnp.take_along_axis(root_expansion.tokens, output.action[:, None, None], axis=1)[:, 0]
     value = output.search_tree.node_values[:, 0]

@@ -1,0 +1,132 @@
+"""A replay buffer of whole games that keeps the good ones longer."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from matrixrl.agents.selfplay import Games
+
+
+class Replay(NamedTuple):
+    """G games of at most M moves.
+
+    Residuals are not kept: the residual before move t is the target minus the first t terms, which is far smaller.
+
+    Attributes:
+      target: int8 [G, ...].
+      actions: int16 [G, M, num_tokens].
+      candidates: int16 [G, M, K, num_tokens].
+      weights: float32 [G, M, K].
+      cost: float32 [G], minus the return of the whole game.
+      num_moves: int32 [G]; 0 marks an empty slot.
+      expiry: float32 [G]; the slot with the smallest is overwritten first, empty ones before all.
+      clock: float32, batches inserted so far.
+    """
+
+    target: Array
+    actions: Array
+    candidates: Array
+    weights: Array
+    cost: Array
+    num_moves: Array
+    expiry: Array
+    clock: Array
+
+    @property
+    def num_games(self) -> Array:
+        """Filled slots."""
+        return (self.num_moves > 0).sum()
+
+
+class Positions(NamedTuple):
+    """Sampled positions.
+
+    Attributes:
+      target: int8 [B, ...].
+      actions: int16 [B, M, num_tokens], of the whole game.
+      move: int32 [B], the position is the one before this move.
+      candidates: int16 [B, K, num_tokens].
+      weights: float32 [B, K].
+      cost: int32 [B], minus the return from here on.
+      filled: bool [B], false if the buffer is empty.
+    """
+
+    target: Array
+    actions: Array
+    move: Array
+    candidates: Array
+    weights: Array
+    cost: Array
+    filled: Array
+
+
+def empty(games: Games, size: int) -> Replay:
+    """An empty buffer of `size` games shaped like `games` (arrays or shapes)."""
+
+    def slots(leaf: Array) -> Array:
+        return jnp.zeros((size, *leaf.shape[1:]), leaf.dtype)
+
+    return Replay(
+        slots(games.target),
+        slots(games.actions),
+        slots(games.candidates),
+        slots(games.weights),
+        slots(games.cost),
+        slots(games.num_moves),
+        jnp.full(size, -1.0, jnp.float32),
+        jnp.float32(0),
+    )
+
+
+def insert(replay: Replay, games: Games, good_lifetime: float) -> Replay:
+    """Write a finished batch over the games that expire first.
+
+    A game expires one batch after it came in, the best tenth of the batch `good_lifetime` batches after; expired games
+    stay until their slot is needed.
+    """
+    played = games.num_moves > 0
+    cost = jnp.where(played, games.cost, jnp.inf)
+    rank = jnp.argsort(jnp.argsort(cost))
+    good = rank < jnp.maximum(1, played.sum() // 10)
+    expiry = replay.clock + jnp.where(good, good_lifetime, 1.0)
+    slots = jnp.argsort(replay.expiry)[: games.target.shape[0]]
+    slots = jnp.where(played, slots, replay.expiry.shape[0])  # empty lanes are dropped
+
+    def write(old: Array, new: Array) -> Array:
+        return old.at[slots].set(new, mode="drop")
+
+    return Replay(
+        write(replay.target, games.target),
+        write(replay.actions, games.actions),
+        write(replay.candidates, games.candidates),
+        write(replay.weights, games.weights),
+        write(replay.cost, games.cost),
+        write(replay.num_moves, games.num_moves),
+        write(replay.expiry, expiry),
+        replay.clock + 1,
+    )
+
+
+def sample(key: Array, replay: Replay, count: int) -> Positions:
+    """Draw positions: a filled slot uniformly, then one of its moves uniformly."""
+    key_game, key_move = jax.random.split(key)
+    filled = replay.num_moves > 0
+    reached = jnp.cumsum(filled)
+    drawn = jax.random.uniform(key_game, (count,)) * reached[-1]
+    slot = jnp.minimum(jnp.searchsorted(reached, drawn, side="right"), filled.shape[0] - 1)
+    num_moves = replay.num_moves[slot]
+    move = jnp.floor(jax.random.uniform(key_move, (count,)) * num_moves).astype(jnp.int32)
+    move = jnp.clip(move, 0, jnp.maximum(num_moves - 1, 0))
+    return Positions(
+        replay.target[slot],
+        replay.actions[slot],
+        move,
+        replay.candidates[slot, move],
+        replay.weights[slot, move],
+        jnp.round(replay.cost[slot]).astype(jnp.int32) - move,
+        filled[slot],
+    )

@@ -1,0 +1,136 @@
+"""Many games at once, one move of all of them at a time.
+
+The games of a batch start together; one that is over waits for the others and takes no more part. A move is one
+search over the whole batch. Everything that learning needs later is written down as the games are played.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple, Protocol
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from matrixrl.search.sampled import SearchResult
+
+
+class GameState(Protocol):
+    """A state that knows its observation and whether it is over; a NamedTuple of arrays."""
+
+    @property
+    def residual(self) -> Array:
+        """What is observed."""
+        ...
+
+    @property
+    def terminated(self) -> Array:
+        """The game is over."""
+        ...
+
+    @property
+    def solved(self) -> Array:
+        """It ended at the goal."""
+        ...
+
+
+class Games(NamedTuple):
+    """A batch of B games of at most M moves, with K candidates at each.
+
+    Attributes:
+      state: game states, B of each leaf.
+      target: int8 [B, ...], the residuals that the games started from.
+      actions: int16 [B, M, num_tokens], what was played.
+      candidates: int16 [B, M, K, num_tokens], what the search chose from.
+      weights: float32 [B, M, K], the improved policy over the candidates.
+      cost: float32 [B], minus the return so far.
+      num_moves: int32 [B], moves played.
+      taking_part: bool [B], false for the lanes that a smaller batch leaves empty.
+    """
+
+    state: Any
+    target: Array
+    actions: Array
+    candidates: Array
+    weights: Array
+    cost: Array
+    num_moves: Array
+    taking_part: Array
+
+
+class Move(NamedTuple):
+    """What one move of all games gave, for the record.
+
+    Attributes:
+      live: bool [B], the games that made a move.
+      action: int16 [B, num_tokens].
+      reward: float32 [B].
+      residual: int32 [B], sum of the absolute values of the residual after this very move (tracking rule 8).
+      terminated: bool [B], the game is over now.
+      solved: bool [B], and its residual is zero.
+      cost: float32 [B], minus the return of the game so far.
+      num_moves: int32 [B].
+      value: float32 [B], what the search expected.
+    """
+
+    live: Array
+    action: Array
+    reward: Array
+    residual: Array
+    terminated: Array
+    solved: Array
+    cost: Array
+    num_moves: Array
+    value: Array
+
+
+def start(state: Any, taking_part: Array, max_moves: int, num_candidates: int, num_tokens: int) -> Games:
+    """A fresh batch of games from a batch of states; lanes that take no part are over before they start."""
+    batch = taking_part.shape[0]
+    state = state._replace(terminated=state.terminated | ~taking_part)
+    return Games(
+        state=state,
+        target=state.residual,
+        actions=jnp.zeros((batch, max_moves, num_tokens), jnp.int16),
+        candidates=jnp.zeros((batch, max_moves, num_candidates, num_tokens), jnp.int16),
+        weights=jnp.zeros((batch, max_moves, num_candidates), jnp.float32),
+        cost=jnp.zeros(batch, jnp.float32),
+        num_moves=jnp.zeros(batch, jnp.int32),
+        taking_part=taking_part,
+    )
+
+
+def play(games: Games, found: SearchResult, state: Any, reward: Array) -> tuple[Games, Move]:
+    """Write down one move of every live game.
+
+    Args:
+      games: before the move.
+      found: the search's result at `games.state`.
+      state, reward: what the game made of `found.action`.
+    """
+    live = ~games.state.terminated
+    batch = jnp.arange(live.shape[0])
+    # Games that are over write their move out of bounds, where it is dropped.
+    at = jnp.where(live, games.num_moves, games.actions.shape[1])
+    cost = games.cost - reward
+    num_moves = games.num_moves + live
+    action = found.action.astype(jnp.int16)
+    played = Games(
+        state=state,
+        target=games.target,
+        actions=games.actions.at[batch, at].set(action, mode="drop"),
+        candidates=games.candidates.at[batch, at].set(found.tokens.astype(jnp.int16), mode="drop"),
+        weights=games.weights.at[batch, at].set(found.weights, mode="drop"),
+        cost=cost,
+        num_moves=num_moves,
+        taking_part=games.taking_part,
+    )
+    residual = jnp.abs(state.residual.astype(jnp.int32)).sum(axis=tuple(range(1, state.residual.ndim)))
+    move = Move(live, action, reward, residual, state.terminated, state.solved, cost, num_moves, found.value)
+    return played, move
+
+
+def sample_labels(key: Array, candidates: Array, weights: Array, count: int) -> Array:
+    """Draw `count` of the candidates [B, K, num_tokens] by their weights [B, K]: int [B, count, num_tokens]."""
+    chosen = jax.random.categorical(key, jnp.log(weights + 1e-12)[:, None], shape=(weights.shape[0], count))
+    return jnp.take_along_axis(candidates, chosen[..., None], axis=1)

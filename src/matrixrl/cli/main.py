@@ -1,0 +1,84 @@
+"""The command `matrixrl`: finds the subcommand, and turns what goes wrong into one line and an exit status.
+
+Exit status: 0 done; 1 the command ran and the answer is no (a scheme that is wrong, a run that fails its audit, a
+training that diverged); 2 the command line, a setting or a file is impossible; 130 and 143 stopped by SIGINT and
+SIGTERM after the chunk was finished and recorded.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from matrixrl.config import ConfigError
+
+
+@dataclass(frozen=True)
+class Command:
+    """A subcommand: where it lives and what it does."""
+
+    module: str
+    summary: str
+
+
+COMMANDS: dict[tuple[str, str], Command] = {
+    ("matmul", "train"): Command("matrixrl.cli.matmul", "discover a matrix-multiplication algorithm"),
+    ("matmul", "bench"): Command(
+        "matrixrl.cli.matmul", "measure the speed of search and learning, part by part"
+    ),
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; returns its exit status."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        return _dispatch(given)
+    except ConfigError as error:
+        print(f"matrixrl: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("matrixrl: stopped at once; what was recorded is in the journal", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        sys.stderr.close()  # the reader of our output went away (`| head`)
+        return 0
+
+
+def _dispatch(given: list[str]) -> int:
+    if not given or given[0] in ("-h", "--help", "help"):
+        print(_overview())
+        return 0
+    if given[0] == "--version":
+        import matrixrl
+
+        print(f"matrixrl {matrixrl.__version__}")
+        return 0
+    groups = sorted({group for group, _ in COMMANDS})
+    if given[0] not in groups:
+        raise ConfigError(
+            f"unknown command {given[0]}: must be one of {', '.join(groups)}; see matrixrl --help"
+        )
+    names = [name for group, name in COMMANDS if group == given[0]]
+    if len(given) == 1 or given[1] in ("-h", "--help"):
+        print(_overview(given[0]))
+        return 0
+    if given[1] not in names:
+        raise ConfigError(
+            f"unknown command {given[0]} {given[1]}: must be one of {', '.join(names)}; see matrixrl {given[0]} --help"
+        )
+    module = importlib.import_module(COMMANDS[given[0], given[1]].module)
+    return module.run(given[1], given[2:])
+
+
+def _overview(group: str | None = None) -> str:
+    rows = [(f"{g} {n}", command.summary) for (g, n), command in COMMANDS.items() if group in (None, g)]
+    width = max(len(name) for name, _ in rows)
+    lines = [f"  matrixrl {name:<{width}}  {summary}" for name, summary in rows]
+    return "\n".join(["usage: matrixrl GROUP COMMAND [flags]   (each command has --help)", "", *lines])
+
+
+if __name__ == "__main__":
+    sys.exit(main())

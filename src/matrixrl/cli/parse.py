@@ -1,0 +1,97 @@
+"""Command lines to settings, by tyro; whatever is wrong with one becomes one line."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Sequence
+from typing import Any, TypeVar
+
+import tyro
+from tyro import _errors
+
+from matrixrl.config import ConfigError
+
+Settings = TypeVar("Settings")
+
+
+class CommandLineError(ConfigError):
+    """The command line cannot be understood. The message is one line."""
+
+
+def parse(
+    kind: type[Settings],
+    arguments: Sequence[str],
+    *,
+    prog: str,
+    description: str,
+    default: Settings | None = None,
+) -> Settings:
+    """Read `arguments` into a dataclass; every field is a flag of its own, without prefixes.
+
+    `--help` prints and exits.
+
+    Raises:
+      ConfigError: an unknown flag, a value that does not parse, or one that the settings refuse.
+    """
+    flags = sorted(_flags(kind))
+
+    def one_line(event: _errors.ParseErrorEvent) -> None:
+        raise CommandLineError(_message(event, flags, prog))
+
+    # The hook is tyro's way to take over its error output; the module is private, and tyro is pinned.
+    with _errors.on_parse_error(one_line):
+        kwargs: dict[str, Any] = {} if default is None else {"default": default}
+        return tyro.cli(
+            kind,
+            args=list(arguments),
+            prog=prog,
+            description=description,
+            config=(tyro.conf.OmitArgPrefixes, tyro.conf.FlagCreatePairsOff),
+            **kwargs,
+        )
+
+
+def _flags(kind: Any) -> set[str]:
+    """All flags of a dataclass and the dataclasses in it."""
+    import dataclasses
+    import typing
+
+    found: set[str] = set()
+    hints = typing.get_type_hints(kind)
+    for field in dataclasses.fields(kind):
+        if dataclasses.is_dataclass(hints[field.name]):
+            found |= _flags(hints[field.name])
+        else:
+            found.add("--" + field.name.replace("_", "-"))
+    return found
+
+
+def _name(argument: Any) -> str:
+    text = getattr(argument, "arg", argument).get_invocation_text()[0]
+    return _plain(text).split(" ")[0].split(",")[0]
+
+
+def _plain(text: Any) -> str:
+    rendered = text if isinstance(text, str) else " ".join(text.render(width=2000))
+    return re.sub(r"\s+", " ", re.sub(r"\x1b\[[0-9;]*m", "", rendered)).strip()
+
+
+def _message(event: _errors.ParseErrorEvent, flags: list[str], prog: str) -> str:
+    help_hint = f"see {prog} --help"
+    if isinstance(event, _errors.UnrecognizedArgs):
+        unknown = event.tokens[0]
+        near = difflib.get_close_matches(unknown.split("=")[0].replace("_", "-"), flags, n=1)
+        meant = f"did you mean {near[0]}? " if near else ""
+        what = "unknown flag" if unknown.startswith("-") else "unexpected argument"
+        return f"{what} {unknown}: {meant}{help_hint}"
+    if isinstance(event, _errors.InvalidChoice):
+        return f"{_name(event.argument)} {event.value}: must be one of {', '.join(event.choices)}"
+    if isinstance(event, _errors.BadValue):
+        return f"{_name(event.argument)}: too few or unexpected values {event.offending_value or ''}; {help_hint}"
+    if isinstance(event, _errors.InstantiationFailure):
+        return _plain(event.message)
+    if isinstance(event, _errors.MissingArgs):
+        missing = ", ".join(_name(argument) for argument in event.missing_arguments)
+        return f"missing {missing}; {help_hint}"
+    return f"the command line cannot be understood; {help_hint}"

@@ -1,0 +1,61 @@
+"""What the network sees of a residual: its entries, and the rank profile with its transform (METHOD.md section 9).
+
+The number of terms of a synthetic demonstration is not among the inputs, nor is the move number: a value head would
+learn to read the answer off it, and with the leftover bound as penalty the value does not depend on the moves left.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+
+from matrixrl.envs.matmul.factors import ActionCodec
+from matrixrl.envs.matmul.rank_profile import RankProfile
+
+# Up to this rank each contraction is a one-hot input, above it a number in [0, 1].
+MAX_ONE_HOT_RANK = 9
+
+
+@dataclass(frozen=True)
+class Features:
+    """Network inputs of a batch of residuals.
+
+    Attributes:
+      codec: shape, ring and spelling of actions.
+      rank_profile: whether the profile and its transforms are among them.
+    """
+
+    codec: ActionCodec
+    rank_profile: bool = True
+
+    @cached_property
+    def profile(self) -> RankProfile:
+        """The profile of this shape and ring."""
+        return RankProfile(self.codec)
+
+    @property
+    def num_transforms(self) -> int:
+        """Transforms per token: one for each field."""
+        return len(self.codec.ring.primes) if self.rank_profile else 0
+
+    def __call__(self, residual: Array) -> tuple[Array, tuple[tuple[Array, ...], ...]]:
+        """Features float32 [B, F] of residuals [B, a, b, c], and per token its transforms float32 [B, classes]."""
+        batch = residual.shape[0]
+        scale = 1.0 if self.codec.ring.modulus == 2 else 0.5
+        parts = [scale * residual.reshape(batch, -1).astype(jnp.float32)]
+        if not self.rank_profile:
+            return parts[0], ()
+        ranks = self.profile(residual)
+        if self.profile.max_rank <= MAX_ONE_HOT_RANK:
+            parts.append(jax.nn.one_hot(ranks, self.profile.max_rank + 1).reshape(batch, -1))
+        else:
+            parts.append(ranks / np.float32(self.profile.max_rank))
+        transforms: list[list[Array]] = [[] for _ in range(self.codec.layout.num_tokens)]
+        for (_, token, where), matrix in zip(self.profile.blocks, self.profile.transforms, strict=True):
+            transforms[token].append(ranks[:, where].astype(jnp.float32) @ matrix)
+        return jnp.concatenate(parts, axis=-1), tuple(tuple(parts) for parts in transforms)

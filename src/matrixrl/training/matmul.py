@@ -1,0 +1,417 @@
+"""Training on a matrix-multiplication tensor: demonstrations, then epochs of self-play, learning and evaluation.
+
+A run is a sequence of chunks: some weight updates, or one move of a batch of games. Between two chunks everything it
+continues from is `MatmulState`: arrays on the device, and the plain counters of `Progress`. Keys are derived from the
+seed and the number of the chunk, so no random state has to be kept.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import time
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from matrixrl.agents.alphazero import LossMetrics
+from matrixrl.agents.selfplay import Move
+from matrixrl.config import MatmulConfig
+from matrixrl.schemes.scheme import Format, Scheme
+from matrixrl.tracking.events import EpisodeRow, Event, MoveRow, ScalarRow, TableMark
+from matrixrl.tracking.run import Run
+from matrixrl.training.discoveries import Discoveries, to_standard_basis
+from matrixrl.training.loop import TrainingDiverged
+from matrixrl.training.matmul_program import Batch, DeviceState, MatmulProgram
+
+Phase = Literal["pretrain", "self-play", "train", "evaluate", "done"]
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where a run stands: plain numbers, so that a checkpoint of it is readable.
+
+    Attributes:
+      phase: what the next chunk belongs to.
+      chunk: chunks started so far; the next chunk's key is derived from it.
+      done: weight updates or games finished in this phase.
+      epoch: the epoch that is under way; 0 while pre-training.
+      updates: weight updates so far.
+      episodes: games finished so far, of self-play and evaluation: the last global episode number given out.
+      playing: games of the batch on the board; 0 when the next chunk has to start one.
+      step_limit: moves that the next games get.
+      solved: self-play games solved in this epoch.
+      loss_sums: sums over this epoch's weight updates of loss, policy loss, value loss and gradient norm.
+      best_rank: of the schemes found so far.
+    """
+
+    phase: Phase = "pretrain"
+    chunk: int = 0
+    done: int = 0
+    epoch: int = 0
+    updates: int = 0
+    episodes: int = 0
+    playing: int = 0
+    step_limit: int = 0
+    solved: int = 0
+    loss_sums: tuple[float, ...] = (0.0, 0.0, 0.0, 0.0)
+    best_rank: int | None = None
+
+
+class MatmulState(NamedTuple):
+    """Everything that a run continues from."""
+
+    device: DeviceState
+    progress: Progress
+
+
+@dataclass(frozen=True)
+class Updates:
+    """A chunk of weight updates: how many, and their metrics."""
+
+    count: int
+    metrics: LossMetrics
+
+
+@dataclass(frozen=True)
+class Played:
+    """One move of a batch: what happened, and the games as they are now."""
+
+    move: Move
+    batch: Batch
+
+
+class MatmulTrainer:
+    """A system for `training.loop.run_loop`.
+
+    Args:
+      config: the run's settings.
+      discoveries: keeps the best scheme.
+    """
+
+    def __init__(self, config: MatmulConfig, discoveries: Discoveries) -> None:
+        self.config = config
+        self.program = MatmulProgram(config)
+        self.discoveries = discoveries
+        self._key = jax.random.key(config.seed)
+        # Simulations and seconds of this epoch's self-play, for the rate on the console: a watch, not a result.
+        self._simulations = 0
+        self._self_play_seconds = 0.0
+        self._move_began = 0.0
+
+    def init(self) -> MatmulState:
+        """The state of a fresh run."""
+        device = self.program.init(jax.random.fold_in(self._key, 0))
+        progress = Progress(step_limit=self.config.game.moves)
+        return MatmulState(device, self._skip_empty_phases(progress))
+
+    def finished(self, state: MatmulState) -> bool:
+        """No epoch is left, or the wanted rank is reached."""
+        return state.progress.phase == "done"
+
+    def needs_record(self, state: MatmulState) -> bool:
+        """What games told (solved, over) decides what comes next; weight updates only at the end of their phase."""
+        progress = state.progress
+        return progress.phase != "pretrain" and (
+            progress.phase != "train" or progress.done == self._phase_length("train")
+        )
+
+    # ---- starting a chunk ----
+
+    def advance(self, state: MatmulState) -> tuple[MatmulState, Updates | Played]:
+        """Start the next chunk."""
+        key = jax.random.fold_in(self._key, state.progress.chunk + 1)
+        if state.progress.phase in ("pretrain", "train"):
+            return self._advance_updates(state, key)
+        return self._advance_games(state, key)
+
+    def _advance_updates(self, state: MatmulState, key: jax.Array) -> tuple[MatmulState, Updates]:
+        device, progress = state
+        training = progress.phase == "train"
+        total = self._phase_length(progress.phase)
+        count = min(self.config.tracking.log_interval, total - progress.done)
+        params, opt_state, metrics = self.program.learn(
+            device.params, device.opt_state, device.replay, key, jnp.int32(count), jnp.bool_(training)
+        )
+        device = device._replace(params=params, opt_state=opt_state)
+        progress = dataclasses.replace(
+            progress, chunk=progress.chunk + 1, done=progress.done + count, updates=progress.updates + count
+        )
+        if progress.phase == "pretrain" and progress.done == total:
+            progress = self._next_phase(progress)
+        return MatmulState(device, progress), Updates(count, metrics)
+
+    def _advance_games(self, state: MatmulState, key: jax.Array) -> tuple[MatmulState, Played]:
+        device, progress = state
+        evaluating = progress.phase == "evaluate"
+        key_start, key_move = jax.random.split(key)
+        batch = device.batch
+        if progress.playing == 0:
+            left = self._phase_length(progress.phase) - progress.done
+            playing = min(left, self.config.selfplay.batch_of_games)
+            fraction = 0.0 if evaluating else self.config.selfplay.random_basis_fraction
+            batch = self.program.start_games(
+                key_start, jnp.int32(progress.step_limit), jnp.int32(playing), jnp.float32(fraction)
+            )
+            progress = dataclasses.replace(progress, playing=playing)
+        self._move_began = time.perf_counter()
+        batch, move = self.program.play_move(device.params, batch, key_move, jnp.float32(not evaluating))
+        progress = dataclasses.replace(progress, chunk=progress.chunk + 1)
+        return MatmulState(device._replace(batch=batch), progress), Played(move, batch)
+
+    def _phase_length(self, phase: Phase) -> int:
+        settings = self.config.selfplay
+        return {
+            "pretrain": self.config.demonstration.pretraining_steps,
+            "self-play": settings.episodes_per_epoch,
+            "train": settings.updates_per_epoch,
+            "evaluate": settings.evaluation_games,
+            "done": 0,
+        }[phase]
+
+    # ---- what comes after what ----
+
+    def _next_phase(self, progress: Progress) -> Progress:
+        settings = self.config.selfplay
+        order: dict[Phase, Phase] = {"pretrain": "self-play", "self-play": "train", "evaluate": "self-play"}
+        phase = order.get(progress.phase)
+        if progress.phase == "train":
+            due = settings.evaluation_interval and progress.epoch % settings.evaluation_interval == 0
+            phase = "evaluate" if due else "self-play"
+        assert phase is not None
+        progress = dataclasses.replace(progress, phase=phase, done=0, playing=0)
+        if phase == "self-play":
+            if progress.epoch >= settings.num_epochs or self._good_enough():
+                return dataclasses.replace(progress, phase="done")
+            self._simulations, self._self_play_seconds = 0, 0.0
+            return dataclasses.replace(
+                progress, epoch=progress.epoch + 1, solved=0, loss_sums=(0.0, 0.0, 0.0, 0.0)
+            )
+        return progress
+
+    def _skip_empty_phases(self, progress: Progress) -> Progress:
+        if progress.phase == "pretrain" and self.config.demonstration.pretraining_steps == 0:
+            return self._next_phase(progress)
+        return progress
+
+    def _good_enough(self) -> bool:
+        best, verdict = self.discoveries.best, self.discoveries.verdict
+        if best is None or verdict is None:
+            return False
+        wanted = self.config.selfplay.stop_at_rank
+        if wanted is not None and best.rank <= wanted:
+            return True
+        if not self.config.selfplay.stop_at_record or verdict.record is None:
+            return False
+        return best.rank <= verdict.record and best.ring == "Z"
+
+    # ---- recording a chunk ----
+
+    def record(self, state: MatmulState, outcome: Updates | Played, run: Run) -> MatmulState:
+        """Fetch, stamp and commit what a chunk gave."""
+        if isinstance(outcome, Updates):
+            return self._record_updates(state, outcome, run)
+        return self._record_move(state, outcome, run)
+
+    def _record_updates(self, state: MatmulState, outcome: Updates, run: Run) -> MatmulState:
+        metrics = jax.device_get(outcome.metrics)
+        ticks = run.clock.advance(outcome.count)
+        values = np.stack([np.asarray(values)[: outcome.count] for values in metrics])
+        bad = ~np.isfinite(values)
+        if bad.any():
+            which, at = np.argwhere(bad)[0]
+            raise TrainingDiverged(
+                f"{LossMetrics._fields[which]} is {values[which, at]} at step {ticks[int(at)].step}: training diverged; "
+                f"lower --learning-rate (now {self.config.optimizer.learning_rate}) or --max-grad-norm"
+            )
+        progress = state.progress
+        if ticks[0].step <= self.config.demonstration.pretraining_steps:
+            run.record(
+                ScalarRow(
+                    tick,
+                    {
+                        "pretrain/loss": float(metrics.loss[index]),
+                        "pretrain/policy_loss": float(metrics.policy_loss[index]),
+                        "pretrain/value_loss": float(metrics.value_loss[index]),
+                    },
+                )
+                for index, tick in enumerate(ticks)
+            )
+            run.progress("pretrain", ticks[-1].step, self.config.demonstration.pretraining_steps)
+            return state
+        sums = tuple(
+            total + float(row.astype(np.float64).sum())
+            for total, row in zip(progress.loss_sums, values, strict=True)
+        )
+        progress = dataclasses.replace(progress, loss_sums=sums)
+        run.progress("train", progress.done, self._phase_length("train"))
+        if progress.phase == "train" and progress.done == self._phase_length("train"):
+            # The epoch's row stands at the tick of its last weight update.
+            run.record(
+                [
+                    ScalarRow(ticks[-1], self._epoch_metrics(state._replace(progress=progress), run)),
+                    TableMark(ticks[-1]),
+                ]
+            )
+            progress = self._next_phase(progress)
+        return state._replace(progress=progress)
+
+    def _epoch_metrics(self, state: MatmulState, run: Run) -> dict[str, float | int]:
+        progress = state.progress
+        updates, games = self._phase_length("train"), self._phase_length("self-play")
+        loss, policy_loss, value_loss, grad_norm = (total / updates for total in progress.loss_sums)
+        metrics: dict[str, float | int] = {
+            "Epoch": progress.epoch,
+            "epoch_loss": loss,
+            "epoch_policy_loss": policy_loss,
+            "epoch_value_loss": value_loss,
+            "epoch_grad_norm": grad_norm,
+            "epoch_learning_rate": float(self.program.schedule(progress.updates)),
+            "epoch_success_rate": progress.solved / games,
+            "epoch_replay_size": int(state.device.replay.num_games),
+            "epoch_simulations_per_second": self._simulations / max(self._self_play_seconds, 1e-9),
+            "train/logging_overhead_pct": run.logging_overhead_pct,
+        }
+        if progress.best_rank is not None:
+            metrics["epoch_best_rank"] = progress.best_rank
+        return metrics
+
+    def _record_move(self, state: MatmulState, outcome: Played, run: Run) -> MatmulState:
+        move = jax.device_get(outcome.move)
+        progress = state.progress
+        evaluating = progress.phase == "evaluate"
+        live = np.flatnonzero(move.live)
+        if not evaluating:
+            self._simulations += len(live) * self.config.search.num_simulations
+            self._self_play_seconds += time.perf_counter() - self._move_began
+        ticks = run.clock.advance(len(live))
+        # Lane k of a batch plays the k-th of its episodes.
+        first_episode = progress.episodes + 1
+        events: list[Event] = []
+        if run.records_moves:
+            events += [
+                MoveRow(
+                    tick,
+                    episode=first_episode + int(lane),
+                    move=int(move.num_moves[lane]),
+                    action=tuple(int(token) for token in move.action[lane]),
+                    reward=float(move.reward[lane]),
+                    residual=float(move.residual[lane]),
+                )
+                for tick, lane in zip(ticks, live, strict=True)
+            ]
+        ended = [(tick, lane) for tick, lane in zip(ticks, live, strict=True) if move.terminated[lane]]
+        schemes = {
+            int(lane): self._prove(outcome.batch, int(lane), move) for _, lane in ended if move.solved[lane]
+        }
+        rows = [
+            EpisodeRow(
+                tick,
+                {
+                    "Global Episode": first_episode + int(lane),
+                    "Epoch": progress.epoch,
+                    "Episode in Epoch": progress.done + int(lane) + 1,
+                    "Reward": -float(move.cost[lane]),
+                    "Residual": float(move.residual[lane]),
+                    "Rank": round(float(move.cost[lane])),
+                    "Steps": int(move.num_moves[lane]),
+                    "Solved": bool(move.solved[lane]),
+                },
+            )
+            for tick, lane in ended
+        ]
+        events += rows
+        if rows and not evaluating:
+            events.append(ScalarRow(rows[-1].tick, episode_metrics(rows)))
+        over = bool(move.terminated[: progress.playing].all())
+        if over and evaluating and progress.done + progress.playing == self._phase_length("evaluate"):
+            lanes = np.arange(progress.playing)
+            events.append(ScalarRow(ticks[-1], evaluation_metrics(move, lanes, progress.epoch)))
+        run.record(events)
+        progress = dataclasses.replace(progress, solved=progress.solved + (0 if evaluating else len(schemes)))
+        for lane, scheme in schemes.items():
+            self._keep(scheme, first_episode + lane, progress, run)
+        if self.discoveries.best is not None:
+            best = self.discoveries.best.rank
+            progress = dataclasses.replace(progress, best_rank=best)
+            if self.config.game.tighten_step_limit:
+                progress = dataclasses.replace(
+                    progress, step_limit=max(1, min(progress.step_limit, best - 1))
+                )
+        device = state.device
+        if over:
+            if not evaluating:
+                device = device._replace(replay=self.program.keep(device.replay, outcome.batch.games))
+            progress = dataclasses.replace(
+                progress,
+                done=progress.done + progress.playing,
+                episodes=progress.episodes + progress.playing,
+                playing=0,
+            )
+        run.progress(progress.phase, progress.done, self._phase_length(progress.phase))
+        if over and progress.done == self._phase_length(progress.phase):
+            progress = self._next_phase(progress)
+        return MatmulState(device, progress)
+
+    def _prove(self, batch: Batch, lane: int, move: Any) -> Scheme:
+        rank = int(move.num_moves[lane])
+        codec = self.program.codec
+        factors = tuple(
+            np.asarray(vectors)
+            for vectors in codec.decode(batch.games.actions[lane, :rank].astype(jnp.int32))
+        )
+        inverse = tuple(np.asarray(matrix[lane]) for matrix in batch.inverse)
+        modulus = codec.ring.modulus
+        u, v, w = to_standard_basis(factors, inverse, modulus)  # pyright: ignore[reportArgumentType]
+        scheme = Scheme(Format(*self.config.game.size), "F2" if modulus == 2 else "Z", u, v, w)
+        self.discoveries.check(scheme)
+        return scheme
+
+    def _keep(self, scheme: Scheme, episode: int, progress: Progress, run: Run) -> None:
+        found = {"episode": episode, "epoch": progress.epoch, "step": run.clock.step}
+        began = time.perf_counter()
+        written = self.discoveries.offer(scheme, found)
+        for path in written:
+            run.record_file(path, kind="artifact", aliases=("best",), seconds=time.perf_counter() - began)
+        if written:
+            best, verdict = self.discoveries.best, self.discoveries.verdict
+            assert best is not None
+            assert verdict is not None
+            over = "the integers" if best.ring == "Z" else "F2 (it does not lift to the integers)"
+            run.note(f"episode {episode}: {verdict.message}; verified over {over}")
+
+
+def episode_metrics(rows: list[EpisodeRow]) -> dict[str, float | int]:
+    """The stream row of episodes that end together: means, the best, and how many."""
+
+    def column(name: str) -> np.ndarray:
+        return np.array([row.values[name] for row in rows], np.float64)
+
+    reward, rank = column("Reward"), column("Rank")
+    return {
+        "episode/reward": float(reward.mean()),
+        "episode/residual": float(column("Residual").mean()),
+        "episode/rank": float(rank.mean()),
+        "episode/steps": float(column("Steps").mean()),
+        "episode/solved": float(column("Solved").mean()),
+        "episode/best_reward": float(reward.max()),
+        "episode/best_rank": int(rank.min()),
+        "episode/count": len(rows),
+    }
+
+
+def evaluation_metrics(move: Any, lanes: np.ndarray, epoch: int) -> dict[str, float | int]:
+    """The row of an evaluation: the best game of those played without exploration."""
+    costs = move.cost[lanes]
+    best = lanes[int(costs.argmin())]
+    assert math.isfinite(float(move.cost[best]))
+    return {
+        "Epoch": epoch,
+        "eval/rank": round(float(move.cost[best])),
+        "eval/residual": float(move.residual[best]),
+        "eval/steps": int(move.num_moves[best]),
+        "eval/solved": float(move.solved[lanes].mean()),
+    }

@@ -1,0 +1,296 @@
+"""The compiled programs of a matmul run: pure functions from device state to device state.
+
+Four programs serve every phase: weight updates (pre-training and training are one program), the start of a batch of
+games, one move of all games (self-play and evaluation are one program), and the insertion of finished games into the
+replay buffer.
+"""
+
+from __future__ import annotations
+
+from functools import cached_property, partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jax import Array
+
+from matrixrl.agents import replay, selfplay
+from matrixrl.agents.alphazero import AlphaZero, LossMetrics, PolicyValueNetwork, Targets
+from matrixrl.config import MatmulConfig
+from matrixrl.envs.matmul import basis as bases
+from matrixrl.envs.matmul import demonstrations
+from matrixrl.envs.matmul.demonstrations import Demonstration
+from matrixrl.envs.matmul.env import TensorGame, TensorState
+from matrixrl.envs.matmul.factors import ActionCodec
+from matrixrl.envs.matmul.features import Features
+from matrixrl.envs.matmul.tensors import matmul_tensor, ring, standard_factors
+from matrixrl.schemes.known import known_scheme
+from matrixrl.search.sampled import search
+
+# Right next actions that a position is taught at once, at most.
+MAX_LABELS = 8
+
+
+class Batch(NamedTuple):
+    """Games being played, and the bases that they are played in.
+
+    Attributes:
+      games: see `selfplay.Games`.
+      inverse: int32 ([B, a, a], [B, b, b], [B, c, c]): takes a game's factors back to the standard basis.
+    """
+
+    games: selfplay.Games
+    inverse: tuple[Array, Array, Array]
+
+
+class DeviceState(NamedTuple):
+    """Everything on the device that a run continues from."""
+
+    params: Any
+    opt_state: Any
+    replay: replay.Replay
+    batch: Batch
+
+
+class MatmulProgram:
+    """Builds and holds the compiled programs of a config.
+
+    Attributes:
+      config: the run's settings.
+      codec: shape, ring and spelling of actions.
+      target: int8 [a, b, c], the tensor to decompose.
+    """
+
+    def __init__(self, config: MatmulConfig) -> None:
+        self.config = config
+        game = config.game
+        self.codec = ActionCodec(
+            game.shape, ring(game.ring, game.max_coefficient), config.network.max_token_classes
+        )
+        self.game = TensorGame(self.codec)
+        self.target = matmul_tensor(game.size)
+        features = Features(self.codec, config.network.rank_profile)
+        network = PolicyValueNetwork(
+            layout=self.codec.layout,
+            features=features,
+            num_transforms=features.num_transforms,
+            width=config.network.width,
+            num_blocks=config.network.num_blocks,
+            head_width=config.network.head_width,
+            max_value=2 * game.standard_rank,
+        )
+        self.agent = AlphaZero(
+            network=network,
+            optimizer=self._optimizer(),
+            num_candidates=config.search.num_candidates,
+            temperature=config.search.candidate_temperature,
+            best_fraction=config.search.best_fraction,
+            value_coefficient=config.optimizer.value_coefficient,
+        )
+
+    @cached_property
+    def schedule(self) -> optax.Schedule:
+        """Learning rate by weight update: linear warm-up, then cosine decay over the whole run."""
+        settings = self.config.optimizer
+        total = max(self.config.total_updates, settings.warmup_steps + 1)
+        return optax.warmup_cosine_decay_schedule(
+            0.0,
+            settings.learning_rate,
+            settings.warmup_steps,
+            total,
+            settings.learning_rate * settings.final_learning_rate_fraction,
+        )
+
+    def _optimizer(self) -> optax.GradientTransformation:
+        settings = self.config.optimizer
+        return optax.chain(
+            optax.clip_by_global_norm(settings.max_grad_norm),
+            optax.adamw(self.schedule, weight_decay=settings.weight_decay),
+        )
+
+    @partial(jax.jit, static_argnums=0)
+    def init(self, key: Array) -> DeviceState:
+        """Fresh parameters, an empty buffer, a batch of games that are all over. Compiled apart from training."""
+        params, opt_state = self.agent.init(key, jnp.asarray(self.target)[None])
+        num_games = self.config.selfplay.batch_of_games
+        batch = self._start(key, jnp.int32(1), jnp.int32(0), jnp.float32(0))
+        assert batch.games.target.shape[0] == num_games
+        buffer = replay.empty(batch.games, self.config.selfplay.replay_size)
+        return DeviceState(params, opt_state, buffer, batch)
+
+    @partial(jax.jit, static_argnums=0, donate_argnums=(1, 2))
+    def learn(
+        self, params: Any, opt_state: Any, buffer: replay.Replay, key: Array, count: Array, use_replay: Array
+    ) -> tuple[Any, Any, LossMetrics]:
+        """`count` weight updates, at most a chunk of `log_interval`.
+
+        The count is traced, so a remainder does not compile again.
+
+        Args:
+          use_replay: whether a share of each batch comes from the replay buffer.
+
+        Returns:
+          Parameters, optimizer state, and the metrics of each update, [log_interval], zeros beyond `count`.
+        """
+        chunk = self.config.tracking.log_interval
+
+        def one(index: Array, carry: tuple[Any, Any, LossMetrics]) -> tuple[Any, Any, LossMetrics]:
+            params, opt_state, metrics = carry
+            targets = self._targets(jax.random.fold_in(key, index), buffer, use_replay)
+            params, opt_state, one_update = self.agent.update(params, opt_state, targets)
+            metrics = jax.tree.map(
+                lambda all_updates, value: all_updates.at[index].set(value), metrics, one_update
+            )
+            return params, opt_state, metrics
+
+        metrics = LossMetrics(*(jnp.zeros(chunk, jnp.float32) for _ in LossMetrics._fields))
+        return jax.lax.fori_loop(0, count, one, (params, opt_state, metrics))
+
+    @partial(jax.jit, static_argnums=0)
+    def start_games(
+        self, key: Array, step_limit: Array, num_games: Array, random_basis_fraction: Array
+    ) -> Batch:
+        """A fresh batch; only the first `num_games` lanes take part."""
+        return self._start(key, step_limit, num_games, random_basis_fraction)
+
+    @partial(jax.jit, static_argnums=0)
+    def play_move(
+        self, params: Any, batch: Batch, key: Array, exploration: Array
+    ) -> tuple[Batch, selfplay.Move]:
+        """One search and one move in every live game.
+
+        Args:
+          exploration: 1 in self-play; 0 in evaluation, where the best action found is played.
+        """
+        games = batch.games
+        found = search(
+            params,
+            key,
+            games.state,
+            expand=lambda params, key, states: self.agent.expand(params, key, states.residual),
+            step=self._step,
+            num_simulations=self.config.search.num_simulations,
+            algorithm=self.config.search.algorithm,
+            exploration=exploration,
+            max_depth=self.config.game.moves,
+        )
+        state, reward, _ = self._step(games.state, found.action)
+        games, move = selfplay.play(games, found, state, reward)
+        return batch._replace(games=games), move
+
+    @partial(jax.jit, static_argnums=0, donate_argnums=1)
+    def keep(self, buffer: replay.Replay, games: selfplay.Games) -> replay.Replay:
+        """Insert a finished batch into the replay buffer."""
+        return replay.insert(buffer, games, self.config.selfplay.good_game_lifetime)
+
+    def _step(self, states: TensorState, tokens: Array) -> tuple[TensorState, Array, Array]:
+        states, reward = jax.vmap(self.game.step)(states, tokens)
+        return states, reward, states.terminated
+
+    def _start(self, key: Array, step_limit: Array, num_games: Array, random_basis_fraction: Array) -> Batch:
+        count = self.config.selfplay.batch_of_games
+        key_basis, key_which = jax.random.split(key)
+        standard = bases.identity(self.codec.shape)
+
+        def target(key: Array, changed: Array) -> tuple[Array, tuple[Array, Array, Array]]:
+            basis = self._random_basis(key)
+            basis = jax.tree.map(lambda other, same: jnp.where(changed, other, same), basis, standard)
+            tensor = bases.transform_tensor(jnp.asarray(self.target), basis.forward, self.codec.ring)
+            return tensor.astype(jnp.int8), basis.inverse
+
+        changed = jax.random.uniform(key_which, (count,)) < random_basis_fraction
+        targets, inverse = jax.vmap(target)(jax.random.split(key_basis, count), changed)
+        states = jax.vmap(self.game.reset, in_axes=(0, None))(targets, step_limit)
+        games = selfplay.start(
+            states,
+            jnp.arange(count) < num_games,
+            self.config.game.moves,
+            self.config.search.num_candidates,
+            self.codec.layout.num_tokens,
+        )
+        return Batch(games, inverse)
+
+    def _random_basis(self, key: Array) -> bases.Basis:
+        """Over F2 any basis; over the integers signed permutations, which keep factors ternary on the way back."""
+        if self.codec.ring.modulus == 2:
+            return bases.random_basis(key, self.codec.shape, self.codec.ring)
+        return bases.signed_permutation(key, self.codec.shape, self.codec.ring)
+
+    def _targets(self, key: Array, buffer: replay.Replay, use_replay: Array) -> Targets:
+        """A training batch: fresh demonstrations, and positions of the replay buffer if asked for."""
+        key_demonstrations, key_replay = jax.random.split(key)
+        shown = self._demonstrations(key_demonstrations, self.config.optimizer.batch_size)
+        count = self.config.replay_batch
+        if count == 0:
+            return shown
+
+        def mixed() -> Targets:
+            own = self._replayed(key_replay, buffer, count)
+            return jax.tree.map(lambda first, second: jnp.concatenate([first, second[count:]]), own, shown)
+
+        return jax.lax.cond(use_replay, mixed, lambda: shown)
+
+    def _demonstrations(self, key: Array, count: int) -> Targets:
+        settings = self.config.demonstration
+        makers = []
+        for kind in settings.demonstrations:
+            if kind == "synthetic":
+                makers.append(
+                    partial(
+                        demonstrations.synthetic,
+                        codec=self.codec,
+                        min_factors=1,
+                        max_factors=self.config.max_demonstration_factors,
+                        min_density=settings.min_density,
+                        max_density=settings.max_density,
+                    )
+                )
+            else:
+                makers.append(partial(self._from_scheme, kind=kind))
+
+        def labelled(demonstration: Demonstration) -> Targets:
+            # Terms of a demonstration come in random order, so the first few stand for all.
+            tokens = _pad(demonstration.tokens[:MAX_LABELS], MAX_LABELS)
+            active = jnp.arange(MAX_LABELS) < jnp.minimum(demonstration.num_factors, MAX_LABELS)
+            return Targets(demonstration.residual, tokens, active / active.sum(), demonstration.num_factors)
+
+        def one(key: Array) -> Targets:
+            key_kind, key_draw = jax.random.split(key)
+            choices = [lambda key, maker=maker: labelled(maker(key)) for maker in makers]
+            if len(choices) == 1:
+                return choices[0](key_draw)
+            return jax.lax.switch(jax.random.randint(key_kind, (), 0, len(choices)), choices, key_draw)
+
+        return jax.vmap(one)(jax.random.split(key, count))
+
+    def _from_scheme(self, key: Array, kind: str) -> Demonstration:
+        size = self.config.game.size
+        factors = standard_factors(size) if kind == "standard" else known_scheme(size).factors
+        if self.codec.ring.modulus == 2:
+            factors = tuple(np.mod(factor, 2) for factor in factors)
+        u, v, w = factors
+        return demonstrations.from_factors(key, self.codec, u, v, w)
+
+    def _replayed(self, key: Array, buffer: replay.Replay, count: int) -> Targets:
+        key_positions, key_labels = jax.random.split(key)
+        positions = replay.sample(key_positions, buffer, count)
+        played = jnp.arange(positions.actions.shape[1]) < positions.move[:, None]
+
+        def residual(target: Array, actions: Array, played: Array) -> Array:
+            terms = demonstrations.sum_of_terms(self.codec, *self.codec.decode(actions), played)
+            return target ^ terms if self.codec.ring.modulus == 2 else target - terms
+
+        tokens = selfplay.sample_labels(key_labels, positions.candidates, positions.weights, MAX_LABELS)
+        weights = jnp.broadcast_to(positions.filled[:, None] / MAX_LABELS, tokens.shape[:2])
+        return Targets(
+            jax.vmap(residual)(positions.target, positions.actions, played),
+            tokens.astype(jnp.int32),
+            weights,
+            positions.cost,
+        )
+
+
+def _pad(rows: Array, count: int) -> Array:
+    return jnp.pad(rows, ((0, count - rows.shape[0]), (0, 0)))

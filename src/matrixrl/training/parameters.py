@@ -1,0 +1,28 @@
+"""A checksum of parameters that scripts can compare."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any
+
+import jax
+import numpy as np
+
+
+def params_sha256(params: Any) -> str:
+    """SHA-256 over all leaves in the order of their key paths.
+
+    For each leaf, sorted by its path written with slashes (`params/torso/Dense_0/kernel`): the path, the dtype and the
+    shape as `path|dtype|2,3` in UTF-8 with a closing newline, then the values as little-endian bytes in C order.
+    """
+    digest = hashlib.sha256()
+    leaves = {
+        jax.tree_util.keystr(path, simple=True, separator="/"): np.asarray(leaf)
+        for path, leaf in jax.tree_util.tree_leaves_with_path(params)
+    }
+    for path in sorted(leaves):
+        leaf = np.ascontiguousarray(leaves[path])
+        shape = ",".join(map(str, leaf.shape))
+        digest.update(f"{path}|{leaf.dtype}|{shape}\n".encode())
+        digest.update(leaf.astype(leaf.dtype.newbyteorder("<"), copy=False).tobytes())
+    return digest.hexdigest()
