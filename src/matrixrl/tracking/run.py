@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
+import os
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
@@ -16,7 +16,7 @@ import matrixrl
 from matrixrl.config import ConfigError, TrackingConfig
 from matrixrl.tracking.clock import StepClock
 from matrixrl.tracking.console import Console
-from matrixrl.tracking.delivery import DeliveryProcess, Outcome
+from matrixrl.tracking.courier import DeliveryProcess, DeliverySettings, Outcome
 from matrixrl.tracking.events import (
     HACKMATRIX_EPISODE_COLUMNS,
     MATMUL_EPISODE_COLUMNS,
@@ -27,6 +27,7 @@ from matrixrl.tracking.events import (
     Note,
     System,
 )
+from matrixrl.tracking.files import sha256_of
 from matrixrl.tracking.identity import LOCK_FILE, Lock, Owner, create_folder, find_run, run_id
 from matrixrl.tracking.journal import JOURNAL_FILE, Journal
 from matrixrl.tracking.system import SystemMonitor
@@ -166,7 +167,17 @@ class Run:
         self._report: FinishReport | None = None
         self._told_difference = False
         self._console = Console(config.console, directory)
-        self._delivery = DeliveryProcess(directory, config, self.note) if config.wandb else None
+        self._delivery = self._start_delivery() if config.wandb else None
+
+    def _start_delivery(self) -> DeliveryProcess:
+        settings = DeliverySettings(
+            training_pid=os.getpid(),
+            backlog_rows=self._config.backlog_rows,
+            keep_artifacts=self._config.keep_artifacts,
+            artifacts=not self._config.no_artifact,
+            patient=True,
+        )
+        return DeliveryProcess(self.directory, settings, self.note)
 
     @property
     def resumed(self) -> bool:
@@ -297,20 +308,3 @@ class Run:
             self.finish()
         else:
             self.finish("interrupted" if isinstance(error, KeyboardInterrupt) else "crashed")
-
-
-def sha256_of(path: Path) -> tuple[str, int]:
-    """Checksum and size of a file, or of a folder over its files in order of their names.
-
-    Returns:
-        The hex digest and the number of bytes. A folder's digest covers, per file, its relative path and its digest.
-    """
-    if path.is_file():
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest(), path.stat().st_size
-    whole, size = hashlib.sha256(), 0
-    for file in sorted(entry for entry in path.rglob("*") if entry.is_file()):
-        digest, count = sha256_of(file)
-        whole.update(f"{file.relative_to(path).as_posix()}\0{digest}\n".encode())
-        size += count
-    return whole.hexdigest(), size
