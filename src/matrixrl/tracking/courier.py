@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import subprocess
@@ -117,7 +118,7 @@ class DeliveryProcess:
         self._settings = settings
         self._tell = tell
         self._environment = environment or {}
-        self._finishing = False
+        self._finish: tuple[str, float] | None = None
         self._restarts = 0
         self._process = self._start()
         self._listener = threading.Thread(target=self._listen, daemon=True)
@@ -125,13 +126,25 @@ class DeliveryProcess:
 
     def finish(self, status: str, deadline_seconds: float) -> Outcome:
         """Deliver what is left, at most for `deadline_seconds`; then the process is gone, whatever the network does."""
-        self._finishing = True
-        self._send({"finish": status, "seconds": deadline_seconds})
+        self._finish = status, time.monotonic() + deadline_seconds
+        self._send_finish()
         self._listener.join(deadline_seconds + 1.0)
         if self._listener.is_alive():
             kill_tree(self._process.pid)
             self._listener.join(2.0)
+        self._close_pipes()
         return self.outcome()
+
+    def _close_pipes(self) -> None:
+        for pipe in (self._process.stdin, self._process.stdout):
+            assert pipe is not None
+            with contextlib.suppress(BrokenPipeError):
+                pipe.close()
+
+    def _send_finish(self) -> None:
+        if self._finish is not None:
+            status, until = self._finish
+            self._send({"finish": status, "seconds": until - time.monotonic()})
 
     def outcome(self) -> Outcome:
         """What the journal and `delivery.json` say now."""
@@ -176,7 +189,7 @@ class DeliveryProcess:
                 message = json.loads(line)
                 self._tell(message["tell"], message["level"])
             code = self._process.wait()
-            if code == 0 or self._finishing:
+            if code == 0 or (self._finish is not None and time.monotonic() >= self._finish[1]):
                 return
             self._restarts += 1
             if self._restarts > self.RESTARTS:
@@ -185,8 +198,10 @@ class DeliveryProcess:
                 )
                 return
             self._tell(f"W&B delivery died (status {code}) and is started again", "warning")
+            self._close_pipes()
             time.sleep(FIRST_RETRY_SECONDS * self._restarts)
             self._process = self._start()
+            self._send_finish()
 
 
 def kill_tree(pid: int) -> None:

@@ -116,7 +116,7 @@ class Delivery:
                 self._wait(0.0 if delivered else POLL_SECONDS)
             self._finish()
         finally:
-            self.state.save(self.directory)
+            self._save(every=0.0)
             lock.release()
 
     def _wait_for_lock(self) -> Lock | None:
@@ -372,7 +372,14 @@ class Delivery:
     def _save(self, every: float) -> None:
         if time.monotonic() - self._saved >= every:
             self._saved = time.monotonic()
-            self.state.save(self.directory)
+            try:
+                self.state.save(self.directory)
+            except OSError as error:
+                # The cursor is a convenience: the server says what it has, and the offline file too.
+                self.tell(
+                    f"W&B: {self.directory.name}/delivery.json cannot be written ({error.strerror})",
+                    "warning",
+                )
 
 
 def history_artifact(meta: Mapping[str, Any]) -> str:

@@ -163,17 +163,20 @@ class JournalReader:
         return self._connection.execute("PRAGMA data_version").fetchone()[0]
 
     def stream(
-        self, after: int | None = None, limit: int | None = None, history: bool = True
+        self, after: int | None = None, limit: int | None = None, history: bool = True, after_id: int = 0
     ) -> Iterator[StreamRow]:
         """Rows of the stream in order.
 
         Args:
             after: only rows with a greater step.
             limit: at most so many.
-            history: leave out rows that a later attempt superseded.
+            history: leave out rows that a later attempt superseded; without it, rows come in the order of recording.
+            after_id: only rows recorded after the one with this id.
         """
         columns = "step, attempt, time, metrics, superseded_by"
-        for step, attempt, time, metrics, by in self._rows("stream", columns, after, limit, history):
+        for step, attempt, time, metrics, by in self._rows(
+            "stream", columns, after, limit, history, f"id > {after_id:d}"
+        ):
             yield StreamRow(step, attempt, time, json.loads(metrics), by)
 
     def episodes(
@@ -187,7 +190,7 @@ class JournalReader:
         names = list(self.episode_columns)
         columns = ", ".join(["step", "attempt", "time", *map(quoted, names), "superseded_by"])
         truths = [index for index, name in enumerate(names) if self.episode_columns[name] == "bool"]
-        condition = "" if first is None else f"{quoted(names[0])} >= {first:d}"
+        condition = f"id > {after_id:d}" + ("" if first is None else f" AND {quoted(names[0])} >= {first:d}")
         for step, attempt, time, *values, by in self._rows(
             "episodes", columns, after, limit, history, condition
         ):
@@ -196,10 +199,10 @@ class JournalReader:
                     values[index] = bool(values[index])
             yield EpisodeRecord(step, attempt, time, tuple(values), by)
 
-    def moves(self, history: bool = True) -> Iterator[MoveRecord]:
+    def moves(self, history: bool = True, after_id: int = 0) -> Iterator[MoveRecord]:
         """Moves in order, where the run recorded them."""
         columns = "step, attempt, episode, move, action, reward, residual, superseded_by"
-        for row in self._rows("moves", columns, None, None, history):
+        for row in self._rows("moves", columns, None, None, history, f"id > {after_id:d}"):
             step, attempt, episode, move, action, reward, residual, by = row
             yield MoveRecord(step, attempt, episode, move, json.loads(action), reward, residual, by)
 
@@ -297,6 +300,16 @@ class JournalReader:
                 row[index] = None if row[index] is None else bool(row[index])
         return rows[::-1]
 
+    def ids(self, table: str, step: int | None = None) -> list[int]:
+        """Ids of all rows of a table (at a step) in the order of recording; they have no gaps in a good journal."""
+        where = "1" if step is None else f"step = {step:d}"
+        try:
+            rows = self._connection.execute(f"SELECT id FROM {table} WHERE {where} ORDER BY id").fetchall()
+        except sqlite3.DatabaseError as error:
+            self._damaged(table, error)
+            return []
+        return [row[0] for row in rows]
+
     def count(self, table: str, after: int = 0) -> int:
         """Rows of the history of a table with a step greater than `after`.
 
@@ -332,12 +345,12 @@ class JournalReader:
         history: bool,
         condition: str = "",
     ) -> Iterator[tuple[Any, ...]]:
-        conditions = [condition] if condition else []
+        conditions = [condition or "1"]
         if history:
             conditions.append("superseded_by IS NULL")
         if after is not None:
             conditions.append(f"step > {after:d}")
-        where = " AND ".join(conditions) or "1"
+        where = " AND ".join(conditions)
         # In the history the order of the rows is that of the steps: superseded rows aside, a journal is append-only.
         order = "step, id" if after is not None else "id"
         last = 0

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
@@ -29,8 +30,9 @@ from matrixrl.tracking.events import (
 )
 from matrixrl.tracking.files import sha256_of
 from matrixrl.tracking.identity import LOCK_FILE, Lock, Owner, create_folder, find_run, run_id
-from matrixrl.tracking.journal import JOURNAL_FILE, Journal
+from matrixrl.tracking.journal import JOURNAL_FILE, Journal, JournalError
 from matrixrl.tracking.system import SystemMonitor
+from matrixrl.tracking.transcript import complete_transcript
 
 Status = Literal["finished", "interrupted", "crashed"]
 
@@ -112,6 +114,7 @@ def open_run(
     try:
         if path.exists():
             journal = Journal.resume(path, run_config)
+            complete_transcript(directory)
         else:
             meta = {
                 "name": directory.name,
@@ -177,7 +180,7 @@ class Run:
             artifacts=not self._config.no_artifact,
             patient=True,
         )
-        return DeliveryProcess(self.directory, settings, self.note)
+        return DeliveryProcess(self.directory, settings, self._tell)
 
     @property
     def resumed(self) -> bool:
@@ -224,7 +227,7 @@ class Run:
             if system is not None:
                 self._lock.refresh()
             recorded = self._journal.record(kept, system, self._wall_time())
-            self._console.show(recorded.events)
+            self._show(recorded.events)
             if recorded.differing and not self._told_difference:
                 self._told_difference = True
                 self.warn(
@@ -232,6 +235,15 @@ class Run:
                     f"{recorded.differing} rows of earlier attempts are kept aside, the new ones are the history"
                 )
         self._busy_seconds += time.perf_counter() - begun
+
+    def _show(self, events: Sequence[Event]) -> None:
+        try:
+            self._console.show(events)
+        except OSError as error:
+            raise JournalError(
+                f"{self.directory}: console.log cannot be written ({error.strerror}); the journal holds every row; "
+                f"free some space and continue with --resume-run {self.name}"
+            ) from error
 
     def record_file(
         self,
@@ -263,6 +275,11 @@ class Run:
             if self._report is None:
                 self.record([Note(None, text, level)])
 
+    def _tell(self, text: str, level: Literal["info", "warning"]) -> None:
+        """Pass on what the delivery process says; when the disk is full, the training thread is told by its own row."""
+        with contextlib.suppress(JournalError):
+            self.note(text, level)
+
     def progress(self, phase: str, done: int, total: int) -> None:
         """Say how far a phase has come (`pretrain`, `self-play`, `train`, `evaluate`); drawn on a terminal only."""
         begun = time.perf_counter()
@@ -278,7 +295,8 @@ class Run:
             return self._report
         deadline = self._config.finish_seconds if deadline_seconds is None else deadline_seconds
         overhead = self.logging_overhead_pct
-        with self._mutex:
+        # On a full disk the end cannot be noted either; the run then counts as stale, which is true.
+        with self._mutex, contextlib.suppress(JournalError):
             self._journal.end_attempt(status)
         outcome = self._delivery.finish(status, deadline) if self._delivery else Outcome.none()
         command = None

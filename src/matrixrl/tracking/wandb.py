@@ -153,7 +153,7 @@ class Session:
             )
         except errors.AuthenticationError as error:
             raise RefusedError(first_line(error)) from error
-        except (errors.CommError, TimeoutError) as error:
+        except (errors.Error, TimeoutError) as error:
             if any(code in str(error) for code in ("401", "403", "permission", "not logged in")):
                 raise RefusedError(first_line(error)) from error
             raise UnreachableError(first_line(error)) from error
@@ -198,13 +198,13 @@ class Session:
         """The full name of an artifact version once the server has committed it; None while it has not."""
         try:
             handle.wait(timeout=seconds)
-        except (TimeoutError, self._errors.CommError, ValueError):
+        except (TimeoutError, self._errors.Error, ValueError):
             return None
         return handle.qualified_name
 
     def delete_artifact(self, full_name: str) -> None:
         """Delete an artifact version; one that is gone already is no error."""
-        with contextlib.suppress(self._errors.CommError, ValueError):
+        with contextlib.suppress(self._errors.Error, ValueError):
             self._wandb.Api().artifact(full_name).delete(delete_aliases=True)
 
     def finish(self, exit_code: int, seconds: float) -> bool:
@@ -239,7 +239,7 @@ def last_step_on_server(path: str) -> int:
 
     try:
         return int(wandb.Api(timeout=20).run(path).lastHistoryStep)
-    except (errors.CommError, ValueError, TypeError) as error:
+    except (errors.Error, ValueError, TypeError) as error:
         raise UnreachableError(first_line(error)) from error
 
 
@@ -262,7 +262,7 @@ def server_rows(path: str) -> Iterator[WandbRow]:
     try:
         for row in wandb.Api(timeout=60).run(path).scan_history(use_cache=False):
             yield WandbRow(int(row["_step"]), own_values(row))
-    except (errors.CommError, ValueError, TypeError) as error:
+    except (errors.Error, ValueError, TypeError) as error:
         raise UnreachableError(first_line(error)) from error
 
 
@@ -278,7 +278,7 @@ def server_file(path: str, name: str, folder: Path) -> Path:
     try:
         with wandb.Api(timeout=60).run(path).file(name).download(root=str(folder), replace=True) as file:
             return Path(file.name)
-    except (errors.CommError, ValueError, TypeError, IndexError) as error:
+    except (errors.Error, ValueError, TypeError, IndexError) as error:
         raise UnreachableError(first_line(error)) from error
 
 
