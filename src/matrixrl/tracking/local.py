@@ -185,8 +185,9 @@ class JournalReader:
         limit: int | None = None,
         history: bool = True,
         first: int | None = None,
+        after_id: int = 0,
     ) -> Iterator[EpisodeRecord]:
-        """Rows of the episode table in order; `first` leaves out episodes with a smaller global number."""
+        """Rows of the episode table in order, as `stream`; `first` leaves out smaller global numbers."""
         names = list(self.episode_columns)
         columns = ", ".join(["step", "attempt", "time", *map(quoted, names), "superseded_by"])
         truths = [index for index, name in enumerate(names) if self.episode_columns[name] == "bool"]
