@@ -51,6 +51,8 @@ class StoredArtifact:
     digest: str
     aliases: list[str]
     metadata: str
+    project: str
+    version: int
     state: str = "PENDING"
     files: dict[str, bytes] = field(default_factory=dict)
     manifest: bytes = b""
@@ -70,6 +72,7 @@ class LoopbackServer:
     def __init__(self) -> None:
         self.runs: dict[str, StoredRun] = {}
         self.artifacts: dict[str, StoredArtifact] = {}
+        self.created: dict[str, int] = {}
         self.deleted: list[str] = []
         self.unknown: list[str] = []
         self.fault: str | None = None
@@ -215,12 +218,21 @@ class LoopbackServer:
         if there:
             artifact = there[0]
         else:
-            identity = base64.b64encode(f"Artifact:{len(self.artifacts) + 1}".encode()).decode()
+            number = sum(self.created.values()) + 1
+            identity = base64.b64encode(f"Artifact:{number}".encode()).decode()
             aliases = [alias["alias"] for alias in given.get("aliases") or []]
             kind = given["artifactTypeName"]
             artifact = StoredArtifact(
-                identity, name, kind, given["digest"], aliases, given.get("metadata") or "{}"
+                identity,
+                name,
+                kind,
+                given["digest"],
+                aliases,
+                given.get("metadata") or "{}",
+                given["projectName"],
+                self.created.get(name, 0),
             )
+            self.created[name] = self.created.get(name, 0) + 1
             self.artifacts[identity] = artifact
         return {
             "createArtifact": {
@@ -262,8 +274,11 @@ class LoopbackServer:
         return {"commitArtifact": {"artifact": {"id": artifact.identity, "digest": artifact.digest}}}
 
     def on_artifact_by_id(self, v: dict[str, Any]) -> dict[str, Any]:
-        artifact = self.artifacts[v["id"]]
-        project = {"id": "project", "internalId": "1", "name": "project", "entity": {"name": ENTITY}}
+        return {"artifact": self.described(self.artifacts[v["id"]])}
+
+    def described(self, artifact: StoredArtifact) -> dict[str, Any]:
+        """An artifact with the fields of W&B's ArtifactFragment."""
+        project = {"id": "project", "internalId": "1", "name": artifact.project, "entity": {"name": ENTITY}}
         collection = {"__typename": "ArtifactSequence", "name": artifact.name, "project": project}
         aliases = [
             {"__typename": "ArtifactAlias", "id": a, "alias": a, "artifactCollection": collection}
@@ -272,15 +287,33 @@ class LoopbackServer:
         size = sum(map(len, artifact.files.values()))
         now = "2026-01-01T00:00:00"
         return {
-            "artifact": {
-                "__typename": "Artifact", "id": artifact.identity, "artifactSequence": collection, "versionIndex": 0,
-                "artifactType": {"name": artifact.kind}, "description": None, "metadata": artifact.metadata,
-                "ttlDurationSeconds": 0, "ttlIsInherited": False, "tags": [], "historyStep": None,
-                "state": artifact.state, "size": size, "digest": artifact.digest, "digestAlgorithm": "MANIFEST_MD5",
-                "commitHash": "0", "fileCount": len(artifact.files), "createdAt": now, "updatedAt": now,
-                "aliases": aliases,
-            }
+            "__typename": "Artifact", "id": artifact.identity, "artifactSequence": collection,
+            "versionIndex": artifact.version, "artifactType": {"name": artifact.kind}, "description": None,
+            "metadata": artifact.metadata, "ttlDurationSeconds": 0, "ttlIsInherited": False, "tags": [],
+            "historyStep": None, "state": artifact.state, "size": size, "digest": artifact.digest,
+            "digestAlgorithm": "MANIFEST_MD5", "commitHash": "0", "fileCount": len(artifact.files), "createdAt": now,
+            "updatedAt": now, "aliases": aliases,
         }  # fmt: skip
+
+    def on_artifact_membership_by_name(self, v: dict[str, Any]) -> dict[str, Any]:
+        name, _, version = v["name"].partition(":")
+        found = [
+            a for a in self.artifacts.values()
+            if a.name == name and (version == f"v{a.version}" or version in a.aliases)
+        ]  # fmt: skip
+        if not found:
+            return {"project": {"artifactCollectionMembership": None}}
+        artifact = self.described(found[-1])
+        membership = {
+            "__typename": "ArtifactCollectionMembership", "id": f"membership-{found[-1].identity}",
+            "versionIndex": found[-1].version, "createdAt": artifact["createdAt"], "aliases": artifact["aliases"],
+            "artifactCollection": artifact["artifactSequence"], "artifact": artifact,
+        }  # fmt: skip
+        return {"project": {"artifactCollectionMembership": membership}}
+
+    def on_fetch_artifact_manifest(self, v: dict[str, Any]) -> dict[str, Any]:
+        file = {"directUrl": f"{self.url}/manifest/{v['id']}"}
+        return {"artifact": {"currentManifest": {"file": file}}}
 
     def on_delete_artifact(self, v: dict[str, Any]) -> dict[str, Any]:
         identity = v["input"]["artifactID"]
@@ -440,5 +473,7 @@ class Handler(BaseHTTPRequestHandler):
         parts = unquote(self.path).split("/", 3)
         if parts[1] == "get":
             self.answer(self.loopback.runs[parts[2]].files[parts[3]])
+        elif parts[1] == "manifest":
+            self.answer(self.loopback.artifacts[parts[2]].manifest)
         else:
             self.answer({"ok": True})

@@ -282,6 +282,22 @@ def server_file(path: str, name: str, folder: Path) -> Path:
         raise UnreachableError(first_line(error)) from error
 
 
+def artifact_digests(full_name: str) -> dict[str, str]:
+    """File names of an artifact version and their MD5 in base 64, as the server has them.
+
+    Raises:
+        UnreachableError: the server does not answer, or does not have the artifact.
+    """
+    import wandb
+    from wandb import errors
+
+    try:
+        entries = wandb.Api(timeout=60).artifact(full_name).manifest.entries
+    except (errors.Error, ValueError) as error:
+        raise UnreachableError(first_line(error)) from error
+    return {name: entry.digest for name, entry in entries.items()}
+
+
 def own_values(row: Mapping[str, Any]) -> dict[str, Any]:
     """A history row without what W&B adds (`_step`, `_runtime`, `_timestamp`)."""
     return {key: value for key, value in row.items() if not key.startswith("_")}
@@ -307,10 +323,13 @@ def offline_rows(path: Path) -> Iterator[WandbRow]:
     for data in leveldb_records(path):
         record = wandb_internal_pb2.Record.FromString(data)  # pyright: ignore[reportAttributeAccessIssue]
         if record.WhichOneof("record_type") == "history":
-            values = {
-                ".".join(item.nested_key) or item.key: json.loads(item.value_json)
-                for item in record.history.item
-            }
+            values: dict[str, Any] = {}
+            for item in record.history.item:
+                *parents, name = item.nested_key or [item.key]
+                inner = values
+                for parent in parents:
+                    inner = inner.setdefault(parent, {})
+                inner[name] = json.loads(item.value_json)
             yield WandbRow(record.history.step.num, own_values(values))
 
 
