@@ -83,7 +83,8 @@ def audit(directory: Path, server: bool | None = None) -> Report:
             _audit_offline(reader, report)
         state = DeliveryState.load(directory)
         if state is not None and state.place and server is not False:
-            _audit_server(reader, state, report)
+            with tracking_wandb.never_asking():
+                _audit_server(reader, state, report)
         elif state is not None and server is not False:
             report.notes.append(f"{reader.count_deliverable()} rows wait for a W&B server")
         _audit_files(reader, report)

@@ -19,6 +19,7 @@ from matrixrl.tracking.files import write_whole
 from matrixrl.tracking.local import JournalReader
 
 STATE_FILE = "delivery.json"
+DELIVERY_LOCK_FILE = "delivery.lock"
 FIRST_RETRY_SECONDS = 1.0
 
 

@@ -21,15 +21,13 @@ from pathlib import Path
 from typing import IO, Any
 
 from matrixrl.tracking import wandb as tracking_wandb
-from matrixrl.tracking.courier import FIRST_RETRY_SECONDS, DeliverySettings, DeliveryState
+from matrixrl.tracking.courier import DELIVERY_LOCK_FILE, FIRST_RETRY_SECONDS, DeliverySettings, DeliveryState
 from matrixrl.tracking.events import EPISODE_TABLE
 from matrixrl.tracking.files import sha256_of
 from matrixrl.tracking.identity import Lock, Owner
 from matrixrl.tracking.local import Delivery as Row
 from matrixrl.tracking.local import FileRecord, JournalReader
 from matrixrl.tracking.parquet import HISTORY_FOLDER, write_episode_parts
-
-LOCK_FILE = "delivery.lock"
 
 POLL_SECONDS = 0.25
 BATCH_ROWS = 500
@@ -122,7 +120,7 @@ class Delivery:
     def _wait_for_lock(self) -> Lock | None:
         """The lock on delivery: of two processes only one may send. A killed run's process may still be at it."""
         while True:
-            lock = Lock.take(self.directory / LOCK_FILE)
+            lock = Lock.take(self.directory / DELIVERY_LOCK_FILE)
             if isinstance(lock, Lock):
                 return lock
             assert isinstance(lock, Owner)

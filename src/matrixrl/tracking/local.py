@@ -301,6 +301,21 @@ class JournalReader:
                 row[index] = None if row[index] is None else bool(row[index])
         return rows[::-1]
 
+    def best(self, column: str, lowest: bool, only_where: str | None = None) -> float | None:
+        """The best value of a column of the episode table; None where there is none.
+
+        Args:
+            lowest: whether less is better.
+            only_where: a column that must be true.
+        """
+        where = f" AND {quoted(only_where)}" if only_where else ""
+        query = f"SELECT {'min' if lowest else 'max'}({quoted(column)}) FROM episodes WHERE superseded_by IS NULL{where}"
+        try:
+            return self._connection.execute(query).fetchone()[0]
+        except sqlite3.DatabaseError as error:
+            self._damaged("episodes", error)
+            return None
+
     def ids(self, table: str, step: int | None = None) -> list[int]:
         """Ids of all rows of a table (at a step) in the order of recording; they have no gaps in a good journal."""
         where = "1" if step is None else f"step = {step:d}"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -54,17 +54,37 @@ def part_name(index: int) -> str:
     return f"episodes-{index:05d}.parquet"
 
 
-def write_parquet(path: Path, columns: dict[str, Kind] | Any, rows: Iterable[Sequence[Scalar]]) -> None:
+def write_parquet(path: Path, columns: Mapping[str, Kind], rows: Iterable[Sequence[Scalar]]) -> None:
     """Write rows as one Parquet file, whole, then renamed."""
     import pyarrow as pa
-    import pyarrow.parquet as pq
 
     types = {"int": pa.int64(), "float": pa.float64(), "bool": pa.bool_(), "str": pa.string()}
     values = list(zip(*rows, strict=True)) or [()] * len(columns)
     arrays = [pa.array(column, types[kind]) for column, kind in zip(values, columns.values(), strict=True)]
+    _write_table(path, pa.Table.from_arrays(arrays, list(columns)))
+
+
+def write_columns(path: Path, columns: Mapping[str, list[Any]]) -> None:
+    """Write named columns as one Parquet file; a column that mixes integers and floats becomes one of floats."""
+    import pyarrow as pa
+
+    arrays = {
+        name: pa.array(values, pa.float64() if _has_float(values) else None)
+        for name, values in columns.items()
+    }
+    _write_table(path, pa.table(arrays))
+
+
+def _has_float(values: list[Any]) -> bool:
+    return any(type(value) is float for value in values)
+
+
+def _write_table(path: Path, table: Any) -> None:
+    import pyarrow.parquet as pq
+
     draft = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        pq.write_table(pa.Table.from_arrays(arrays, list(columns)), draft)
+        pq.write_table(table, draft)
         draft.replace(path)
     finally:
         draft.unlink(missing_ok=True)

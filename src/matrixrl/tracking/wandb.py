@@ -10,6 +10,7 @@ import contextlib
 import json
 import os
 import struct
+import sys
 import threading
 import urllib.error
 import urllib.request
@@ -77,6 +78,17 @@ def settle() -> Plan:
     except errors.UsageError:
         return Plan("offline", f"no key for {host}; get one with `wandb login`")
     return Plan("online", host) if answers(host) else Plan("wait", f"{host} does not answer")
+
+
+@contextlib.contextmanager
+def never_asking() -> Iterator[None]:
+    """Hide the terminal from wandb, which would otherwise ask for a key and wait."""
+    terminal = sys.stdin
+    with open(os.devnull, encoding="utf-8") as sys.stdin:
+        try:
+            yield
+        finally:
+            sys.stdin = terminal
 
 
 def server_url() -> str:

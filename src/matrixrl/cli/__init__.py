@@ -1,0 +1,1 @@
+"""The command line: turns flags into configs and errors into one line."""
