@@ -10,7 +10,7 @@ import sys
 import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from matrixrl.tracking.events import EpisodeRow, Event, MoveRow, Note, Scalar, ScalarRow
 
@@ -114,14 +114,12 @@ class Console:
     Args:
         level: `quiet`, `epochs`, `episodes` or `steps`.
         directory: the run folder.
-        missing: lines of earlier attempts that a kill kept from `console.log`: (step, kind, text) in order.
     """
 
-    def __init__(self, level: str, directory: Path, missing: Iterable[tuple[int, str, str]] = ()) -> None:
+    def __init__(self, level: str, directory: Path) -> None:
         self._level = level
         self._shown = SHOWN[level]
         self._transcript = (directory / TRANSCRIPT_FILE).open("a", encoding="utf-8")
-        self._append(missing)
         self._terminal = sys.stdout.isatty() and level != "quiet"
         self._progress: Progress | None = None
         self._tasks: dict[str, TaskID] = {}
@@ -210,16 +208,3 @@ class Console:
         except BrokenPipeError:
             # Whoever read the output has left; the run goes on.
             self._shown = frozenset()
-
-
-def read_transcript(directory: Path) -> list[tuple[int, str, str]]:
-    """The lines of `console.log` as (step, kind, text); a line that was cut off is left out."""
-    path = directory / TRANSCRIPT_FILE
-    if not path.exists():
-        return []
-    lines: list[tuple[int, str, str]] = []
-    for line in path.read_text(encoding="utf-8", errors="replace").splitlines(keepends=True):
-        parts: list[Any] = line.rstrip("\n").split("\t", 2)
-        if line.endswith("\n") and len(parts) == 3 and parts[0].isdigit():
-            lines.append((int(parts[0]), parts[1], parts[2]))
-    return lines

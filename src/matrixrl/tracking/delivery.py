@@ -1,39 +1,438 @@
-"""The delivery process: carries rows from a run's journal to W&B, beside the training process and never inside it."""
+"""Delivery: carries rows from a run's journal to W&B, in a process of its own beside the training process.
+
+A thread would share the interpreter lock with the training loop: importing wandb takes it for half a second, and every
+`wandb.log` for up to a millisecond. A process costs the training loop nothing, can be killed when its time is up, and goes on
+for a moment when the training process is killed. It reads the journal, and writes `delivery.json` and wandb's own files.
+
+`python -m matrixrl.tracking.delivery RUN_FOLDER` is started by `courier.DeliveryProcess`; commands come as JSON lines on its standard
+input, and its reports leave as JSON lines on its standard output.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+import json
+import os
+import queue
+import sys
+import threading
+import time
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
-from matrixrl.config import TrackingConfig
+from matrixrl.tracking import wandb as tracking_wandb
+from matrixrl.tracking.courier import DELIVERY_LOCK_FILE, FIRST_RETRY_SECONDS, DeliverySettings, DeliveryState
+from matrixrl.tracking.events import EPISODE_TABLE
+from matrixrl.tracking.files import sha256_of
+from matrixrl.tracking.identity import Lock, Owner
+from matrixrl.tracking.local import Delivery as Row
+from matrixrl.tracking.local import FileRecord, JournalReader
+from matrixrl.tracking.parquet import HISTORY_FOLDER, write_episode_parts
+
+POLL_SECONDS = 0.25
+BATCH_ROWS = 500
+LAST_RETRY_SECONDS = 30.0
+STATE_SECONDS = 1.0
+HISTORY_ARTIFACT_SECONDS = 600.0
+"""The Parquet of a long episode table is sent so often while the run goes on, and always at its end."""
+
+ORPHAN_SECONDS = 30.0
+"""How long delivery goes on after the training process was killed."""
 
 
-@dataclass(frozen=True)
-class Outcome:
-    """How delivery ended.
+class Delivery:
+    """The loop of the delivery process.
 
-    Attributes:
-        pending_rows: rows that the destination has not confirmed.
-        reason: what happened, for the run's last line.
+    Args:
+        directory: the run folder.
+        commands: parsed lines of standard input; None when the training process is gone.
+        report: where messages for the user go.
     """
 
-    pending_rows: int
-    reason: str
+    def __init__(
+        self,
+        directory: Path,
+        settings: DeliverySettings,
+        commands: queue.Queue[dict[str, Any] | None],
+        report: IO[str],
+    ) -> None:
+        self.directory = directory
+        self.settings = settings
+        self.reader = JournalReader(directory)
+        self.state = DeliveryState.load(directory) or DeliveryState()
+        self.session: tracking_wandb.Session | None = None
+        self.cursor = 0
+        self._commands = commands
+        self._report = report
+        self._status = "crashed"
+        self._deadline: float | None = None
+        self._next_try = 0.0
+        self._retry_seconds = FIRST_RETRY_SECONDS
+        self._told: set[str] = set()
+        self._saved = time.monotonic()
+        self._version: int | None = None
+        self._next_history = 0.0
+        self._uploads: list[tuple[FileRecord, Any]] = []
+        self._history_upload: tuple[int, Any] | None = None
+        self._seen_files: set[tuple[str, str]] = set()
 
-    @classmethod
-    def none(cls) -> Outcome:
-        """W&B was not asked for."""
-        return cls(0, "")
+    @property
+    def finishing(self) -> bool:
+        """Whether training has ended."""
+        return self._deadline is not None
+
+    @property
+    def seconds_left(self) -> float:
+        """Until the deadline; infinite while training goes on."""
+        return float("inf") if self._deadline is None else self._deadline - time.monotonic()
+
+    def tell(self, text: str, level: str = "info") -> None:
+        """Tell the user something once."""
+        if text not in self._told:
+            self._told.add(text)
+            print(json.dumps({"tell": text, "level": level}), file=self._report, flush=True)
+
+    def run(self) -> None:
+        """Deliver until training has ended and everything is delivered, or the deadline has passed."""
+        lock = self._wait_for_lock()
+        if lock is None:
+            return
+        try:
+            while self.seconds_left > 0:
+                if self.session is None and time.monotonic() >= self._next_try:
+                    self._open_session()
+                    if self.state.mode == "none":
+                        break
+                delivered = self._deliver() if self.session else 0
+                if self.session and not delivered:
+                    self._send_files()
+                    if self.finishing:
+                        break
+                elif self.session is None and self.finishing and not self.settings.patient:
+                    break
+                self._save(every=STATE_SECONDS)
+                self._wait(0.0 if delivered else POLL_SECONDS)
+            self._finish()
+        finally:
+            self._save(every=0.0)
+            lock.release()
+
+    def _wait_for_lock(self) -> Lock | None:
+        """The lock on delivery: of two processes only one may send. A killed run's process may still be at it."""
+        while True:
+            lock = Lock.take(self.directory / DELIVERY_LOCK_FILE)
+            if isinstance(lock, Lock):
+                return lock
+            assert isinstance(lock, Owner)
+            if self.settings.training_pid is None:
+                self.tell(f"{lock} is delivering this run already", "warning")
+                return None
+            if self.seconds_left <= 0:
+                return None
+            self._wait(POLL_SECONDS)
+
+    def _wait(self, seconds: float) -> None:
+        """Take commands for so long."""
+        until = time.monotonic() + seconds
+        while True:
+            try:
+                left = until - time.monotonic()
+                command = self._commands.get(timeout=left) if left > 0 else self._commands.get_nowait()
+            except queue.Empty:
+                return
+            if command is None:
+                if not self.finishing:
+                    self._deadline = time.monotonic() + ORPHAN_SECONDS
+            else:
+                self._status = command["finish"]
+                self._deadline = time.monotonic() + command["seconds"]
+            return
+
+    def _open_session(self) -> None:
+        plan = tracking_wandb.settle()
+        self.state.mode, self.state.reason = plan
+        name = self.directory.name
+        later = f"`matrixrl runs sync {name}` delivers them later"
+        if plan.mode in ("none", "offline"):
+            where = "an offline file and the journal" if plan.mode == "offline" else "the journal"
+            self.tell(f"W&B: {plan.reason}; rows are kept in {where}, {later}")
+        if plan.mode == "none":
+            return
+        if plan.mode == "wait":
+            self._try_later(
+                f"W&B: {plan.reason}; rows wait in the journal while it is tried again, or {later}"
+            )
+            return
+        mode = "online" if plan.mode == "online" else "offline"
+        try:
+            self.session = tracking_wandb.Session(
+                self.directory, self.reader.meta, mode, self.settings.training_pid
+            )
+        except tracking_wandb.RefusedError as error:
+            self.state.mode, self.state.reason = "none", f"{plan.reason} refused the run ({error})"
+            self.tell(f"W&B: {self.state.reason}; rows are kept in the journal, {later}", "warning")
+            return
+        except tracking_wandb.UnreachableError as error:
+            self.state.mode, self.state.reason = "wait", f"{plan.reason} failed ({error})"
+            self._try_later(
+                f"W&B: {self.state.reason}; rows wait in the journal while it is tried again, or {later}"
+            )
+            return
+        if mode == "online":
+            self.state.place = self.session.place
+            self.cursor = max(self.session.starting_step - 1, 0)
+            self.state.confirmed_step = self.cursor
+            self.state.forget_thinned_after(self.cursor)
+            self.tell(f"W&B: {self.session.place['url']}")
+        else:
+            self.cursor = self._last_offline_step()
+        self._retry_seconds = FIRST_RETRY_SECONDS
+
+    def _try_later(self, text: str) -> None:
+        self.tell(text, "warning")
+        self._next_try = time.monotonic() + self._retry_seconds
+        self._retry_seconds = min(self._retry_seconds * 2, LAST_RETRY_SECONDS)
+
+    def _last_offline_step(self) -> int:
+        """Where earlier offline files of this run really end: a kill loses rows that wandb had been given."""
+        for fragment in reversed(tracking_wandb.fragments(self.directory)):
+            last = 0
+            for row in tracking_wandb.offline_rows(fragment):
+                last = row.step
+            if last:
+                return last
+        return 0
+
+    def _deliver(self) -> int:
+        """Hand the next rows to wandb; how many there were."""
+        version = self.reader.data_version
+        if version == self._version:
+            return 0
+        rows = self.reader.deliverable(self.cursor, BATCH_ROWS)
+        if len(rows) < BATCH_ROWS:
+            # Everything that this version of the journal holds.
+            self._version = version
+        sent = self._thin(rows) if len(rows) >= BATCH_ROWS and not self.finishing else rows
+        assert self.session is not None
+        for row in sent:
+            self.session.log(row.step, self._with_table(row))
+            self.cursor = row.step
+            if self.seconds_left <= 0:
+                break
+        else:
+            if rows:
+                self.cursor = rows[-1].step
+        self.state.handed_step = self.cursor
+        return len(rows)
+
+    def _thin(self, rows: list[Row]) -> list[Row]:
+        """Leave out stream rows when too many wait; epochs, evaluations and tables are always sent."""
+        backlog = self.reader.count_deliverable(self.cursor)
+        if backlog <= self.settings.backlog_rows:
+            return rows
+        stride = -(-backlog // self.settings.backlog_rows)
+        kept = [row for index, row in enumerate(rows) if index % stride == 0 or self._must_send(row)]
+        out = len(rows) - len(kept)
+        first, last = rows[0].step, rows[-1].step
+        if self.state.thinned and self.state.thinned[-1][1] == self.cursor:
+            self.state.thinned[-1][1] = last
+            self.state.thinned[-1][2] += out
+        else:
+            self.state.thinned.append([first, last, out])
+        self.tell(
+            f"W&B: more than {self.settings.backlog_rows} rows wait; the live stream is thinned from step {first} on, "
+            "the journal keeps every row",
+            "warning",
+        )
+        return kept
+
+    @staticmethod
+    def _must_send(row: Row) -> bool:
+        return row.table_rows is not None or any(
+            name == "Epoch" or name.startswith(("epoch_", "eval/")) for name in row.metrics
+        )
+
+    def _with_table(self, row: Row) -> dict[str, Any]:
+        if row.table_rows is None:
+            return row.metrics
+        assert self.session is not None
+        limit = tracking_wandb.MAX_TABLE_ROWS
+        rows = self.reader.last_episodes(row.step, limit)
+        values = {**row.metrics, EPISODE_TABLE: self.session.table(self.reader.episode_columns, rows)}
+        if row.table_rows > len(rows):
+            name = history_artifact(self.reader.meta)
+            values[tracking_wandb.TABLE_ROWS_KEY] = (
+                f"the last {len(rows)} of {row.table_rows} rows; all of them are in the artifact {name}"
+            )
+        return values
+
+    def _send_files(self) -> None:
+        """Send checkpoints and other files that the server does not have yet; prune old ones."""
+        session = self.session
+        if session is None or session.mode != "online" or not self.settings.artifacts:
+            return
+        for record in self.reader.files():
+            known = self.state.artifacts.get(record.path, {}).get("sha256")
+            key = (record.path, record.sha256)
+            if known == record.sha256 or key in self._seen_files:
+                continue
+            self._seen_files.add(key)
+            path = self.directory / record.path
+            if not path.exists():
+                continue
+            if sha256_of(path)[0] != record.sha256:
+                self.tell(f"W&B: {record.path} is not what the journal recorded and is not sent", "warning")
+                continue
+            name, kind, aliases = artifact_name(record)
+            metadata = {"run_id": self.reader.meta["run_id"], "step": record.step, "sha256": record.sha256}
+            self._uploads.append((record, session.send_files(name, kind, [path], aliases, metadata)))
+        self._send_history()
+        self._settle_uploads(0.05)
+
+    def _send_history(self) -> None:
+        """Send the complete episode table as Parquet where W&B's table cannot hold it."""
+        assert self.session is not None
+        total = self.reader.count("episodes")
+        due = self.finishing or time.monotonic() >= self._next_history
+        if total <= tracking_wandb.MAX_TABLE_ROWS or total == self.state.history_rows or not due:
+            return
+        if self._history_upload is not None:
+            return
+        self._next_history = time.monotonic() + HISTORY_ARTIFACT_SECONDS
+        rows, _ = write_episode_parts(self.reader, self.directory / HISTORY_FOLDER)
+        handle = self.session.send_files(
+            history_artifact(self.reader.meta),
+            "episode_history",
+            [self.directory / HISTORY_FOLDER],
+            ["latest"],
+            {"rows": rows, "run_id": self.reader.meta["run_id"]},
+        )
+        self._history_upload = (rows, handle)
+
+    def _settle_uploads(self, seconds: float) -> None:
+        """Note the uploads that the server has committed, waiting at most `seconds` for each."""
+        assert self.session is not None
+        waiting = []
+        for record, handle in self._uploads:
+            full_name = self.session.wait_for(handle, max(min(seconds, self.seconds_left), 0.01))
+            if full_name is None:
+                waiting.append((record, handle))
+                continue
+            self.state.artifacts[record.path] = {
+                "sha256": record.sha256,
+                "name": full_name,
+                "step": record.step,
+                "kind": record.kind,
+                "aliases": artifact_name(record)[2],
+            }
+            self._prune()
+        self._uploads = waiting
+        if self._history_upload is not None:
+            rows, handle = self._history_upload
+            if self.session.wait_for(handle, max(min(seconds, self.seconds_left), 0.01)):
+                self.state.history_rows = rows
+                self._history_upload = None
+
+    def _prune(self) -> None:
+        """Delete all but the newest checkpoints on the server, and the best one."""
+        assert self.session is not None
+        sent = [item for item in self.state.artifacts.values() if item["kind"] == "checkpoint"]
+        there = sorted((item for item in sent if not item.get("pruned")), key=lambda item: item["step"])
+        best = [item for item in there if "best" in item["aliases"]][-1:]
+        keep = self.settings.keep_artifacts
+        for item in there[:-keep] if keep else []:
+            if item not in best:
+                self.session.delete_artifact(item["name"])
+                item["pruned"] = True
+
+    def _finish(self) -> None:
+        session = self.session
+        if session is None:
+            return
+        if session.mode == "online":
+            while (self._uploads or self._history_upload) and self.seconds_left > 2.0:
+                self._settle_uploads(1.0)
+        self._save(every=0.0)
+        # Something has to be left for asking the server.
+        closed = session.finish(0 if self._status == "finished" else 1, self.seconds_left - 1.0)
+        if session.mode == "offline":
+            return
+        while closed and self.seconds_left > 0:
+            try:
+                step = tracking_wandb.last_step_on_server(session.place["path"])
+            except tracking_wandb.UnreachableError:
+                step = 0
+            self.state.confirmed_step = max(self.state.confirmed_step, min(step, self.cursor))
+            if self.state.confirmed_step >= self.cursor:
+                return
+            time.sleep(0.2)
+
+    def _save(self, every: float) -> None:
+        if time.monotonic() - self._saved >= every:
+            self._saved = time.monotonic()
+            try:
+                self.state.save(self.directory)
+            except OSError as error:
+                # The cursor is a convenience: the server says what it has, and the offline file too.
+                self.tell(
+                    f"W&B: {self.directory.name}/delivery.json cannot be written ({error.strerror})",
+                    "warning",
+                )
 
 
-class DeliveryProcess:
-    """Starts the delivery process of a run and talks to it (skeleton)."""
+def history_artifact(meta: Mapping[str, Any]) -> str:
+    """The name of the artifact that holds the complete episode table."""
+    return f"episode-history-{meta['run_id']}"
 
-    def __init__(self, directory: Path, config: TrackingConfig, tell: Callable[..., Any]) -> None:
-        raise NotImplementedError
 
-    def finish(self, status: str, deadline_seconds: float) -> Outcome:
-        """Deliver what is left, at most for `deadline_seconds`."""
-        raise NotImplementedError
+def artifact_name(record: FileRecord) -> tuple[str, str, list[str]]:
+    """Name, type and aliases of the artifact of a file."""
+    aliases = list(dict.fromkeys(["latest", *record.aliases]))
+    if record.kind == "checkpoint":
+        return f"checkpoint-{record.step}", "model", aliases
+    return Path(record.path).name, "result", aliases
+
+
+def main(directory: Path) -> None:
+    """The delivery process: quiet, unhurried, deaf to Ctrl-C (the training process tells it when to end)."""
+    import signal
+
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    os.nice(10)
+    # wandb's service inherits 0, 1 and 2: keep the pipes to the training process for this process alone.
+    commands_in, report_out = os.dup(0), os.dup(1)
+    null = os.open(os.devnull, os.O_RDWR)
+    log = os.open(directory / "delivery.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    for target, source in ((0, null), (1, log), (2, log)):
+        os.dup2(source, target)
+    # Bytes that wandb stages for upload stay inside the run folder.
+    os.environ.setdefault("WANDB_DATA_DIR", str(directory / "wandb"))
+    source = os.fdopen(commands_in, encoding="utf-8")
+    settings = DeliverySettings(**json.loads(source.readline()))
+    commands: queue.Queue[dict[str, Any] | None] = queue.Queue()
+
+    def listen() -> None:
+        for line in source:
+            commands.put(json.loads(line))
+        commands.put(None)
+
+    threading.Thread(target=listen, daemon=True).start()
+    code = 1
+    try:
+        with os.fdopen(report_out, "w", encoding="utf-8") as report:
+            Delivery(directory, settings, commands, report).run()
+        code = 0
+    finally:
+        # Neither wandb's exit hooks nor its service may hold up the end.
+        if code:
+            import traceback
+
+            traceback.print_exc()
+        sys.stderr.flush()
+        tracking_wandb.end_service()
+        os._exit(code)
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

@@ -230,10 +230,10 @@ class Journal:
         """
         events = merged(events)
         for event in events:
-            if isinstance(event, ScalarRow) and event.tick.step <= self._last_stream_step:
+            if isinstance(event, ScalarRow | TableMark) and event.tick.step <= self._last_stream_step:
                 raise ValueError(
-                    f"a stream row at step {event.tick.step}, but the journal stands at {self._last_stream_step}: "
-                    "one row per step; record rows of one step in one call"
+                    f"a {type(event).__name__} at step {event.tick.step}, but the stream stands at step "
+                    f"{self._last_stream_step}: W&B takes one row per step; record what belongs to one step in one call"
                 )
         now = time.time() if now is None else now
         kept: list[Event] = []
@@ -260,10 +260,8 @@ class Journal:
         except (JournalError, ValueError):
             self._compared_until, self._recorded_until = before
             raise
-        for event in reversed(events):
-            if isinstance(event, ScalarRow):
-                self._last_stream_step = event.tick.step
-                break
+        streamed = [event.tick.step for event in events if isinstance(event, ScalarRow | TableMark)]
+        self._last_stream_step = max([self._last_stream_step, *streamed])
         return Recorded(kept, counts.recognised, counts.differing, counts.first_difference)
 
     def _write_compared(self, event: ScalarRow | EpisodeRow | MoveRow, counts: Counts) -> bool:
@@ -348,8 +346,10 @@ class Journal:
                 execute(
                     "INSERT INTO files (step, attempt, time, kind, path, sha256, size_bytes, seconds, aliases)"
                     " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
-                    (tick.step, self.attempt, tick.seconds, event.kind, event.path, event.sha256)
-                    + (event.size_bytes, event.seconds, _to_json(list(event.aliases))),
+                    (
+                        *(tick.step, self.attempt, tick.seconds, event.kind, event.path, event.sha256),
+                        *(event.size_bytes, event.seconds, _to_json(list(event.aliases))),
+                    ),
                 )
         return True
 
@@ -454,8 +454,12 @@ def connect(path: Path) -> sqlite3.Connection:
     return connection
 
 
+MIGRATIONS: Mapping[int, str] = {}
+"""From a schema version to the SQL that makes it the next one."""
+
+
 def migrate(connection: sqlite3.Connection, path: Path) -> None:
-    """Bring an older schema up to date, in place.
+    """Bring an older schema up to date, in place and in one transaction.
 
     Raises:
         ConfigError: the schema is newer than this version of matrixrl knows.
@@ -464,4 +468,10 @@ def migrate(connection: sqlite3.Connection, path: Path) -> None:
     if version > SCHEMA_VERSION:
         raise ConfigError(
             f"{path}: journal schema {version}; this matrixrl knows up to {SCHEMA_VERSION}: install a newer matrixrl"
+        )
+    for older in range(version, SCHEMA_VERSION):
+        if older not in MIGRATIONS:
+            raise ConfigError(f"{path}: journal schema {older} is none that matrixrl ever wrote")
+        connection.executescript(
+            f"BEGIN IMMEDIATE; {MIGRATIONS[older]}; PRAGMA user_version = {older + 1}; COMMIT;"
         )

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
+import contextlib
+import os
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
@@ -16,7 +17,7 @@ import matrixrl
 from matrixrl.config import ConfigError, TrackingConfig
 from matrixrl.tracking.clock import StepClock
 from matrixrl.tracking.console import Console
-from matrixrl.tracking.delivery import DeliveryProcess, Outcome
+from matrixrl.tracking.courier import DeliveryProcess, DeliverySettings, Outcome
 from matrixrl.tracking.events import (
     HACKMATRIX_EPISODE_COLUMNS,
     MATMUL_EPISODE_COLUMNS,
@@ -27,9 +28,11 @@ from matrixrl.tracking.events import (
     Note,
     System,
 )
+from matrixrl.tracking.files import sha256_of
 from matrixrl.tracking.identity import LOCK_FILE, Lock, Owner, create_folder, find_run, run_id
-from matrixrl.tracking.journal import JOURNAL_FILE, Journal
+from matrixrl.tracking.journal import JOURNAL_FILE, Journal, JournalError
 from matrixrl.tracking.system import SystemMonitor
+from matrixrl.tracking.transcript import complete_transcript
 
 Status = Literal["finished", "interrupted", "crashed"]
 
@@ -111,6 +114,7 @@ def open_run(
     try:
         if path.exists():
             journal = Journal.resume(path, run_config)
+            complete_transcript(directory)
         else:
             meta = {
                 "name": directory.name,
@@ -166,7 +170,17 @@ class Run:
         self._report: FinishReport | None = None
         self._told_difference = False
         self._console = Console(config.console, directory)
-        self._delivery = DeliveryProcess(directory, config, self.note) if config.wandb else None
+        self._delivery = self._start_delivery() if config.wandb else None
+
+    def _start_delivery(self) -> DeliveryProcess:
+        settings = DeliverySettings(
+            training_pid=os.getpid(),
+            backlog_rows=self._config.backlog_rows,
+            keep_artifacts=self._config.keep_artifacts,
+            artifacts=not self._config.no_artifact,
+            patient=True,
+        )
+        return DeliveryProcess(self.directory, settings, self._tell)
 
     @property
     def resumed(self) -> bool:
@@ -213,7 +227,7 @@ class Run:
             if system is not None:
                 self._lock.refresh()
             recorded = self._journal.record(kept, system, self._wall_time())
-            self._console.show(recorded.events)
+            self._show(recorded.events)
             if recorded.differing and not self._told_difference:
                 self._told_difference = True
                 self.warn(
@@ -221,6 +235,15 @@ class Run:
                     f"{recorded.differing} rows of earlier attempts are kept aside, the new ones are the history"
                 )
         self._busy_seconds += time.perf_counter() - begun
+
+    def _show(self, events: Sequence[Event]) -> None:
+        try:
+            self._console.show(events)
+        except OSError as error:
+            raise JournalError(
+                f"{self.directory}: console.log cannot be written ({error.strerror}); the journal holds every row; "
+                f"free some space and continue with --resume-run {self.name}"
+            ) from error
 
     def record_file(
         self,
@@ -252,6 +275,11 @@ class Run:
             if self._report is None:
                 self.record([Note(None, text, level)])
 
+    def _tell(self, text: str, level: Literal["info", "warning"]) -> None:
+        """Pass on what the delivery process says; when the disk is full, the training thread is told by its own row."""
+        with contextlib.suppress(JournalError):
+            self.note(text, level)
+
     def progress(self, phase: str, done: int, total: int) -> None:
         """Say how far a phase has come (`pretrain`, `self-play`, `train`, `evaluate`); drawn on a terminal only."""
         begun = time.perf_counter()
@@ -267,7 +295,8 @@ class Run:
             return self._report
         deadline = self._config.finish_seconds if deadline_seconds is None else deadline_seconds
         overhead = self.logging_overhead_pct
-        with self._mutex:
+        # On a full disk the end cannot be noted either; the run then counts as stale, which is true.
+        with self._mutex, contextlib.suppress(JournalError):
             self._journal.end_attempt(status)
         outcome = self._delivery.finish(status, deadline) if self._delivery else Outcome.none()
         command = None
@@ -297,20 +326,3 @@ class Run:
             self.finish()
         else:
             self.finish("interrupted" if isinstance(error, KeyboardInterrupt) else "crashed")
-
-
-def sha256_of(path: Path) -> tuple[str, int]:
-    """Checksum and size of a file, or of a folder over its files in order of their names.
-
-    Returns:
-        The hex digest and the number of bytes. A folder's digest covers, per file, its relative path and its digest.
-    """
-    if path.is_file():
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest(), path.stat().st_size
-    whole, size = hashlib.sha256(), 0
-    for file in sorted(entry for entry in path.rglob("*") if entry.is_file()):
-        digest, count = sha256_of(file)
-        whole.update(f"{file.relative_to(path).as_posix()}\0{digest}\n".encode())
-        size += count
-    return whole.hexdigest(), size

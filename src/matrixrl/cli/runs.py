@@ -1,0 +1,292 @@
+"""`matrixrl runs list|show|sync|audit|export`: what was recorded, and where it has arrived."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import sys
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import tyro
+
+from matrixrl.config import ConfigError
+from matrixrl.tracking.audit import audit
+from matrixrl.tracking.chart import chart
+from matrixrl.tracking.courier import DELIVERY_LOCK_FILE, DeliveryProcess, DeliverySettings
+from matrixrl.tracking.export import export
+from matrixrl.tracking.identity import Lock, find_run, run_folders
+from matrixrl.tracking.journal import TrackingError
+from matrixrl.tracking.local import JournalReader
+from matrixrl.tracking.summary import RunSummary, summarize
+
+MAIN_METRICS: Mapping[str, tuple[str, ...]] = {
+    "matmul": ("pretrain/loss", "episode/reward", "epoch_loss", "epoch_best_rank", "eval/rank"),
+    "hackmatrix": ("train/mean_reward", "episode/return", "episode/highest_stage", "train/entropy"),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Common:
+    """What every command takes."""
+
+    runs_dir: Path = Path("runs")
+    """Folder that holds one folder per run."""
+
+    json: bool = False
+    """Make the last line of the output one JSON object."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class List(Common):
+    """List runs with their state, best value and rows that wait for W&B."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Show(Common):
+    """Show a run: state, attempts, warnings, and charts of its main metrics."""
+
+    run: tyro.conf.Positional[str]
+    """Name or id of a run, or `latest`."""
+
+    metric: tuple[str, ...] = ()
+    """Draw these metrics instead of the main ones."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sync(Common):
+    """Deliver to W&B what is pending, exactly once."""
+
+    runs: tyro.conf.Positional[tuple[str, ...]] = ()
+    """Names or ids of runs, or `latest`."""
+
+    all: bool = False
+    """Every run that has rows pending."""
+
+    no_artifact: bool = False
+    """Do not send checkpoints and other files."""
+
+    keep_artifacts: int = 3
+    """Checkpoints kept on W&B besides the best one; 0 keeps all."""
+
+    deadline_seconds: float = 600.0
+    """How long each run may take; a second call goes on where this one stopped."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Audit(Common):
+    """Prove that console, journal, episode table and W&B agree; exit 1 naming the first gap otherwise."""
+
+    run: tyro.conf.Positional[str]
+    """Name or id of a run, or `latest`."""
+
+    offline: bool = False
+    """Do not ask the W&B server."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Export(Common):
+    """Write scalars, episodes and moves of a run as Parquet or CSV."""
+
+    run: tyro.conf.Positional[str]
+    """Name or id of a run, or `latest`."""
+
+    format: Literal["parquet", "csv"] = "parquet"
+    """File format."""
+
+    out: Path | None = None
+    """Folder to write to; by default `export` in the run folder."""
+
+
+RunsCommand = (
+    Annotated[List, tyro.conf.subcommand("list")]
+    | Annotated[Show, tyro.conf.subcommand("show")]
+    | Annotated[Sync, tyro.conf.subcommand("sync")]
+    | Annotated[Audit, tyro.conf.subcommand("audit")]
+    | Annotated[Export, tyro.conf.subcommand("export")]
+)
+
+
+def run_command(command: List | Show | Sync | Audit | Export) -> int:
+    """Run a command.
+
+    Returns:
+        The exit status: 0 when all is well, 1 when an audit found a gap or rows are still pending, 2 for bad input (one
+        line on stderr).
+    """
+    try:
+        match command:
+            case List():
+                status, answer = list_runs(command)
+            case Show():
+                status, answer = show(command)
+            case Sync():
+                status, answer = sync(command)
+            case Audit():
+                status, answer = run_audit(command)
+            case Export():
+                status, answer = run_export(command)
+    except (ConfigError, TrackingError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    if command.json:
+        print(json.dumps(answer))
+    return status
+
+
+def list_runs(command: List) -> tuple[int, dict[str, Any]]:
+    """A table of all runs, the newest last."""
+    summaries = [summarize(folder) for folder in run_folders(command.runs_dir)]
+    if not command.json:
+        if not summaries:
+            print(f"no runs in {command.runs_dir}")
+        else:
+            rows = [_row(summary) for summary in summaries]
+            _table(["run", "id", "state", "steps", "episodes", "best", "W&B pending", "last active"], rows)
+    return 0, {"runs": [dataclasses.asdict(summary) for summary in summaries]}
+
+
+def _row(summary: RunSummary) -> list[str]:
+    best = "-" if summary.best is None else f"{summary.best_label} {summary.best:g}"
+    pending = "-" if summary.pending_rows is None else str(summary.pending_rows)
+    active = time.strftime("%Y-%m-%d %H:%M", time.localtime(summary.last_activity))
+    return [
+        summary.name,
+        summary.run_id,
+        summary.state,
+        str(summary.last_step),
+        str(summary.episodes),
+        best,
+        pending,
+        active,
+    ]
+
+
+def _table(head: list[str], rows: list[list[str]]) -> None:
+    widths = [max(len(row[column]) for row in [head, *rows]) for column in range(len(head))]
+    for row in [head, *rows]:
+        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+
+
+def show(command: Show) -> tuple[int, dict[str, Any]]:
+    """One run: its summary, attempts, last warnings and charts."""
+    directory = find_run(command.runs_dir, command.run, flag="runs show")
+    summary = summarize(directory)
+    with JournalReader(directory) as reader:
+        rows = list(reader.stream())
+        attempts = [attempt._asdict() for attempt in reader.attempts()]
+        warnings = [note.text for note in reader.notes() if note.level == "warning"]
+        damage = list(reader.damage)
+    there = dict.fromkeys(name for row in rows for name in row.metrics)
+    if unknown := [name for name in command.metric if name not in there]:
+        raise ConfigError(
+            f"--metric {unknown[0]}: not in {directory.name}; it has {', '.join(there) or 'no metrics'}"
+        )
+    metrics = command.metric or [name for name in MAIN_METRICS.get(summary.system, ()) if name in there]
+    if not command.json:
+        _table(
+            ["run", "id", "state", "steps", "episodes", "best", "W&B pending", "last active"], [_row(summary)]
+        )
+        for attempt in attempts:
+            ended = attempt["status"] or ("running" if summary.state == "running" else "no end recorded")
+            print(
+                f"attempt {attempt['attempt']}: {ended}, process {attempt['pid']} on {attempt['host']}, "
+                f"from step {attempt['start_step']}"
+            )
+        for text in [*damage, *warnings[-5:]]:
+            print(f"warning: {text}")
+        for name in metrics:
+            against_epoch = name.startswith("epoch_")
+            chosen = [row for row in rows if isinstance(row.metrics.get(name), int | float)]
+            xs = [row.metrics["Epoch"] if against_epoch else row.step for row in chosen]
+            label = "epoch" if against_epoch else "step"
+            print("\n" + chart(name, xs, [row.metrics[name] for row in chosen], x_label=label))
+    last = {
+        name: next(row.metrics[name] for row in reversed(rows) if name in row.metrics) for name in metrics
+    }
+    answer = {**dataclasses.asdict(summary), "attempt_list": attempts, "warnings": warnings, "damage": damage}
+    return 0, {**answer, "last": last}
+
+
+def sync(command: Sync) -> tuple[int, dict[str, Any]]:
+    """Deliver runs one after another, each by a delivery process of its own."""
+    if not command.runs and not command.all:
+        raise ConfigError("runs sync: name runs (names, ids or `latest`), or give --all")
+    directories = [find_run(command.runs_dir, name, flag="runs sync") for name in command.runs]
+    if command.all:
+        directories += [
+            folder
+            for folder in run_folders(command.runs_dir)
+            if folder not in directories and summarize(folder).pending_rows
+        ]
+    if os.environ.get("WANDB_MODE", "").lower() == "disabled":
+        raise ConfigError("runs sync: WANDB_MODE=disabled forbids it; unset WANDB_MODE")
+    results = []
+    for directory in dict.fromkeys(directories):
+        results.append(_sync_one(directory, command))
+        if not command.json:
+            print(results[-1]["message"])
+    pending = sum(result["pending_rows"] for result in results)
+    return int(pending > 0), {"runs": results, "pending_rows": pending}
+
+
+def _sync_one(directory: Path, command: Sync) -> dict[str, Any]:
+    settings = DeliverySettings(
+        training_pid=None,
+        backlog_rows=1,
+        keep_artifacts=command.keep_artifacts,
+        artifacts=not command.no_artifact,
+        patient=False,
+    )
+    name = directory.name
+    owner = Lock.owner(directory / DELIVERY_LOCK_FILE)
+    if owner is not None:
+        pending = summarize(directory).pending_rows or 0
+        return {"name": name, "pending_rows": pending, "message": f"{name}: {owner} is delivering it already"}
+    with JournalReader(directory) as reader:
+        attempts = reader.attempts()
+    status = (attempts[-1].status if attempts else None) or "crashed"
+    process = DeliveryProcess(directory, settings, lambda text, level: None, {"WANDB_MODE": "online"})
+    outcome = process.finish(status, command.deadline_seconds)
+    pending = outcome.pending_rows
+    message = (
+        f"{name}: {pending} rows still pending: {outcome.reason}" if pending else f"{name}: {outcome.reason}"
+    )
+    return {"name": name, "pending_rows": pending, "message": message}
+
+
+def run_audit(command: Audit) -> tuple[int, dict[str, Any]]:
+    """Audit one run."""
+    # wandb's own chatter is no part of the answer.
+    os.environ.setdefault("WANDB_SILENT", "true")
+    directory = find_run(command.runs_dir, command.run, flag="runs audit")
+    report = audit(directory, server=False if command.offline else None)
+    if not command.json:
+        for place, count in report.checks.items():
+            print(f"{place}: {count}")
+        for note in report.notes:
+            print(f"note: {note}")
+        for gap in report.gaps:
+            print(f"GAP {gap}")
+        print(f"{report.run}: {'everything agrees' if report.agrees else f'first gap: {report.gaps[0]}'}")
+    answer = {"run": report.run, "agrees": report.agrees, "checks": report.checks, "notes": report.notes}
+    return int(not report.agrees), {**answer, "gaps": [dataclasses.asdict(gap) for gap in report.gaps]}
+
+
+def run_export(command: Export) -> tuple[int, dict[str, Any]]:
+    """Export one run."""
+    directory = find_run(command.runs_dir, command.run, flag="runs export")
+    folder = command.out or directory / "export"
+    with JournalReader(directory) as reader:
+        written = export(reader, folder, command.format)
+        damage = list(reader.damage)
+    for text in damage:
+        print(f"warning: {text}; what is good was exported", file=sys.stderr)
+    if not command.json:
+        for name, count in written.items():
+            print(f"{folder / name}: {count} rows")
+    return 0, {"folder": str(folder), "rows": written, "damage": damage}

@@ -1,0 +1,397 @@
+"""The audit: proves that console, journal, episode table, W&B and files of a run agree by count and by value (rule 11)."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import math
+import tempfile
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from matrixrl.tracking import wandb as tracking_wandb
+from matrixrl.tracking.courier import DeliveryState
+from matrixrl.tracking.events import EPISODE_TABLE
+from matrixrl.tracking.files import sha256_of
+from matrixrl.tracking.identity import LOCK_FILE, Lock
+from matrixrl.tracking.local import JournalReader, Mark
+from matrixrl.tracking.transcript import TABLES, journal_lines, read_transcript
+from matrixrl.tracking.wandb import UnreachableError, WandbRow
+
+TABLES_COMPARED = 20
+"""On a server, the newest tables are compared cell by cell, the others by their number of rows."""
+
+
+@dataclass(frozen=True)
+class Gap:
+    """A difference. `kind` is missing, doubled, changed, reordered, unknown or checksum."""
+
+    place: str
+    kind: str
+    step: int | None
+    text: str
+
+    def __str__(self) -> str:
+        at = "" if self.step is None else f" at step {self.step}"
+        return f"{self.place}: {self.kind}{at}: {self.text}"
+
+
+@dataclass
+class Report:
+    """What an audit found.
+
+    Attributes:
+        checks: places and the number of rows compared there.
+        gaps: differences, the first one first.
+        notes: what is no difference but worth saying: rows that wait, places that were not asked.
+    """
+
+    run: str
+    checks: dict[str, int] = field(default_factory=dict)
+    gaps: list[Gap] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def agrees(self) -> bool:
+        """Whether no gap was found."""
+        return not self.gaps
+
+    def gap(self, place: str, kind: str, step: int | None, text: str) -> None:
+        """Add a difference."""
+        self.gaps.append(Gap(place, kind, step, text))
+
+
+def audit(directory: Path, server: bool | None = None) -> Report:
+    """Compare everything that a run left, in its folder and on the server.
+
+    Args:
+        directory: the run folder.
+        server: ask the W&B server; by default if rows were sent there. Files in the folder are always compared.
+
+    Raises:
+        ConfigError: there is no journal.
+        JournalError: nothing of the journal can be read.
+    """
+    report = Report(directory.name)
+    with JournalReader(directory) as reader:
+        _audit_journal(reader, report)
+        _audit_console(reader, report)
+        if tracking_wandb.fragments(directory):
+            _audit_offline(reader, report)
+        state = DeliveryState.load(directory)
+        if state is not None and state.place and server is not False:
+            with tracking_wandb.never_asking():
+                _audit_server(reader, state, report)
+        elif state is not None and server is not False:
+            report.notes.append(f"{reader.count_deliverable()} rows wait for a W&B server")
+        _audit_files(reader, report)
+        for damage in reader.damage:
+            report.gap("journal", "missing", None, damage)
+    return report
+
+
+def _audit_journal(reader: JournalReader, report: Report) -> None:
+    """Ids without gaps (rows are only ever added), steps in order, episode numbers 1, 2, 3, ..."""
+    for table in (*TABLES.values(), "table_marks"):
+        ids = reader.ids(table)
+        report.checks[f"journal {table}"] = len(ids)
+        for expected, identity in enumerate(ids, start=1):
+            if identity != expected:
+                report.gap("journal", "missing", None, f"row {expected} of the table {table} is gone")
+                break
+    _increasing((row.step for row in reader.stream()), "journal", "stream", report)
+    _increasing((mark.step for mark in reader.marks()), "journal", "table_marks", report)
+    numbers = ((row.step, row.values[0]) for row in reader.episodes())
+    for expected, (step, number) in enumerate(numbers, start=1):
+        if number != expected:
+            kind = "missing" if isinstance(number, int) and number > expected else "doubled"
+            report.gap("journal", kind, step, f"episode {expected} expected, {number} found")
+            break
+
+
+def _increasing(steps: Iterable[int], place: str, what: str, report: Report) -> None:
+    last = 0
+    for step in steps:
+        if step <= last:
+            kind = "doubled" if step == last else "reordered"
+            report.gap(place, kind, step, f"{what}: a row at step {step} after step {last}")
+            return
+        last = step
+
+
+def _audit_console(reader: JournalReader, report: Report) -> None:
+    """The transcript holds the line of every row, in order. The tail of a killed run may not have been shown yet."""
+    attempts = reader.attempts()
+    ended = not attempts or attempts[-1].ended is not None
+    shown = {
+        kind: [line for line in read_transcript(reader.directory) if line.kind == kind] for kind in TABLES
+    }
+    for kind, lines in shown.items():
+        report.checks[f"console {kind} lines"] = len(lines)
+        expected = list(journal_lines(reader, kind))
+        for index, (line, wanted) in enumerate(zip(lines, expected, strict=False)):
+            if line == wanted:
+                continue
+            later = expected[index + 1 : index + 2] == [line]
+            again = index > 0 and line == lines[index - 1]
+            what = "missing" if later else "doubled" if again else "changed"
+            report.gap("console", what, wanted.step, f"shown {line.text!r}, the journal says {wanted.text!r}")
+            break
+        else:
+            if len(lines) > len(expected):
+                line = lines[len(expected)]
+                report.gap(
+                    "journal", "missing", line.step, f"the console showed {line.text!r}, no row says so"
+                )
+            elif len(lines) < len(expected) and ended:
+                wanted = expected[len(lines)]
+                report.gap("console", "missing", wanted.step, f"{wanted.text!r} was not shown")
+            elif len(lines) < len(expected):
+                report.notes.append(
+                    f"{len(expected) - len(lines)} {kind} lines had not been shown when the run was killed"
+                )
+
+
+def _audit_offline(reader: JournalReader, report: Report) -> None:
+    """Wandb's offline files, one after another, against the journal."""
+
+    def rows() -> Iterator[tuple[WandbRow, Path]]:
+        for path in tracking_wandb.fragments(reader.directory):
+            for row in tracking_wandb.offline_rows(path):
+                yield row, path.parent / "files"
+
+    folders: dict[int, Path] = {}
+    plain: list[WandbRow] = []
+    for row, folder in rows():
+        folders[row.step] = folder
+        plain.append(row)
+    place = "W&B offline file"
+    sent = _compare_rows(reader, plain, place, report)
+    waiting = reader.count_deliverable(sent)
+    if waiting:
+        report.notes.append(f"{waiting} rows after step {sent} are not in the offline files")
+    tables = {row.step: row.values[EPISODE_TABLE] for row in plain if EPISODE_TABLE in row.values}
+    _compare_tables(
+        reader, tables, lambda step: folders[step] / tables[step]["path"], place, report, compared=len(tables)
+    )
+
+
+def _audit_server(reader: JournalReader, state: DeliveryState, report: Report) -> None:
+    """The rows, tables and artifacts that the server gives through its API against the journal."""
+    place, path = "W&B server", state.place["path"]
+    try:
+        rows = list(tracking_wandb.server_rows(path))
+        sent = _compare_rows(reader, rows, place, report)
+        if sent < state.confirmed_step:
+            report.gap(
+                place, "missing", state.confirmed_step, f"rows after step {sent} were there and are gone"
+            )
+        waiting = reader.count_deliverable(sent)
+        running = Lock.owner(reader.directory / LOCK_FILE) is not None
+        if waiting:
+            how = "are on their way" if running else f"wait: matrixrl runs sync {reader.directory.name}"
+            report.notes.append(f"{waiting} rows after step {sent} {how}")
+        tables = {row.step: row.values[EPISODE_TABLE] for row in rows if EPISODE_TABLE in row.values}
+        with tempfile.TemporaryDirectory() as folder:
+            _compare_tables(
+                reader,
+                tables,
+                lambda step: tracking_wandb.server_file(path, tables[step]["path"], Path(folder)),
+                place,
+                report,
+                compared=TABLES_COMPARED,
+            )
+        _compare_artifacts(reader, state, report)
+    except UnreachableError as error:
+        report.notes.append(f"the W&B server could not be asked: {error}")
+
+
+def _compare_rows(reader: JournalReader, rows: list[WandbRow], place: str, report: Report) -> int:
+    """Compare history rows with the journal; the last step that is there."""
+    report.checks[place] = len(rows)
+    _increasing((row.step for row in rows), place, "history", report)
+    if report.gaps and report.gaps[-1].place == place:
+        return max((row.step for row in rows), default=0)
+    by_step = {row.step: row.values for row in rows}
+    last = max(by_step, default=0)
+    state = DeliveryState.load(reader.directory) or DeliveryState()
+    thinned = [(a, b) for a, b, _ in state.thinned] if place == "W&B server" or not state.place else []
+    left_out = earlier = 0
+    aside: dict[int, list[dict[str, Any]]] | None = None
+    after = 0
+    while batch := reader.deliverable(after, 1000):
+        for row in batch:
+            after = row.step
+            if row.step > last:
+                break
+            there = by_step.pop(row.step, None)
+            if there is None:
+                if any(a <= row.step <= b for a, b in thinned):
+                    left_out += 1
+                    continue
+                report.gap(place, "missing", row.step, f"the row {_short(row.metrics)} is not there")
+                return last
+            if difference := _difference(row.metrics, row.table_rows is not None, there):
+                if aside is None:
+                    aside = _superseded(reader)
+                if any(not _difference(old, None, there) for old in aside.get(row.step, [])):
+                    earlier += 1
+                    continue
+                report.gap(place, "changed", row.step, difference)
+                return last
+        if after > last:
+            break
+    if aside is None and by_step:
+        aside = _superseded(reader)
+    for step, values in sorted(by_step.items()):
+        if any(not _difference(old, None, values) for old in (aside or {}).get(step, [])):
+            earlier += 1
+        else:
+            report.gap(
+                "journal", "missing", step, f"{place} has the row {_short(values)}, the journal has not"
+            )
+            break
+    if left_out:
+        report.notes.append(f"{place}: {left_out} stream rows were left out while the stream was thinned")
+    if earlier:
+        report.notes.append(
+            f"{place}: {earlier} rows show an earlier attempt: it was resumed and came out different"
+        )
+    return last
+
+
+def _superseded(reader: JournalReader) -> dict[int, list[dict[str, Any]]]:
+    """Metrics of the rows that left the history, by step."""
+    found: dict[int, list[dict[str, Any]]] = {}
+    for row in reader.stream(history=False):
+        if row.superseded_by is not None:
+            found.setdefault(row.step, []).append(row.metrics)
+    for mark in reader.marks(history=False):
+        if mark.superseded_by is not None:
+            found.setdefault(mark.step, [{}])
+    return found
+
+
+def _difference(metrics: dict[str, Any], has_table: bool | None, there: dict[str, Any]) -> str | None:
+    """What differs between a journal row and W&B's, in words; None where they agree."""
+    rest = {key: value for key, value in there.items() if not key.startswith(EPISODE_TABLE)}
+    for name, value in metrics.items():
+        if name not in rest:
+            return f"{name} = {value} is not there"
+        if not same_value(value, rest.pop(name)):
+            return f"{name} is {there[name]}, the journal says {value}"
+    if rest:
+        return f"{_short(rest)} is not in the journal"
+    if has_table is not None and has_table != (EPISODE_TABLE in there):
+        return f"{EPISODE_TABLE} is {'missing' if has_table else 'there without a mark in the journal'}"
+    return None
+
+
+def same_value(ours: Any, theirs: Any) -> bool:
+    """Whether two values agree; JSON has no NaN and no infinity, W&B writes them as words."""
+    if isinstance(ours, float) and not math.isfinite(ours):
+        return str(theirs).lower() in {str(ours), str(ours).replace("inf", "infinity")}
+    return ours == theirs
+
+
+def _compare_tables(
+    reader: JournalReader,
+    tables: dict[int, dict[str, Any]],
+    fetch: Callable[[int], Path],
+    place: str,
+    report: Report,
+    compared: int,
+) -> None:
+    """Compare the logged episode tables with the journal's episodes up to their step."""
+    marks: dict[int, Mark] = {mark.step: mark for mark in reader.marks()}
+    limit = tracking_wandb.MAX_TABLE_ROWS
+    newest = sorted(tables)[-compared:]
+    count = 0
+    for step in sorted(tables):
+        if step not in marks:
+            continue
+        expected = min(marks[step].rows, limit)
+        if tables[step]["nrows"] != expected:
+            text = f"{EPISODE_TABLE} has {tables[step]['nrows']} rows, the journal {expected}"
+            report.gap(f"{place}, episode table", "missing", step, text)
+            return
+        if step not in newest:
+            continue
+        content = json.loads(fetch(step).read_text())
+        if content["columns"] != list(reader.episode_columns):
+            report.gap(f"{place}, episode table", "changed", step, f"columns are {content['columns']}")
+            return
+        wanted = reader.last_episodes(step, limit)
+        count += len(wanted)
+        if text := _table_difference(wanted, content["data"]):
+            report.gap(f"{place}, episode table", *text)
+            return
+    report.checks[f"{place}, table rows"] = count
+
+
+def _table_difference(wanted: list[list[Any]], there: list[list[Any]]) -> tuple[str, int | None, str] | None:
+    for index, row in enumerate(wanted):
+        if index >= len(there) or not all(map(same_value, row, there[index])):
+            if index < len(there) and there[index] in wanted[index + 1 : index + 2]:
+                return "missing", None, f"the row of episode {row[0]} is not there"
+            if index >= len(there):
+                return "missing", None, f"the row of episode {row[0]} is not there"
+            return "changed", None, f"episode {row[0]} is {there[index]}, the journal says {row}"
+    if len(there) > len(wanted):
+        return "unknown", None, f"the row {there[len(wanted)]} is not in the journal"
+    return None
+
+
+def _audit_files(reader: JournalReader, report: Report) -> None:
+    """Checksums of checkpoints and other files against the journal's."""
+    count = 0
+    gone = []
+    for record in reader.files():
+        path = reader.directory / record.path
+        if not path.exists():
+            gone.append(record.path)
+            continue
+        count += 1
+        digest, _ = sha256_of(path)
+        if digest != record.sha256:
+            text = f"{record.path} has sha256 {digest[:12]}..., the journal says {record.sha256[:12]}..."
+            report.gap("files", "checksum", record.step, text)
+    report.checks["files"] = count
+    if gone:
+        report.notes.append(f"{len(gone)} recorded files are not in the folder any more (such as {gone[0]})")
+
+
+def _compare_artifacts(reader: JournalReader, state: DeliveryState, report: Report) -> None:
+    """Artifacts on the server against the journal and the files in the folder."""
+    count = 0
+    recorded = {record.path: record for record in reader.files()}
+    for path, sent in state.artifacts.items():
+        if sent.get("pruned") or path not in recorded:
+            continue
+        if sent["sha256"] != recorded[path].sha256:
+            continue  # written anew since; it will be sent again
+        local = reader.directory / path
+        if not local.exists():
+            continue
+        count += 1
+        base = local if local.is_dir() else local.parent
+        for name, digest in tracking_wandb.artifact_digests(sent["name"]).items():
+            file = base / name
+            md5 = hashlib.md5(file.read_bytes(), usedforsecurity=False) if file.exists() else None
+            if md5 is None or base64.b64encode(md5.digest()).decode() != digest:
+                report.gap(
+                    "W&B server, artifacts",
+                    "checksum",
+                    sent["step"],
+                    f"{sent['name']}: {name} differs from {path}",
+                )
+                break
+    report.checks["W&B server, artifacts"] = count
+
+
+def _short(values: dict[str, Any]) -> str:
+    text = ", ".join(f"{name}={value}" for name, value in list(values.items())[:3])
+    return text + (", ..." if len(values) > 3 else "")

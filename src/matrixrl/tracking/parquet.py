@@ -1,0 +1,107 @@
+"""The complete episode table as Parquet, written in parts so that its cost does not grow with the square of the run."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from matrixrl.tracking.events import Kind, Scalar
+from matrixrl.tracking.local import JournalReader
+
+HISTORY_FOLDER = "episode_history"
+PART_ROWS = 50_000
+
+
+def write_episode_parts(reader: JournalReader, folder: Path) -> tuple[int, int]:
+    """Bring the Parquet parts of the episode table up to date.
+
+    A part that is full never changes again (W&B then sends it once); only the last one is written anew. A history that was
+    shortened after a resume rewrites the parts that differ.
+
+    Returns:
+        The rows in all parts, and the rows that had to be written.
+    """
+    folder.mkdir(exist_ok=True)
+    key = next(iter(reader.episode_columns))
+    parts = sorted(folder.glob("episodes-*.parquet"))
+    full = 0
+    for index, path in enumerate(parts):
+        if path.name != part_name(index) or not _is_current(reader, path, key):
+            break
+        full += 1
+    for path in parts[full:]:
+        path.unlink()
+    total = full * PART_ROWS
+    first = None
+    if full:
+        first = _last_key(folder / part_name(full - 1), key) + 1
+    written, index, rows = 0, full, []
+    for episode in reader.episodes(first=first):
+        rows.append(episode.values)
+        if len(rows) == PART_ROWS:
+            write_parquet(folder / part_name(index), reader.episode_columns, rows)
+            written, index, rows = written + len(rows), index + 1, []
+    if rows:
+        write_parquet(folder / part_name(index), reader.episode_columns, rows)
+        written += len(rows)
+    return total + written, written
+
+
+def part_name(index: int) -> str:
+    """File name of a part."""
+    return f"episodes-{index:05d}.parquet"
+
+
+def write_parquet(path: Path, columns: Mapping[str, Kind], rows: Iterable[Sequence[Scalar]]) -> None:
+    """Write rows as one Parquet file, whole, then renamed."""
+    import pyarrow as pa
+
+    types = {"int": pa.int64(), "float": pa.float64(), "bool": pa.bool_(), "str": pa.string()}
+    values = list(zip(*rows, strict=True)) or [()] * len(columns)
+    arrays = [pa.array(column, types[kind]) for column, kind in zip(values, columns.values(), strict=True)]
+    _write_table(path, pa.Table.from_arrays(arrays, list(columns)))
+
+
+def write_columns(path: Path, columns: Mapping[str, list[Any]]) -> None:
+    """Write named columns as one Parquet file; a column that mixes integers and floats becomes one of floats."""
+    import pyarrow as pa
+
+    arrays = {
+        name: pa.array(values, pa.float64() if _has_float(values) else None)
+        for name, values in columns.items()
+    }
+    _write_table(path, pa.table(arrays))
+
+
+def _has_float(values: list[Any]) -> bool:
+    return any(type(value) is float for value in values)
+
+
+def _write_table(path: Path, table: Any) -> None:
+    import pyarrow.parquet as pq
+
+    draft = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        pq.write_table(table, draft)
+        draft.replace(path)
+    finally:
+        draft.unlink(missing_ok=True)
+
+
+def _is_current(reader: JournalReader, path: Path, key: str) -> bool:
+    """Whether a part is full and ends with the episode that the history has there."""
+    import pyarrow.parquet as pq
+
+    if pq.read_metadata(path).num_rows != PART_ROWS:
+        return False
+    last = pq.read_table(path).slice(PART_ROWS - 1).to_pylist()[0]
+    there = next(iter(reader.episodes(first=last[key], limit=1)), None)
+    return there is not None and dict(zip(reader.episode_columns, there.values, strict=True)) == last
+
+
+def _last_key(path: Path, key: str) -> int:
+    import pyarrow.parquet as pq
+
+    return pq.read_table(path, columns=[key]).column(key)[-1].as_py()

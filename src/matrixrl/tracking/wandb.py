@@ -1,0 +1,374 @@
+"""The one module that imports wandb: settles the mode, opens a W&B run, logs rows, reads W&B back.
+
+Used by the delivery process, `runs sync` and `runs audit`; never inside a training process. Facts about wandb 0.31 that this
+file is built on stand in docs/events.md.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import struct
+import sys
+import threading
+import urllib.error
+import urllib.request
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+from matrixrl.config import ConfigError
+from matrixrl.tracking.events import EPISODE_TABLE, Kind, Scalar
+
+INSTALL_HINT = "install it with `pip install 'matrixrl[wandb]'`"
+MAX_TABLE_ROWS = 10_000
+"""W&B shows no more rows of a table than these; the rest goes up as Parquet."""
+
+TABLE_ROWS_KEY = f"{EPISODE_TABLE}/rows"
+"""Beside a table that does not show every row: `10000 of 25000 rows; ...`."""
+
+PYTHON_TYPES: Mapping[Kind, type] = {"int": int, "float": float, "bool": bool, "str": str}
+
+
+class Plan(NamedTuple):
+    """What will happen to the rows of a run.
+
+    Attributes:
+        mode: `online`; `offline`: to a file in the run folder; `wait`: stay in the journal until the server answers;
+            `none`: stay in the journal.
+        reason: for the user, without the remedy.
+    """
+
+    mode: Literal["online", "offline", "wait", "none"]
+    reason: str
+
+
+class UnreachableError(Exception):
+    """The server cannot be used now; trying again later may help."""
+
+
+class RefusedError(Exception):
+    """The server refuses this key or project; trying again does not help."""
+
+
+def settle() -> Plan:
+    """Decide between online, offline and none before wandb.init could block or ask (rule 4).
+
+    Honours WANDB_MODE and WANDB_BASE_URL. The process that calls this has no terminal, so wandb cannot prompt.
+    """
+    mode = os.environ.get("WANDB_MODE", "").lower()
+    if mode == "disabled":
+        return Plan("none", "WANDB_MODE=disabled")
+    try:
+        import wandb
+        from wandb import errors
+    except ImportError as error:
+        return Plan("none", f"wandb cannot be imported ({error}); {INSTALL_HINT}")
+    if not hasattr(wandb, "init"):
+        return Plan("none", f"wandb is not installed; {INSTALL_HINT}")
+    if mode in ("offline", "dryrun"):
+        return Plan("offline", f"WANDB_MODE={mode}")
+    host = server_url()
+    try:
+        if not wandb.login(verify=False):
+            return Plan("offline", f"no key for {host}; get one with `wandb login`")
+    except (errors.AuthenticationError, ValueError) as error:
+        return Plan("offline", f"the key for {host} is malformed ({first_line(error)})")
+    except errors.UsageError:
+        return Plan("offline", f"no key for {host}; get one with `wandb login`")
+    return Plan("online", host) if answers(host) else Plan("wait", f"{host} does not answer")
+
+
+@contextlib.contextmanager
+def never_asking() -> Iterator[None]:
+    """Hide the terminal from wandb, which would otherwise ask for a key and wait."""
+    terminal = sys.stdin
+    with open(os.devnull, encoding="utf-8") as sys.stdin:
+        try:
+            yield
+        finally:
+            sys.stdin = terminal
+
+
+def server_url() -> str:
+    """The server that wandb talks to: WANDB_BASE_URL, or the installed version's own."""
+    import wandb
+
+    return str(wandb.setup().settings.base_url)
+
+
+def answers(url: str, timeout: float = 5.0) -> bool:
+    """Whether a server answers at all, well or badly."""
+    try:
+        urllib.request.urlopen(url, timeout=timeout).close()
+    except urllib.error.HTTPError:
+        return True
+    except (OSError, ValueError):
+        return False
+    return True
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of an error's text."""
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)
+
+
+class Session:
+    """An open W&B run.
+
+    Args:
+        directory: the run folder; wandb's files go below it.
+        meta: the `meta` table of the journal.
+        mode: `online` or `offline`.
+        training_pid: the process whose CPU, memory and accelerator W&B shows; None in `runs sync`.
+
+    Raises:
+        UnreachableError: the server does not answer as it should.
+        RefusedError: the server does not accept the key or the project.
+    """
+
+    def __init__(
+        self,
+        directory: Path,
+        meta: Mapping[str, Any],
+        mode: Literal["online", "offline"],
+        training_pid: int | None,
+    ) -> None:
+        import wandb
+        from wandb import errors
+
+        options: dict[str, Any] = {
+            "console": "off",
+            "init_timeout": 20,
+            "disable_git": True,
+            "save_code": False,
+        }
+        if training_pid is None:
+            options["x_disable_stats"] = True
+            options["x_disable_machine_info"] = True
+        else:
+            options["x_stats_pid"] = training_pid
+        self._wandb = wandb
+        self._errors = errors
+        self.mode = mode
+        try:
+            self._run = wandb.init(
+                project=meta["project"],
+                entity=meta.get("entity") or None,
+                id=meta["run_id"],
+                name=meta["name"],
+                dir=directory,
+                resume="allow",
+                mode=mode,
+                settings=wandb.Settings(**options),
+            )
+        except errors.AuthenticationError as error:
+            raise RefusedError(first_line(error)) from error
+        except (errors.Error, TimeoutError) as error:
+            if any(code in str(error) for code in ("401", "403", "permission", "not logged in")):
+                raise RefusedError(first_line(error)) from error
+            raise UnreachableError(first_line(error)) from error
+        self._run.config.update(dict(meta["config"]), allow_val_change=True)
+        self._run.define_metric("epoch_*", step_metric="Epoch")
+
+    @property
+    def place(self) -> dict[str, Any]:
+        """Where the run is on the server."""
+        return {"url": self._run.url, "path": f"{self._run.entity}/{self._run.project}/{self._run.id}"}
+
+    @property
+    def starting_step(self) -> int:
+        """The first step that the server does not have yet (online only)."""
+        return self._run.starting_step
+
+    def log(self, step: int, row: Mapping[str, Any]) -> None:
+        """Send one row; steps must increase."""
+        self._run.log(dict(row), step=step, commit=True)
+
+    def table(self, columns: Mapping[str, Kind], rows: list[list[Scalar]]) -> Any:
+        """The episode table for a row, at most `MAX_TABLE_ROWS` long."""
+        types = [PYTHON_TYPES[kind] for kind in columns.values()]
+        table = self._wandb.Table(columns=list(columns), dtype=types, optional=True)
+        # Not through add_data, which would look at the type of every cell again: 0.3 s per 1000 rows.
+        table.data = rows
+        return table
+
+    def send_files(
+        self, name: str, kind: str, files: Sequence[Path], aliases: Sequence[str], metadata: Mapping[str, Any]
+    ) -> Any:
+        """Send files of the run folder as one artifact version, from where they lie. Returns its handle."""
+        artifact = self._wandb.Artifact(name, kind, metadata=dict(metadata))
+        for path in files:
+            if path.is_dir():
+                artifact.add_dir(str(path), policy="immutable", skip_cache=True)
+            else:
+                artifact.add_file(str(path), policy="immutable", skip_cache=True)
+        return self._run.log_artifact(artifact, aliases=list(aliases))
+
+    def wait_for(self, handle: Any, seconds: float) -> str | None:
+        """The full name of an artifact version once the server has committed it; None while it has not."""
+        try:
+            handle.wait(timeout=seconds)
+        except (TimeoutError, self._errors.Error, ValueError):
+            return None
+        return handle.qualified_name
+
+    def delete_artifact(self, full_name: str) -> None:
+        """Delete an artifact version; one that is gone already is no error."""
+        with contextlib.suppress(self._errors.Error, ValueError):
+            self._wandb.Api().artifact(full_name).delete(delete_aliases=True)
+
+    def finish(self, exit_code: int, seconds: float) -> bool:
+        """Close the run; whether that was done within `seconds`."""
+        done = threading.Event()
+
+        def close() -> None:
+            self._run.finish(exit_code=exit_code)
+            done.set()
+
+        threading.Thread(target=close, daemon=True).start()
+        return done.wait(max(seconds, 0.0))
+
+
+def end_service() -> None:
+    """Kill wandb's own service process, which otherwise waits for a server that is away."""
+    import psutil
+
+    for child in psutil.Process().children(recursive=True):
+        with contextlib.suppress(psutil.Error):
+            child.kill()
+
+
+def last_step_on_server(path: str) -> int:
+    """The last step that the server has of a run.
+
+    Raises:
+        UnreachableError: the server does not answer.
+    """
+    import wandb
+    from wandb import errors
+
+    try:
+        return int(wandb.Api(timeout=20).run(path).lastHistoryStep)
+    except (errors.Error, ValueError, TypeError) as error:
+        raise UnreachableError(first_line(error)) from error
+
+
+class WandbRow(NamedTuple):
+    """A history row that W&B holds; `values` without W&B's own keys."""
+
+    step: int
+    values: dict[str, Any]
+
+
+def server_rows(path: str) -> Iterator[WandbRow]:
+    """History rows of a run in the order in which the server gives them.
+
+    Raises:
+        UnreachableError: the server does not answer, or does not have the run.
+    """
+    import wandb
+    from wandb import errors
+
+    try:
+        for row in wandb.Api(timeout=60).run(path).scan_history(use_cache=False):
+            yield WandbRow(int(row["_step"]), own_values(row))
+    except (errors.Error, ValueError, TypeError) as error:
+        raise UnreachableError(first_line(error)) from error
+
+
+def server_file(path: str, name: str, folder: Path) -> Path:
+    """Download a file of a run.
+
+    Raises:
+        UnreachableError: the server does not answer, or does not have the file.
+    """
+    import wandb
+    from wandb import errors
+
+    try:
+        with wandb.Api(timeout=60).run(path).file(name).download(root=str(folder), replace=True) as file:
+            return Path(file.name)
+    except (errors.Error, ValueError, TypeError, IndexError) as error:
+        raise UnreachableError(first_line(error)) from error
+
+
+def artifact_digests(full_name: str) -> dict[str, str]:
+    """File names of an artifact version and their MD5 in base 64, as the server has them.
+
+    Raises:
+        UnreachableError: the server does not answer, or does not have the artifact.
+    """
+    import wandb
+    from wandb import errors
+
+    try:
+        entries = wandb.Api(timeout=60).artifact(full_name).manifest.entries
+    except (errors.Error, ValueError) as error:
+        raise UnreachableError(first_line(error)) from error
+    return {name: entry.digest for name, entry in entries.items()}
+
+
+def own_values(row: Mapping[str, Any]) -> dict[str, Any]:
+    """A history row without what W&B adds (`_step`, `_runtime`, `_timestamp`)."""
+    return {key: value for key, value in row.items() if not key.startswith("_")}
+
+
+def fragments(directory: Path) -> list[Path]:
+    """The offline files of a run folder, oldest first."""
+    return sorted(
+        directory.glob("wandb/offline-run-*/run-*.wandb"), key=lambda path: (path.parent.name, path.name)
+    )
+
+
+def offline_rows(path: Path) -> Iterator[WandbRow]:
+    """History rows of one offline file, as far as it was written.
+
+    Raises:
+        ConfigError: the file is no offline file of wandb, or wandb is not installed.
+    """
+    try:
+        from wandb.proto import wandb_internal_pb2
+    except ImportError as error:
+        raise ConfigError(f"{path}: wandb is needed to read it; {INSTALL_HINT}") from error
+    for data in leveldb_records(path):
+        record = wandb_internal_pb2.Record.FromString(data)  # pyright: ignore[reportAttributeAccessIssue]
+        if record.WhichOneof("record_type") == "history":
+            values: dict[str, Any] = {}
+            for item in record.history.item:
+                *parents, name = item.nested_key or [item.key]
+                inner = values
+                for parent in parents:
+                    inner = inner.setdefault(parent, {})
+                inner[name] = json.loads(item.value_json)
+            yield WandbRow(record.history.step.num, own_values(values))
+
+
+def leveldb_records(path: Path) -> Iterator[bytes]:
+    """Records of a LevelDB log after W&B's 7-byte header; stops where the file was cut off.
+
+    Blocks of 32 KiB; a record header is crc32, length, type (full 1, first 2, middle 3, last 4).
+    """
+    block_size = 32_768
+    with path.open("rb") as file:
+        if file.read(7)[:4] != b":W&B":
+            raise ConfigError(f"{path}: no offline file of wandb")
+        position, parts = 7, b""
+        while True:
+            left = block_size - position % block_size
+            if left < 7:
+                file.read(left)
+                position += left
+                continue
+            header = file.read(7)
+            if len(header) < 7:
+                return
+            _, length, kind = struct.unpack("<IHB", header)
+            data = file.read(length)
+            if len(data) < length or kind not in (1, 2, 3, 4):
+                return
+            position += 7 + length
+            parts = data if kind in (1, 2) else parts + data
+            if kind in (1, 4):
+                yield parts
