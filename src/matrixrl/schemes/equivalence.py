@@ -20,7 +20,7 @@ from math import factorial, prod
 import numpy as np
 
 from matrixrl.schemes.scheme import Format, Ring, Scheme
-from matrixrl.schemes.symmetry import format_images, inverse, reorder
+from matrixrl.schemes.symmetry import format_images, reorder
 
 MAX_GROUP = 30_000_000
 """Largest group that is searched: 3x3x3 over F2 (28 million, seconds per scheme) is within, 4x4x4 is not."""
@@ -58,7 +58,7 @@ def group_order(format: Format, ring: Ring) -> int:
 def can_classify(scheme: Scheme) -> bool:
     """Whether `canonical_form` can be computed: the group is small enough, and terms fit into 63 bits."""
     n, m, p = (_base_order(size, scheme.ring) for size in sorted(scheme.format))
-    base = 2 if scheme.ring == "F2" else 2 * scheme.max_coefficient + 1
+    base = 2 if scheme.ring == "F2" else 2 * canonical_terms(scheme).max_coefficient + 1
     return (
         group_order(scheme.format, scheme.ring) <= MAX_GROUP
         and max(n * m, m * p, n * p) * scheme.rank <= _MAX_SLICE
@@ -79,53 +79,98 @@ def canonical_form(scheme: Scheme) -> tuple[int, ...]:
     fmt = Format(*sorted(scheme.format))
     start = canonical_terms(reorder(scheme, fmt))
     base = 2 if scheme.ring == "F2" else 2 * start.max_coefficient + 1
-    least, candidates = None, []
-    for image in format_images(start):
-        if image.format != fmt:
-            continue
-        for keys in _images(canonical_terms(image), base):
-            lowest = keys.min(axis=-1)
-            minimum = int(lowest.min())
-            if least is None or minimum < least:
-                least, candidates = minimum, []
-            if minimum == least:
-                candidates.append(np.unique(np.sort(keys[lowest == minimum], axis=-1), axis=0)[0])
-    best = min(tuple(int(key) for key in candidate) for candidate in candidates)
-    return (*fmt, base, *best)
+    images = [
+        _Images.of(canonical_terms(image), base) for image in format_images(start) if image.format == fmt
+    ]
+    # The least image has the least u of all as its first term, and the least v beside that u: nothing else is sorted.
+    least_u = min(int(image.code_u.min()) for image in images)
+    least_v, candidates = None, []
+    for image in images:
+        for a in range(len(image.code_u)):
+            chosen = np.flatnonzero((image.code_u[a] == least_u).any(axis=-1))
+            matches = (image.code_u[a][chosen] == least_u)[:, None]
+            lowest_v = np.where(matches, image.code_v[chosen], _ABOVE_ALL).min(axis=-1)  # [chosen, c]
+            lowest = int(lowest_v.min(initial=_ABOVE_ALL))
+            if len(chosen) == 0 or (least_v is not None and lowest > least_v):
+                continue
+            if least_v is None or lowest < least_v:
+                least_v, candidates = lowest, []
+            b, c = np.nonzero(lowest_v == least_v)
+            candidates.append(_least_row(np.sort(image.keys(a, chosen[b], c), axis=-1)))
+    best = _least_row(np.array(candidates))
+    return (*fmt, base, *best.tolist())
 
 
-def _images(scheme: Scheme, base: int) -> Iterable[np.ndarray]:
-    """Terms of all images under changes of basis, each term one integer: int64 [bases of B, bases of C, rank]."""
-    n, m, p = scheme.format
-    lefts, rights = zip(*(_bases(size, scheme.ring) for size in (n, m, p)), strict=True)
-    # a, b, c run over the three groups: u -> a u b^-1, v -> b v c^-1, w -> a^-T w c^T
-    u = _all_sandwiches(scheme.u, lefts[0], rights[1])  # [a, b, rank, nm]
-    v = _all_sandwiches(scheme.v, lefts[1], rights[2])  # [b, c, rank, mp]
-    w = _all_sandwiches(
-        scheme.w, rights[0].transpose(0, 2, 1), lefts[2].transpose(0, 2, 1)
-    )  # [a, c, rank, np]
-    if scheme.ring == "F2":
-        u, v, w = u % 2, v % 2, w % 2
-    sign_u, sign_v = _first_signs(u), _first_signs(v)
-    digits = (base - 1) // 2 if scheme.ring == "Z" else 0
-    code_u = _encode(u * sign_u[..., None], base, digits)
-    code_v = _encode(v * sign_v[..., None], base, digits)
-    code_w, code_minus_w = _encode(w, base, digits), _encode(-w, base, digits) if scheme.ring == "Z" else None
-    high, middle = base ** (m * p + n * p), base ** (n * p)
-    for a in range(len(lefts[0])):
-        head = code_u[a][:, None] * high + code_v * middle  # [b, c, rank]
-        if code_minus_w is None:
-            yield head + code_w[a][None]
-        else:
-            positive = sign_u[a][:, None] * sign_v > 0
-            yield head + np.where(positive, code_w[a][None], code_minus_w[a][None])
+_ABOVE_ALL = np.iinfo(np.int64).max
+
+
+@dataclass(frozen=True)
+class _Images:
+    """Terms of all images of a scheme under changes of basis, each factor encoded as one integer.
+
+    With a, b, c running over the bases of the three sides: u -> a u b^-1, v -> b v c^-1, w -> a^-T w c^T.
+
+    Attributes:
+      code_u: int64 [a, b, rank], u with its canonical sign.
+      code_v: int64 [b, c, rank], v with its canonical sign.
+      code_w: int64 [a, c, rank], w as it comes.
+      code_minus_w: the same of -w.
+      sign_u: [a, b, rank], sign that was taken from u.
+      sign_v: [b, c, rank], sign that was taken from v.
+      high: place value of u in a term.
+      middle: place value of v.
+    """
+
+    code_u: np.ndarray
+    code_v: np.ndarray
+    code_w: np.ndarray
+    code_minus_w: np.ndarray
+    sign_u: np.ndarray
+    sign_v: np.ndarray
+    high: int
+    middle: int
+
+    @staticmethod
+    def of(scheme: Scheme, base: int) -> _Images:
+        n, m, p = scheme.format
+        lefts, rights = zip(*(_bases(size, scheme.ring) for size in (n, m, p)), strict=True)
+        u = _all_sandwiches(scheme.u, lefts[0], rights[1])
+        v = _all_sandwiches(scheme.v, lefts[1], rights[2])
+        w = _all_sandwiches(scheme.w, rights[0].transpose(0, 2, 1), lefts[2].transpose(0, 2, 1))
+        high, middle = base ** (m * p + n * p), base ** (n * p)
+        if scheme.ring == "F2":
+            code_u, code_v, code_w = (_encode(factor & 1, 2, 0) for factor in (u, v, w))
+            plus_u, plus_v = (np.broadcast_to(np.int64(1), code.shape) for code in (code_u, code_v))
+            return _Images(code_u, code_v, code_w, code_w, plus_u, plus_v, high, middle)
+        offset = (base - 1) // 2
+        sign_u, sign_v = _first_signs(u), _first_signs(v)
+        return _Images(
+            code_u=_encode(u * sign_u[..., None], base, offset),
+            code_v=_encode(v * sign_v[..., None], base, offset),
+            code_w=_encode(w, base, offset),
+            code_minus_w=_encode(-w, base, offset),
+            sign_u=sign_u,
+            sign_v=sign_v,
+            high=high,
+            middle=middle,
+        )
+
+    def keys(self, a: int, b: np.ndarray, c: np.ndarray) -> np.ndarray:
+        """All terms of some images, one integer each: int64 [images, rank]."""
+        w = np.where(self.sign_u[a, b] * self.sign_v[b, c] > 0, self.code_w[a, c], self.code_minus_w[a, c])
+        return self.code_u[a, b] * self.high + self.code_v[b, c] * self.middle + w
+
+
+def _least_row(rows: np.ndarray) -> np.ndarray:
+    """The first row in lexicographic order."""
+    return rows[np.lexsort(rows.T[::-1])[0]]
 
 
 def _all_sandwiches(factor: np.ndarray, lefts: np.ndarray, rights: np.ndarray) -> np.ndarray:
     """left X right for every left, right and row X of `factor`: [lefts, rights, rank, entries]."""
     matrices = factor.reshape(len(factor), lefts.shape[1], rights.shape[1])
     half = np.einsum("aij,rjk->arik", lefts, matrices)
-    whole = np.einsum("arik,bkl->abril", half, rights)
+    whole = half[:, None] @ rights[None, :, None]
     return whole.reshape(len(lefts), len(rights), len(factor), -1)
 
 
@@ -147,20 +192,30 @@ def _base_order(size: int, ring: Ring) -> int:
     return prod(2**size - 2**k for k in range(size)) if ring == "F2" else 2**size * factorial(size)
 
 
+_EXPONENTS = (1, 1, 6, 84, 420)  # of the groups GL(size, 2): every matrix to this power is the identity
+
+
 @lru_cache(maxsize=16)
 def _bases(size: int, ring: Ring) -> tuple[np.ndarray, np.ndarray]:
     """All bases of one side, and their inverses: int64 [order, size, size] each."""
-    if ring == "F2":
-        matrices = [np.array(entries).reshape(size, size) for entries in product((0, 1), repeat=size * size)]
-        matrices = [matrix for matrix in matrices if round(np.linalg.det(matrix)) % 2]
-    else:
-        identity = np.eye(size, dtype=np.int64)
-        matrices = [
+    identity = np.eye(size, dtype=np.int64)
+    if ring == "Z":
+        signed = [
             identity[list(order)] * np.array(signs)
             for order in permutations(range(size))
             for signs in product((1, -1), repeat=size)
         ]
-    return np.array(matrices), np.array([inverse(matrix, ring) for matrix in matrices])
+        matrices = np.array(signed)
+        return matrices, matrices.transpose(0, 2, 1)
+    numbers = np.arange(2 ** (size * size))
+    matrices = (numbers[:, None] >> np.arange(size * size) & 1).reshape(-1, size, size)
+    inverses = np.broadcast_to(identity, matrices.shape)
+    for bit in f"{_EXPONENTS[size] - 1:b}":  # square and multiply
+        inverses = inverses @ inverses % 2
+        if bit == "1":
+            inverses = inverses @ matrices % 2
+    invertible = (inverses @ matrices % 2 == identity).all(axis=(1, 2))
+    return matrices[invertible], inverses[invertible]
 
 
 @dataclass(frozen=True)
