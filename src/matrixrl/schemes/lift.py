@@ -1,58 +1,20 @@
-"""Hensel lifting: from a scheme that is right modulo 2 to one that is right over the integers.
+"""From a scheme modulo 2 to one over the integers, ternary if possible.
 
-Write ``T - sum u (x) v (x) w = 2^k E`` for integer factors that are right modulo 2^k. Adding 2^k x to the factors
-changes the sum by 2^k J x modulo 2^(k+1), where the Jacobian J depends on the factors modulo 2 only. So each step is
-the linear system ``J x = E`` modulo 2 with one matrix, factored once (Kauers and Moosbauer 2022, section 5).
-
-Signs first: a ternary lift has the same non-zero entries, so its first step solves J x = E with J restricted to
-them. If that has no solution, no ternary lift exists. If it has, the solutions are one coset of the null space; part
-of that only re-signs rows and bases, and the rest is searched. Where signs do not suffice, entries that are zero
-modulo 2 may become even numbers, and fractions with odd denominators are recognised by rational reconstruction.
+First signs in the scheme's own basis. Where they do not suffice, a sparse basis nearly always has ternary signs (the
+problem looks the same in every basis, but the non-zero entries do not), and even entries, found digit by digit
+(`matrixrl.schemes.hensel`), make most of the rest. Every result is verified exactly before it is returned.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from fractions import Fraction
-from functools import reduce
-from math import gcd, isqrt, lcm
-from typing import Literal
 
 import numpy as np
 
-from matrixrl.schemes.gf2 import BinarySystem, pack
-from matrixrl.schemes.scheme import MAX_ENTRY, Scheme, SchemeError
+from matrixrl.schemes.hensel import Status, lift_factors, lift_signs
+from matrixrl.schemes.scheme import Format, Scheme, SchemeError
+from matrixrl.schemes.symmetry import change_basis, inverse, random_basis, sparsify
 from matrixrl.schemes.verify import verify
-
-Status = Literal["ternary", "integer", "rational", "none"]
-
-_STEPS = (
-    44  # 2-adic digits; fractions up to about 2^22 over 2^22 are recognised, and sums stay exact modulo 2^64
-)
-_COSET_BITS = 8  # up to this many free signs are tried exhaustively
-_SIGN_TRIALS = 400  # sign patterns tried when there are more
-
-Factors = tuple[np.ndarray, np.ndarray, np.ndarray]
-
-
-@dataclass(frozen=True)
-class FactorLift:
-    """Outcome of lifting factor matrices of any integer tensor.
-
-    Attributes:
-      status: ``ternary``, ``integer`` or ``rational`` for what the lift's coefficients are, ``none`` without one.
-      factors: int64 (u, v, w) that sum to the tensor exactly; None unless ternary or integer.
-      step: where the linear system had no solution (k: modulo 2^(k+1)); None if it always had one.
-      denominator: least common denominator of a rational lift, else 1.
-      message: one line.
-    """
-
-    status: Status
-    factors: Factors | None
-    step: int | None
-    denominator: int
-    message: str
 
 
 @dataclass(frozen=True)
@@ -62,12 +24,14 @@ class Lift:
     Attributes:
       status: ``ternary`` or ``integer`` with a scheme; ``rational`` if only fractions were found; ``none``.
       scheme: verified over the integers; None unless ternary or integer.
-      step: where the linear system had no solution; None if it always had one.
+      same_basis: the scheme is the given one modulo 2; if not, it is so in another basis.
+      step: where the linear system had no solution, k for modulo 2^(k+1); 1 proves that no lift exists. Else None.
       message: one line, a sentence for the user.
     """
 
     status: Status
     scheme: Scheme | None
+    same_basis: bool
     step: int | None
     message: str
 
@@ -75,16 +39,18 @@ class Lift:
         return self.scheme is not None
 
 
-def lift(scheme: Scheme, *, tries: int = 8, seed: int = 0) -> Lift:
-    """Lift an F2 scheme to the integers, ternary if possible.
+def lift(scheme: Scheme, *, any_basis: bool = False, tries: int = 8, seed: int = 0) -> Lift:
+    """Lift an F2 scheme to the integers.
 
     Args:
       scheme: over F2 and right modulo 2.
-      tries: starting points (signs, order of the unknowns) where the first does not end in integers.
-      seed: of the choice of starting points.
+      any_basis: take a ternary scheme in another basis before larger coefficients in this one. It has the same
+        format and rank and is often sparser, but equals the given scheme modulo 2 only after a change of basis.
+      tries: starting points of the digit-by-digit lift, and bases looked at.
+      seed: of their choice.
 
     Returns:
-      The outcome; a scheme in it is verified exactly over Z by `matrixrl.schemes.verify`.
+      The outcome; a scheme in it is verified over Z by `matrixrl.schemes.verify`.
 
     Raises:
       SchemeError: if the scheme is not over F2, or wrong modulo 2.
@@ -94,298 +60,75 @@ def lift(scheme: Scheme, *, tries: int = 8, seed: int = 0) -> Lift:
     check = verify(scheme)
     if not check:
         raise SchemeError(f"the scheme is not right modulo 2 ({check.message}), so it has no lift")
-    outcome = lift_factors(_target(*scheme.format), scheme.factors, tries=tries, seed=seed)
-    if outcome.factors is None:
-        return Lift(outcome.status, None, outcome.step, outcome.message)
-    u, v, w = outcome.factors
-    provenance = {**scheme.provenance, "lifted_from": "F2", "lift": outcome.message}
-    lifted = Scheme(scheme.format, "Z", u, v, w, provenance)
-    proof = verify(lifted)
-    if not proof:
-        raise AssertionError(f"lifting produced a wrong scheme: {proof.message}")
-    return Lift(outcome.status, lifted, None, outcome.message)
+    target = target_tensor(scheme.format)
+    signs = lift_signs(target, scheme.factors, seed=seed)
+    if signs.factors is not None:
+        return _lifted(scheme, *signs.factors, message=signs.message)
 
-
-def lift_factors(
-    target: np.ndarray, factors: Sequence[np.ndarray], *, tries: int = 8, seed: int = 0
-) -> FactorLift:
-    """Lift factors of any integer tensor [a, b, c] from F2 to the integers; see `lift`.
-
-    Args:
-      target: the tensor, small integers.
-      factors: u [R, a], v [R, b], w [R, c] with entries 0 and 1, whose sum is the target modulo 2.
-      tries: starting points.
-      seed: of the choice of starting points.
-    """
-    problem = _Problem(np.asarray(target, dtype=np.int64), [np.asarray(f, dtype=np.int64) for f in factors])
     rng = np.random.default_rng(seed)
-    support = problem.unknowns(nonzero=True)
-    system = problem.system(support)
-    signs, no_ternary = _lift_signs(problem, support, system, rng)
-    if signs is not None and not problem.residual(signs).any():
-        return FactorLift(
-            "ternary", problem.split(signs), None, 1, "lifts to the integers with coefficients -1, 0, 1"
-        )
-
-    unknowns = np.concatenate((support, problem.unknowns(nonzero=False)))
-    system.add_columns(problem.columns(unknowns[len(support) :]))
-    step, rational = None, None
-    for attempt, start in enumerate(_starts(problem, signs, tries, rng)):
-        if attempt and attempt % 4 == 0:  # other pivots: other entries are held fixed
-            unknowns = np.concatenate((rng.permutation(support), rng.permutation(unknowns[len(support) :])))
-            system = problem.system(unknowns[: len(support)])
-            system.add_columns(problem.columns(unknowns[len(support) :]))
-        values, step = _hensel(problem, unknowns, system, start)
-        if step == 1:  # the same for every start: E changes by J x only
-            return FactorLift("none", None, 1, 1, "does not lift: no solution modulo 4, whatever the signs")
-        if values is None:
-            continue
-        integers, denominator = problem.clear_denominators(values)
-        if integers is not None:
-            largest = max(int(np.abs(factor).max()) for factor in integers)
-            why = f"; {no_ternary}" if no_ternary else ""
-            message = f"lifts to the integers with coefficients up to {largest}{why}"
-            return FactorLift("ternary" if largest <= 1 else "integer", integers, None, 1, message)
-        if denominator is not None:
-            rational = denominator if rational is None else min(rational, denominator)
-    if rational is not None:
-        message = f"lifts to Q with denominator {rational}; no integer lift found in {tries} tries"
-        return FactorLift("rational", None, None, rational, message)
-    if step is not None:
-        message = f"not lifted in {tries} tries: no solution at step {step} (modulo {2 ** (step + 1)})"
-        return FactorLift("none", None, step, 1, message)
-    message = f"lifts modulo 2^{_STEPS}, but no fractions were recognised in {tries} tries"
-    return FactorLift("none", None, None, 1, message)
+    moved = _lift_elsewhere(scheme, 1, rng)
+    if any_basis and moved is not None:
+        return moved[0]
+    own = lift_factors(target, scheme.factors, tries=tries, seed=seed)
+    if own.step == 1:
+        return Lift("none", None, True, 1, own.message)
+    if moved is None and (any_basis or own.factors is None):
+        moved = _lift_elsewhere(scheme, tries, rng)
+        if any_basis and moved is not None:
+            return moved[0]
+    found = [] if own.factors is None else [_lifted(scheme, *own.factors, message=own.message)]
+    if moved is not None:
+        found.append(moved[1])
+    if not found:
+        return Lift(own.status, None, True, own.step, own.message)
+    return min(found, key=lambda outcome: outcome.scheme.max_coefficient if outcome.scheme else 0)
 
 
-class _Problem:
-    """The tensor and the factors modulo 2, with factors as one flat vector of values (u, then v, then w).
-
-    Attributes:
-      target: int64 [a, b, c].
-      bits: the factors modulo 2, int64 (u, v, w).
-      flat: the same as one vector.
-    """
-
-    def __init__(self, target: np.ndarray, factors: Sequence[np.ndarray]) -> None:
-        self.target = target
-        self.bits: Factors = (factors[0] % 2, factors[1] % 2, factors[2] % 2)
-        self.flat = np.concatenate([factor.ravel() for factor in self.bits])
-
-    def split(self, values: np.ndarray) -> Factors:
-        """A flat vector as (u, v, w)."""
-        u, v, w = self.bits
-        parts = np.split(values, [u.size, u.size + v.size])
-        return parts[0].reshape(u.shape), parts[1].reshape(v.shape), parts[2].reshape(w.shape)
-
-    def unknowns(self, *, nonzero: bool) -> np.ndarray:
-        """Flat indices of the entries that are one (or zero) modulo 2."""
-        return np.flatnonzero(self.flat == int(nonzero))
-
-    def system(self, unknowns: np.ndarray) -> BinarySystem:
-        """The factored Jacobian restricted to some unknowns."""
-        system = BinarySystem(self.target.size)
-        system.add_columns(self.columns(unknowns))
-        return system
-
-    def columns(self, unknowns: np.ndarray) -> np.ndarray:
-        """Columns of the Jacobian modulo 2, packed: the derivative of the sum by each unknown."""
-        u, v, w = (factor.astype(bool) for factor in self.bits)
-        chunks = [np.zeros((0, -(-self.target.size // 64)), dtype=np.uint64)]
-        for part in np.split(
-            unknowns, range(256, len(unknowns), 256)
-        ):  # bounds the memory of unpacked columns
-            block = np.zeros((len(part), *self.target.shape), dtype=bool)
-            start = 0
-            for axis, factor in enumerate((u, v, w)):
-                inside = np.flatnonzero((part >= start) & (part < start + factor.size))
-                r, entry = np.divmod(part[inside] - start, factor.shape[1])
-                start += factor.size
-                if axis == 0:
-                    block[inside, entry] = v[r, :, None] & w[r, None, :]
-                elif axis == 1:
-                    block[inside, :, entry] = u[r, :, None] & w[r, None, :]
-                else:
-                    block[inside, :, :, entry] = u[r, :, None] & v[r, None, :]
-            chunks.append(pack(block.reshape(len(part), -1)))
-        return np.concatenate(chunks)
-
-    def residual(self, values: np.ndarray) -> np.ndarray:
-        """Target minus sum, flat, exact modulo 2^64 (int64 wraps around)."""
-        u, v, w = self.split(values)
-        products = (u[:, :, None] * v[:, None, :]).reshape(len(u), -1)
-        return self.target.ravel() - (products.T @ w).ravel()
-
-    def is_exact(self, values: np.ndarray) -> bool:
-        """Whether the factors sum to the target over the integers."""
-        u, v, w = self.split(values)
-        bound = len(u) * int(np.abs(u).max()) * int(np.abs(v).max()) * int(np.abs(w).max())
-        return bound < 2**62 and not self.residual(values).any()
-
-    def clear_denominators(self, values: np.ndarray) -> tuple[Factors | None, int | None]:
-        """Factors right modulo 2^_STEPS as integer factors, or the denominator that is left; (None, None) if neither.
-
-        Each term is written as a fraction times three vectors of coprime integers; only the fraction matters.
-        """
-        if self.is_exact(values) and np.abs(values).max() <= MAX_ENTRY:
-            return self.split(values), 1
-        rows: list[tuple[Fraction, list[list[int]]]] = []
-        for term in zip(*self.split(values), strict=True):
-            scale, vectors = Fraction(1), []
-            for vector in term:
-                fractions = [_reconstruct(int(value)) for value in vector]
-                known = [fraction for fraction in fractions if fraction is not None]
-                if len(known) < len(fractions):
-                    return None, None
-                bottom = lcm(*(fraction.denominator for fraction in known))
-                integers = [int(fraction * bottom) for fraction in known]
-                content = gcd(*integers) or 1
-                scale *= Fraction(content, bottom)
-                vectors.append([integer // content for integer in integers])
-            rows.append((scale, vectors))
-        if not self._sums_to_target(rows):
-            return None, None
-        denominator = lcm(*(scale.denominator for scale, _ in rows))
-        largest = max(abs(scale) * max(map(abs, vectors[2])) for scale, vectors in rows)
-        if denominator > 1 or largest > MAX_ENTRY:
-            return None, denominator
-        u, v = (np.array([vectors[mode] for _, vectors in rows], dtype=np.int64) for mode in (0, 1))
-        w = np.array(
-            [[int(scale) * entry for entry in vectors[2]] for scale, vectors in rows], dtype=np.int64
-        )
-        return (u, v, w), 1
-
-    def _sums_to_target(self, rows: list[tuple[Fraction, list[list[int]]]]) -> bool:
-        """Exact check over the rationals, in Python integers."""
-        common = reduce(lcm, (scale.denominator for scale, _ in rows), 1)
-        u, v = (np.array([vectors[mode] for _, vectors in rows], dtype=object) for mode in (0, 1))
-        w = np.array([[int(scale * common) * x for x in vectors[2]] for scale, vectors in rows], dtype=object)
-        products = (u[:, :, None] * v[:, None, :]).reshape(len(rows), -1)
-        return bool(((products.T @ w).ravel() == common * self.target.ravel().astype(object)).all())
-
-
-def _lift_signs(
-    problem: _Problem, support: np.ndarray, system: BinarySystem, rng: np.random.Generator
-) -> tuple[np.ndarray | None, str]:
-    """Signs for the non-zero entries: right over the integers if such are found, else right modulo 4.
-
-    Returns:
-      The flat factors with entries -1, 0, 1, or None if no signs are right modulo 4; and, where it is proved
-      that no ternary lift exists, a remark that says so.
-    """
-    base = system.solve((problem.residual(problem.flat) >> 1) & 1)
-    if base is None:
-        return None, "no signs make it right modulo 4"
-
-    def signed(flips: np.ndarray) -> np.ndarray:
-        values = problem.flat.copy()
-        values[support] = 1 - 2 * flips.astype(np.int64)
-        return values
-
-    best = signed(base)
-    num_wrong = np.count_nonzero(problem.residual(best))
-    if num_wrong == 0:
-        return best, ""
-    free = _free_signs(problem, support, system)
-    exhaustive = len(free) <= _COSET_BITS
-    patterns = _all_patterns(len(free)) if exhaustive else _random_walk(len(free), rng)
-    flips = base
-    for pattern in patterns:
-        trial = flips ^ (pattern @ free % 2).astype(np.uint8)
-        values = signed(trial)
-        wrong = np.count_nonzero(problem.residual(values))
-        if wrong == 0:
-            return values, ""
-        if wrong <= num_wrong:
-            best, num_wrong = values, wrong
-            flips = flips if exhaustive else trial
-    return best, "no choice of signs is right" if exhaustive else ""
-
-
-def _free_signs(problem: _Problem, support: np.ndarray, system: BinarySystem) -> np.ndarray:
-    """Null vectors modulo those that cannot change whether a lift is exact: uint8 [free, len(support)].
-
-    Flipping two factors of one term changes nothing. (Signs of the bases also change nothing for matrix
-    multiplication, but this works for any tensor and leaves them in.)
-    """
-    trivial = []
-    for r in range(len(problem.bits[0])):
-        for pair in ((0, 1), (1, 2)):
-            factors = [np.zeros_like(factor) for factor in problem.bits]
-            for mode in pair:
-                factors[mode][r] = problem.bits[mode][r]
-            trivial.append(np.concatenate([factor.ravel() for factor in factors])[support])
-    null = system.null_space()
-    quotient = BinarySystem(len(support))
-    quotient.add_columns(pack(np.array(trivial)))
-    quotient.add_columns(pack(null))
-    chosen = [number - len(trivial) for number in quotient.pivots if number >= len(trivial)]
-    return null[chosen]
-
-
-def _all_patterns(num_bits: int) -> Iterator[np.ndarray]:
-    """Every non-zero pattern of bits."""
-    for number in range(1, 2**num_bits):
-        yield np.array([number >> bit & 1 for bit in range(num_bits)])
-
-
-def _random_walk(num_bits: int, rng: np.random.Generator) -> Iterator[np.ndarray]:
-    """Single bits in random order, round after round, with a few more bits now and then."""
-    for trial in range(_SIGN_TRIALS):
-        pattern = np.zeros(num_bits, dtype=np.int64)
-        pattern[rng.integers(num_bits, size=1 + (trial % 4 == 3) * 2)] = 1
-        yield pattern
-
-
-def _starts(
-    problem: _Problem, signs: np.ndarray | None, tries: int, rng: np.random.Generator
-) -> Iterator[np.ndarray]:
-    """Starting points: the best signs, then all plus, then random signs."""
-    if signs is not None:
-        yield signs
-    yield problem.flat
-    for _ in range(tries - 1 - (signs is not None)):
-        yield problem.flat * rng.choice((-1, 1), size=problem.flat.shape)
-
-
-def _hensel(
-    problem: _Problem, unknowns: np.ndarray, system: BinarySystem, start: np.ndarray
-) -> tuple[np.ndarray | None, int | None]:
-    """Lift from a start that is right modulo 2 to 2^_STEPS, stopping early at an exact solution.
-
-    Returns:
-      The values and None, or None and the step k at which J x = E has no solution.
-    """
-    values = start.copy()
-    for k in range(1, _STEPS):
-        if problem.is_exact(values):
-            break
-        right = (problem.residual(values) >> k) & 1
-        digits = system.solve(right)
-        if digits is None:
-            return None, k
-        changed = unknowns[np.flatnonzero(digits)]
-        # of the two representatives modulo 2^(k+1), the one nearer to zero: 1 becomes -1, not 3
-        values[changed] += np.where(values[changed] > 0, -(2**k), 2**k)
-    return values, None
-
-
-def _reconstruct(value: int) -> Fraction | None:
-    """The fraction a/b = value modulo 2^_STEPS with |a|, b below 2^((_STEPS - 1)/2) (Wang 1981); None if none."""
-    modulus = 2**_STEPS
-    bound = isqrt(modulus // 2)
-    r0, r1, t0, t1 = modulus, value % modulus, 0, 1
-    while r1 > bound:
-        quotient = r0 // r1
-        r0, r1, t0, t1 = r1, r0 - quotient * r1, t1, t0 - quotient * t1
-    if t1 == 0 or abs(t1) > bound or gcd(r1, t1) != 1:
-        return None
-    return Fraction(r1, t1)
-
-
-def _target(n: int, m: int, p: int) -> np.ndarray:
-    """T[i*m + j, j*p + k, i*p + k] = 1: C = AB row-major, C not transposed."""
-    target = np.zeros((n * m, m * p, n * p), dtype=np.int64)
+def target_tensor(format: Format) -> np.ndarray:
+    """T[i*m + j, j*p + k, i*p + k] = 1, int64 [n*m, m*p, n*p]: C = AB row-major, C not transposed."""
+    n, m, p = format
+    target = np.zeros(format.sides, dtype=np.int64)
     i, j, k = (index.ravel() for index in np.indices((n, m, p)))
     target[i * m + j, j * p + k, i * p + k] = 1
     return target
+
+
+def _lift_elsewhere(scheme: Scheme, tries: int, rng: np.random.Generator) -> tuple[Lift, Lift] | None:
+    """A ternary lift in a sparse basis, and the same taken back to the scheme's own basis; None if none is found.
+
+    The first try sparsifies the scheme as it is, later ones start from random bases.
+    """
+    target = target_tensor(scheme.format)
+    for attempt in range(tries):
+        bases = [np.eye(size, dtype=np.int64) for size in scheme.format]
+        if attempt:
+            bases = [random_basis(size, rng) for size in scheme.format]
+        moved, steps = sparsify(change_basis(scheme, *bases))
+        bases = [basis @ step for basis, step in zip(bases, steps, strict=True)]
+        outcome = lift_signs(target, moved.factors)
+        if outcome.factors is None:
+            continue
+        names = [basis.tolist() for basis in bases]
+        there = _lifted(
+            moved.with_provenance(change_of_basis=names),
+            *outcome.factors,
+            message=f"{outcome.message}, in another basis",
+            same_basis=False,
+        )
+        assert there.scheme is not None
+        back = change_basis(there.scheme, *(inverse(basis) for basis in bases))
+        message = f"lifts to the integers with coefficients up to {back.max_coefficient}"
+        return there, _lifted(scheme, *back.factors, message=message)
+    return None
+
+
+def _lifted(
+    scheme: Scheme, u: np.ndarray, v: np.ndarray, w: np.ndarray, *, message: str, same_basis: bool = True
+) -> Lift:
+    """A lift with its provenance, after the proof."""
+    provenance = {**scheme.provenance, "lifted_from": "F2", "lift": message}
+    lifted = Scheme(scheme.format, "Z", u, v, w, provenance)
+    proof = verify(lifted)
+    if not proof or lifted.mod2() != scheme:
+        raise AssertionError(f"lifting produced a wrong scheme: {proof.message}")
+    return Lift("ternary" if lifted.is_ternary else "integer", lifted, same_basis, None, message)

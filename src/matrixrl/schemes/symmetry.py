@@ -8,11 +8,13 @@ when (A, B, D) are rotated, when the product is transposed (trace(A B D) = trace
 from __future__ import annotations
 
 from dataclasses import replace
-from itertools import permutations
+from itertools import permutations, product
 
 import numpy as np
 
-from matrixrl.schemes.scheme import Format, Scheme
+from matrixrl.schemes.scheme import Format, Ring, Scheme
+
+Bases = tuple[np.ndarray, np.ndarray, np.ndarray]
 
 
 def rotate(scheme: Scheme) -> Scheme:
@@ -46,6 +48,116 @@ def reorder(scheme: Scheme, target: Format) -> Scheme:
     if target not in set(permutations(scheme.format)):
         raise ValueError(f"{target} is not a reordering of {scheme.format}")
     return next(image for image in format_images(scheme) if image.format == target)
+
+
+def change_basis(scheme: Scheme, P: np.ndarray, Q: np.ndarray, R: np.ndarray) -> Scheme:
+    """The scheme that computes AB as P^-1 [(P A Q^-1)(Q B R^-1)] R with the old products inside.
+
+    Args:
+      scheme: for (n, m, p).
+      P: integer [n, n], Q: [m, m], R: [p, p]; invertible over the ring: determinant 1 or -1, odd over F2.
+
+    Raises:
+      ValueError: if a matrix has another shape or is not invertible over the ring.
+    """
+    bases = [np.asarray(basis, dtype=np.int64) for basis in (P, Q, R)]
+    for name, basis, size in zip("PQR", bases, scheme.format, strict=True):
+        if basis.shape != (size, size):
+            raise ValueError(f"{name} has shape {basis.shape}, want {(size, size)}")
+    P, Q, R = bases
+    P_inv, Q_inv, R_inv = (inverse(basis, scheme.ring) for basis in bases)
+    # <u, P A Q^-1> = <P^T u Q^-T, A>, and the result is multiplied back
+    factors = [
+        _sandwiched(scheme.u, P.T, Q_inv.T),
+        _sandwiched(scheme.v, Q.T, R_inv.T),
+        _sandwiched(scheme.w, P_inv, R),
+    ]
+    if scheme.ring == "F2":
+        factors = [factor % 2 for factor in factors]
+    u, v, w = factors
+    return replace(scheme, u=u, v=v, w=w)
+
+
+def sparsify(scheme: Scheme) -> tuple[Scheme, Bases]:
+    """Change bases, one row operation at a time, as long as that leaves fewer non-zero coefficients.
+
+    Returns:
+      The sparser scheme, and integer bases (P, Q, R) of determinant 1 with `change_basis(scheme, P, Q, R)` equal
+      to it (over F2: their reductions modulo 2).
+    """
+    bases = [np.eye(size, dtype=np.int64) for size in scheme.format]
+    signs = (1, -1) if scheme.ring == "Z" else (1,)
+    weight = _num_nonzero(scheme)
+    while True:
+        best = None
+        for side, size in enumerate(scheme.format):
+            for row, column, sign in product(range(size), range(size), signs):
+                if row == column:
+                    continue
+                shears = [np.eye(length, dtype=np.int64) for length in scheme.format]
+                shears[side][row, column] = sign
+                moved = change_basis(scheme, *shears)
+                if _num_nonzero(moved) < weight:
+                    weight, best = _num_nonzero(moved), (moved, shears)
+        if best is None:
+            return scheme, (bases[0], bases[1], bases[2])
+        scheme = best[0]
+        bases = [basis @ shear for basis, shear in zip(bases, best[1], strict=True)]
+
+
+def _num_nonzero(scheme: Scheme) -> int:
+    return sum(int(np.count_nonzero(factor)) for factor in scheme.factors)
+
+
+def inverse(matrix: np.ndarray, ring: Ring = "Z") -> np.ndarray:
+    """Inverse of a square integer matrix over the ring, exact (Gauss and Jordan with integer row operations).
+
+    Raises:
+      ValueError: if it has none: over Z the determinant must be 1 or -1, over F2 odd.
+    """
+    size = len(matrix)
+    rows = np.concatenate((np.asarray(matrix), np.eye(size, dtype=np.int64)), axis=1).astype(object)
+    if ring == "F2":
+        rows %= 2
+    for column in range(size):
+        while True:  # Euclid's algorithm among the rows below, until one entry is left
+            below = [row for row in range(column, size) if rows[row, column] != 0]
+            if not below:
+                raise ValueError(f"the matrix has no inverse over {ring}")
+            pivot = min(below, key=lambda row: abs(rows[row, column]))
+            rows[[column, pivot]] = rows[[pivot, column]]
+            for row in range(column + 1, size):
+                rows[row] -= rows[row, column] // rows[column, column] * rows[column]
+            if not rows[column + 1 :, column].any():
+                break
+        if abs(rows[column, column]) != 1:
+            raise ValueError(f"the matrix has no inverse over {ring}")
+        rows[column] *= rows[column, column]
+        for row in range(size):
+            if row != column:
+                rows[row] -= rows[row, column] * rows[column]
+        if ring == "F2":
+            rows %= 2
+    return rows[:, size:].astype(np.int64)
+
+
+def random_basis(size: int, rng: np.random.Generator, ring: Ring = "Z") -> np.ndarray:
+    """A random matrix that is invertible over the ring: uniform over F2, a short product of shears over Z."""
+    if ring == "F2":
+        while True:
+            matrix = rng.integers(0, 2, (size, size))
+            if round(np.linalg.det(matrix)) % 2:
+                return matrix
+    matrix = np.eye(size, dtype=np.int64)[rng.permutation(size)] * rng.choice((-1, 1), size)
+    for _ in range(size if size > 1 else 0):
+        row, other = rng.choice(size, 2, replace=False)
+        matrix[row] += rng.choice((-1, 1)) * matrix[other]
+    return matrix
+
+
+def _sandwiched(factor: np.ndarray, left: np.ndarray, right: np.ndarray) -> np.ndarray:
+    """Each row of `factor`, a flattened matrix X, as left X right."""
+    return (left @ factor.reshape(-1, len(left), len(right)) @ right).reshape(len(factor), -1)
 
 
 def _transposed(factor: np.ndarray, rows: int, columns: int) -> np.ndarray:
