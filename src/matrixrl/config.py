@@ -190,6 +190,9 @@ class SearchConfig:
     algorithm: Literal["gumbel", "puct"] = "gumbel"
     """Gumbel search with policy improvement, or PUCT with Dirichlet noise."""
 
+    exploration: float = 0.25
+    """Scale of the noise at the root in self-play; evaluation plays without."""
+
     candidate_temperature: float = 1.0
     """Above 1 the candidates are drawn from a flattened policy."""
 
@@ -199,6 +202,7 @@ class SearchConfig:
     def __post_init__(self) -> None:
         require(self.num_simulations >= 1, f"--num-simulations {self.num_simulations}: must be 1 or more")
         require(self.num_candidates >= 2, f"--num-candidates {self.num_candidates}: must be 2 or more")
+        require(self.exploration >= 0, f"--exploration {self.exploration}: must be 0 or more")
         require(
             self.candidate_temperature > 0,
             f"--candidate-temperature {self.candidate_temperature}: must be above 0 (1 draws from the policy itself)",

@@ -127,9 +127,8 @@ class AlphaZero:
 
     def loss(self, params: Any, targets: Targets) -> tuple[Array, tuple[Array, Array]]:
         """Cross-entropy of policy and value: -sum_k weights_k log pi(a_k | s) - coefficient log p(cost | s)."""
-        log_prob, value_logits = self.network.apply(
-            params, targets.residual, targets.tokens, method="log_prob"
-        )  # pyright: ignore
+        applied: Any = self.network.apply(params, targets.residual, targets.tokens, method="log_prob")
+        log_prob, value_logits = applied
         policy_loss = -jnp.where(targets.weights > 0, targets.weights * log_prob, 0.0).sum(-1).mean()
         cost = jnp.clip(targets.cost, 0, self.network.max_value)
         value_loss = optax.softmax_cross_entropy_with_integer_labels(value_logits, cost).mean()
@@ -146,9 +145,10 @@ class AlphaZero:
 
     def expand(self, params: Any, key: Array, residual: Array) -> Expansion:
         """Candidates, priors and values of a batch of residuals, for the search."""
-        candidates, value_logits = self.network.apply(
+        applied: Any = self.network.apply(
             params, key, residual, self.num_candidates, self.temperature, method="expand"
-        )  # pyright: ignore
+        )
+        candidates, value_logits = applied
         prior_logits = merge_repeated(candidates.tokens, candidates.log_prob)
         return Expansion(
             candidates.tokens, prior_logits, -best_fraction_mean(value_logits, self.best_fraction)

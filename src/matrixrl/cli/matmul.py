@@ -53,7 +53,7 @@ def train(config: MatmulConfig) -> int:
     from matrixrl.devices.machine import describe_machine, use_compilation_cache
     from matrixrl.tracking.run import open_run
     from matrixrl.training.discoveries import SCHEME_FILE, Discoveries
-    from matrixrl.training.loop import StopRequest, TrainingDiverged, run_loop
+    from matrixrl.training.loop import StopRequest, TrainingDivergedError, run_loop
     from matrixrl.training.matmul import MatmulTrainer
     from matrixrl.training.parameters import params_sha256
 
@@ -78,7 +78,7 @@ def train(config: MatmulConfig) -> int:
         trainer = MatmulTrainer(config, discoveries)
         try:
             state, ending = run_loop(trainer, trainer.init(), run, stop)
-        except TrainingDiverged as error:
+        except TrainingDivergedError as error:
             run.warn(str(error))
             report = run.finish("crashed")
             print(f"matrixrl: {error}", file=sys.stderr)

@@ -46,6 +46,7 @@ class TokenPolicy(nn.Module):
     width: int
 
     def setup(self) -> None:
+        """Make the layers of every token."""
         layout = self.layout
         self.state_layers = [nn.Dense(self.width, name=f"state_{t}") for t in range(layout.num_tokens)]
         # Rows of all classes of all earlier tokens: what they add to the layer of token t.

@@ -15,6 +15,7 @@ class ResidualMLP(nn.Module):
 
     @nn.compact
     def __call__(self, features: Array) -> Array:
+        """Features [..., F] to [..., width]."""
         hidden = nn.Dense(self.width)(features)
         for _ in range(self.num_blocks):
             block = nn.LayerNorm()(hidden)

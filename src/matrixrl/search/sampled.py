@@ -95,15 +95,13 @@ def search(
     """
     key_root, key_search = jax.random.split(key)
     root_expansion = expand(params, key_root, states)
-    root = mctx.RootFnOutput(
+    root: Any = mctx.RootFnOutput(
         prior_logits=root_expansion.prior_logits,  # pyright: ignore[reportCallIssue]
         value=root_expansion.value,  # pyright: ignore[reportCallIssue]
         embedding=Node(states, root_expansion.tokens),  # pyright: ignore[reportCallIssue]
     )
 
-    def recurrent_fn(
-        params: Any, key: Array, action: Array, node: Node
-    ) -> tuple[mctx.RecurrentFnOutput, Node]:
+    def recurrent_fn(params: Any, key: Array, action: Array, node: Node) -> tuple[Any, Node]:
         played = jnp.take_along_axis(node.tokens, action[:, None, None], axis=1)[:, 0]
         next_states, reward, terminated = step(node.state, played)
         expansion = expand(params, key, next_states)
@@ -115,30 +113,19 @@ def search(
         )
         return output, Node(next_states, expansion.tokens)
 
-    invalid = root_expansion.prior_logits <= MASKED
+    # mctx's mask means the opposite of a legal mask, and covers the root only; deeper nodes have masked logits.
+    settings: dict[str, Any] = {
+        "invalid_actions": root_expansion.prior_logits <= MASKED,
+        "max_depth": max_depth,
+    }
     if algorithm == "gumbel":
-        output = mctx.gumbel_muzero_policy(
-            params,
-            key_search,
-            root,
-            recurrent_fn,
-            num_simulations,
-            invalid_actions=invalid,
-            max_depth=max_depth,
-            gumbel_scale=exploration,  # pyright: ignore[reportArgumentType]
-        )
+        policy: Any = mctx.gumbel_muzero_policy
+        settings |= {"gumbel_scale": exploration}
     else:
-        output = mctx.muzero_policy(
-            params,
-            key_search,
-            root,
-            recurrent_fn,
-            num_simulations,
-            invalid_actions=invalid,
-            max_depth=max_depth,
-            dirichlet_fraction=0.25 * exploration,  # pyright: ignore[reportArgumentType]
-            temperature=exploration,  # pyright: ignore[reportArgumentType]
-        )
+        policy = mctx.muzero_policy
+        settings |= {"dirichlet_fraction": 0.25 * exploration, "temperature": exploration}
+    output: Any = policy(params, key_search, root, recurrent_fn, num_simulations, **settings)
     action = jnp.take_along_axis(root_expansion.tokens, output.action[:, None, None], axis=1)[:, 0]
-    value = output.search_tree.node_values[:, 0]
-    return SearchResult(action, root_expansion.tokens, output.action_weights, value)
+    return SearchResult(
+        action, root_expansion.tokens, output.action_weights, output.search_tree.node_values[:, 0]
+    )

@@ -19,7 +19,7 @@ Outcome = TypeVar("Outcome")
 Ending = Literal["finished", "interrupted"]
 
 
-class TrainingDiverged(RuntimeError):
+class TrainingDivergedError(RuntimeError):
     """A metric is NaN or infinite. The message names the metric and the step."""
 
 
@@ -42,7 +42,7 @@ class Trainer(Protocol[State, Outcome]):
         """Fetch a chunk's result, stamp it and commit it; returns the state with what it told.
 
         Raises:
-          TrainingDiverged: a metric is NaN or infinite.
+          TrainingDivergedError: a metric is NaN or infinite.
         """
         ...
 

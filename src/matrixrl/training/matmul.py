@@ -24,7 +24,7 @@ from matrixrl.schemes.scheme import Format, Scheme
 from matrixrl.tracking.events import EpisodeRow, Event, MoveRow, ScalarRow, TableMark
 from matrixrl.tracking.run import Run
 from matrixrl.training.discoveries import Discoveries, to_standard_basis
-from matrixrl.training.loop import TrainingDiverged
+from matrixrl.training.loop import TrainingDivergedError
 from matrixrl.training.matmul_program import Batch, DeviceState, MatmulProgram
 
 Phase = Literal["pretrain", "self-play", "train", "evaluate", "done"]
@@ -157,8 +157,9 @@ class MatmulTrainer:
                 key_start, jnp.int32(progress.step_limit), jnp.int32(playing), jnp.float32(fraction)
             )
             progress = dataclasses.replace(progress, playing=playing)
+        exploration = 0.0 if evaluating else self.config.search.exploration
         self._move_began = time.perf_counter()
-        batch, move = self.program.play_move(device.params, batch, key_move, jnp.float32(not evaluating))
+        batch, move = self.program.play_move(device.params, batch, key_move, jnp.float32(exploration))
         progress = dataclasses.replace(progress, chunk=progress.chunk + 1)
         return MatmulState(device._replace(batch=batch), progress), Played(move, batch)
 
@@ -217,13 +218,12 @@ class MatmulTrainer:
         return self._record_move(state, outcome, run)
 
     def _record_updates(self, state: MatmulState, outcome: Updates, run: Run) -> MatmulState:
-        metrics = jax.device_get(outcome.metrics)
+        values = np.stack([np.asarray(values)[: outcome.count] for values in outcome.metrics])
         ticks = run.clock.advance(outcome.count)
-        values = np.stack([np.asarray(values)[: outcome.count] for values in metrics])
         bad = ~np.isfinite(values)
         if bad.any():
             which, at = np.argwhere(bad)[0]
-            raise TrainingDiverged(
+            raise TrainingDivergedError(
                 f"{LossMetrics._fields[which]} is {values[which, at]} at step {ticks[int(at)].step}: training diverged; "
                 f"lower --learning-rate (now {self.config.optimizer.learning_rate}) or --max-grad-norm"
             )
@@ -233,12 +233,12 @@ class MatmulTrainer:
                 ScalarRow(
                     tick,
                     {
-                        "pretrain/loss": float(metrics.loss[index]),
-                        "pretrain/policy_loss": float(metrics.policy_loss[index]),
-                        "pretrain/value_loss": float(metrics.value_loss[index]),
+                        "pretrain/loss": float(loss),
+                        "pretrain/policy_loss": float(policy_loss),
+                        "pretrain/value_loss": float(value_loss),
                     },
                 )
-                for index, tick in enumerate(ticks)
+                for tick, (loss, policy_loss, value_loss, _) in zip(ticks, values.T, strict=True)
             )
             run.progress("pretrain", ticks[-1].step, self.config.demonstration.pretraining_steps)
             return state
@@ -269,7 +269,7 @@ class MatmulTrainer:
             "epoch_policy_loss": policy_loss,
             "epoch_value_loss": value_loss,
             "epoch_grad_norm": grad_norm,
-            "epoch_learning_rate": float(self.program.schedule(progress.updates)),
+            "epoch_learning_rate": float(np.asarray(self.program.schedule(progress.updates))),
             "epoch_success_rate": progress.solved / games,
             "epoch_replay_size": int(state.device.replay.num_games),
             "epoch_simulations_per_second": self._simulations / max(self._self_play_seconds, 1e-9),

@@ -49,12 +49,11 @@ def synthetic(
     key_count, key_density, key_u, key_v, key_w = jax.random.split(key, 5)
     num_factors = jax.random.randint(key_count, (), min_factors, max_factors + 1)
     density = jax.random.uniform(key_density, (), minval=min_density, maxval=max_density)
-    u, v, w = codec.canonical(
-        *(
-            random_vectors(subkey, codec, length, density, max_factors)
-            for subkey, length in zip((key_u, key_v, key_w), codec.shape, strict=True)
-        )
+    u, v, w = (
+        random_vectors(subkey, codec, length, density, max_factors)
+        for subkey, length in zip((key_u, key_v, key_w), codec.shape, strict=True)
     )
+    u, v, w = codec.canonical(u, v, w)
     active = jnp.arange(max_factors) < num_factors
     return Demonstration(sum_of_terms(codec, u, v, w, active), codec.encode(u, v, w), num_factors)
 
@@ -77,6 +76,7 @@ def from_factors(
     rank = u.shape[0]
     order = jax.random.permutation(key_order, rank)
     num_factors = jax.random.randint(key_count, (), 1, rank + 1)
-    factors = tuple(jnp.asarray(vectors, jnp.int8)[order] for vectors in (u, v, w))
-    tokens = codec.encode(*codec.canonical(*factors))
-    return Demonstration(sum_of_terms(codec, *factors, jnp.arange(rank) < num_factors), tokens, num_factors)
+    u, v, w = (jnp.asarray(vectors, jnp.int8)[order] for vectors in (u, v, w))
+    u, v, w = codec.canonical(u, v, w)
+    residual = sum_of_terms(codec, u, v, w, jnp.arange(rank) < num_factors)
+    return Demonstration(residual, codec.encode(u, v, w), num_factors)

@@ -144,7 +144,8 @@ def contractions_mod2(rows: Array) -> Array:
 def contractions_mod3(ones: Array, twos: Array) -> tuple[Array, Array]:
     """The same over F3: pairs of words [..., k, rows] to pairs [..., (3^k - 1) / 2, rows]."""
     entries = ones.shape[-2]
-    seen = (jnp.zeros_like(ones[..., :1, :]),) * 2
+    zero = jnp.zeros_like(ones[..., :1, :])
+    seen = (zero, zero)
     chosen: list[tuple[Array, Array]] = []
     for entry in range(entries):
         row = (ones[..., entry : entry + 1, :], twos[..., entry : entry + 1, :])
@@ -152,8 +153,9 @@ def contractions_mod3(ones: Array, twos: Array) -> tuple[Array, Array]:
         chosen.append(leading)
         if entry < entries - 1:
             doubled = add_mod3(leading, row)
-            seen = tuple(
-                jnp.concatenate(parts, axis=-2) for parts in zip(seen, leading, doubled, strict=True)
+            seen = (
+                jnp.concatenate([seen[0], leading[0], doubled[0]], axis=-2),
+                jnp.concatenate([seen[1], leading[1], doubled[1]], axis=-2),
             )
     first, second = (jnp.concatenate(parts, axis=-2) for parts in zip(*chosen, strict=True))
     return first, second
