@@ -1,1 +1,1 @@
-"""The command line: turns names into objects and results into words."""
+"""The command line: turns flags into configs and errors into one line."""

@@ -176,9 +176,7 @@ class _Problem:
         """Columns of the Jacobian modulo 2, packed: the derivative of the sum by each unknown."""
         u, v, w = (factor.astype(bool) for factor in self.bits)
         chunks = [np.zeros((0, -(-self.target.size // 64)), dtype=np.uint64)]
-        for part in np.split(
-            unknowns, range(256, len(unknowns), 256)
-        ):  # bounds the memory of unpacked columns
+        for part in np.split(unknowns, range(256, len(unknowns), 256)):  # bounds the memory
             block = np.zeros((len(part), *self.target.shape), dtype=bool)
             start = 0
             for axis, factor in enumerate((u, v, w)):
@@ -191,7 +189,7 @@ class _Problem:
                     block[inside, :, entry] = u[r, :, None] & w[r, None, :]
                 else:
                     block[inside, :, :, entry] = u[r, :, None] & v[r, None, :]
-            chunks.append(pack(block.reshape(len(part), -1)))
+            chunks.append(pack(block.reshape(len(part), self.target.size)))
         return np.concatenate(chunks)
 
     def residual(self, values: np.ndarray) -> np.ndarray:
