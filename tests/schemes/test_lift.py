@@ -88,6 +88,20 @@ def test_a_scheme_that_does_not_lift_is_proved_not_to(any_basis: bool) -> None:
     assert outcome.message == "does not lift: no solution modulo 4"
 
 
+@settings(max_examples=20, deadline=None)
+@given(scheme=correct_schemes("F2"))
+def test_products_that_are_zero_or_cancel_do_not_disturb(scheme: Scheme) -> None:
+    zeros = [np.zeros((1, side), dtype=np.int64) for side in scheme.format.sides]
+    zeros[1] += 1
+    parts = zip(scheme.factors, zeros, strict=True)
+    u, v, w = (np.concatenate((factor, factor[:1], factor[:1], zero)) for factor, zero in parts)
+    padded = Scheme(scheme.format, "F2", u, v, w)
+    outcome = lift(padded)
+    assert outcome.scheme is not None
+    assert outcome.scheme.mod2() == padded
+    assert verify(outcome.scheme).ok
+
+
 def test_dense_schemes_of_large_formats_lift() -> None:
     rng = np.random.default_rng(0)
     for fmt in ((4, 4, 4), (5, 5, 5)):

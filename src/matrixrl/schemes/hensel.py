@@ -207,7 +207,7 @@ class _Problem:
     def clear_denominators(self, values: np.ndarray) -> tuple[Factors | None, int | None]:
         """Factors right modulo 2^_STEPS as integer factors, or the denominator that is left; (None, None) if neither.
 
-        Each term is written as a fraction times three vectors of coprime integers; only the fraction matters.
+        Each term is written as a fraction times three integer vectors without common odd divisor.
         """
         if self.is_exact(values) and np.abs(values).max() <= MAX_ENTRY:
             return self.split(values), 1
@@ -222,6 +222,7 @@ class _Problem:
                 bottom = lcm(*(fraction.denominator for fraction in known))
                 integers = [int(fraction * bottom) for fraction in known]
                 content = gcd(*integers) or 1
+                content //= content & -content  # even factors stay: the reduction modulo 2 must not change
                 scale *= Fraction(content, bottom)
                 vectors.append([integer // content for integer in integers])
             rows.append((scale, vectors))
