@@ -30,8 +30,9 @@ _MAX_SLICE = 8_000_000  # images of terms looked at in one NumPy call
 
 def canonical_terms(scheme: Scheme) -> Scheme:
     """The same rank-one terms written one way: u and v without common divisor and with their first non-zero entry
-    positive, w with what is left; terms sorted. Terms that are zero stay."""
-    u, v, w = (factor.copy() for factor in scheme.factors)
+    positive, w with what is left; a term with a zero factor is all zeros; terms sorted."""
+    nonzero = np.all([factor.any(axis=1) for factor in scheme.factors], axis=0)
+    u, v, w = (factor * nonzero[:, None] for factor in scheme.factors)
     if scheme.ring == "Z":
         for factor in (u, v):
             content = np.gcd.reduce(factor, axis=1)

@@ -176,9 +176,7 @@ class _Problem:
         """Columns of the Jacobian modulo 2, packed: the derivative of the sum by each unknown."""
         u, v, w = (factor.astype(bool) for factor in self.bits)
         chunks = [np.zeros((0, -(-self.target.size // 64)), dtype=np.uint64)]
-        for part in np.split(
-            unknowns, range(256, len(unknowns), 256)
-        ):  # bounds the memory of unpacked columns
+        for part in np.split(unknowns, range(256, len(unknowns), 256)):  # bounds the memory
             block = np.zeros((len(part), *self.target.shape), dtype=bool)
             start = 0
             for axis, factor in enumerate((u, v, w)):
@@ -191,7 +189,7 @@ class _Problem:
                     block[inside, :, entry] = u[r, :, None] & w[r, None, :]
                 else:
                     block[inside, :, :, entry] = u[r, :, None] & v[r, None, :]
-            chunks.append(pack(block.reshape(len(part), -1)))
+            chunks.append(pack(block.reshape(len(part), self.target.size)))
         return np.concatenate(chunks)
 
     def residual(self, values: np.ndarray) -> np.ndarray:
@@ -209,7 +207,7 @@ class _Problem:
     def clear_denominators(self, values: np.ndarray) -> tuple[Factors | None, int | None]:
         """Factors right modulo 2^_STEPS as integer factors, or the denominator that is left; (None, None) if neither.
 
-        Each term is written as a fraction times three vectors of coprime integers; only the fraction matters.
+        Each term is written as a fraction times three integer vectors without common odd divisor.
         """
         if self.is_exact(values) and np.abs(values).max() <= MAX_ENTRY:
             return self.split(values), 1
@@ -224,6 +222,7 @@ class _Problem:
                 bottom = lcm(*(fraction.denominator for fraction in known))
                 integers = [int(fraction * bottom) for fraction in known]
                 content = gcd(*integers) or 1
+                content //= content & -content  # even factors stay: the reduction modulo 2 must not change
                 scale *= Fraction(content, bottom)
                 vectors.append([integer // content for integer in integers])
             rows.append((scale, vectors))

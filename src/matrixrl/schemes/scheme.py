@@ -24,7 +24,7 @@ import numpy as np
 Ring = Literal["Z", "F2"]
 RINGS: tuple[str, ...] = get_args(Ring)
 
-MAX_SIDE = 64
+MAX_SIDE = 32
 """Largest n, m or p that a file may name: a bound against absurd files, far above what is practical."""
 
 MAX_ENTRY = 2**31 - 1
