@@ -1,0 +1,1 @@
+"""Environments: pure functions of state, action and key."""
