@@ -146,6 +146,12 @@ def test_9_1_a_permutation_of_all_enemies_is_drawn_in_each_round() -> None:
     assert draws.permutations == [(1, 2), (2, 2)]
 
 
+def test_8_enemies_that_arrive_are_part_of_the_permutation() -> None:
+    draws = ScriptedDraws()
+    wait(game(enemies=[stunned("daemon", 5, 5)], transmissions=[transmission(0, 5)]), draws)
+    assert draws.permutations == [(1, 2), (2, 2)]
+
+
 def test_9_1_a_wrong_permutation_is_refused() -> None:
     with pytest.raises(ValueError, match="permutation"):
         wait(game(enemies=[enemy("daemon", 5, 5)]), ScriptedDraws(orders={1: [1]}))
@@ -254,6 +260,14 @@ def test_9_2_only_a_glitch_can_reach_a_player_on_a_block() -> None:
     )
     assert move(state, 0) == (3, 5)
     assert move(state, 1) == (2, 4)
+
+
+def test_9_2_without_a_way_onto_the_players_block_the_greedy_step_may_be_a_dead_end() -> None:
+    # A way to the cell next to the player leads over (3, 5), but no path ends on the block: the pocket (2, 4) is nearer.
+    walls = {cell: data(1) for cell in ((2, 2), (2, 3), (3, 4), (1, 4))}
+    assert move(game((2, 2), blocks=walls, enemies=[enemy("daemon", 2, 5)])) == (2, 4)
+    del walls[(2, 2)]
+    assert move(game((2, 2), blocks=walls, enemies=[enemy("daemon", 2, 5)])) == (3, 5)
 
 
 def test_9_2_a_daemon_next_to_a_player_on_a_block_attacks() -> None:
