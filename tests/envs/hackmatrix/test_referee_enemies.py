@@ -338,10 +338,10 @@ def test_10_1_arrivals_join_the_end_of_the_list_in_order() -> None:
 
 
 def test_10_1_a_transmission_may_mature_under_another_enemy() -> None:
-    after = wait(
-        game((2, 2), enemies=[stunned("daemon", 5, 5)], transmissions=[transmission(5, 5, "glitch")])
-    )
+    due = transmission(5, 5, "glitch", from_schedule=True)
+    after = wait(game((2, 2), enemies=[stunned("daemon", 5, 5)], transmissions=[due]))
     assert places(after) == [(5, 5), (5, 5)]
+    assert [item.from_schedule for item in after.enemies] == [False, True]
 
 
 # 10.2
