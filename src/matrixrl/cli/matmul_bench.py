@@ -1,0 +1,163 @@
+"""`matrixrl matmul bench`: how fast search and learning run here, and where the time goes."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from matrixrl.cli.parse import parse
+from matrixrl.config import (
+    DemonstrationConfig,
+    GameConfig,
+    MatmulConfig,
+    NetworkConfig,
+    OptimizerConfig,
+    SearchConfig,
+    SelfPlayConfig,
+    TrackingConfig,
+    require,
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bench:
+    """What is measured."""
+
+    size: tuple[int, int, int] = (2, 2, 2)
+    """Format n m p."""
+
+    ring: Literal["Z", "F2"] = "Z"
+    """Ring of the game."""
+
+    num_candidates: int = 16
+    """Actions drawn at each node (K)."""
+
+    batch_size: int = 128
+    """Games searched at once, and positions per weight update."""
+
+    num_simulations: int = 200
+    """Simulations per move."""
+
+    width: int = 256
+    """Units of the torso."""
+
+    num_blocks: int = 2
+    """Residual blocks."""
+
+    head_width: int = 128
+    """Units of the policy head."""
+
+    no_rank_profile: bool = False
+    """Leave the rank profile out of the network's input."""
+
+    algorithm: Literal["gumbel", "puct"] = "gumbel"
+    """Search."""
+
+    repeats: int = 5
+    """Timed calls of each part, after one that compiles."""
+
+    seed: int = 0
+    """Seed."""
+
+    json: bool = False
+    """Make the last line of output one JSON object."""
+
+    def __post_init__(self) -> None:
+        require(self.repeats >= 1, f"--repeats {self.repeats}: must be 1 or more")
+        require(self.batch_size >= 1, f"--batch-size {self.batch_size}: must be 1 or more")
+
+    @property
+    def config(self) -> MatmulConfig:
+        """The trainer's settings that this measures."""
+        return MatmulConfig(
+            seed=self.seed,
+            game=GameConfig(size=self.size, ring=self.ring),
+            network=NetworkConfig(
+                width=self.width,
+                num_blocks=self.num_blocks,
+                head_width=self.head_width,
+                rank_profile=not self.no_rank_profile,
+            ),
+            search=SearchConfig(
+                num_simulations=self.num_simulations,
+                num_candidates=self.num_candidates,
+                algorithm=self.algorithm,
+            ),
+            demonstration=DemonstrationConfig(),
+            selfplay=SelfPlayConfig(
+                episodes_per_epoch=self.batch_size,
+                parallel_games=self.batch_size,
+                replay_size=max(self.batch_size, 16),
+                replay_fraction=0.0,
+            ),
+            optimizer=OptimizerConfig(batch_size=self.batch_size),
+            tracking=TrackingConfig(log_interval=10),
+        )
+
+
+def bench(arguments: Sequence[str]) -> int:
+    """Measure and print; returns the exit status."""
+    settings = parse(
+        Bench,
+        arguments,
+        prog="matrixrl matmul bench",
+        description="Measure the speed of search and learning, part by part.",
+    )
+    config = settings.config
+    from rich.console import Console
+    from rich.table import Table
+
+    from matrixrl.training.matmul_speed import measure_speed
+
+    # The persistent compilation cache stays off here: compile_seconds is the cold figure.
+    speed = measure_speed(config, settings.repeats)
+    search, simulations = speed.search, settings.num_simulations
+    result = {
+        "simulations_per_second": speed.simulations_per_second,
+        "simulations_per_second_spread": [
+            settings.batch_size * simulations / search.slowest,
+            settings.batch_size * simulations / search.fastest,
+        ],
+        "compile_seconds": search.compile_seconds - search.median,
+        "samples_per_second": speed.samples_per_second,
+        "learn_compile_seconds": speed.learn.compile_seconds - speed.learn.median,
+        "random_steps_per_second": speed.random_steps_per_second,
+        "milliseconds_per_simulation": 1e3 * search.median / simulations,
+        "parts_milliseconds": {name: 1e3 * seconds for name, seconds in speed.parts.items()},
+        "settings": dataclasses.asdict(settings),
+    }
+    table = Table(
+        title=f"{'x'.join(map(str, settings.size))} over {settings.ring}, batch {settings.batch_size}"
+    )
+    table.add_column("what")
+    table.add_column("figure", justify="right")
+    per_simulation = 1e3 * search.median / simulations
+    expand = 1e3 * speed.parts["expand"]
+    game = 1e3 * speed.parts["game"]
+    for what, figure in (
+        (
+            f"search, K={settings.num_candidates}, {simulations} simulations",
+            f"{speed.simulations_per_second:,.0f} sims/s",
+        ),
+        ("one simulation of the batch", f"{per_simulation:.2f} ms"),
+        ("  features (rank profile)", f"{1e3 * speed.parts['features']:.2f} ms"),
+        (
+            "  torso and value",
+            f"{1e3 * (speed.parts['features_and_torso'] - speed.parts['features']):.2f} ms",
+        ),
+        ("  policy head, drawing, merging", f"{expand - 1e3 * speed.parts['features_and_torso']:.2f} ms"),
+        ("  game", f"{game:.2f} ms"),
+        ("  tree (the rest)", f"{per_simulation - expand - game:.2f} ms"),
+        ("learning", f"{speed.samples_per_second:,.0f} samples/s"),
+        ("game alone, random play", f"{speed.random_steps_per_second:,.0f} steps/s"),
+        ("compiling the search", f"{result['compile_seconds']:.1f} s"),
+        ("compiling the weight update", f"{result['learn_compile_seconds']:.1f} s"),
+    ):
+        table.add_row(what, figure)
+    Console().print(table)
+    if settings.json:
+        print(json.dumps(result))
+    return 0

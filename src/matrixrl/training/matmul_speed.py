@@ -1,0 +1,150 @@
+"""How fast search and learning run, and where the time of a simulation goes."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from matrixrl.agents import selfplay
+from matrixrl.config import MatmulConfig
+from matrixrl.training.matmul_program import MatmulProgram
+
+
+@dataclass(frozen=True)
+class Timing:
+    """Seconds of repeated calls after the first.
+
+    Attributes:
+      compile_seconds: the first call, compilation included.
+      median, fastest, slowest: seconds per call.
+    """
+
+    compile_seconds: float
+    median: float
+    fastest: float
+    slowest: float
+
+
+def measure(call: Callable[[], Any], repeats: int) -> Timing:
+    """Time a jitted call; waits for the device each time."""
+    began = time.perf_counter()
+    jax.block_until_ready(call())
+    first = time.perf_counter() - began
+    seconds = []
+    for _ in range(repeats):
+        began = time.perf_counter()
+        jax.block_until_ready(call())
+        seconds.append(time.perf_counter() - began)
+    return Timing(first, statistics.median(seconds), min(seconds), max(seconds))
+
+
+@dataclass(frozen=True)
+class Speed:
+    """What `matmul bench` reports.
+
+    Attributes:
+      search: one move of a whole batch of live games.
+      simulations_per_second: batch x simulations over the median move.
+      learn: one chunk of weight updates.
+      samples_per_second: positions learned from per second, demonstrations made on the fly included.
+      parts: seconds of the parts of one simulation over the batch, each timed alone.
+      random_steps_per_second: the game alone, batched, with actions given.
+    """
+
+    search: Timing
+    simulations_per_second: float
+    learn: Timing
+    samples_per_second: float
+    parts: dict[str, float]
+    random_steps_per_second: float
+
+
+def measure_speed(config: MatmulConfig, repeats: int) -> Speed:
+    """Measure a config's search and learning on live games from the target in random bases."""
+    program = MatmulProgram(config)
+    key = jax.random.key(config.seed)
+    state = program.init(key)
+    games = config.selfplay.batch_of_games
+    batch = program.start_games(key, jnp.int32(config.game.moves), jnp.int32(games), jnp.float32(1))
+    params = state.params
+    search = measure(lambda: program.play_move(params, batch, key, jnp.float32(1)), repeats)
+
+    chunk = config.tracking.log_interval
+    carry = [params, state.opt_state]
+
+    def learn() -> Any:
+        carry[0], carry[1], metrics = program.learn(
+            carry[0], carry[1], state.replay, key, jnp.int32(chunk), jnp.bool_(False)
+        )
+        return metrics
+
+    learning = measure(learn, repeats)
+    params = carry[0]
+    parts = _parts(program, params, batch.games, key, repeats)
+    steps = 200
+    random_play = measure(lambda: _random_play(program, batch.games, key, steps), repeats)
+    return Speed(
+        search=search,
+        simulations_per_second=games * config.search.num_simulations / search.median,
+        learn=learning,
+        samples_per_second=chunk * config.optimizer.batch_size / learning.median,
+        parts={name: timing.median for name, timing in parts.items()},
+        random_steps_per_second=steps * games / random_play.median,
+    )
+
+
+def _parts(
+    program: MatmulProgram, params: Any, games: selfplay.Games, key: jax.Array, repeats: int
+) -> dict[str, Timing]:
+    """The parts of one simulation of the whole batch, each as a program of its own."""
+    agent, residual = program.agent, games.target
+    network: Any = agent.network
+    features = jax.jit(lambda residual: network.features(residual))
+    torso = jax.jit(lambda params, residual: network.apply(params, residual))
+    expand = jax.jit(agent.expand)
+    step = jax.jit(jax.vmap(program.game.step))
+    tokens = expand(params, key, residual).tokens[:, 0]
+    times = {
+        "features": measure(lambda: features(residual), repeats),
+        "features_and_torso": measure(lambda: torso(params, residual), repeats),
+        "expand": measure(lambda: expand(params, key, residual), repeats),
+        "game": measure(lambda: step(games.state, tokens), repeats),
+    }
+    return times
+
+
+def _random_play(program: MatmulProgram, games: selfplay.Games, key: jax.Array, steps: int) -> Any:
+    """`steps` random legal actions in every game, restarting those that are over."""
+    return _random_play_program(program, games.state, key, steps)
+
+
+def _play_randomly(program: MatmulProgram, state: Any, key: jax.Array, steps: int) -> Any:
+    codec = program.codec
+    start = state
+    vstep = jax.vmap(program.game.step)
+    # Class 1 of each token is a legal, canonical vector; entries beyond it are drawn.
+    classes = jnp.array(codec.layout.num_classes)
+    batch = state.residual.shape[0]
+
+    def one(state: Any, key: jax.Array) -> tuple[Any, jax.Array]:
+        bits = jax.random.bits(key, (batch, codec.layout.num_tokens), jnp.uint32)
+        tokens = 1 + jnp.mod(bits, classes - 1).astype(jnp.int32)
+        state, reward = vstep(state, tokens)
+        over = state.terminated
+        state = jax.tree.map(
+            lambda fresh, old: jnp.where(over.reshape((-1,) + (1,) * (old.ndim - 1)), fresh, old),
+            start,
+            state,
+        )
+        return state, reward.sum()
+
+    return jax.lax.scan(one, state, jax.random.split(key, steps))
+
+
+_random_play_program = jax.jit(_play_randomly, static_argnums=(0, 3))
