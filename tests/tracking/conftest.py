@@ -27,12 +27,11 @@ def server() -> Iterator[LoopbackServer]:
         yield loopback
 
 
-@pytest.fixture
-def environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
+def offline_environment(folder: Path) -> dict[str, str]:
     """Of a process that must never reach beyond the loopback: no key, no home, a server that is not there."""
-    home = tmp_path / "home"
-    home.mkdir()
-    settings = {
+    home = folder / "home"
+    home.mkdir(exist_ok=True)
+    return {
         "HOME": str(home),
         "WANDB_BASE_URL": "http://127.0.0.1:9",
         "WANDB_MODE": "offline",
@@ -41,7 +40,12 @@ def environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, st
         "PYTHONPATH": os.pathsep.join([str(ROOT / "src"), str(ROOT)]),
         "NETRC": str(home / "netrc"),
     }
-    for name, value in settings.items():
+
+
+@pytest.fixture
+def environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
+    """`offline_environment`, in this process too."""
+    for name, value in offline_environment(tmp_path).items():
         monkeypatch.setenv(name, value)
     return dict(os.environ)
 
@@ -56,7 +60,7 @@ class Trainer:
     def start(self, *arguments: str, **environment: str) -> subprocess.Popen[str]:
         return subprocess.Popen(
             [sys.executable, str(TRAINER), str(self.runs_dir), *arguments],
-            env={**self.environment, **environment},
+            env={**os.environ, **self.environment, **environment},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,

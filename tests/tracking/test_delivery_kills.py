@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import random
 import subprocess
-import time
 
 import pytest
 
+from matrixrl.cli.runs import Sync, run_command
 from matrixrl.tracking.audit import audit
 from matrixrl.tracking.local import JournalReader
 from tests.tracking.conftest import Trainer, expected_rows, kill_everything, without_clock
 from tests.wandb_server import LoopbackServer
 
-EPOCHS = 8
+EPOCHS = 20
 STEPS = len(expected_rows(EPOCHS))
 
 
@@ -21,12 +21,13 @@ def kill_at_random_moments(trainer: Trainer, kills: int, seed: int, **environmen
     """Start, kill, resume, kill ...; how many kills came before the run had ended."""
     moments = random.Random(seed)
     done = 0
-    arguments = ["--wandb", "--sleep", "0.004", "--epochs", str(EPOCHS), "--finish-seconds", "60"]
+    # Slow enough that no attempt reaches the end before it is killed.
+    arguments = ["--wandb", "--sleep", str(0.015 * kills), "--epochs", str(EPOCHS), "--finish-seconds", "60"]
     for attempt in range(kills):
         resume = ["--resume", "latest"] if attempt and list(trainer.runs_dir.glob("*/journal.sqlite")) else []
         process = trainer.start(*arguments, *resume, **environment)
         try:
-            process.wait(timeout=moments.uniform(0.15, 3.0))
+            process.wait(timeout=moments.uniform(0.15, 3.5))
             process.communicate()
         except subprocess.TimeoutExpired:
             kill_everything(process)
@@ -48,7 +49,7 @@ def check_journal(trainer: Trainer) -> None:
 def test_online_run_killed_and_resumed_arrives_exactly_once(
     trainer: Trainer, server: LoopbackServer, kills: int
 ) -> None:
-    assert kill_at_random_moments(trainer, kills, seed=kills, **server.environment) >= min(kills, 2)
+    assert kill_at_random_moments(trainer, kills, seed=kills, **server.environment) >= kills - 1
     final = trainer.run(
         "--wandb",
         "--resume",
@@ -77,19 +78,16 @@ def test_online_run_killed_and_resumed_arrives_exactly_once(
 def test_offline_run_killed_and_resumed_is_whole_in_its_files_and_after_sync(
     trainer: Trainer, server: LoopbackServer, kills: int
 ) -> None:
-    assert kill_at_random_moments(trainer, kills, seed=100 + kills) >= min(kills, 2)
+    assert kill_at_random_moments(trainer, kills, seed=100 + kills) >= kills - 1
     final = trainer.run("--wandb", "--resume", "latest", "--epochs", str(EPOCHS), "--finish-seconds", "60")
     check_journal(trainer)
     directory = trainer.runs_dir / final["name"]
     report = audit(directory)
     assert report.agrees, report.gaps
-    assert report.checks["W&B offline file"] == STEPS
-    started = time.monotonic()
+    assert report.checks["W&B offline file"] == STEPS, final["output"]
     assert final["pending"] == STEPS
     command = final["command"].split()
     assert command[:3] == ["matrixrl", "runs", "sync"]
-    from matrixrl.cli.runs import Sync, run_command
-
     with pytest.MonkeyPatch.context() as patch:
         for name, value in server.environment.items():
             patch.setenv(name, value)
@@ -100,4 +98,4 @@ def test_offline_run_killed_and_resumed_is_whole_in_its_files_and_after_sync(
     assert report.agrees, report.gaps
     (run,) = server.runs.values()
     assert {row["_step"]: without_clock(row) for row in run.rows()} == expected_rows(EPOCHS)
-    assert len(run.rows()) == STEPS, time.monotonic() - started
+    assert len(run.rows()) == STEPS

@@ -183,6 +183,7 @@ def _audit_server(reader: JournalReader, state: DeliveryState, report: Report) -
     """The rows, tables and artifacts that the server gives through its API against the journal."""
     place, path = "W&B server", state.place["path"]
     try:
+        tracking_wandb.require_server()
         rows = list(tracking_wandb.server_rows(path))
         sent = _compare_rows(reader, rows, place, report)
         if sent < state.confirmed_step:

@@ -6,6 +6,7 @@ with the journal whatever was shown on the screen.
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from collections.abc import Iterable, Mapping
@@ -206,5 +207,5 @@ class Console:
             else:
                 print(text, flush=True)
         except BrokenPipeError:
-            # Whoever read the output has left; the run goes on.
-            self._shown = frozenset()
+            # Whoever read the output has left; the run goes on, and what follows goes nowhere.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -162,6 +162,8 @@ class DeliveryProcess:
         root = str(Path(matrixrl.__file__).resolve().parents[1])
         paths = [root, *filter(None, [os.environ.get("PYTHONPATH")])]
         environment = {**os.environ, **self._environment, "PYTHONPATH": os.pathsep.join(paths)}
+        # Of a wandb that runs in this process (a notebook, say): two writers would share one service.
+        environment.pop("WANDB_SERVICE", None)
         self._process = subprocess.Popen(
             # -P: a folder `wandb` in the working directory is not the package.
             [sys.executable, "-P", "-m", "matrixrl.tracking.delivery", str(self._directory)],

@@ -34,6 +34,9 @@ JOURNAL_FILE = "journal.sqlite"
 SCHEMA_VERSION = 1
 SQL_TYPES: Mapping[Kind, str] = {"int": "INTEGER", "float": "REAL", "bool": "INTEGER", "str": "TEXT"}
 
+DURABILITY = "PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL;"
+"""A commit survives the death of the process; what the machine's own death may take, the next checkpoint shows."""
+
 HISTORY_TABLES = ("stream", "episodes", "moves", "table_marks", "files")
 """Tables with a `superseded_by`: their history is the rows where it is NULL."""
 
@@ -128,8 +131,9 @@ class Journal:
         Raises:
             JournalError: the file cannot be written.
         """
+        connection = connect(path)
         try:
-            connection = connect(path)
+            connection.executescript(DURABILITY)
             definitions = "".join(
                 f"    {quoted(name)} {SQL_TYPES[kind]},\n" for name, kind in columns.items()
             )
@@ -151,6 +155,7 @@ class Journal:
             attempt = cls._begin_attempt(connection, meta.get("config", {}))
             connection.execute("COMMIT")
         except sqlite3.Error as error:
+            connection.close()
             raise JournalError(f"{path}: the journal cannot be created ({error}); see --runs-dir") from error
         return cls(connection, path, attempt, columns)
 
@@ -164,15 +169,20 @@ class Journal:
         """
         if not path.exists():
             raise ConfigError(f"{path}: the run has no journal; start a new one without --resume-run")
+        connection = connect(path)
         try:
-            connection = connect(path)
+            connection.executescript(DURABILITY)
             migrate(connection, path)
             value = connection.execute("SELECT value FROM meta WHERE key = 'episode_columns'").fetchone()[0]
             connection.execute("BEGIN IMMEDIATE")
             attempt = cls._begin_attempt(connection, config)
             connection.execute("COMMIT")
             return cls(connection, path, attempt, json.loads(value))
+        except ConfigError:
+            connection.close()
+            raise
         except (sqlite3.Error, TypeError, ValueError) as error:
+            connection.close()
             raise JournalError(
                 f"{path}: the journal is damaged ({error}); read what is good with `matrixrl runs export "
                 f"{path.parent.name}` and start a new run"
@@ -447,11 +457,8 @@ def merged(events: Iterable[Event]) -> list[Event]:
 
 
 def connect(path: Path) -> sqlite3.Connection:
-    """Open a journal for writing: WAL, synchronous=NORMAL, transactions by hand."""
-    connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=10.0)
-    connection.execute("PRAGMA journal_mode = WAL")
-    connection.execute("PRAGMA synchronous = NORMAL")
-    return connection
+    """Open a journal for writing, with transactions by hand. `DURABILITY` comes before the first of them."""
+    return sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=10.0)
 
 
 MIGRATIONS: Mapping[int, str] = {}

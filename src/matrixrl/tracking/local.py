@@ -124,6 +124,8 @@ class JournalReader:
             rows = self._connection.execute("SELECT key, value FROM meta").fetchall()
             self.meta: dict[str, Any] = {key: json.loads(value) for key, value in rows}
             self.episode_columns: Mapping[str, Kind] = self.meta["episode_columns"]
+        except ConfigError:
+            raise
         except (sqlite3.Error, ValueError, KeyError) as error:
             raise JournalError(f"{self.path}: nothing of this journal can be read ({error})") from error
 
@@ -133,7 +135,7 @@ class JournalReader:
                 f"{self.path.resolve().as_uri()}?{options}", uri=True, timeout=10.0, check_same_thread=False
             )
             try:
-                (version,) = connection.execute("PRAGMA user_version").fetchone()
+                version = self._version(connection)
             except sqlite3.OperationalError:
                 # A read-only folder cannot hold the shared memory of the write-ahead log.
                 connection.close()
@@ -141,11 +143,25 @@ class JournalReader:
             if version != SCHEMA_VERSION:
                 connection.close()
                 writable = connect(self.path)
-                migrate(writable, self.path)
-                writable.close()
+                try:
+                    migrate(writable, self.path)
+                finally:
+                    writable.close()
                 return self._open()
             return connection
         raise sqlite3.OperationalError("unable to open the file")
+
+    def _version(self, connection: sqlite3.Connection) -> int:
+        try:
+            return connection.execute("PRAGMA user_version").fetchone()[0]
+        except sqlite3.OperationalError:
+            raise
+        except sqlite3.DatabaseError as error:
+            # A file that is shorter than its header says is read only with this setting.
+            connection.execute("PRAGMA writable_schema = ON")
+            version = connection.execute("PRAGMA user_version").fetchone()[0]
+            self.damage.append(f"{self.path}: the file is cut off ({error})")
+            return version
 
     def close(self) -> None:
         """Close the file."""
@@ -177,7 +193,8 @@ class JournalReader:
         for step, attempt, time, metrics, by in self._rows(
             "stream", columns, after, limit, history, f"id > {after_id:d}"
         ):
-            yield StreamRow(step, attempt, time, json.loads(metrics), by)
+            if (values := self._parsed(metrics, "stream")) is not None:
+                yield StreamRow(step, attempt, time, values, by)
 
     def episodes(
         self,
@@ -205,7 +222,8 @@ class JournalReader:
         columns = "step, attempt, episode, move, action, reward, residual, superseded_by"
         for row in self._rows("moves", columns, None, None, history, f"id > {after_id:d}"):
             step, attempt, episode, move, action, reward, residual, by = row
-            yield MoveRecord(step, attempt, episode, move, json.loads(action), reward, residual, by)
+            if (integers := self._parsed(action, "moves")) is not None:
+                yield MoveRecord(step, attempt, episode, move, integers, reward, residual, by)
 
     def marks(self, after: int | None = None, history: bool = True) -> Iterator[Mark]:
         """Steps at which the episode table goes to W&B."""
@@ -231,7 +249,8 @@ class JournalReader:
         for step, attempt, time, metrics in self._rows(
             "system", "step, attempt, time, metrics", None, None, False
         ):
-            yield StreamRow(step, attempt, time, json.loads(metrics), None)
+            if (values := self._parsed(metrics, "system")) is not None:
+                yield StreamRow(step, attempt, time, values, None)
 
     def attempts(self) -> list[Attempt]:
         """Every process that wrote this run."""
@@ -375,6 +394,9 @@ class JournalReader:
                 f"SELECT id, {columns} FROM {table} WHERE {where} ORDER BY {order} LIMIT {-1 if limit is None else limit:d}"
             ):
                 last = identity
+                if row[0] is None and table != "notes":
+                    self._damaged(table, ValueError("a row without a step"))
+                    continue
                 yield tuple(row)
             return
         except sqlite3.DatabaseError as error:
@@ -390,7 +412,15 @@ class JournalReader:
             pass
         yield from reversed(rest)
 
-    def _damaged(self, table: str, error: sqlite3.DatabaseError) -> None:
+    def _parsed(self, text: str, table: str) -> Any:
+        """A JSON value; None, and damage noted, where a bad page gives something else."""
+        try:
+            return json.loads(text)
+        except (ValueError, TypeError) as error:
+            self._damaged(table, error)
+            return None
+
+    def _damaged(self, table: str, error: Exception) -> None:
         text = f"{self.path}: a part of {table} cannot be read ({error})"
         if text not in self.damage:
             self.damage.append(text)

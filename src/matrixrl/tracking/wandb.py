@@ -62,22 +62,45 @@ def settle() -> Plan:
         return Plan("none", "WANDB_MODE=disabled")
     try:
         import wandb
-        from wandb import errors
     except ImportError as error:
         return Plan("none", f"wandb cannot be imported ({error}); {INSTALL_HINT}")
     if not hasattr(wandb, "init"):
         return Plan("none", f"wandb is not installed; {INSTALL_HINT}")
     if mode in ("offline", "dryrun"):
         return Plan("offline", f"WANDB_MODE={mode}")
+    if problem := key_problem():
+        return Plan("offline", problem)
+    host = server_url()
+    return Plan("online", host) if answers(host) else Plan("wait", f"{host} does not answer")
+
+
+def key_problem() -> str | None:
+    """What is wrong with the key for the server, without asking the server; None where nothing is."""
+    import wandb
+    from wandb import errors
+
     host = server_url()
     try:
-        if not wandb.login(verify=False):
-            return Plan("offline", f"no key for {host}; get one with `wandb login`")
+        if wandb.login(verify=False):
+            return None
     except (errors.AuthenticationError, ValueError) as error:
-        return Plan("offline", f"the key for {host} is malformed ({first_line(error)})")
+        return f"the key for {host} is malformed ({first_line(error)})"
     except errors.UsageError:
-        return Plan("offline", f"no key for {host}; get one with `wandb login`")
-    return Plan("online", host) if answers(host) else Plan("wait", f"{host} does not answer")
+        pass
+    return f"no key for {host}; get one with `wandb login`"
+
+
+def require_server() -> None:
+    """Look before wandb's own client tries for minutes.
+
+    Raises:
+        UnreachableError: there is no key, or the server does not answer.
+    """
+    problem = key_problem()
+    if problem is None and not answers(server_url()):
+        problem = f"{server_url()} does not answer"
+    if problem:
+        raise UnreachableError(problem)
 
 
 @contextlib.contextmanager

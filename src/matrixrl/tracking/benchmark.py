@@ -1,0 +1,176 @@
+"""`--benchmark`: what tracking costs, by runs with and without it on the same seeds, alternating (rule 12)."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from matrixrl.config import TrackingConfig, require
+
+LIMIT_PCT = 1.0
+MIN_PAIRS = 5
+
+
+@dataclass(frozen=True)
+class Slowdown:
+    """What one variant costs against the baseline.
+
+    Attributes:
+        variant: such as `wandb`.
+        baseline_seconds: median time of the training alone.
+        variant_seconds: median time with it.
+        slowdowns_pct: one per pair of neighbouring runs.
+    """
+
+    variant: str
+    baseline_seconds: float
+    variant_seconds: float
+    slowdowns_pct: tuple[float, ...]
+
+    @property
+    def median_pct(self) -> float:
+        """The median slowdown in percent; below 0 where the variant happened to be faster."""
+        return statistics.median(self.slowdowns_pct)
+
+    @property
+    def spread_pct(self) -> tuple[float, float]:
+        """The quartiles of the slowdown in percent."""
+        low, _, high = statistics.quantiles(self.slowdowns_pct, n=4, method="inclusive")
+        return low, high
+
+    @property
+    def verdict(self) -> str:
+        """`below 1 %`, `above 1 %`, or that the spread is too wide to tell."""
+        low, high = self.spread_pct
+        if high < LIMIT_PCT:
+            return f"below {LIMIT_PCT:g} %"
+        if low >= LIMIT_PCT:
+            return f"above {LIMIT_PCT:g} %"
+        side = "below" if self.median_pct < LIMIT_PCT else "above"
+        return f"{side} {LIMIT_PCT:g} % by the median, but the spread reaches across: run more pairs"
+
+    def as_record(self) -> dict[str, Any]:
+        """JSON values."""
+        low, high = self.spread_pct
+        return {
+            **dataclasses.asdict(self),
+            "slowdowns_pct": list(self.slowdowns_pct),
+            "median_pct": self.median_pct,
+            "quartiles_pct": [low, high],
+            "verdict": self.verdict,
+        }
+
+
+def benchmark(
+    train: Callable[[TrackingConfig], float | None],
+    config: TrackingConfig,
+    *,
+    pairs: int = MIN_PAIRS,
+    clock: Callable[[], float] = time.perf_counter,
+) -> list[Slowdown]:
+    """Run a short training with and without W&B, alternating, and compare.
+
+    The baseline journals and shows nothing on the console; `console` adds the console as configured; `wandb` adds W&B as
+    well (offline, unless WANDB_MODE says otherwise). Every second round goes backwards, so that a machine that slows down
+    with time favours nobody. One run comes first and is not counted: it compiles.
+
+    Args:
+        train: trains with the given tracking and the same seed each time; returns the seconds of its training loop
+            (without start-up, compile and finish), or None to have the whole call timed.
+        config: the tracking settings to compare; runs go to a temporary folder.
+        pairs: rounds, at least 5.
+
+    Raises:
+        ConfigError: fewer than 5 pairs.
+    """
+    require(
+        pairs >= MIN_PAIRS,
+        f"--benchmark with {pairs} pairs: at least {MIN_PAIRS} are needed to see the spread",
+    )
+    mode = os.environ.get("WANDB_MODE")
+    os.environ["WANDB_MODE"] = mode or "offline"
+    try:
+        with tempfile.TemporaryDirectory(prefix="matrixrl-benchmark-") as folder:
+            quiet = dataclasses.replace(
+                config,
+                runs_dir=Path(folder),
+                run_name=None,
+                run_suffix=None,
+                resume_run=None,
+                wandb=False,
+                console="quiet",
+                record_moves=False,
+            )
+            variants = {
+                "journal": quiet,
+                "console": dataclasses.replace(
+                    quiet, console=config.console, record_moves=config.record_moves
+                ),
+                "wandb": dataclasses.replace(
+                    quiet, console=config.console, record_moves=config.record_moves, wandb=True
+                ),
+            }
+            return compare({name: _timed(train, c, clock) for name, c in variants.items()}, "journal", pairs)
+    finally:
+        if mode is None:
+            del os.environ["WANDB_MODE"]
+
+
+def _timed(
+    train: Callable[[TrackingConfig], float | None], config: TrackingConfig, clock: Callable[[], float]
+) -> Callable[[], float]:
+    def call() -> float:
+        begun = clock()
+        seconds = train(config)
+        return clock() - begun if seconds is None else seconds
+
+    return call
+
+
+def compare(runs: Mapping[str, Callable[[], float]], baseline: str, pairs: int) -> list[Slowdown]:
+    """Call every run `pairs` times, alternating, and compare each with the baseline of its round.
+
+    Args:
+        runs: by name; each returns the seconds it took.
+        baseline: the name that the others are compared with.
+    """
+    runs[baseline]()
+    names = list(runs)
+    seconds: dict[str, list[float]] = {name: [] for name in names}
+    for number in range(pairs):
+        for name in names if number % 2 == 0 else reversed(names):
+            seconds[name].append(runs[name]())
+    base = seconds.pop(baseline)
+    return [
+        Slowdown(
+            variant=name,
+            baseline_seconds=statistics.median(base),
+            variant_seconds=statistics.median(times),
+            slowdowns_pct=tuple(100 * (time / alone - 1) for time, alone in zip(times, base, strict=True)),
+        )
+        for name, times in seconds.items()
+    ]
+
+
+def as_table(results: list[Slowdown]) -> str:
+    """The results as lines of text."""
+    lines = [f"{'tracker':<10}{'alone':>10}{'with':>10}{'slowdown':>11}   {'quartiles':<20}verdict"]
+    for result in results:
+        low, high = result.spread_pct
+        lines.append(
+            f"{result.variant:<10}{result.baseline_seconds:>9.3f}s{result.variant_seconds:>9.3f}s"
+            f"{result.median_pct:>+10.2f}%   {f'{low:+.2f}% .. {high:+.2f}%':<20}{result.verdict}"
+        )
+    return "\n".join(lines)
+
+
+def as_json(results: list[Slowdown]) -> dict[str, Any]:
+    """The results as JSON values, by tracker."""
+    return {"pairs": len(results[0].slowdowns_pct), "trackers": {r.variant: r.as_record() for r in results}}

@@ -1,0 +1,225 @@
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from datetime import date
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from matrixrl.config import ConfigError
+from matrixrl.tracking.identity import (
+    Lock,
+    Owner,
+    automatic_name,
+    check_name,
+    create_folder,
+    find_run,
+    run_folders,
+    run_id,
+)
+from tests.tracking.conftest import Trainer
+
+TODAY = date(2026, 1, 25)
+
+
+def create(
+    runs_dir: Path, name: str | None = None, suffix: str | None = None, system: str = "matmul"
+) -> Path:
+    record = {"system": system}
+    return create_folder(
+        runs_dir, prefix="hackmatrix-jax", name=name, suffix=suffix, today=TODAY, record=record
+    )
+
+
+def test_automatic_names_count_up() -> None:
+    assert automatic_name("hackmatrix-jax", None, [], TODAY) == "hackmatrix-jax-jan25-26-1"
+    assert (
+        automatic_name("matmul-2x2x2", None, ["matmul-2x2x2-jan25-26-1"], TODAY) == "matmul-2x2x2-jan25-26-2"
+    )
+    assert automatic_name("Matmul", "BigNet", [], date(2031, 12, 5)) == "matmul-dec05-31-1-bignet"
+
+
+@pytest.mark.parametrize(
+    ("taken", "number"),
+    [
+        (["p-jan25-26-3-bignet"], 4),
+        (["p-jan25-26-1-v27"], 2),
+        (["p-jan25-26-1-99", "p-jan25-26-2"], 3),
+        (["p-jan24-26-8"], 1),
+        (["pp-jan25-26-8", "x-p-jan25-26-8"], 1),
+        (["p-jan25-26-8x"], 1),
+        (["p-jan25-26-10", "p-jan25-26-9"], 11),
+    ],
+)
+def test_suffixed_names_count_and_digits_in_a_suffix_do_not(taken: list[str], number: int) -> None:
+    assert automatic_name("p", None, taken, TODAY) == f"p-jan25-26-{number}"
+    assert automatic_name("p", "-s7", taken, TODAY) == f"p-jan25-26-{number}-s7"
+
+
+def test_the_id_is_eight_digits_of_the_md5_of_the_name() -> None:
+    assert run_id("abc") == "90015098"
+    assert run_id("matmul") == hashlib.md5(b"matmul").hexdigest()[:8]
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "",
+        " a",
+        "a ",
+        "a/b",
+        "a\\b",
+        "..",
+        "a..b",
+        ".hidden",
+        "a\nb",
+        "a\x00b",
+        "a\u200bb",
+        "x" * 129,
+        "latest",
+    ],
+)
+def test_impossible_names_are_refused_and_leave_nothing(tmp_path: Path, name: str) -> None:
+    with pytest.raises(ConfigError, match="--run-name"):
+        create(tmp_path / "runs", name)
+    runs = tmp_path / "runs"
+    assert not runs.exists() or not list(runs.iterdir())
+
+
+@given(st.text(max_size=140))
+def test_a_name_that_passes_is_one_folder_below_the_runs_folder(name: str) -> None:
+    try:
+        check_name(name)
+    except ConfigError:
+        return
+    path = Path("/runs") / name
+    assert path.parent == Path("/runs")
+    assert path.name == name
+    assert len(name) <= 128
+    assert not set(name) & set("\n\r\t\0/\\")
+
+
+def test_128_characters_are_allowed(tmp_path: Path) -> None:
+    assert create(tmp_path, "x" * 128).is_dir()
+
+
+def test_a_taken_name_is_refused_with_the_way_to_continue_it(tmp_path: Path) -> None:
+    create(tmp_path, "one")
+    with pytest.raises(ConfigError, match="--resume-run one"):
+        create(tmp_path, "one")
+    assert [entry.name for entry in tmp_path.iterdir()] == ["one"]
+
+
+def test_a_runs_folder_that_is_a_file_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "runs").write_text("")
+    with pytest.raises(ConfigError, match="--runs-dir"):
+        create(tmp_path / "runs")
+
+
+def test_the_run_file_says_who_the_run_is(tmp_path: Path) -> None:
+    folder = create(tmp_path, suffix="bignet")
+    content = json.loads((folder / "run.json").read_text())
+    assert content == {"name": folder.name, "run_id": run_id(folder.name), "system": "matmul"}
+    assert folder.name == "hackmatrix-jax-jan25-26-1-bignet"
+
+
+CREATOR = """
+import sys, time
+from datetime import date
+from pathlib import Path
+from matrixrl.tracking.identity import create_folder
+start = float(sys.argv[2])
+while time.time() < start:
+    pass
+for _ in range(20):
+    print(create_folder(Path(sys.argv[1]), prefix="p", name=None, suffix=None, today=date(2026, 1, 25), record={}).name)
+"""
+
+
+def test_starts_at_the_same_moment_get_different_names(tmp_path: Path, environment: dict[str, str]) -> None:
+    start = str(time.time() + 0.7)
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-c", CREATOR, str(tmp_path / "runs"), start],
+            env=environment,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for _ in range(3)
+    ]
+    names = [name for process in processes for name in process.communicate(timeout=60)[0].split()]
+    assert sorted(names) == sorted(f"p-jan25-26-{n}" for n in range(1, 61))
+    assert len(list((tmp_path / "runs").iterdir())) == 60
+
+
+def test_runs_are_found_by_name_id_and_latest(tmp_path: Path) -> None:
+    first, second, other = (
+        create(tmp_path, "a"),
+        create(tmp_path, "b"),
+        create(tmp_path, "c", system="hackmatrix"),
+    )
+    for age, folder in enumerate([first, second, other]):
+        os.utime(folder / "run.json", (1000 + age, 1000 + age))
+    assert find_run(tmp_path, "a") == first
+    assert find_run(tmp_path, run_id("b")) == second
+    assert find_run(tmp_path, "latest") == other
+    assert find_run(tmp_path, "latest", "matmul") == second
+    (first / "lock").write_text("")
+    assert find_run(tmp_path, "latest", "matmul") == first
+    assert run_folders(tmp_path)[-1] == first
+    with pytest.raises(ConfigError, match=r"no matmul run .*newest there: b, a"):
+        find_run(tmp_path, "c", "matmul")
+    with pytest.raises(ConfigError, match="newest there: none"):
+        find_run(tmp_path / "nowhere", "latest")
+
+
+def test_a_lock_is_held_by_one_and_free_after_release(tmp_path: Path) -> None:
+    lock = Lock.take(tmp_path / "lock")
+    assert isinstance(lock, Lock)
+    owner = Lock.take(tmp_path / "lock")
+    assert isinstance(owner, Owner)
+    assert (owner.pid, owner.host) == (os.getpid(), socket.gethostname())
+    assert Lock.owner(tmp_path / "lock") == owner
+    lock.release()
+    lock.release()
+    assert Lock.owner(tmp_path / "lock") is None
+    again = Lock.take(tmp_path / "lock")
+    assert isinstance(again, Lock)
+    again.release()
+
+
+def test_the_lock_of_another_host_counts_while_it_is_fresh(tmp_path: Path) -> None:
+    path = tmp_path / "lock"
+    path.write_text(json.dumps({"pid": 5, "host": "elsewhere", "since": 1.0}))
+    assert Lock.take(path) == Owner(5, "elsewhere", 1.0)
+    assert Lock.owner(path) == Owner(5, "elsewhere", 1.0)
+    old = time.time() - Lock.GRACE_SECONDS - 1
+    os.utime(path, (old, old))
+    assert Lock.owner(path) is None
+    lock = Lock.take(path)
+    assert isinstance(lock, Lock)
+    lock.release()
+
+
+def test_a_second_process_on_a_run_is_refused_and_a_dead_ones_lock_is_taken_over(trainer: Trainer) -> None:
+    first = trainer.start("--hold", "60", "--epochs", "1")
+    assert first.stdout is not None
+    first.stdout.readline()  # the line of epoch 1: the run is open
+    second = trainer.start("--resume", "latest", "--epochs", "1")
+    _, errors = second.communicate(timeout=60)
+    assert second.returncode == 2
+    assert errors.count("\n") == 1
+    assert f"process {first.pid} on {socket.gethostname()}" in errors
+    first.send_signal(signal.SIGKILL)
+    first.communicate()
+    third = trainer.run("--resume", "latest", "--epochs", "2")
+    assert third["name"] == next(trainer.runs_dir.iterdir()).name
