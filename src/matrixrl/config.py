@@ -223,7 +223,7 @@ class DemonstrationConfig:
     demonstrations: tuple[Demonstrations, ...] = ("synthetic",)
     """`synthetic` sums of random terms; `standard` the standard algorithm; `known` the best known scheme."""
 
-    pretraining_steps: int = 1000
+    pretraining_steps: int = 500
     """Weight updates on demonstrations before the first game."""
 
     max_demonstration_factors: int | None = None
@@ -269,13 +269,13 @@ class SelfPlayConfig:
     num_epochs: int = 100
     """Epochs at most."""
 
-    episodes_per_epoch: int = 128
+    episodes_per_epoch: int = 256
     """Games per epoch."""
 
-    parallel_games: int = 128
+    parallel_games: int = 256
     """Games at once, at most."""
 
-    updates_per_epoch: int = 250
+    updates_per_epoch: int = 100
     """Weight updates per epoch."""
 
     random_basis_fraction: float = 1.0

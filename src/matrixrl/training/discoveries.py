@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from matrixrl.schemes.draw import save_png
+from matrixrl.schemes.equivalence import canonical_terms
 from matrixrl.schemes.formulas import formulas
 from matrixrl.schemes.lift import lift
 from matrixrl.schemes.records import Verdict, judge_scheme
@@ -79,7 +80,7 @@ class Discoveries:
         scheme = scheme.with_provenance(**self._provenance, **found)
         written: list[Path] = []
         if scheme.ring == "F2":
-            lifted = lift(scheme)
+            lifted = lift(scheme, any_basis=True)
             if lifted.scheme is None:
                 if self.best is not None and scheme.rank == self.best.rank:
                     return []
@@ -89,8 +90,8 @@ class Discoveries:
                 scheme.save(modulo_2)
                 written.append(modulo_2)
                 scheme = lifted.scheme
-        self.best = scheme
-        return [*written, *self._write(scheme)]
+        self.best = canonical_terms(scheme)
+        return [*written, *self._write(self.best)]
 
     def _write(self, scheme: Scheme) -> list[Path]:
         path, picture, text = (self._directory / name for name in (SCHEME_FILE, "scheme.png", "scheme.txt"))
