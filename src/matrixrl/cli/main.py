@@ -12,22 +12,43 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from matrixrl.cli.parse import parse
 from matrixrl.config import ConfigError
 
 
 @dataclass(frozen=True)
 class Command:
-    """A subcommand: where it lives and what it does."""
+    """A subcommand: where it lives and what it does.
+
+    Attributes:
+      module: imported when the command is given, so that the others cost nothing.
+      settings: a dataclass of the module that `run_command` takes; None if the module reads its own command line.
+      summary: one line for the overview.
+    """
 
     module: str
+    settings: str | None
     summary: str
 
 
 COMMANDS: dict[tuple[str, str], Command] = {
-    ("matmul", "train"): Command("matrixrl.cli.matmul", "discover a matrix-multiplication algorithm"),
+    ("matmul", "train"): Command("matrixrl.cli.matmul", None, "discover a matrix-multiplication algorithm"),
     ("matmul", "bench"): Command(
-        "matrixrl.cli.matmul", "measure the speed of search and learning, part by part"
+        "matrixrl.cli.matmul", None, "measure the speed of search and learning, part by part"
     ),
+    ("hackmatrix", "play"): Command(
+        "matrixrl.cli.hackmatrix_play", "HackmatrixPlayCommand", "play the game here"
+    ),
+    ("runs", "list"): Command("matrixrl.cli.runs", "List", "all runs, their state and best value"),
+    ("runs", "show"): Command("matrixrl.cli.runs", "Show", "one run, with charts of its main metrics"),
+    ("runs", "sync"): Command("matrixrl.cli.runs", "Sync", "deliver to W&B what is still pending"),
+    ("runs", "audit"): Command(
+        "matrixrl.cli.runs", "Audit", "prove that journal, console, table and W&B agree"
+    ),
+    ("runs", "export"): Command("matrixrl.cli.runs", "Export", "scalars and episodes as Parquet or CSV"),
+    ("schemes", "verify"): Command("matrixrl.cli.schemes", "Verify", "prove a scheme file exactly"),
+    ("schemes", "show"): Command("matrixrl.cli.schemes", "Show", "a scheme as formulas and as a picture"),
+    ("schemes", "records"): Command("matrixrl.cli.schemes", "Records", "best known ranks of small formats"),
 }
 
 
@@ -69,8 +90,17 @@ def _dispatch(given: list[str]) -> int:
         raise ConfigError(
             f"unknown command {given[0]} {given[1]}: must be one of {', '.join(names)}; see matrixrl {given[0]} --help"
         )
-    module = importlib.import_module(COMMANDS[given[0], given[1]].module)
-    return module.run(given[1], given[2:])
+    command = COMMANDS[given[0], given[1]]
+    module = importlib.import_module(command.module)
+    if command.settings is None:
+        return module.run(given[1], given[2:])
+    settings = parse(
+        getattr(module, command.settings),
+        given[2:],
+        prog=f"matrixrl {given[0]} {given[1]}",
+        description=command.summary[0].upper() + command.summary[1:] + ".",
+    )
+    return module.run_command(settings)
 
 
 def _overview(group: str | None = None) -> str:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import difflib
 import re
+import typing
 from collections.abc import Sequence
 from typing import Any, TypeVar
 
@@ -54,9 +56,6 @@ def parse(
 
 def _flags(kind: Any) -> set[str]:
     """All flags of a dataclass and the dataclasses in it."""
-    import dataclasses
-    import typing
-
     found: set[str] = set()
     hints = typing.get_type_hints(kind)
     for field in dataclasses.fields(kind):
@@ -69,7 +68,7 @@ def _flags(kind: Any) -> set[str]:
 
 def _name(argument: Any) -> str:
     text = getattr(argument, "arg", argument).get_invocation_text()[0]
-    return _plain(text).split(" ")[0].split(",")[0]
+    return _plain(text).strip("[").split(" ")[0].split(",")[0].rstrip("]")
 
 
 def _plain(text: Any) -> str:
@@ -88,9 +87,12 @@ def _message(event: _errors.ParseErrorEvent, flags: list[str], prog: str) -> str
     if isinstance(event, _errors.InvalidChoice):
         return f"{_name(event.argument)} {event.value}: must be one of {', '.join(event.choices)}"
     if isinstance(event, _errors.BadValue):
-        return f"{_name(event.argument)}: too few or unexpected values {event.offending_value or ''}; {help_hint}"
+        what = f"unexpected value {event.offending_value}" if event.offending_value else "too few values"
+        return f"{_name(event.argument)}: {what}; {help_hint}"
     if isinstance(event, _errors.InstantiationFailure):
-        return _plain(event.message)
+        message = _plain(event.message)
+        named = message.startswith("--") or event.argument is None
+        return message if named else f"{_name(event.argument)}: {message}; {help_hint}"
     if isinstance(event, _errors.MissingArgs):
         missing = ", ".join(_name(argument) for argument in event.missing_arguments)
         return f"missing {missing}; {help_hint}"
