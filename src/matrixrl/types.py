@@ -8,22 +8,24 @@ import numpy as np
 
 
 class TokenLayout(NamedTuple):
-    """How an action (u, v, w) is spelled as a sequence of tokens, each one group of vector entries.
+    """How an action (u, v, w) is spelled as a sequence of tokens.
 
     A network draws the tokens in order; it needs to know only how many classes each has and which of them would make
     a zero vector or a non-canonical sign.
 
     Attributes:
-      num_classes: classes of each token, `base ** entries`.
-      vector: which of u (0), v (1), w (2) each token belongs to.
-      starts_vector: the token is the first of its vector.
-      legal_while_zero: per token a bool array [classes]: legal while every earlier entry of the vector is zero. Class
-        0 is all zeros; when some earlier entry is non-zero every class is legal.
+      num_classes: classes of each token.
+      given: per token the earlier token whose class decides which classes are legal, or -1.
+      zero_after: per token the earlier tokens that spell the same vector before it; while all of them are class 0 the
+        vector is still zero.
+      legal: per token bool [classes of the given token or 1, classes], once the vector has a non-zero entry.
+      legal_while_zero: likewise, while it is still zero.
     """
 
     num_classes: tuple[int, ...]
-    vector: tuple[int, ...]
-    starts_vector: tuple[bool, ...]
+    given: tuple[int, ...]
+    zero_after: tuple[tuple[int, ...], ...]
+    legal: tuple[np.ndarray, ...]
     legal_while_zero: tuple[np.ndarray, ...]
 
     @property

@@ -51,8 +51,9 @@ class PolicyValueNetwork(nn.Module):
 
     Attributes:
       layout: tokens of an action.
-      features: residual [B, ...] to features [B, F] and per token `num_transforms` direct priors [B, classes].
-      num_transforms: direct priors per token; 0 for none.
+      features: residual [B, ...] to features [B, F], and per token at most `num_transforms` direct priors [B, classes]
+        (or [B, classes of the given token, classes]).
+      num_transforms: direct priors per token at most; 0 for none.
       width, num_blocks, head_width, max_value: sizes.
     """
 

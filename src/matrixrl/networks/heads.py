@@ -72,25 +72,37 @@ class TokenPolicy(nn.Module):
         return tuple(layer(hidden) for layer in self.state_layers)
 
     def token_logits(self, index: int, state_part: Array, earlier: Array, prior: Array | None) -> Array:
-        """Logits [..., classes] of token `index` given the tokens before it, int32 [..., index]; illegal ones masked."""
+        """Logits [B, K or 1, classes] of token `index` given the tokens before it; illegal ones masked.
+
+        Args:
+          state_part: float32 [B, 1, width].
+          earlier: int32 [B, K, index].
+          prior: float32 [B, classes], or [B, classes of the given token, classes], or None.
+        """
         layout = self.layout
+        given = layout.given[index]
         if index:
             offsets = np.cumsum([0, *layout.num_classes[: index - 1]])
             state_part = state_part + jnp.take(self.context[index - 1], earlier + offsets, axis=0).sum(-2)
         logits = self.logit_layers[index](jax.nn.relu(state_part))
         if prior is not None:
+            if prior.ndim == 2:
+                prior = prior[:, None]
+            else:
+                prior = jnp.take_along_axis(prior, earlier[..., given, None], axis=1)
             logits = logits + prior
-        allowed = jnp.asarray(layout.legal_while_zero[index])
-        if not layout.starts_vector[index]:
-            first = max(t for t in range(index) if layout.starts_vector[t])
-            allowed = allowed | jnp.any(earlier[..., first:] != 0, axis=-1, keepdims=True)
+        row = 0 if given < 0 else earlier[..., given]
+        allowed = jnp.asarray(layout.legal_while_zero[index])[row]
+        if layout.zero_after[index]:
+            nonzero = jnp.any(earlier[..., np.array(layout.zero_after[index])] != 0, axis=-1, keepdims=True)
+            allowed = jnp.where(nonzero, jnp.asarray(layout.legal[index])[row], allowed)
         return jnp.where(allowed, logits, MASKED)
 
     def log_prob(self, hidden: Array, tokens: Array, priors: tuple[Array, ...] | None) -> Array:
         """Log-probability [B, M] of actions `tokens` [B, M, num_tokens] in states `hidden` [B, D]."""
         total = jnp.zeros(tokens.shape[:-1])
         for index, part in enumerate(self.state_parts(hidden)):
-            prior = None if priors is None else priors[index][:, None]
+            prior = None if priors is None else priors[index]
             earlier, chosen = tokens[..., :index], tokens[..., index, None]
             if index == 0:  # the first token does not depend on the action
                 log_probs = jax.nn.log_softmax(self.token_logits(0, part[:, None], earlier, prior))
@@ -118,7 +130,7 @@ class TokenPolicy(nn.Module):
         for index, part in enumerate(self.state_parts(hidden)):
             # A fresh rotation per token keeps the spacing and restores the precision that the earlier tokens used up.
             points = jnp.mod(points + rotations[index], 1.0)
-            prior = None if priors is None else priors[index][:, None]
+            prior = None if priors is None else priors[index]
             logits = self.token_logits(index, part[:, None], tokens, prior)  # [B, K or 1, classes]
             classes = logits.shape[-1]
             weights = jax.nn.softmax(logits / temperature, axis=-1)

@@ -128,14 +128,16 @@ def _play_randomly(program: MatmulProgram, state: Any, key: jax.Array, steps: in
     codec = program.codec
     start = state
     vstep = jax.vmap(program.game.step)
-    # Class 1 of each token is a legal, canonical vector; entries beyond it are drawn.
-    classes = jnp.array(codec.layout.num_classes)
     batch = state.residual.shape[0]
 
     def one(state: Any, key: jax.Array) -> tuple[Any, jax.Array]:
-        bits = jax.random.bits(key, (batch, codec.layout.num_tokens), jnp.uint32)
-        tokens = 1 + jnp.mod(bits, classes - 1).astype(jnp.int32)
-        state, reward = vstep(state, tokens)
+        # Any vectors will do, as long as none is zero: the first entry is 1, the others are drawn.
+        vectors = []
+        for subkey, length in zip(jax.random.split(key, 3), codec.shape, strict=True):
+            bits = jax.random.bits(subkey, (batch, length), jnp.uint8)
+            drawn = jnp.asarray(codec.ring.values)[jnp.mod(bits, codec.ring.base)]
+            vectors.append(drawn.at[:, 0].set(1))
+        state, reward = vstep(state, codec.encode(*vectors))
         over = state.terminated
         state = jax.tree.map(
             lambda fresh, old: jnp.where(over.reshape((-1,) + (1,) * (old.ndim - 1)), fresh, old),

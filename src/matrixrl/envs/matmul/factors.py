@@ -1,9 +1,12 @@
 """An action as vectors and as tokens: spelling, canonical signs, and back.
 
-A vector of length L over a ring with `base` values is cut into groups of consecutive entries, each a token with
-`base ** entries` classes. Class c spells the digits of c in that base, most significant first, and digit d stands for
-`ring.values[d]`. (u, v, w) and (-u, -v, w) are one action: the first non-zero entry of u and of v is positive, and w
-carries the sign.
+A vector is cut into groups of consecutive entries, and each group is spelled by one token: class c spells the digits of
+c in base `ring.base`, most significant first, and digit d stands for `ring.values[d]`. Over the ternary integers a
+group takes two tokens, which are both in base 2: first which entries are non-zero, and, after the non-zero entries of
+all three vectors are known, which of them are negative. An action modulo 2 is so decided first, and the signs are what a
+lift would add.
+
+(u, v, w) and (-u, -v, w) are one action: the first non-zero entry of u and of v is positive, and w carries the sign.
 """
 
 from __future__ import annotations
@@ -15,7 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from matrixrl.envs.matmul.tensors import Ring
+from matrixrl.envs.matmul.tensors import TERNARY, Ring
 from matrixrl.types import TokenLayout
 
 
@@ -35,12 +38,17 @@ class ActionCodec:
     Attributes:
       shape: lengths of u, v and w.
       ring: the values of an entry.
-      max_classes: largest number of classes of a token.
+      max_classes: largest number of values of a group.
     """
 
     shape: tuple[int, int, int]
     ring: Ring
     max_classes: int = 128
+
+    @property
+    def splits_signs(self) -> bool:
+        """Whether signs have tokens of their own: over the ternary integers."""
+        return self.ring == TERNARY
 
     @cached_property
     def groups(self) -> tuple[tuple[int, ...], ...]:
@@ -48,58 +56,86 @@ class ActionCodec:
         return tuple(group_sizes(length, self.ring.base, self.max_classes) for length in self.shape)
 
     @cached_property
-    def tables(self) -> tuple[np.ndarray, ...]:
-        """Entry values of each class, per token, int8 [classes, entries]."""
-        return tuple(self._table(size) for sizes in self.groups for size in sizes)
+    def group_slices(self) -> tuple[slice, slice, slice]:
+        """Which groups, counted through all three vectors, are those of u, v and w."""
+        counts = np.cumsum([0, *(len(sizes) for sizes in self.groups)])
+        u, v, w = (slice(int(counts[i]), int(counts[i + 1])) for i in range(3))
+        return u, v, w
 
-    def _table(self, entries: int) -> np.ndarray:
-        digits = np.indices((self.ring.base,) * entries).reshape(entries, -1).T
-        return self.ring.values[digits]
+    @property
+    def num_groups(self) -> int:
+        """Groups of all three vectors; token g spells group g, and its signs are token `num_groups` + g."""
+        return sum(len(sizes) for sizes in self.groups)
 
     @cached_property
-    def token_slices(self) -> tuple[slice, slice, slice]:
-        """Which tokens spell u, v and w."""
-        counts = np.cumsum([0, *(len(sizes) for sizes in self.groups)])
-        return tuple(slice(int(counts[i]), int(counts[i + 1])) for i in range(3))  # pyright: ignore[reportReturnType]
+    def tables(self) -> tuple[np.ndarray, ...]:
+        """Entry values of each class of each group, int8 [classes, entries]: of its non-zero entries, if split."""
+        values = np.array([0, 1], np.int8) if self.splits_signs else self.ring.values
+        return tuple(_spell(size, values) for sizes in self.groups for size in sizes)
 
     @cached_property
     def layout(self) -> TokenLayout:
         """What a network has to know to draw legal, canonical actions."""
-        vector, starts, legal = [], [], []
-        for index, sizes in enumerate(self.groups):
-            for position in range(len(sizes)):
-                table = self.tables[len(vector)]
-                nonzero = table != 0
-                first = table[np.arange(len(table)), nonzero.argmax(axis=1)]
+        num_classes, given, zero_after, legal, legal_while_zero = [], [], [], [], []
+        for index, groups in enumerate(self.group_slices):
+            for group in range(groups.start, groups.stop):
+                table = self.tables[group]
                 allowed = np.ones(len(table), bool)
                 if self.ring.modulus == 0 and index < 2:
-                    allowed &= first >= 0
-                if position == len(sizes) - 1:
-                    allowed &= nonzero.any(axis=1)
-                vector.append(index)
-                starts.append(position == 0)
-                legal.append(allowed)
+                    allowed &= _first_nonzero(table) >= 0
+                if group == groups.stop - 1:
+                    allowed &= (table != 0).any(axis=1)
+                num_classes.append(len(table))
+                given.append(-1)
+                zero_after.append(tuple(range(groups.start, group)))
+                legal.append(np.ones((1, len(table)), bool))
+                legal_while_zero.append(allowed[None])
+        if self.splits_signs:
+            for index, groups in enumerate(self.group_slices):
+                for group in range(groups.start, groups.stop):
+                    support = self.tables[group]
+                    signed = support[:, None, :] * (1 - 2 * support[None, :, :])
+                    allowed = ~((support[:, None, :] == 0) & (support[None, :, :] == 1)).any(axis=-1)
+                    num_classes.append(len(support))
+                    given.append(group)
+                    zero_after.append(tuple(range(groups.start, group)))
+                    legal.append(allowed)
+                    legal_while_zero.append(allowed & (_first_nonzero(signed) >= 0) if index < 2 else allowed)
         return TokenLayout(
-            tuple(len(table) for table in self.tables), tuple(vector), tuple(starts), tuple(legal)
+            tuple(num_classes), tuple(given), tuple(zero_after), tuple(legal), tuple(legal_while_zero)
         )
 
     def decode(self, tokens: Array) -> tuple[Array, Array, Array]:
         """Tokens [..., num_tokens] to vectors u [..., a], v [..., b], w [..., c], int8."""
-        parts = [jnp.asarray(table)[tokens[..., index]] for index, table in enumerate(self.tables)]
-        u, v, w = (jnp.concatenate(parts[part], axis=-1) for part in self.token_slices)
+        parts = [jnp.asarray(table)[tokens[..., group]] for group, table in enumerate(self.tables)]
+        if self.splits_signs:
+            parts = [
+                part * (1 - 2 * jnp.asarray(table)[tokens[..., self.num_groups + group]])
+                for group, (part, table) in enumerate(zip(parts, self.tables, strict=True))
+            ]
+        u, v, w = (jnp.concatenate(parts[groups], axis=-1) for groups in self.group_slices)
         return u, v, w
 
     def encode(self, u: Array, v: Array, w: Array) -> Array:
         """Vectors to tokens [..., num_tokens] int32, without changing signs (see `canonical`)."""
-        tokens = []
-        for vector, sizes in zip((u, v, w), self.groups, strict=True):
-            digits = jnp.mod(vector.astype(jnp.int32), self.ring.base)
+        if self.splits_signs:
+            supports = self._classes(2, *(jnp.abs(vector) for vector in (u, v, w)))
+            return jnp.concatenate(
+                [supports, self._classes(2, *(vector < 0 for vector in (u, v, w)))], axis=-1
+            )
+        return self._classes(self.ring.base, u, v, w)
+
+    def _classes(self, base: int, *vectors: Array) -> Array:
+        """Class of each group, int32 [..., groups], of vectors whose entries are digits modulo the base."""
+        classes = []
+        for vector, sizes in zip(vectors, self.groups, strict=True):
+            digits = jnp.mod(vector.astype(jnp.int32), base)
             start = 0
             for size in sizes:
-                powers = self.ring.base ** np.arange(size - 1, -1, -1)
-                tokens.append((digits[..., start : start + size] * powers).sum(-1))
+                powers = base ** np.arange(size - 1, -1, -1)
+                classes.append((digits[..., start : start + size] * powers).sum(-1))
                 start += size
-        return jnp.stack(tokens, axis=-1)
+        return jnp.stack(classes, axis=-1)
 
     def canonical(self, u: Array, v: Array, w: Array) -> tuple[Array, Array, Array]:
         """The same rank-one term with the first non-zero entry of u and of v positive."""
@@ -107,6 +143,17 @@ class ActionCodec:
             return u, v, w
         sign_u, sign_v = leading_sign(u), leading_sign(v)
         return u * sign_u, v * sign_v, w * sign_u * sign_v
+
+
+def _spell(entries: int, values: np.ndarray) -> np.ndarray:
+    """Values [classes, entries] of all classes of a group."""
+    return values[np.indices((len(values),) * entries).reshape(entries, -1).T]
+
+
+def _first_nonzero(vectors: np.ndarray) -> np.ndarray:
+    """The first non-zero entry along the last axis; 0 for a zero vector."""
+    first = (vectors != 0).argmax(axis=-1)[..., None]
+    return np.take_along_axis(vectors, first, axis=-1)[..., 0]
 
 
 def leading_sign(vector: Array) -> Array:

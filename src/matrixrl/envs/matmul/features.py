@@ -40,11 +40,11 @@ class Features:
 
     @property
     def num_transforms(self) -> int:
-        """Transforms per token: one for each field."""
+        """Transforms per token, at most: one for each field."""
         return len(self.codec.ring.primes) if self.rank_profile else 0
 
     def __call__(self, residual: Array) -> tuple[Array, tuple[tuple[Array, ...], ...]]:
-        """Features float32 [B, F] of residuals [B, a, b, c], and per token its transforms float32 [B, classes]."""
+        """Features float32 [B, F] of residuals [B, a, b, c], and per token its transforms (`RankProfile.priors`)."""
         batch = residual.shape[0]
         scale = 1.0 if self.codec.ring.modulus == 2 else 0.5
         parts = [scale * residual.reshape(batch, -1).astype(jnp.float32)]
@@ -55,7 +55,4 @@ class Features:
             parts.append(jax.nn.one_hot(ranks, self.profile.max_rank + 1).reshape(batch, -1))
         else:
             parts.append(ranks / np.float32(self.profile.max_rank))
-        transforms: list[list[Array]] = [[] for _ in range(self.codec.layout.num_tokens)]
-        for (_, token, where), matrix in zip(self.profile.blocks, self.profile.transforms, strict=True):
-            transforms[token].append(ranks[:, where].astype(jnp.float32) @ matrix)
-        return jnp.concatenate(parts, axis=-1), tuple(tuple(parts) for parts in transforms)
+        return jnp.concatenate(parts, axis=-1), self.profile.priors(ranks)

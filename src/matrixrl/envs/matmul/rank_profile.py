@@ -64,12 +64,12 @@ class RankProfile:
 
     @cached_property
     def blocks(self) -> tuple[tuple[int, int, slice], ...]:
-        """(prime, token, slice of the profile) for each field and token, in order."""
+        """(prime, group, slice of the profile) for each field and group, in order."""
         found, start = [], 0
         for prime in self.codec.ring.primes:
-            for token, size in enumerate(size for sizes in self.codec.groups for size in sizes):
+            for group, size in enumerate(size for sizes in self.codec.groups for size in sizes):
                 count = (prime**size - 1) // (prime - 1)
-                found.append((prime, token, slice(start, start + count)))
+                found.append((prime, group, slice(start, start + count)))
                 start += count
         return tuple(found)
 
@@ -108,24 +108,47 @@ class RankProfile:
                 ranks.append(rank_mod3(*contractions_mod3(*group)))
         return jnp.concatenate(ranks, axis=-1)
 
-    @cached_property
-    def transforms(self) -> tuple[np.ndarray, ...]:
-        """Per block a float32 matrix [contractions, classes of the token]: profile times it is W of every class.
+    def priors(self, ranks: Array) -> tuple[tuple[Array, ...], ...]:
+        """Transforms of a batch of profiles [B, length], per token of the codec's layout.
 
-        Over the integers the classes of a token are reduced modulo the prime first. Class 0 gets 0.
+        Each is float32 [B, classes], or [B, classes of the given token, classes] for a token of signs. Over F2 it is
+        W of every class, reduced modulo 2. Over F3 with split signs a group's first token gets the sum of W over the
+        signs, which counts terms with these non-zero entries, and its token of signs gets W itself.
         """
-        matrices = []
-        for prime, token, _ in self.blocks:
-            table = self.codec.tables[token]
-            x = group_vectors(prime, table.shape[1]).astype(np.int64)
-            products = np.mod(x @ table.T.astype(np.int64), prime)
-            # x and its multiples c x give one rank, so each x stands for its p - 1 multiples; over F2 and F3 the sum
-            # of omega^(c t) over the units c is p - 1 for t = 0 and -1 otherwise.
-            kernel = np.where(products == 0, prime - 1.0, -1.0)
-            matrix = -kernel / prime ** (table.shape[1] - 1)
-            matrix[:, np.mod(table, prime).sum(1) == 0] = 0.0
-            matrices.append(matrix.astype(np.float32))
-        return tuple(matrices)
+        ranks = ranks.astype(jnp.float32)
+        found: list[list[Array]] = [[] for _ in range(self.codec.layout.num_tokens)]
+        for prime, group, where in self.blocks:
+            for token, matrix in self._matrices(prime, group):
+                prior = jnp.tensordot(ranks[:, where], jnp.asarray(matrix), axes=1)
+                found[token].append(prior)
+        return tuple(tuple(parts) for parts in found)
+
+    def _matrices(self, prime: int, group: int) -> list[tuple[int, np.ndarray]]:
+        """(token, [contractions, ..., classes]): profile times matrix is the prior of the token."""
+        table = self.codec.tables[group]
+        if prime == 2 or not self.codec.splits_signs:
+            return [(group, transform_matrix(prime, table))]
+        signed = table[:, None, :] * (1 - 2 * table[None, :, :])
+        matrix = transform_matrix(prime, signed.reshape(-1, table.shape[1])).reshape(
+            -1, len(table), len(table)
+        )
+        token = self.codec.num_groups + group
+        # u and -u are one vector to W, so half of the legal signs stand for all.
+        counted = matrix * self.codec.layout.legal[token] / 2
+        return [(group, counted.sum(-1)), (token, matrix)]
+
+
+def transform_matrix(prime: int, vectors: np.ndarray) -> np.ndarray:
+    """The matrix float32 [contractions, n] that takes ranks to W of each vector, int [n, entries]; 0 for zero ones."""
+    entries = vectors.shape[1]
+    x = group_vectors(prime, entries).astype(np.int64)
+    products = np.mod(x @ vectors.T.astype(np.int64), prime)
+    # x and its multiples c x give one rank, so each x stands for its p - 1 multiples; over F2 and F3 the sum of
+    # omega^(c t) over the units c is p - 1 for t = 0 and -1 otherwise.
+    kernel = np.where(products == 0, prime - 1.0, -1.0)
+    matrix = -kernel / prime ** (entries - 1)
+    matrix[:, np.mod(vectors, prime).sum(1) == 0] = 0.0
+    return matrix.astype(np.float32)
 
 
 def contractions_mod2(rows: Array) -> Array:

@@ -1,0 +1,101 @@
+"""README and docs are true: their commands run, their code runs, the files they name exist."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+README = (ROOT / "README.md").read_text()
+
+# What makes a command of the README short enough for a test; the command itself runs as it stands.
+TINY = ["--pretraining-steps", "2", "--num-epochs", "1", "--updates-per-epoch", "1", "--episodes-per-epoch", "2", "--num-simulations", "2"]
+TINY += ["--num-candidates", "4", "--width", "16"]
+SHORTER: dict[str, list[str]] = {
+    "matmul train --preset discover": TINY,
+    "matmul train --size 2 2 3": TINY,
+    "matmul train --preset dev": ["--num-epochs", "1"],
+    "matmul bench": ["--repeats", "1", "--num-simulations", "4", "--batch-size", "8", "--width", "16"],
+}
+
+
+def commands() -> list[str]:
+    blocks = re.findall(r"```\n(.*?)```", README, flags=re.DOTALL)
+    lines = [line.split("#")[0].strip() for block in blocks for line in block.splitlines()]
+    return [line for line in lines if line.startswith("matrixrl ")]
+
+
+def test_readme_names_commands() -> None:
+    assert len(commands()) >= 8
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("readme")
+
+
+def test_every_command_of_the_readme_runs_in_order(folder: Path) -> None:
+    for line in commands():
+        words = shlex.split(line)[1:]
+        arguments = [*words, *SHORTER.get(" ".join(words), [])]
+        done = subprocess.run(
+            [sys.executable, "-m", "matrixrl.cli.main", *arguments],
+            cwd=folder,
+            capture_output=True,
+            text=True,
+            timeout=280,
+            stdin=subprocess.DEVNULL,
+        )
+        assert done.returncode == 0, f"{line}\n{done.stdout[-2000:]}\n{done.stderr[-2000:]}"
+        assert "Traceback" not in done.stderr
+        if words == ["matmul", "train", "--preset", "quick"]:
+            assert "2x2x2 in 7 multiplications, verified over the integers, nothing shown" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("target", "calls"),
+    [
+        ("train", "matrixrl matmul train --preset quick"),
+        ("test", "-m pytest"),
+        ("bench", "matrixrl matmul bench"),
+    ],
+)
+def test_make_targets_call_what_the_readme_says(target: str, calls: str) -> None:
+    shown = subprocess.run(
+        ["make", "-n", target], cwd=ROOT, capture_output=True, text=True, check=True
+    ).stdout
+    assert calls in shown
+
+
+def test_ci_runs_the_readmes_test_command() -> None:
+    script = (ROOT / ".ci" / "run").read_text().splitlines()
+    assert "make test" in script
+    assert "make lint" in script
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "README.md",
+        "CONTRIBUTING.md",
+        *sorted(f"docs/{p.relative_to(ROOT / 'docs')}" for p in (ROOT / "docs").rglob("*.md")),
+    ],
+)
+def test_links_and_pictures_exist(path: str) -> None:
+    text = (ROOT / path).read_text()
+    for link in re.findall(r"\]\(([^)#]+)\)", text):
+        if not link.startswith(("http:", "https:")):
+            assert ((ROOT / path).parent / link).exists(), f"{path} names {link}"
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "docs" / "envs").glob("*.md")), ids=lambda path: path.name)
+def test_code_in_the_pages_of_the_games_runs(path: Path) -> None:
+    blocks = re.findall(r"```python\n(.*?)```", path.read_text(), flags=re.DOTALL)
+    assert blocks
+    for block in blocks:
+        subprocess.run([sys.executable, "-c", block], check=True, timeout=250, cwd=ROOT)
