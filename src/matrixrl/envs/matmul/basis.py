@@ -63,11 +63,8 @@ def random_unimodular(key: Array, length: int, ring: Ring, density: float) -> tu
 def _unit_inverse(nilpotent: Array) -> Array:
     """Inverse of I + N for a strictly triangular N: I - N + N^2 - ..., exact in integers."""
     eye = jnp.eye(nilpotent.shape[0], dtype=jnp.int32)
-    total, power = eye, eye
-    for _ in range(nilpotent.shape[0] - 1):
-        power = -(power @ nilpotent)
-        total = total + power
-    return total
+    # Horner's rule in a loop: written out, the products of a 25 x 25 matrix take XLA many seconds to compile.
+    return jax.lax.fori_loop(1, nilpotent.shape[0], lambda _, total: eye - nilpotent @ total, eye)
 
 
 def random_basis(key: Array, shape: tuple[int, int, int], ring: Ring, density: float = 0.1) -> Basis:

@@ -59,13 +59,13 @@ def synthetic(
 
 
 def sum_of_terms(codec: ActionCodec, u: Array, v: Array, w: Array, active: Array) -> Array:
-    """Sum of the active terms [R] of u [R, a], v [R, b], w [R, c] in the ring, int8 [a, b, c]."""
+    """Sum of the active terms [R] of u [R, a], v [R, b], w [R, c] in the ring, int8 [a, b, c], at most +-127."""
     u = jnp.where(active[:, None], u, 0).astype(jnp.float32)
     # Exact in float32: a sum of at most a few hundred products of small integers.
     total = jnp.einsum("ra,rb,rc->abc", u, v.astype(jnp.float32), w.astype(jnp.float32)).astype(jnp.int32)
     if codec.ring.modulus == 2:
         total = total & 1
-    return total.astype(jnp.int8)
+    return jnp.clip(total, -127, 127).astype(jnp.int8)
 
 
 def from_factors(

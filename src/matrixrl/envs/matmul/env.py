@@ -18,7 +18,7 @@ from matrixrl.envs.matmul.factors import ActionCodec
 from matrixrl.envs.matmul.finite_fields import pack_bits, rank_mod2
 
 # Ranks of integer matrices are taken modulo this prime: products stay below 2^31, and it divides no minor of a matrix
-# whose minors are smaller (all 4x4 matrices with entries up to 9, by Hadamard's bound).
+# whose minors are smaller (all 4x4 matrices with entries up to 6, by Hadamard's bound).
 LARGE_PRIME = 32_749
 
 
@@ -81,11 +81,15 @@ class TensorGame:
         return TensorState(residual, num_factors, state.step_limit, terminated), reward
 
     def subtract(self, residual: Array, u: Array, v: Array, w: Array) -> Array:
-        """`residual` minus u (x) v (x) w in the ring, int8; over Z entries wrap beyond int8, which play cannot reach."""
+        """`residual` minus u (x) v (x) w in the ring, int8.
+
+        Over Z an entry that reaches +-127 stays there: it must not wrap around and come back to a false zero.
+        """
         term = u[..., :, None, None] * v[..., None, :, None] * w[..., None, None, :]
         if self.codec.ring.modulus == 2:
             return residual ^ term
-        return residual - term
+        left = jnp.clip(residual.astype(jnp.int16) - term.astype(jnp.int16), -127, 127).astype(jnp.int8)
+        return jnp.where(jnp.abs(residual) == 127, residual, left)
 
     def leftover_bound(self, residual: Array) -> Array:
         """An upper bound on the rank of `residual` [..., a, b, c], int32.
