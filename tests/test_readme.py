@@ -14,7 +14,18 @@ ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text()
 
 # What makes a command of the README short enough for a test; the command itself runs as it stands.
-TINY = ["--pretraining-steps", "2", "--num-epochs", "1", "--updates-per-epoch", "1", "--episodes-per-epoch", "2", "--num-simulations", "2"]
+TINY = [
+    "--pretraining-steps",
+    "2",
+    "--num-epochs",
+    "1",
+    "--updates-per-epoch",
+    "1",
+    "--episodes-per-epoch",
+    "2",
+    "--num-simulations",
+    "2",
+]
 TINY += ["--num-candidates", "4", "--width", "16"]
 SHORTER: dict[str, list[str]] = {
     "matmul train --preset discover": TINY,

@@ -73,9 +73,15 @@ def test_decode_undoes_encode(codec: ActionCodec, data: Any) -> None:
 
 
 def test_most_significant_digit_is_the_first_entry() -> None:
-    codec = ActionCodec((2, 2, 2), TERNARY)
-    u, v, w = np.array([1, -1]), np.array([0, 1]), np.array([-1, 0])
-    assert np.asarray(codec.encode(u, v, w)).tolist() == [1 * 3 + 2, 0 * 3 + 1, 2 * 3 + 0]  # pyright: ignore[reportArgumentType]
+    u, v, w = jnp.array([1, -1]), jnp.array([0, 1]), jnp.array([-1, 0])
+    in_base_5 = ActionCodec((2, 2, 2), QUINARY).encode(u, v, w)
+    assert np.asarray(in_base_5).tolist() == [1 * 5 + 4, 0 * 5 + 1, 4 * 5 + 0]
+
+
+def test_ternary_actions_spell_nonzero_entries_before_negative_ones() -> None:
+    u, v, w = jnp.array([1, -1]), jnp.array([0, 1]), jnp.array([-1, 0])
+    tokens = ActionCodec((2, 2, 2), TERNARY).encode(u, v, w)
+    assert np.asarray(tokens).tolist() == [0b11, 0b01, 0b10, 0b01, 0b00, 0b10]
 
 
 @pytest.mark.parametrize("ring", [TERNARY, QUINARY], ids=["ternary", "quinary"])
@@ -104,13 +110,13 @@ def test_over_f2_canonical_changes_nothing() -> None:
 
 def mask_allows(codec: ActionCodec, tokens: tuple[int, ...]) -> bool:
     """What the layout says of a whole action, token by token, as its docstring explains."""
-    layout, zero_so_far = codec.layout, True
+    layout = codec.layout
     for index, token in enumerate(tokens):
-        if layout.starts_vector[index]:
-            zero_so_far = True
-        if zero_so_far and not layout.legal_while_zero[index][token]:
+        row = 0 if layout.given[index] < 0 else tokens[layout.given[index]]
+        zero_so_far = all(tokens[earlier] == 0 for earlier in layout.zero_after[index])
+        table = layout.legal_while_zero[index] if zero_so_far else layout.legal[index]
+        if not table[row][token]:
             return False
-        zero_so_far = zero_so_far and token == 0
     return True
 
 
@@ -119,6 +125,12 @@ def test_masks_allow_exactly_the_canonical_nonzero_actions(codec: ActionCodec) -
     every = list(itertools.product(*(range(classes) for classes in codec.layout.num_classes)))
     u, v, w = (np.asarray(part) for part in codec.decode(np.array(every)))  # pyright: ignore[reportArgumentType]
     legal = [referee.is_legal(*action, codec.ring.modulus) for action in zip(u, v, w, strict=True)]
+    # A sign of an entry that is zero has no meaning: only one spelling of each action is allowed.
+    again = np.asarray(codec.encode(jnp.asarray(u), jnp.asarray(v), jnp.asarray(w)))
+    legal = [
+        fine and spelled == tuple(back)
+        for fine, spelled, back in zip(legal, every, again.tolist(), strict=True)
+    ]
     assert [mask_allows(codec, tokens) for tokens in every] == legal
     # The canonical actions are all different terms, and no other terms exist.
     terms = {referee.outer(*action).tobytes() for action in zip(u, v, w, strict=True)} - {
@@ -135,11 +147,11 @@ def test_masks_allow_exactly_the_canonical_nonzero_actions(codec: ActionCodec) -
 def test_layout_describes_the_groups(codec: ActionCodec) -> None:
     layout = codec.layout
     sizes = [size for groups in codec.groups for size in groups]
-    assert layout.num_classes == tuple(codec.ring.base**size for size in sizes)
-    assert layout.vector == tuple(index for index, groups in enumerate(codec.groups) for _ in groups)
-    assert [vector for vector, first in zip(layout.vector, layout.starts_vector, strict=True) if first] == [
-        0,
-        1,
-        2,
-    ]
-    assert all(part.shape == (classes,) for part, classes in zip(layout.legal_while_zero, layout.num_classes, strict=True))  # fmt: skip
+    base = 2 if codec.splits_signs else codec.ring.base
+    spelled = tuple(base**size for size in sizes)
+    assert layout.num_classes == (spelled * 2 if codec.splits_signs else spelled)
+    assert layout.given[: len(sizes)] == (-1,) * len(sizes)
+    assert layout.given[len(sizes) :] == (tuple(range(len(sizes))) if codec.splits_signs else ())
+    for index, classes in enumerate(layout.num_classes):
+        rows = 1 if layout.given[index] < 0 else layout.num_classes[layout.given[index]]
+        assert layout.legal[index].shape == layout.legal_while_zero[index].shape == (rows, classes)

@@ -136,18 +136,24 @@ def test_where_ranks_add_the_transform_counts_the_terms_of_each_factor(codec: Ac
     _, _, transforms = seen(codec, [np.asarray(residual)])
     assert len(transforms) == codec.layout.num_tokens
     start = 0
-    for token, size in enumerate(codec.groups[0]):
-        for index, prime in enumerate(codec.ring.primes):
-            counts = transforms[token][index][0]
-            for class_index, entries in enumerate(codec.tables[token]):
-                u = np.mod(entries, prime)
-                same = sum(
-                    any((np.mod(unit * np.array(term[0][start : start + size]), prime) == u).all() for unit in range(1, prime))
-                    for term in terms
-                )  # fmt: skip
-                expected = same if u.any() else 0
-                assert counts[class_index] == pytest.approx(expected, abs=1e-4), (token, prime, entries)
+    for group, size in enumerate(codec.groups[0]):
+        there = [np.array(term[0][start : start + size]) for term in terms]
         start += size
+        supports = codec.tables[group]
+        for class_index, entries in enumerate(supports):
+            modulo_2 = sum((np.mod(u, 2) == np.mod(entries, 2)).all() for u in there)
+            expected = modulo_2 if np.mod(entries, 2).any() else 0
+            assert transforms[group][0][0][class_index] == pytest.approx(expected, abs=1e-4), entries
+        if not codec.splits_signs:
+            continue
+        for class_index, support in enumerate(supports):
+            same_support = sum((np.abs(u) == support).all() for u in there) if support.any() else 0
+            assert transforms[group][1][0][class_index] == pytest.approx(same_support, abs=1e-4), support
+            for sign_index, negative in enumerate(supports):
+                u = support * (1 - 2 * negative)
+                same = sum((other == u).all() or (other == -u).all() for other in there) if u.any() else 0
+                counted = transforms[codec.num_groups + group][0][0][class_index, sign_index]
+                assert counted == pytest.approx(same, abs=1e-4), u
 
 
 @pytest.mark.parametrize("ring", [F2, TERNARY], ids=["F2", "Z"])
@@ -175,10 +181,16 @@ def test_features_have_one_fixed_width_and_hold_what_they_say(codec: ActionCodec
     size = int(np.prod(codec.shape))
     profile = features.profile
     width = profile.length * (profile.max_rank + 1 if profile.max_rank <= 9 else 1)
-    assert inputs.shape == (BATCH, size + width)
+    planes = 1 if codec.ring.modulus == 2 else 4
+    assert inputs.shape == (BATCH, planes * size + width)
     assert inputs.dtype == np.float32
     scale = 1.0 if codec.ring.modulus == 2 else 0.5
-    assert (inputs[:2, :size] == scale * np.array(residuals).reshape(2, -1)).all()
+    entries = np.array(residuals).reshape(2, -1)
+    assert (inputs[:2, :size] == scale * entries).all()
+    if planes == 4:
+        residues = [entries % 2, entries % 3 == 1, entries % 3 == 2]
+        assert (inputs[:2, size : 4 * size] == np.concatenate(residues, axis=1)).all()
+    size *= planes
     if profile.max_rank <= 9:
         one_hot = inputs[:, size:].reshape(BATCH, profile.length, profile.max_rank + 1)
         assert (one_hot.argmax(-1) == ranks).all()
@@ -186,9 +198,12 @@ def test_features_have_one_fixed_width_and_hold_what_they_say(codec: ActionCodec
     else:
         assert np.allclose(inputs[:, size:], ranks / profile.max_rank)
     assert np.isfinite(inputs).all()
-    assert [tuple(part.shape for part in parts) for parts in transforms] == [
-        ((BATCH, classes),) * features.num_transforms for classes in codec.layout.num_classes
-    ]
+    layout = codec.layout
+    for index, parts in enumerate(transforms):
+        given = layout.given[index]
+        rows = () if given < 0 else (layout.num_classes[given],)
+        assert 1 <= len(parts) <= features.num_transforms
+        assert all(part.shape == (BATCH, *rows, layout.num_classes[index]) for part in parts)
     assert all((part[1] == 0).all() for parts in transforms for part in parts)  # nothing left: no counts
 
 

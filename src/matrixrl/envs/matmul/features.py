@@ -46,10 +46,16 @@ class Features:
     def __call__(self, residual: Array) -> tuple[Array, tuple[tuple[Array, ...], ...]]:
         """Features float32 [B, F] of residuals [B, a, b, c], and per token its transforms (`RankProfile.priors`)."""
         batch = residual.shape[0]
-        scale = 1.0 if self.codec.ring.modulus == 2 else 0.5
-        parts = [scale * residual.reshape(batch, -1).astype(jnp.float32)]
+        entries = residual.reshape(batch, -1)
+        if self.codec.ring.modulus == 2:
+            parts = [entries.astype(jnp.float32)]
+        else:
+            # Residues are hard to read off a number for a perceptron, and they are what the fields see.
+            residues = jnp.mod(entries, 3)
+            parts = [0.5 * entries.astype(jnp.float32), (entries & 1).astype(jnp.float32)]
+            parts += [(residues == 1).astype(jnp.float32), (residues == 2).astype(jnp.float32)]
         if not self.rank_profile:
-            return parts[0], ()
+            return jnp.concatenate(parts, axis=-1), ()
         ranks = self.profile(residual)
         if self.profile.max_rank <= MAX_ONE_HOT_RANK:
             parts.append(jax.nn.one_hot(ranks, self.profile.max_rank + 1).reshape(batch, -1))
