@@ -37,6 +37,8 @@ def offline_environment(folder: Path) -> dict[str, str]:
         "WANDB_MODE": "offline",
         "WANDB_API_KEY": "",
         "WANDB_ERROR_REPORTING": "false",
+        # wandb sends rows every 15 seconds; a test need not wait so long.
+        "WANDB__FILE_STREAM_TRANSMIT_INTERVAL": "0.5",
         "PYTHONPATH": os.pathsep.join([str(ROOT / "src"), str(ROOT)]),
         "NETRC": str(home / "netrc"),
     }
