@@ -90,7 +90,9 @@ def test_a_server_that_comes_late_gets_everything(trainer: Trainer, server: Loop
     assert rows_of(server) == EXPECTED
 
 
-@pytest.mark.parametrize("fault", ["refuse", "500", "cut"])
+@pytest.mark.parametrize(
+    "fault", ["refuse", *(pytest.param(fault, marks=pytest.mark.slow) for fault in ("500", "429", "cut"))]
+)
 def test_a_server_that_fails_in_the_middle_gets_everything_once(
     trainer: Trainer, server: LoopbackServer, fault: str
 ) -> None:

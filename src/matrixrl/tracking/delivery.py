@@ -244,8 +244,8 @@ class Delivery:
         else:
             self.state.thinned.append([first, last, out])
         self.tell(
-            f"W&B: more than {self.settings.backlog_rows} rows wait; the live stream is thinned from step {first} on, "
-            "the journal keeps every row",
+            f"W&B: more than {self.settings.backlog_rows} rows wait; the live stream is thinned, the journal keeps "
+            "every row",
             "warning",
         )
         return kept
