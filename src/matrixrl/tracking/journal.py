@@ -110,6 +110,8 @@ class Journal:
         self._recorded_until = {table: self._last_position(table) for table in self._position}
         self._compared_until = dict.fromkeys(self._position, 0)
         self._last_stream_step = 0
+        # Episodes of the history up to where this attempt stands: counting them in SQL would take longer and longer.
+        self._episodes = 0
         names = ", ".join(quoted(name) for name in columns)
         marks = ", ".join("?" * len(columns))
         self._insert = {
@@ -200,6 +202,9 @@ class Journal:
     def started_at(self, step: int) -> None:
         """Note the step that the checkpoint restored the clock to; the first tick of this attempt follows it."""
         self._last_stream_step = step
+        self._episodes = self._one(
+            f"SELECT count(*) FROM episodes WHERE superseded_by IS NULL AND step <= {step:d}"
+        )
         self._compared_until = {
             table: self._one(
                 f"SELECT coalesce(max({column}), 0) FROM {table} WHERE superseded_by IS NULL AND step <= {step:d}"
@@ -248,7 +253,7 @@ class Journal:
         now = time.time() if now is None else now
         kept: list[Event] = []
         counts = Counts()
-        before = dict(self._compared_until), dict(self._recorded_until)
+        before = dict(self._compared_until), dict(self._recorded_until), self._episodes
 
         def write() -> None:
             for event in events:
@@ -268,7 +273,7 @@ class Journal:
         try:
             self._transaction(write)
         except (JournalError, ValueError):
-            self._compared_until, self._recorded_until = before
+            self._compared_until, self._recorded_until, self._episodes = before
             raise
         streamed = [event.tick.step for event in events if isinstance(event, ScalarRow | TableMark)]
         self._last_stream_step = max([self._last_stream_step, *streamed])
@@ -290,6 +295,7 @@ class Journal:
             row = [plain(event.values[name]) for name in self.episode_columns]
             position = row[0]
             values = (step, self.attempt, event.tick.seconds, *row)
+            self._episodes += 1
         else:
             table = "moves"
             action = _to_json([int(part) for part in event.action])
@@ -339,9 +345,8 @@ class Journal:
                 if execute(there, (tick.step,)).fetchone():
                     return False
                 execute(
-                    "INSERT INTO table_marks (step, attempt, rows) SELECT ?, ?, count(*) FROM episodes"
-                    " WHERE superseded_by IS NULL AND step <= ?",
-                    (tick.step, self.attempt, tick.step),
+                    "INSERT INTO table_marks (step, attempt, rows) VALUES (?, ?, ?)",
+                    (tick.step, self.attempt, self._episodes),
                 )
             case Note(tick, text, level):
                 execute(
