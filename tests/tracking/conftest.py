@@ -25,6 +25,9 @@ TRAINER = Path(__file__).with_name("script_trainer.py")
 def server() -> Iterator[LoopbackServer]:
     with LoopbackServer() as loopback:
         yield loopback
+        # Where a test let this process ask the server, wandb remembers its address.
+        if "wandb" in sys.modules:
+            sys.modules["wandb"].teardown()
 
 
 def offline_environment(folder: Path) -> dict[str, str]:

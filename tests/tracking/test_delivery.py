@@ -133,10 +133,11 @@ def test_a_server_that_is_away_at_the_end_does_not_hold_up_the_end(
 ) -> None:
     deadline = 4.0
     process = trainer.start(
-        *SHORT, "--sleep", "0.1", "--finish-seconds", str(deadline), "--no-artifact", **server.environment
+        *SHORT, "--sleep", "0.3", "--finish-seconds", str(deadline), "--no-artifact", **server.environment
     )
     while not (server.runs and next(iter(server.runs.values())).history):
         time.sleep(0.05)
+        assert process.poll() is None
     server.refuse()
     output, errors = process.communicate(timeout=100)
     assert process.returncode == 0, errors

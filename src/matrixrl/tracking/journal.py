@@ -256,7 +256,8 @@ class Journal:
         before = dict(self._compared_until), dict(self._recorded_until), self._episodes
 
         def write() -> None:
-            for event in events:
+            # Marks last: they say how many episodes the table has, those of this call included.
+            for event in sorted(events, key=lambda event: isinstance(event, TableMark)):
                 if isinstance(event, ScalarRow | EpisodeRow | MoveRow):
                     written = self._write_compared(event, counts)
                 else:
