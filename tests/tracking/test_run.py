@@ -11,7 +11,8 @@ import pytest
 from matrixrl.config import ConfigError, TrackingConfig
 from matrixrl.tracking.clock import StepClock
 from matrixrl.tracking.events import MoveRow, ScalarRow
-from matrixrl.tracking.files import sha256_of, write_whole
+from matrixrl.tracking.files import network_file_system, sha256_of, write_whole
+from matrixrl.tracking.journal import JournalError
 from matrixrl.tracking.local import JournalReader
 from matrixrl.tracking.run import Run, open_run
 from matrixrl.tracking.summary import summarize
@@ -162,3 +163,27 @@ def test_the_run_file_is_json(tmp_path: Path) -> None:
     with start(tmp_path, run_name="named") as run:
         content = json.loads((run.directory / "run.json").read_text())
     assert (content["name"], content["system"], content["config"]) == ("named", "matmul", {"seed": 3})
+
+
+def test_a_copied_journal_reads_as_the_run_did_then(tmp_path: Path) -> None:
+    copy = tmp_path / "drive"
+    copy.mkdir()
+    with start(tmp_path / "runs") as run:
+        run.record([ScalarRow(tick, {"loss": 1.0}) for tick in run.clock.advance(5)])
+        run.copy_journal(copy / "journal.sqlite")
+        run.record([ScalarRow(run.clock.tick(), {"loss": 1.0})])
+        with pytest.raises(JournalError, match="cannot be copied"):
+            run.copy_journal(tmp_path / "nowhere" / "journal.sqlite")
+    assert [entry.name for entry in copy.iterdir()] == ["journal.sqlite"]
+    with JournalReader(copy) as reader:
+        assert reader.count("stream") == 5
+
+
+def test_a_network_drive_is_recognised_by_its_mount(tmp_path: Path) -> None:
+    mounts = tmp_path / "mounts"
+    (tmp_path / "my drive").mkdir()
+    where = str(tmp_path / "my drive").replace(" ", "\\040")
+    mounts.write_text(f"/dev/sda / ext4 rw 0 0\nserver:/x {where} nfs4 rw 0 0\n")
+    assert network_file_system(tmp_path / "my drive" / "runs", mounts) == "nfs4"
+    assert network_file_system(tmp_path, mounts) is None
+    assert network_file_system(tmp_path, tmp_path / "nothing") is None

@@ -235,7 +235,12 @@ class Delivery:
         if backlog <= self.settings.backlog_rows:
             return rows
         stride = -(-backlog // self.settings.backlog_rows)
-        kept = [row for index, row in enumerate(rows) if index % stride == 0 or self._must_send(row)]
+        # The last row of a batch is always sent: by it the server confirms the batch.
+        kept = [
+            row
+            for index, row in enumerate(rows)
+            if index % stride == 0 or row is rows[-1] or self._must_send(row)
+        ]
         out = len(rows) - len(kept)
         first, last = rows[0].step, rows[-1].step
         if self.state.thinned and self.state.thinned[-1][1] == self.cursor:
@@ -273,9 +278,9 @@ class Delivery:
     def _send_files(self) -> None:
         """Send checkpoints and other files that the server does not have yet; prune old ones."""
         session = self.session
-        if session is None or session.mode != "online" or not self.settings.artifacts:
+        if session is None or session.mode != "online":
             return
-        for record in self.reader.files():
+        for record in self.reader.files() if self.settings.artifacts else ():
             known = self.state.artifacts.get(record.path, {}).get("sha256")
             key = (record.path, record.sha256)
             if known == record.sha256 or key in self._seen_files:

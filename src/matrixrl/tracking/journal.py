@@ -5,6 +5,7 @@ Everything else (console, W&B, dashboard, exports) reads what was committed here
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import os
@@ -377,6 +378,22 @@ class Journal:
                 (time.time(), status, self.attempt),
             )
         )
+
+    def copy_to(self, path: Path) -> None:
+        """Copy the journal as it stands to `path`: written beside it, then renamed.
+
+        Raises:
+            JournalError: the copy cannot be written.
+        """
+        draft = path.with_name(f".{path.name}.{os.getpid()}")
+        try:
+            with contextlib.closing(sqlite3.connect(draft)) as copy:
+                self._connection.backup(copy)
+            draft.replace(path)
+        except (sqlite3.Error, OSError) as error:
+            raise JournalError(f"{path}: the journal cannot be copied there ({error})") from error
+        finally:
+            draft.unlink(missing_ok=True)
 
     def close(self) -> None:
         """Close the file; what was committed stays."""
