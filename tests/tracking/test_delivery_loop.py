@@ -18,10 +18,20 @@ from matrixrl.tracking.wandb import Plan, RefusedError, UnreachableError
 from tests.tracking.test_journal import StepClock, episode, new, resumed
 
 
+class FakeUpload:
+    """Arrives at once."""
+
+    full_name = "e/p/a:v0"
+
+    def settled(self, seconds: float) -> bool:
+        return True
+
+
 class FakeSession:
     """Behaves like `wandb.Session`; what was logged stays in `logged` over sessions, as on a server."""
 
     logged: list[tuple[int, dict[str, Any]]]
+    sent: list[tuple[str, list[str]]]
     openings: list[Exception | None]
 
     def __init__(self, directory: Path, meta: object, mode: str, training_pid: int | None) -> None:
@@ -38,13 +48,17 @@ class FakeSession:
     def table(self, columns: object, rows: list[list[Any]]) -> list[list[Any]]:
         return rows
 
+    def send_files(self, name: str, kind: str, files: list[Path], *_: object) -> FakeUpload:
+        self.sent.append((name, [entry.name for path in files for entry in path.iterdir()]))
+        return FakeUpload()
+
     def finish(self, exit_code: int, seconds: float) -> bool:
         return True
 
 
 @pytest.fixture
 def session(monkeypatch: pytest.MonkeyPatch) -> type[FakeSession]:
-    FakeSession.logged, FakeSession.openings = [], []
+    FakeSession.logged, FakeSession.openings, FakeSession.sent = [], [], []
     monkeypatch.setattr(tracking_wandb, "Session", FakeSession)
     monkeypatch.setattr(tracking_wandb, "settle", lambda: Plan("online", "http://server"))
     monkeypatch.setattr(
@@ -174,7 +188,9 @@ def test_a_table_beyond_the_cap_shows_its_last_rows_and_says_so(
         tick = clock.tick()
         journal.record([EpisodeRow(tick, episode(number)), TableMark(tick)])
     journal.close()
-    deliver(tmp_path)
+    delivery, _ = deliver(tmp_path)
+    assert session.sent == [("episode-history-id", ["episodes-00000.parquet"])]
+    assert delivery.state.history_rows == 5
     tables = [[cells[0] for cells in row["episode_history"]] for _, row in session.logged]
     assert tables == [[1], [1, 2], [1, 2, 3], [2, 3, 4], [3, 4, 5]]
     said = [row.get("episode_history/rows") for _, row in session.logged]
