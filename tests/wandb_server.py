@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import json
 import re
+import socket
 import threading
 import time
 from contextlib import contextmanager
@@ -95,6 +96,7 @@ class LoopbackServer:
     def listen(self) -> None:
         """Accept connections (again, on the same port)."""
         server = self
+        self.fault = None
 
         class Bound(Handler):
             loopback = server
@@ -112,7 +114,8 @@ class LoopbackServer:
         threading.Thread(target=self._listener.serve_forever, args=(0.02,), daemon=True).start()
 
     def refuse(self) -> None:
-        """Refuse connections until `listen`."""
+        """Refuse connections until `listen`; those that are open are cut at their next request."""
+        self.fault = "refuse"
         if self._listener is not None:
             self._listener.shutdown()
             self._listener.server_close()
@@ -128,9 +131,9 @@ class LoopbackServer:
         try:
             yield
         finally:
-            self.fault = None
             if fault == "refuse":
                 self.listen()
+            self.fault = None
 
     def __enter__(self) -> LoopbackServer:
         return self
@@ -404,6 +407,10 @@ class Handler(BaseHTTPRequestHandler):
             time.sleep(server.delay_seconds)
         while server.fault == "hang":
             time.sleep(0.05)
+        if server.fault == "refuse":
+            self.close_connection = True
+            self.connection.shutdown(socket.SHUT_RDWR)
+            return True
         if server.fault in ("500", "429"):
             self.body()
             self.answer({"error": "commanded to fail"}, int(server.fault))

@@ -25,6 +25,9 @@ TRAINER = Path(__file__).with_name("script_trainer.py")
 def server() -> Iterator[LoopbackServer]:
     with LoopbackServer() as loopback:
         yield loopback
+        # Where a test let this process ask the server, wandb remembers its address.
+        if "wandb" in sys.modules:
+            sys.modules["wandb"].teardown()
 
 
 def offline_environment(folder: Path) -> dict[str, str]:
@@ -37,6 +40,8 @@ def offline_environment(folder: Path) -> dict[str, str]:
         "WANDB_MODE": "offline",
         "WANDB_API_KEY": "",
         "WANDB_ERROR_REPORTING": "false",
+        # wandb sends rows every 15 seconds; a test need not wait so long.
+        "WANDB__FILE_STREAM_TRANSMIT_INTERVAL": "0.5",
         "PYTHONPATH": os.pathsep.join([str(ROOT / "src"), str(ROOT)]),
         "NETRC": str(home / "netrc"),
     }

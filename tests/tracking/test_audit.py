@@ -134,7 +134,7 @@ def edit_console(change: Callable[[list[str]], None]) -> Callable[[Path], None]:
     return edit
 
 
-def edit_table(change: Callable[[list[list[object]]], None]) -> Callable[[Path], None]:
+def edit_table(change: Callable[[list[list[object]]], object]) -> Callable[[Path], None]:
     def edit(run: Path) -> None:
         path = next(run.glob("wandb/offline-run-*/files/media/table/episode_history_46_*"))
         content = json.loads(path.read_text())
@@ -154,7 +154,7 @@ def double_line(lines: list[str]) -> None:
     lines.insert(place + 1, lines[place])
 
 
-ELSEWHERE: dict[str, tuple[Callable[[Path], None], str]] = {
+ELSEWHERE: dict[str, tuple[Callable[[Path], object], str]] = {
     "console line missing": (
         edit_console(
             lambda lines: lines.remove(next(line for line in lines if "Episode 4 |" in line)),
@@ -185,7 +185,7 @@ ELSEWHERE: dict[str, tuple[Callable[[Path], None], str]] = {
     ),
     "table row added": (edit_table(lambda rows: rows.append(rows[0])), "unknown"),
     "checkpoint changed": (
-        lambda run: (run / "checkpoints" / "000002.json").write_text("{}") and None,
+        lambda run: (run / "checkpoints" / "000002.json").write_text("{}"),
         "files: checksum at step 46",
     ),
 }

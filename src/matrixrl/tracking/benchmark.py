@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
 import statistics
@@ -127,8 +128,10 @@ def _timed(
     train: Callable[[TrackingConfig], float | None], config: TrackingConfig, clock: Callable[[], float]
 ) -> Callable[[], float]:
     def call() -> float:
-        begun = clock()
-        seconds = train(config)
+        # What the runs say would bury the table; it is still formatted and written.
+        with open(os.devnull, "w", encoding="utf-8") as nowhere, contextlib.redirect_stdout(nowhere):
+            begun = clock()
+            seconds = train(config)
         return clock() - begun if seconds is None else seconds
 
     return call

@@ -10,15 +10,18 @@ input, and its reports leave as JSON lines on its standard output.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import queue
+import signal
 import sys
 import threading
 import time
-from collections.abc import Mapping
+import traceback
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from matrixrl.tracking import wandb as tracking_wandb
 from matrixrl.tracking.courier import DELIVERY_LOCK_FILE, FIRST_RETRY_SECONDS, DeliverySettings, DeliveryState
@@ -46,7 +49,7 @@ class Delivery:
     Args:
         directory: the run folder.
         commands: parsed lines of standard input; None when the training process is gone.
-        report: where messages for the user go.
+        report: is given each message for the user, as a line of JSON.
     """
 
     def __init__(
@@ -54,7 +57,7 @@ class Delivery:
         directory: Path,
         settings: DeliverySettings,
         commands: queue.Queue[dict[str, Any] | None],
-        report: IO[str],
+        report: Callable[[str], None],
     ) -> None:
         self.directory = directory
         self.settings = settings
@@ -72,8 +75,8 @@ class Delivery:
         self._saved = time.monotonic()
         self._version: int | None = None
         self._next_history = 0.0
-        self._uploads: list[tuple[FileRecord, Any]] = []
-        self._history_upload: tuple[int, Any] | None = None
+        self._uploads: list[tuple[FileRecord, tracking_wandb.Upload]] = []
+        self._history_upload: tuple[int, tracking_wandb.Upload] | None = None
         self._seen_files: set[tuple[str, str]] = set()
 
     @property
@@ -90,7 +93,7 @@ class Delivery:
         """Tell the user something once."""
         if text not in self._told:
             self._told.add(text)
-            print(json.dumps({"tell": text, "level": level}), file=self._report, flush=True)
+            self._report(json.dumps({"tell": text, "level": level}) + "\n")
 
     def run(self) -> None:
         """Deliver until training has ended and everything is delivered, or the deadline has passed."""
@@ -212,7 +215,8 @@ class Delivery:
         if len(rows) < BATCH_ROWS:
             # Everything that this version of the journal holds.
             self._version = version
-        sent = self._thin(rows) if len(rows) >= BATCH_ROWS and not self.finishing else rows
+        live = self.settings.training_pid is not None and not self.finishing
+        sent = self._thin(rows) if live and len(rows) >= BATCH_ROWS else rows
         assert self.session is not None
         for row in sent:
             self.session.log(row.step, self._with_table(row))
@@ -231,7 +235,12 @@ class Delivery:
         if backlog <= self.settings.backlog_rows:
             return rows
         stride = -(-backlog // self.settings.backlog_rows)
-        kept = [row for index, row in enumerate(rows) if index % stride == 0 or self._must_send(row)]
+        # The last row of a batch is always sent: by it the server confirms the batch.
+        kept = [
+            row
+            for index, row in enumerate(rows)
+            if index % stride == 0 or row is rows[-1] or self._must_send(row)
+        ]
         out = len(rows) - len(kept)
         first, last = rows[0].step, rows[-1].step
         if self.state.thinned and self.state.thinned[-1][1] == self.cursor:
@@ -240,8 +249,8 @@ class Delivery:
         else:
             self.state.thinned.append([first, last, out])
         self.tell(
-            f"W&B: more than {self.settings.backlog_rows} rows wait; the live stream is thinned from step {first} on, "
-            "the journal keeps every row",
+            f"W&B: more than {self.settings.backlog_rows} rows wait; the live stream is thinned, the journal keeps "
+            "every row",
             "warning",
         )
         return kept
@@ -269,9 +278,9 @@ class Delivery:
     def _send_files(self) -> None:
         """Send checkpoints and other files that the server does not have yet; prune old ones."""
         session = self.session
-        if session is None or session.mode != "online" or not self.settings.artifacts:
+        if session is None or session.mode != "online":
             return
-        for record in self.reader.files():
+        for record in self.reader.files() if self.settings.artifacts else ():
             known = self.state.artifacts.get(record.path, {}).get("sha256")
             key = (record.path, record.sha256)
             if known == record.sha256 or key in self._seen_files:
@@ -311,26 +320,24 @@ class Delivery:
 
     def _settle_uploads(self, seconds: float) -> None:
         """Note the uploads that the server has committed, waiting at most `seconds` for each."""
-        assert self.session is not None
         waiting = []
-        for record, handle in self._uploads:
-            full_name = self.session.wait_for(handle, max(min(seconds, self.seconds_left), 0.01))
-            if full_name is None:
-                waiting.append((record, handle))
-                continue
-            self.state.artifacts[record.path] = {
-                "sha256": record.sha256,
-                "name": full_name,
-                "step": record.step,
-                "kind": record.kind,
-                "aliases": artifact_name(record)[2],
-            }
-            self._prune()
+        for record, upload in self._uploads:
+            if not upload.settled(min(seconds, self.seconds_left)):
+                waiting.append((record, upload))
+            elif upload.full_name is not None:
+                self.state.artifacts[record.path] = {
+                    "sha256": record.sha256,
+                    "name": upload.full_name,
+                    "step": record.step,
+                    "kind": record.kind,
+                    "aliases": artifact_name(record)[2],
+                }
+                self._prune()
         self._uploads = waiting
         if self._history_upload is not None:
-            rows, handle = self._history_upload
-            if self.session.wait_for(handle, max(min(seconds, self.seconds_left), 0.01)):
-                self.state.history_rows = rows
+            rows, upload = self._history_upload
+            if upload.settled(min(seconds, self.seconds_left)):
+                self.state.history_rows = rows if upload.full_name else 0
                 self._history_upload = None
 
     def _prune(self) -> None:
@@ -395,8 +402,6 @@ def artifact_name(record: FileRecord) -> tuple[str, str, list[str]]:
 
 def main(directory: Path) -> None:
     """The delivery process: quiet, unhurried, deaf to Ctrl-C (the training process tells it when to end)."""
-    import signal
-
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     os.nice(10)
@@ -418,16 +423,19 @@ def main(directory: Path) -> None:
         commands.put(None)
 
     threading.Thread(target=listen, daemon=True).start()
+
+    def report(line: str) -> None:
+        # A training process that was killed does not listen any more; delivery goes on for a moment.
+        with contextlib.suppress(BrokenPipeError):
+            os.write(report_out, line.encode())
+
     code = 1
     try:
-        with os.fdopen(report_out, "w", encoding="utf-8") as report:
-            Delivery(directory, settings, commands, report).run()
+        Delivery(directory, settings, commands, report).run()
         code = 0
     finally:
         # Neither wandb's exit hooks nor its service may hold up the end.
         if code:
-            import traceback
-
             traceback.print_exc()
         sys.stderr.flush()
         tracking_wandb.end_service()

@@ -33,3 +33,33 @@ def sha256_of(path: Path) -> tuple[str, int]:
         whole.update(f"{file.relative_to(path).as_posix()}\0{digest}\n".encode())
         size += count
     return whole.hexdigest(), size
+
+
+NETWORK_FILE_SYSTEMS = (
+    "nfs",
+    "nfs4",
+    "cifs",
+    "smb3",
+    "smbfs",
+    "9p",
+    "fuse.sshfs",
+    "fuse.drive",
+    "fuse.gcsfuse",
+    "fuse.s3fs",
+)
+
+
+def network_file_system(path: Path, mounts: Path = Path("/proc/mounts")) -> str | None:
+    """The type of the file system of `path` where it is a network drive; None elsewhere, and where nobody can tell."""
+    try:
+        lines = mounts.read_text().splitlines()
+    except OSError:
+        return None
+    folder = path.resolve()
+    best = ("", "")
+    for line in lines:
+        _, point, kind, *_ = line.split(" ")
+        point = point.replace("\\040", " ")
+        if folder.is_relative_to(point) and len(point) >= len(best[0]):
+            best = (point, kind)
+    return best[1] if best[1] in NETWORK_FILE_SYSTEMS else None

@@ -5,6 +5,7 @@ Everything else (console, W&B, dashboard, exports) reads what was committed here
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import os
@@ -110,6 +111,8 @@ class Journal:
         self._recorded_until = {table: self._last_position(table) for table in self._position}
         self._compared_until = dict.fromkeys(self._position, 0)
         self._last_stream_step = 0
+        # Episodes of the history up to where this attempt stands: counting them in SQL would take longer and longer.
+        self._episodes = 0
         names = ", ".join(quoted(name) for name in columns)
         marks = ", ".join("?" * len(columns))
         self._insert = {
@@ -200,6 +203,9 @@ class Journal:
     def started_at(self, step: int) -> None:
         """Note the step that the checkpoint restored the clock to; the first tick of this attempt follows it."""
         self._last_stream_step = step
+        self._episodes = self._one(
+            f"SELECT count(*) FROM episodes WHERE superseded_by IS NULL AND step <= {step:d}"
+        )
         self._compared_until = {
             table: self._one(
                 f"SELECT coalesce(max({column}), 0) FROM {table} WHERE superseded_by IS NULL AND step <= {step:d}"
@@ -248,10 +254,11 @@ class Journal:
         now = time.time() if now is None else now
         kept: list[Event] = []
         counts = Counts()
-        before = dict(self._compared_until), dict(self._recorded_until)
+        before = dict(self._compared_until), dict(self._recorded_until), self._episodes
 
         def write() -> None:
-            for event in events:
+            # Marks last: they say how many episodes the table has, those of this call included.
+            for event in sorted(events, key=lambda event: isinstance(event, TableMark)):
                 if isinstance(event, ScalarRow | EpisodeRow | MoveRow):
                     written = self._write_compared(event, counts)
                 else:
@@ -268,7 +275,7 @@ class Journal:
         try:
             self._transaction(write)
         except (JournalError, ValueError):
-            self._compared_until, self._recorded_until = before
+            self._compared_until, self._recorded_until, self._episodes = before
             raise
         streamed = [event.tick.step for event in events if isinstance(event, ScalarRow | TableMark)]
         self._last_stream_step = max([self._last_stream_step, *streamed])
@@ -290,6 +297,7 @@ class Journal:
             row = [plain(event.values[name]) for name in self.episode_columns]
             position = row[0]
             values = (step, self.attempt, event.tick.seconds, *row)
+            self._episodes += 1
         else:
             table = "moves"
             action = _to_json([int(part) for part in event.action])
@@ -339,9 +347,8 @@ class Journal:
                 if execute(there, (tick.step,)).fetchone():
                     return False
                 execute(
-                    "INSERT INTO table_marks (step, attempt, rows) SELECT ?, ?, count(*) FROM episodes"
-                    " WHERE superseded_by IS NULL AND step <= ?",
-                    (tick.step, self.attempt, tick.step),
+                    "INSERT INTO table_marks (step, attempt, rows) VALUES (?, ?, ?)",
+                    (tick.step, self.attempt, self._episodes),
                 )
             case Note(tick, text, level):
                 execute(
@@ -371,6 +378,22 @@ class Journal:
                 (time.time(), status, self.attempt),
             )
         )
+
+    def copy_to(self, path: Path) -> None:
+        """Copy the journal as it stands to `path`: written beside it, then renamed.
+
+        Raises:
+            JournalError: the copy cannot be written.
+        """
+        draft = path.with_name(f".{path.name}.{os.getpid()}")
+        try:
+            with contextlib.closing(sqlite3.connect(draft)) as copy:
+                self._connection.backup(copy)
+            draft.replace(path)
+        except (sqlite3.Error, OSError) as error:
+            raise JournalError(f"{path}: the journal cannot be copied there ({error})") from error
+        finally:
+            draft.unlink(missing_ok=True)
 
     def close(self) -> None:
         """Close the file; what was committed stays."""

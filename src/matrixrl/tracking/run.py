@@ -28,7 +28,7 @@ from matrixrl.tracking.events import (
     Note,
     System,
 )
-from matrixrl.tracking.files import sha256_of
+from matrixrl.tracking.files import network_file_system, sha256_of
 from matrixrl.tracking.identity import LOCK_FILE, Lock, Owner, create_folder, find_run, run_id
 from matrixrl.tracking.journal import JOURNAL_FILE, Journal, JournalError
 from matrixrl.tracking.system import SystemMonitor
@@ -171,6 +171,10 @@ class Run:
         self._told_difference = False
         self._console = Console(config.console, directory)
         self._delivery = self._start_delivery() if config.wandb else None
+        if kind := network_file_system(directory):
+            self.warn(
+                f"{directory} is on a network drive ({kind}), where SQLite is not safe: keep --runs-dir on a local disk"
+            )
 
     def _start_delivery(self) -> DeliveryProcess:
         settings = DeliverySettings(
@@ -265,6 +269,15 @@ class Run:
         name = path.relative_to(self.directory).as_posix()
         self.record([FileRow(self.clock.now(), kind, name, digest, size, seconds, tuple(aliases))])
 
+    def copy_journal(self, path: Path) -> None:
+        """Copy the journal as it stands, whole, to a folder that may be on a network drive (call it at a checkpoint).
+
+        Raises:
+            JournalError: the copy cannot be written.
+        """
+        with self._mutex:
+            self._journal.copy_to(path)
+
     def warn(self, text: str) -> None:
         """Tell the user about an illness; the journal keeps it. May be called from any thread."""
         self.note(text, "warning")
@@ -283,7 +296,8 @@ class Run:
     def progress(self, phase: str, done: int, total: int) -> None:
         """Say how far a phase has come (`pretrain`, `self-play`, `train`, `evaluate`); drawn on a terminal only."""
         begun = time.perf_counter()
-        self._console.progress(phase, done, total)
+        with self._mutex:
+            self._console.progress(phase, done, total)
         self._busy_seconds += time.perf_counter() - begun
 
     def finish(self, status: Status = "finished", deadline_seconds: float | None = None) -> FinishReport:

@@ -28,6 +28,8 @@ MAX_TABLE_ROWS = 10_000
 TABLE_ROWS_KEY = f"{EPISODE_TABLE}/rows"
 """Beside a table that does not show every row: `10000 of 25000 rows; ...`."""
 
+MODES = ("online", "offline", "disabled", "dryrun", "run", "shared")
+
 PYTHON_TYPES: Mapping[Kind, type] = {"int": int, "float": float, "bool": bool, "str": str}
 
 
@@ -57,7 +59,11 @@ def settle() -> Plan:
 
     Honours WANDB_MODE and WANDB_BASE_URL. The process that calls this has no terminal, so wandb cannot prompt.
     """
-    mode = os.environ.get("WANDB_MODE", "").lower()
+    mode = os.environ.pop("WANDB_MODE", "").lower()
+    if mode in MODES:
+        os.environ["WANDB_MODE"] = mode
+    elif mode:
+        return Plan("none", f"WANDB_MODE={mode} is none of {', '.join(MODES)}")
     if mode == "disabled":
         return Plan("none", "WANDB_MODE=disabled")
     try:
@@ -135,6 +141,32 @@ def answers(url: str, timeout: float = 5.0) -> bool:
 def first_line(error: BaseException) -> str:
     """The first line of an error's text."""
     return next(iter(str(error).strip().splitlines()), type(error).__name__)
+
+
+class Upload:
+    """An artifact version on its way to the server.
+
+    A `wait` of wandb that times out cancels the upload, so a thread waits without a limit.
+
+    Attributes:
+        full_name: entity/project/name:version, once the server has committed it; None before, and when it failed.
+    """
+
+    def __init__(self, handle: Any) -> None:
+        self.full_name: str | None = None
+        self._done = threading.Event()
+        threading.Thread(target=self._wait, args=(handle,), daemon=True).start()
+
+    def _wait(self, handle: Any) -> None:
+        try:
+            handle.wait()
+            self.full_name = handle.qualified_name
+        finally:
+            self._done.set()
+
+    def settled(self, seconds: float) -> bool:
+        """Whether it has arrived or failed, waiting at most `seconds`."""
+        return self._done.wait(max(seconds, 0.0))
 
 
 class Session:
@@ -219,23 +251,15 @@ class Session:
 
     def send_files(
         self, name: str, kind: str, files: Sequence[Path], aliases: Sequence[str], metadata: Mapping[str, Any]
-    ) -> Any:
-        """Send files of the run folder as one artifact version, from where they lie. Returns its handle."""
+    ) -> Upload:
+        """Send files of the run folder as one artifact version, from where they lie."""
         artifact = self._wandb.Artifact(name, kind, metadata=dict(metadata))
         for path in files:
             if path.is_dir():
                 artifact.add_dir(str(path), policy="immutable", skip_cache=True)
             else:
                 artifact.add_file(str(path), policy="immutable", skip_cache=True)
-        return self._run.log_artifact(artifact, aliases=list(aliases))
-
-    def wait_for(self, handle: Any, seconds: float) -> str | None:
-        """The full name of an artifact version once the server has committed it; None while it has not."""
-        try:
-            handle.wait(timeout=seconds)
-        except (TimeoutError, self._errors.Error, ValueError):
-            return None
-        return handle.qualified_name
+        return Upload(self._run.log_artifact(artifact, aliases=list(aliases)))
 
     def delete_artifact(self, full_name: str) -> None:
         """Delete an artifact version; one that is gone already is no error."""
