@@ -7,9 +7,12 @@ are checked when a config is built, before anything compiles; derived numbers ar
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar, get_type_hints
+
+Settings = TypeVar("Settings")
 
 
 class ConfigError(ValueError):
@@ -79,6 +82,42 @@ class TrackingConfig:
             self.resume_run is None or (self.run_name is None and self.run_suffix is None),
             f"--resume-run {self.resume_run} continues a run under its own name: leave out --run-name and --run-suffix",
         )
+
+
+@dataclass(frozen=True, kw_only=True)
+class CheckpointConfig:
+    """When a run is saved, and what stays on the disk. The same flags serve every trainer."""
+
+    save_interval: float = 300.0
+    """Seconds between two checkpoints; 0 saves only at the end (and on SIGINT and SIGTERM)."""
+
+    save_interval_chunks: int | None = None
+    """Save after so many chunks instead (a chunk is --log-interval weight updates, or one move of all games)."""
+
+    keep_last: int = 3
+    """Newest checkpoints that stay."""
+
+    keep_best: int = 1
+    """Best checkpoints that stay besides; 0 keeps the newest only."""
+
+    grace_seconds: float = 20.0
+    """After SIGTERM or SIGINT the run finishes its chunk, saves and reports within this time."""
+
+    failed_checkpoint: Literal["warn", "stop"] = "warn"
+    """When a checkpoint cannot be written (the disk is full): go on with a warning, or stop."""
+
+    def __post_init__(self) -> None:
+        require(self.save_interval >= 0, f"--save-interval {self.save_interval}: must be 0 or more seconds")
+        require(
+            self.save_interval_chunks is None or self.save_interval_chunks >= 1,
+            f"--save-interval-chunks {self.save_interval_chunks}: must be 1 or more",
+        )
+        require(
+            self.keep_last >= 1,
+            f"--keep-last {self.keep_last}: must be 1 or more; 2 survive a damaged newest one",
+        )
+        require(self.keep_best >= 0, f"--keep-best {self.keep_best}: must be 0 or more")
+        require(self.grace_seconds > 0, f"--grace-seconds {self.grace_seconds}: must be above 0, such as 20")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -279,7 +318,10 @@ class SelfPlayConfig:
     """Weight updates per epoch."""
 
     random_basis_fraction: float = 1.0
-    """Share of games that start from the target in a random basis (signed permutations over Z)."""
+    """Share of games that start from the target in a random basis."""
+
+    basis_density: float = 0.1
+    """Over Z: share of non-zero entries off the diagonals of a random basis; 0 for signed permutations only."""
 
     replay_size: int = 4096
     """Games that the replay buffer holds."""
@@ -318,6 +360,7 @@ class SelfPlayConfig:
         )
         for name, share in (
             ("random-basis-fraction", self.random_basis_fraction),
+            ("basis-density", self.basis_density),
             ("replay-fraction", self.replay_fraction),
         ):
             require(0 <= share <= 1, f"--{name} {share}: must be from 0 to 1")
@@ -399,6 +442,7 @@ class MatmulConfig:
     selfplay: SelfPlayConfig = field(default_factory=SelfPlayConfig)
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     tracking: TrackingConfig = field(default_factory=TrackingConfig)
+    checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
 
     json: bool = False
     """Make the last line of output one JSON object."""
@@ -446,3 +490,60 @@ def as_record(config: Any) -> dict[str, Any]:
         return value
 
     return plain(dataclasses.asdict(config))
+
+
+def from_record(kind: type[Settings], record: Mapping[str, Any]) -> Settings:
+    """The config that `as_record` wrote down. Fields that the record lacks take their defaults.
+
+    Args:
+      kind: the dataclass. Entries of the record that are no fields of it (versions, devices) are left out.
+
+    Raises:
+      ConfigError: a recorded value is impossible for this version of matrixrl.
+    """
+    values: dict[str, Any] = {}
+    hints = get_type_hints(kind)
+    for item in dataclasses.fields(kind):  # pyright: ignore[reportArgumentType]
+        if item.name not in record:
+            continue
+        value, hint = record[item.name], hints[item.name]
+        if dataclasses.is_dataclass(hint):
+            value = from_record(hint, value)  # pyright: ignore[reportArgumentType]
+        elif isinstance(value, list):
+            value = tuple(value)
+        elif hint is Path:
+            value = Path(value)
+        values[item.name] = value
+    return kind(**values)
+
+
+def differences(old: Any, new: Any, prefix: str = "") -> dict[str, tuple[Any, Any]]:
+    """Fields in which two configs of one kind differ, by dotted name, with both values."""
+    found: dict[str, tuple[Any, Any]] = {}
+    for item in dataclasses.fields(old):
+        before, after = getattr(old, item.name), getattr(new, item.name)
+        if dataclasses.is_dataclass(before):
+            found |= differences(before, after, f"{prefix}{item.name}.")
+        elif before != after:
+            found[prefix + item.name] = before, after
+    return found
+
+
+MAY_CHANGE_ON_RESUME = (
+    "json",
+    "tracking.",
+    "checkpoint.",
+    "optimizer.learning_rate",
+    "optimizer.final_learning_rate_fraction",
+    "optimizer.max_grad_norm",
+    "optimizer.weight_decay",
+    "selfplay.num_epochs",
+    "selfplay.stop_at_record",
+    "selfplay.stop_at_rank",
+)
+"""Settings that a resumed run may change, by dotted name; a name that ends in a dot stands for its whole group.
+
+Everything else decides what the saved arrays and counters mean. Changing `log_interval`, or one of the optimizer's or
+the number of epochs (the learning rate's schedule spans them), gives other weights from the checkpoint on: rows that
+were recorded after it are then kept aside as another attempt.
+"""

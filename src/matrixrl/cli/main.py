@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 from matrixrl.cli.parse import parse
 from matrixrl.config import ConfigError
+from matrixrl.tracking.journal import TrackingError
 
 
 @dataclass(frozen=True)
@@ -33,6 +34,9 @@ class Command:
 
 COMMANDS: dict[tuple[str, str], Command] = {
     ("matmul", "train"): Command("matrixrl.cli.matmul", None, "discover a matrix-multiplication algorithm"),
+    ("matmul", "evaluate"): Command(
+        "matrixrl.cli.matmul_evaluate", None, "play without exploration, with a run's newest checkpoint"
+    ),
     ("matmul", "bench"): Command(
         "matrixrl.cli.matmul", None, "measure the speed of search and learning, part by part"
     ),
@@ -60,6 +64,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except ConfigError as error:
         print(f"matrixrl: {error}", file=sys.stderr)
         return 2
+    except TrackingError as error:
+        print(f"matrixrl: {error}", file=sys.stderr)
+        return 1
     except KeyboardInterrupt:
         print("matrixrl: stopped at once; what was recorded is in the journal", file=sys.stderr)
         return 130

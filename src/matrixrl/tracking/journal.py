@@ -351,11 +351,20 @@ class Journal:
                     (tick.step, self.attempt, self._episodes),
                 )
             case Note(tick, text, level):
+                # What was told at a step is told again by a resumed run that passes it again.
+                there = "SELECT 1 FROM notes WHERE step = ? AND text = ? AND attempt < ?"
+                if tick is not None and execute(there, (tick.step, text, self.attempt)).fetchone():
+                    return False
                 execute(
                     "INSERT INTO notes (step, attempt, time, level, text) VALUES (?, ?, ?, ?, ?)",
                     (tick.step if tick else None, self.attempt, tick.seconds if tick else now, level, text),
                 )
             case FileRow(tick):
+                there = (
+                    "SELECT 1 FROM files WHERE step = ? AND path = ? AND sha256 = ? AND superseded_by IS NULL"
+                )
+                if execute(there, (tick.step, event.path, event.sha256)).fetchone():
+                    return False
                 execute(
                     "UPDATE files SET superseded_by = ? WHERE path = ? AND superseded_by IS NULL",
                     (self.attempt, event.path),

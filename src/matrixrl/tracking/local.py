@@ -262,6 +262,14 @@ class JournalReader:
             return []
         return [Attempt(*row) for row in rows]
 
+    def config(self) -> dict[str, Any]:
+        """The settings of the newest attempt: those a resumed run continues with."""
+        query = "SELECT config FROM attempts ORDER BY attempt DESC LIMIT 1"
+        try:
+            return json.loads(self._connection.execute(query).fetchone()[0])
+        except (sqlite3.DatabaseError, TypeError, ValueError) as error:
+            raise JournalError(f"{self.path}: the run's settings cannot be read ({error})") from error
+
     def deliverable(self, after: int, limit: int) -> list[Delivery]:
         """The next rows for W&B: stream rows and table marks of the history, one per step, in order.
 

@@ -12,7 +12,7 @@ from matrixrl.schemes.equivalence import canonical_terms
 from matrixrl.schemes.formulas import formulas
 from matrixrl.schemes.lift import lift
 from matrixrl.schemes.records import Verdict, judge_scheme
-from matrixrl.schemes.scheme import Scheme
+from matrixrl.schemes.scheme import Scheme, SchemeError
 from matrixrl.schemes.verify import verify
 
 SCHEME_FILE = "scheme.json"
@@ -47,6 +47,8 @@ class Discoveries:
         self._directory = directory
         self._provenance = provenance
         self.best: Scheme | None = None
+        # What the run folder holds from an attempt that came further than the checkpoint this one goes on from.
+        self._ahead: Scheme | None = None
         self.num_verified = 0
 
     def check(self, scheme: Scheme) -> None:
@@ -75,10 +77,10 @@ class Discoveries:
         Returns:
           The files written, none if it is not better.
         """
-        if self.best is not None and (scheme.rank, 0) >= (self.best.rank, int(self.best.ring == "F2")):
+        if self.best is not None and (scheme.rank, 0) >= _order(self.best):
             return []
         scheme = scheme.with_provenance(**self._provenance, **found)
-        written: list[Path] = []
+        written: list[tuple[Path, Scheme]] = []
         if scheme.ring == "F2":
             lifted = lift(scheme, any_basis=True)
             if lifted.scheme is None:
@@ -86,12 +88,14 @@ class Discoveries:
                     return []
                 scheme = scheme.with_provenance(lift=lifted.message)
             else:
-                modulo_2 = self._directory / "scheme_f2.json"
-                scheme.save(modulo_2)
-                written.append(modulo_2)
+                written.append((self._directory / "scheme_f2.json", scheme))
                 scheme = lifted.scheme
-        self.best = canonical_terms(scheme)
-        return [*written, *self._write(self.best)]
+        self.best = scheme = canonical_terms(scheme)
+        if self._ahead is not None and _order(self._ahead) < _order(scheme):
+            return []  # an earlier attempt wrote this one, and a better one since
+        for path, modulo_2 in written:
+            modulo_2.save(path)
+        return [*(path for path, _ in written), *self._write(scheme)]
 
     def _write(self, scheme: Scheme) -> list[Path]:
         path, picture, text = (self._directory / name for name in (SCHEME_FILE, "scheme.png", "scheme.txt"))
@@ -107,8 +111,31 @@ class Discoveries:
         """The best scheme against the table of records."""
         return None if self.best is None else judge_scheme(self.best)
 
-    def resume(self) -> None:
-        """Take up the best scheme that the run folder holds."""
+    def resume(self, best: Scheme | None, num_verified: int) -> None:
+        """Go on from a checkpoint.
+
+        The run folder may hold a better scheme, found after the checkpoint by an attempt that was killed. Training
+        finds it again, and must not know it before; but nothing worse is written over it.
+
+        Args:
+          best: the best scheme when the checkpoint was written.
+          num_verified: schemes proved until then.
+        """
+        self.best, self.num_verified = best, num_verified
         path = self._directory / SCHEME_FILE
-        if path.exists():
-            self.best = Scheme.load(path)
+        try:
+            self._ahead = Scheme.load(path)
+        except SchemeError:
+            # Missing or damaged: the run folder came from elsewhere. The checkpoint's own is as good.
+            if best is not None:
+                self._write(best)
+
+    def settle(self) -> None:
+        """At the end of training: the best scheme is the one in the run folder, whichever attempt found it."""
+        if self._ahead is not None and (self.best is None or _order(self._ahead) < _order(self.best)):
+            self.best = self._ahead
+
+
+def _order(scheme: Scheme) -> tuple[int, int]:
+    """Lower is better: the rank, then the integers before F2."""
+    return scheme.rank, int(scheme.ring == "F2")

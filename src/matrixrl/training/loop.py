@@ -7,11 +7,19 @@ chunk the host writes the last one, unless the trainer needs the record first to
 from __future__ import annotations
 
 import signal
+import socket
 import threading
+import time
+from collections.abc import Callable
 from types import FrameType
-from typing import Any, Literal, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar
 
 from matrixrl.tracking.run import Run
+
+if TYPE_CHECKING:
+    # Signals are taken care of before JAX is loaded; the keeper needs it.
+    from matrixrl.checkpoints.format import Snapshot
+    from matrixrl.training.keeper import Keeper
 
 State = TypeVar("State")
 Outcome = TypeVar("Outcome")
@@ -46,31 +54,84 @@ class Trainer(Protocol[State, Outcome]):
         """
         ...
 
+    def snapshot(self, state: State, step: int) -> Snapshot:
+        """Host copies of everything that a run continues from. Asked for only when every chunk is recorded.
+
+        Raises:
+          TrainingDivergedError: the state itself holds a NaN or an infinity, and is not worth saving.
+        """
+        ...
+
 
 class StopRequest:
     """Turns SIGINT and SIGTERM into a wish to stop after the chunk; a second SIGINT stops at once.
 
     Use it as a context manager; it restores the handlers that were there.
+
+    Args:
+      grace_seconds: how long after the first signal the process may go on.
+      on_expiry: called from another thread with the signal when the process is still there after that time; a
+        compilation keeps the main thread from hearing a signal, but not this one. None waits for ever.
     """
 
-    def __init__(self) -> None:
+    def __init__(
+        self, grace_seconds: float = 20.0, on_expiry: Callable[[signal.Signals], None] | None = None
+    ) -> None:
         self.signal: signal.Signals | None = None
+        self.grace_seconds = grace_seconds
+        self._on_expiry = on_expiry
+        self._deadline: float | None = None
         self._previous: dict[signal.Signals, Any] = {}
+        self._sockets: tuple[socket.socket, socket.socket] | None = None
 
     @property
     def requested(self) -> bool:
         """Whether a signal came."""
         return self.signal is not None
 
+    @property
+    def seconds_left(self) -> float | None:
+        """Of the grace time; None before a signal."""
+        return None if self._deadline is None else max(0.0, self._deadline - time.monotonic())
+
     def __enter__(self) -> StopRequest:
         if threading.current_thread() is threading.main_thread():
             for number in (signal.SIGINT, signal.SIGTERM):
                 self._previous[number] = signal.signal(number, self._handle)
+            if self._on_expiry is not None:
+                # Python's handlers wait for the main thread; the byte that announces a signal does not.
+                heard, told = self._sockets = socket.socketpair()
+                told.setblocking(False)
+                signal.set_wakeup_fd(told.fileno(), warn_on_full_buffer=False)
+                threading.Thread(target=self._watch, args=(heard,), name="grace", daemon=True).start()
         return self
 
     def __exit__(self, *_: object) -> None:
+        if self._sockets is not None:
+            signal.set_wakeup_fd(-1)
+            self._sockets[1].close()  # ends the watching thread
         for number, handler in self._previous.items():
             signal.signal(number, handler)
+
+    def _watch(self, heard: socket.socket) -> None:
+        """Wait for a signal, then for the end of the grace time or of the program, whichever is first."""
+        with heard:
+            number = 0
+            while number not in self._previous:
+                data = heard.recv(1)
+                if not data:
+                    return
+                number = data[0]
+            self._deadline = time.monotonic() + self.grace_seconds
+            while (left := self._deadline - time.monotonic()) > 0:
+                heard.settimeout(left)
+                try:
+                    if not heard.recv(1):
+                        return
+                except TimeoutError:
+                    break
+        if self._on_expiry is not None:
+            self._on_expiry(signal.Signals(number))
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
         if self.signal is not None and number == signal.SIGINT:
@@ -79,19 +140,38 @@ class StopRequest:
 
 
 def run_loop(
-    trainer: Trainer[State, Outcome], state: State, run: Run, stop: StopRequest
+    trainer: Trainer[State, Outcome],
+    state: State,
+    run: Run,
+    stop: StopRequest,
+    keeper: Keeper | None = None,
 ) -> tuple[State, Ending]:
-    """Advance until the trainer is finished or a signal asks to stop; every chunk that was started is recorded."""
+    """Advance until the trainer is finished or a signal asks to stop; every chunk that was started is recorded.
+
+    With a keeper the state is saved now and then, and at the end. Nothing is pending then, so that the clock, the
+    journal and the saved state agree.
+
+    Raises:
+      TrainingDivergedError: a metric is NaN or infinite.
+      CheckpointError: a checkpoint could not be written, and the run was asked to stop then.
+    """
     pending: Outcome | None = None
     while not stop.requested:
-        if pending is not None and trainer.needs_record(state):
+        due = keeper is not None and keeper.due()
+        if pending is not None and (due or trainer.needs_record(state)):
             state, pending = trainer.record(state, pending, run), None
         if trainer.finished(state):
             break
+        if keeper is not None and due:
+            held_since = time.perf_counter()
+            keeper.save(trainer.snapshot(state, run.clock.step), held_since)
         state, outcome = trainer.advance(state)
         if pending is not None:
             state = trainer.record(state, pending, run)
         pending = outcome
     if pending is not None:
         state = trainer.record(state, pending, run)
+    if keeper is not None:
+        held_since = time.perf_counter()
+        keeper.save_last(trainer.snapshot(state, run.clock.step), held_since, stop.seconds_left)
     return state, "interrupted" if stop.requested and not trainer.finished(state) else "finished"

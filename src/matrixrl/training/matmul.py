@@ -8,6 +8,7 @@ seed and the number of the chunk, so no random state has to be kept.
 from __future__ import annotations
 
 import dataclasses
+import json
 import math
 import time
 from dataclasses import dataclass
@@ -19,11 +20,13 @@ import numpy as np
 
 from matrixrl.agents.alphazero import LossMetrics
 from matrixrl.agents.selfplay import Move
+from matrixrl.checkpoints import format as checkpoint_format
+from matrixrl.checkpoints.format import Checkpoint, Snapshot
 from matrixrl.config import MatmulConfig
-from matrixrl.schemes.scheme import Format, Scheme
-from matrixrl.tracking.events import EpisodeRow, Event, MoveRow, ScalarRow, TableMark
+from matrixrl.schemes.scheme import Format, Scheme, render_json
+from matrixrl.tracking.events import EpisodeRow, Event, MoveRow, Note, ScalarRow, TableMark
 from matrixrl.tracking.run import Run
-from matrixrl.training.discoveries import Discoveries, to_standard_basis
+from matrixrl.training.discoveries import SCHEME_FILE, Discoveries, to_standard_basis
 from matrixrl.training.loop import TrainingDivergedError
 from matrixrl.training.matmul_program import Batch, DeviceState, MatmulProgram
 
@@ -46,6 +49,7 @@ class Progress:
       solved: self-play games solved in this epoch.
       loss_sums: sums over this epoch's weight updates of loss, policy loss, value loss and gradient norm.
       best_rank: of the schemes found so far.
+      success_rate: self-play games solved in the last finished epoch, as a share.
     """
 
     phase: Phase = "pretrain"
@@ -59,6 +63,7 @@ class Progress:
     solved: int = 0
     loss_sums: tuple[float, ...] = (0.0, 0.0, 0.0, 0.0)
     best_rank: int | None = None
+    success_rate: float = 0.0
 
 
 class MatmulState(NamedTuple):
@@ -70,10 +75,11 @@ class MatmulState(NamedTuple):
 
 @dataclass(frozen=True)
 class Updates:
-    """A chunk of weight updates: how many, and their metrics."""
+    """A chunk of weight updates: how many, their metrics, and whether they end their phase."""
 
     count: int
     metrics: LossMetrics
+    ends_phase: bool
 
 
 @dataclass(frozen=True)
@@ -108,6 +114,54 @@ class MatmulTrainer:
         progress = Progress(step_limit=self.config.game.moves)
         return MatmulState(device, self._skip_empty_phases(progress))
 
+    def snapshot(self, state: MatmulState, step: int) -> Snapshot:
+        """Host copies of everything that the run continues from.
+
+        Raises:
+          TrainingDivergedError: a parameter is NaN or infinite.
+        """
+        arrays = checkpoint_format.flatten(state.device)
+        for name, array in arrays.items():
+            if name.startswith("params/") and not np.isfinite(array).all():
+                raise TrainingDivergedError(
+                    f"{name} is not finite at step {step}: training diverged; "
+                    f"lower --learning-rate (now {self.config.optimizer.learning_rate}) or --max-grad-norm"
+                )
+        progress = state.progress
+        best = self.discoveries.best
+        # A lower rank is better; among states of one best rank, more games solved.
+        worst_rank = self.config.game.moves + 1
+        rank = worst_rank if progress.best_rank is None else progress.best_rank
+        return Snapshot(
+            step,
+            arrays,
+            {**checkpoint_format.plain(progress), "num_verified": self.discoveries.num_verified},
+            {} if best is None else {SCHEME_FILE: render_json(best.to_record())},
+            score=progress.success_rate - rank,
+        )
+
+    def resume(self, checkpoint: Checkpoint | None) -> MatmulState:
+        """The state that a checkpoint saved, and the best scheme that belongs to it.
+
+        A run that was over goes on if the settings allow more by now. Without a checkpoint a run that was started
+        before goes on from its beginning.
+
+        Raises:
+          ConfigError: the checkpoint belongs to other settings.
+        """
+        if checkpoint is None:
+            self.discoveries.resume(None, 0)
+            return self.init()
+        template = jax.eval_shape(self.program.init, self._key)
+        saved = checkpoint.progress
+        text = checkpoint.text(SCHEME_FILE)
+        best = None if text is None else Scheme.from_record(json.loads(text))
+        self.discoveries.resume(best, saved.pop("num_verified"))
+        progress = Progress(**{**saved, "loss_sums": tuple(saved["loss_sums"])})
+        if progress.phase == "done":
+            progress = self._next_phase(dataclasses.replace(progress, phase="evaluate"))
+        return MatmulState(checkpoint.restore(template), progress)
+
     def finished(self, state: MatmulState) -> bool:
         """No epoch is left, or the wanted rank is reached."""
         return state.progress.phase == "done"
@@ -140,9 +194,10 @@ class MatmulTrainer:
         progress = dataclasses.replace(
             progress, chunk=progress.chunk + 1, done=progress.done + count, updates=progress.updates + count
         )
-        if progress.phase == "pretrain" and progress.done == total:
+        ends_phase = progress.done == total
+        if progress.phase == "pretrain" and ends_phase:
             progress = self._next_phase(progress)
-        return MatmulState(device, progress), Updates(count, metrics)
+        return MatmulState(device, progress), Updates(count, metrics, ends_phase)
 
     def _advance_games(self, state: MatmulState, key: jax.Array) -> tuple[MatmulState, Played]:
         device, progress = state
@@ -248,7 +303,8 @@ class MatmulTrainer:
         )
         progress = dataclasses.replace(progress, loss_sums=sums)
         run.progress("train", progress.done, self._phase_length("train"))
-        if progress.phase == "train" and progress.done == self._phase_length("train"):
+        # The state may be one chunk ahead of what is recorded, so the chunk itself knows that it is the last one.
+        if outcome.ends_phase:
             # The epoch's row stands at the tick of its last weight update.
             run.record(
                 [
@@ -256,7 +312,8 @@ class MatmulTrainer:
                     TableMark(ticks[-1]),
                 ]
             )
-            progress = self._next_phase(progress)
+            solved = progress.solved / self._phase_length("self-play")
+            progress = self._next_phase(dataclasses.replace(progress, success_rate=solved))
         return state._replace(progress=progress)
 
     def _epoch_metrics(self, state: MatmulState, run: Run) -> dict[str, float | int]:
@@ -357,16 +414,7 @@ class MatmulTrainer:
         return MatmulState(device, progress)
 
     def _prove(self, batch: Batch, lane: int, move: Any) -> Scheme:
-        rank = int(move.num_moves[lane])
-        codec = self.program.codec
-        factors = tuple(
-            np.asarray(vectors)
-            for vectors in codec.decode(batch.games.actions[lane, :rank].astype(jnp.int32))
-        )
-        inverse = tuple(np.asarray(matrix[lane]) for matrix in batch.inverse)
-        modulus = codec.ring.modulus
-        u, v, w = to_standard_basis(factors, inverse, modulus)  # pyright: ignore[reportArgumentType]
-        scheme = Scheme(Format(*self.config.game.size), "F2" if modulus == 2 else "Z", u, v, w)
+        scheme = scheme_of(self.program, batch, lane, int(move.num_moves[lane]))
         self.discoveries.check(scheme)
         return scheme
 
@@ -381,7 +429,21 @@ class MatmulTrainer:
             assert best is not None
             assert verdict is not None
             over = "the integers" if best.ring == "Z" else "F2 (it does not lift to the integers)"
-            run.note(f"episode {episode}: {verdict.message}; verified over {over}")
+            # At its step, so that a resumed run that finds it again does not tell it twice.
+            text = f"episode {episode}: {verdict.message}; verified over {over}"
+            run.record([Note(run.clock.now(), text)])
+
+
+def scheme_of(program: MatmulProgram, batch: Batch, lane: int, rank: int) -> Scheme:
+    """The terms that a solved game played, in the standard basis; proves nothing by itself."""
+    codec = program.codec
+    factors = tuple(
+        np.asarray(vectors) for vectors in codec.decode(batch.games.actions[lane, :rank].astype(jnp.int32))
+    )
+    inverse = tuple(np.asarray(matrix[lane]) for matrix in batch.inverse)
+    modulus = codec.ring.modulus
+    u, v, w = to_standard_basis(factors, inverse, modulus)  # pyright: ignore[reportArgumentType]
+    return Scheme(Format(*program.config.game.size), "F2" if modulus == 2 else "Z", u, v, w)
 
 
 def episode_metrics(rows: list[EpisodeRow]) -> dict[str, float | int]:

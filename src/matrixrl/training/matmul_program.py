@@ -213,10 +213,12 @@ class MatmulProgram:
         return Batch(games, inverse)
 
     def _random_basis(self, key: Array) -> bases.Basis:
-        """Over F2 any basis; over the integers signed permutations, which keep factors ternary on the way back."""
-        if self.codec.ring.modulus == 2:
-            return bases.random_basis(key, self.codec.shape, self.codec.ring)
-        return bases.signed_permutation(key, self.codec.shape, self.codec.ring)
+        """Over F2 any basis; over the integers a unimodular one near a signed permutation.
+
+        A sparse basis makes the standard algorithm less of a temptation, and still takes most ternary factors back to
+        ternary ones.
+        """
+        return bases.random_basis(key, self.codec.shape, self.codec.ring, self.config.selfplay.basis_density)
 
     def _targets(self, key: Array, buffer: replay.Replay, use_replay: Array) -> Targets:
         """A training batch: fresh demonstrations, and positions of the replay buffer if asked for."""

@@ -1,0 +1,299 @@
+"""What a checkpoint is on the disk, and how it is written and checked.
+
+    <step>/
+      checkpoint.json   readable: format version, step, run, config, progress, versions, and the table of arrays
+      arrays/           the arrays, written by orbax as one flat tree of names
+      <other files>     small files that belong to the state, such as the best scheme
+      manifest.json     sha256 and size of every file above
+
+The folder is filled under a hidden name, forced to the disk, and renamed: a reader finds a whole checkpoint or none.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import hashlib
+import json
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any, TypeVar
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from matrixrl.config import ConfigError
+
+FORMAT_VERSION = 1
+RECORD_FILE = "checkpoint.json"
+MANIFEST_FILE = "manifest.json"
+ARRAYS_FOLDER = "arrays"
+PACKAGES = ("matrixrl", "jax", "jaxlib", "flax", "optax", "mctx", "orbax-checkpoint", "numpy")
+
+MIGRATIONS: Mapping[int, Callable[[dict[str, Any]], dict[str, Any]]] = {}
+"""From a format version to the function that turns its `checkpoint.json` into the next version's."""
+
+Tree = TypeVar("Tree")
+
+
+class DamagedCheckpointError(ValueError):
+    """A checkpoint is not whole: a file is missing or its bytes are not those that were written."""
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """Everything that a run continues from, copied to the host.
+
+    Attributes:
+      step: where the clock stands.
+      arrays: by name, as `flatten` gives them.
+      progress: plain JSON values: where the trainer stands.
+      files: small text files by name.
+      score: higher is better; `keep_best` goes by it. None is worse than any number.
+    """
+
+    step: int
+    arrays: Mapping[str, np.ndarray]
+    progress: Mapping[str, Any]
+    files: Mapping[str, str] = field(default_factory=dict)
+    score: float | None = None
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A checkpoint that was found whole.
+
+    Attributes:
+      folder: where it lies.
+      record: the content of `checkpoint.json`.
+    """
+
+    folder: Path
+    record: Mapping[str, Any]
+
+    @property
+    def step(self) -> int:
+        """Where the clock stood."""
+        return self.record["step"]
+
+    @property
+    def progress(self) -> dict[str, Any]:
+        """Where the trainer stood, as it was given in the snapshot."""
+        return self.record["progress"]
+
+    @property
+    def score(self) -> float | None:
+        """What `keep_best` goes by."""
+        return self.record["score"]
+
+    def text(self, name: str) -> str | None:
+        """The content of a small file, or None where the checkpoint has none of this name."""
+        path = self.folder / name
+        return path.read_text() if path.exists() else None
+
+    def restore(self, template: Tree) -> Tree:
+        """The saved arrays in the structure of `template`, on the devices that its leaves name.
+
+        Args:
+          template: arrays or `jax.ShapeDtypeStruct`s; a part of what was saved is enough. Leaves with a sharding are
+            placed by it, whatever the number of devices was when they were saved; others go to the default device.
+
+        Raises:
+          ConfigError: an array is missing, or has another shape or type than asked for.
+        """
+        names = names_of(template)
+        saved = self._load(set(names))
+        leaves = []
+        for name, wanted in zip(names, jax.tree.leaves(template), strict=True):
+            if name not in saved:
+                raise ConfigError(
+                    f"{self.folder}: holds no array {name}; it was saved by another kind of run or another matrixrl "
+                    f"({self.record['versions'].get('matrixrl', 'unknown')})"
+                )
+            leaves.append(_placed(name, saved[name], wanted, self.folder))
+        return jax.tree.unflatten(jax.tree.structure(template), leaves)
+
+    def _load(self, names: set[str]) -> dict[str, np.ndarray]:
+        table = {name: entry for name, entry in self.record["arrays"].items() if name in names}
+        # orbax refuses arrays without elements, so those are in the table alone.
+        found = {
+            name: np.zeros(shape, dtype)
+            for name, (dtype, shape) in table.items()
+            if np.prod(shape, dtype=int) == 0
+        }
+        if len(found) < len(table):
+            found |= _checkpointer().restore(self.folder.resolve() / ARRAYS_FOLDER)
+        return found
+
+
+def _placed(name: str, saved: np.ndarray, wanted: Any, folder: Path) -> jax.Array:
+    is_key = jnp.issubdtype(wanted.dtype, jax.dtypes.prng_key)
+    like = jax.eval_shape(jax.random.key_data, wanted) if is_key else wanted
+    if saved.shape != like.shape or saved.dtype != like.dtype:
+        raise ConfigError(
+            f"{folder}: {name} is {saved.dtype}{list(saved.shape)}, this run needs {like.dtype}{list(like.shape)}; "
+            "resume with the settings that the run was started with"
+        )
+    array = jnp.asarray(saved)
+    if is_key:
+        array = jax.random.wrap_key_data(array, impl=str(jax.random.key_impl(wanted)))
+    sharding = getattr(wanted, "sharding", None)
+    return array if sharding is None else jax.device_put(array, sharding)
+
+
+def names_of(tree: Any) -> list[str]:
+    """The names of a tree's leaves, in their order: their paths, written with slashes.
+
+    Raises:
+      ValueError: two leaves have one name.
+    """
+    names = [
+        jax.tree_util.keystr(path, simple=True, separator="/")
+        for path, _ in jax.tree_util.tree_leaves_with_path(tree)
+    ]
+    if len(set(names)) < len(names):
+        raise ValueError(f"two leaves of one name: {sorted(n for n in set(names) if names.count(n) > 1)}")
+    return names
+
+
+def flatten(tree: Any) -> dict[str, np.ndarray]:
+    """Host copies of a tree's leaves by name. The arrays may be donated or overwritten as soon as this returns.
+
+    Random keys are kept as their key data.
+    """
+    leaves = [
+        jax.random.key_data(leaf) if jnp.issubdtype(jnp.asarray(leaf).dtype, jax.dtypes.prng_key) else leaf
+        for leaf in jax.tree.leaves(tree)
+    ]
+    # On a CPU device_get returns views of the device's own memory: a copy must not share it.
+    copies = [np.array(leaf, copy=True) for leaf in jax.device_get(leaves)]
+    return dict(zip(names_of(tree), copies, strict=True))
+
+
+def write(folder: Path, snapshot: Snapshot, about: Mapping[str, Any]) -> None:
+    """Fill a new folder with a checkpoint and force it to the disk.
+
+    Args:
+      about: what `checkpoint.json` says besides: run, system, config.
+
+    Raises:
+      OSError, ValueError, RuntimeError: it could not be written (the last two come from orbax).
+    """
+    folder.mkdir()
+    saved = {name: array for name, array in snapshot.arrays.items() if array.size}
+    if saved:
+        _checkpointer().save(folder.resolve() / ARRAYS_FOLDER, saved)
+    for name, text in snapshot.files.items():
+        (folder / name).write_text(text)
+    record = {
+        "format_version": FORMAT_VERSION,
+        "step": snapshot.step,
+        "score": snapshot.score,
+        **about,
+        "progress": dict(snapshot.progress),
+        "versions": versions(),
+        "arrays": {name: [str(array.dtype), list(array.shape)] for name, array in snapshot.arrays.items()},
+    }
+    (folder / RECORD_FILE).write_text(render(record))
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    manifest = {path.relative_to(folder).as_posix(): checksum(path) for path in files}
+    (folder / MANIFEST_FILE).write_text(json.dumps(manifest, indent=2) + "\n")
+    for path in [*folder.rglob("*"), folder]:
+        force(path)
+
+
+def read(folder: Path) -> Checkpoint:
+    """Check every byte of a checkpoint, and its format version.
+
+    Raises:
+      DamagedCheckpointError: it is not whole; the message names the file.
+      ConfigError: it has another format version; the message names both.
+    """
+    try:
+        manifest: dict[str, Any] = json.loads((folder / MANIFEST_FILE).read_text())
+        for name, expected in manifest.items():
+            if not (folder / name).is_file():
+                raise DamagedCheckpointError(f"{name} is missing")
+            if checksum(folder / name) != expected:
+                raise DamagedCheckpointError(f"the bytes of {name} are not those that were written")
+        if RECORD_FILE not in manifest:
+            raise DamagedCheckpointError(f"{RECORD_FILE} is missing")
+        record = json.loads((folder / RECORD_FILE).read_text())
+    except (OSError, ValueError, AttributeError) as error:
+        if isinstance(error, DamagedCheckpointError):
+            raise
+        raise DamagedCheckpointError(f"{MANIFEST_FILE} cannot be read ({error})") from error
+    return Checkpoint(folder, migrated(record, folder))
+
+
+def migrated(record: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """`checkpoint.json` in today's format version.
+
+    Raises:
+      ConfigError: there is no way from its version to today's.
+    """
+    found = record.get("format_version")
+    while record.get("format_version") != FORMAT_VERSION:
+        migrate = MIGRATIONS.get(record.get("format_version", 0))
+        if migrate is None:
+            newer = isinstance(found, int) and found > FORMAT_VERSION
+            raise ConfigError(
+                f"{folder}: checkpoint format {found}; this matrixrl reads format {FORMAT_VERSION}: "
+                + ("install a newer matrixrl" if newer else "resume it with the matrixrl that wrote it")
+            )
+        record = migrate(record)
+    return record
+
+
+def render(record: Mapping[str, Any]) -> str:
+    """A record as JSON, one array per line."""
+    arrays = record["arrays"]
+    text = json.dumps({**record, "arrays": {}}, indent=2)
+    lines = ",\n".join(f"    {json.dumps(name)}: {json.dumps(entry)}" for name, entry in arrays.items())
+    return text.removesuffix("{}\n}") + f"{{\n{lines}\n  }}\n}}\n"
+
+
+def checksum(path: Path) -> list[str | int]:
+    """sha256 and size of a file."""
+    with path.open("rb") as file:
+        return [hashlib.file_digest(file, "sha256").hexdigest(), path.stat().st_size]
+
+
+def force(path: Path) -> None:
+    """Force a file or a folder to the disk (fsync)."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+@functools.cache
+def versions() -> dict[str, str]:
+    """Versions of the packages that a checkpoint depends on."""
+    found = {}
+    for package in PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def plain(value: Any) -> dict[str, Any]:
+    """A frozen dataclass of plain numbers as JSON values."""
+    return {
+        name: list(item) if isinstance(item, tuple) else item
+        for name, item in dataclasses.asdict(value).items()
+    }
+
+
+@functools.cache
+def _checkpointer() -> Any:
+    import orbax.checkpoint as ocp  # half a second, and only runs that save or restore need it
+
+    return ocp.PyTreeCheckpointer()

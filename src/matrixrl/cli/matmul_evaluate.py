@@ -1,0 +1,119 @@
+"""`matrixrl matmul evaluate RUN`: games without exploration, played with a run's newest good checkpoint."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import tyro
+
+from matrixrl.cli.parse import parse
+from matrixrl.cli.resume import recorded_settings
+from matrixrl.config import ConfigError, MatmulConfig, require
+from matrixrl.tracking.identity import find_run
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluate:
+    """Play games without exploration, from the standard basis."""
+
+    run: tyro.conf.Positional[str]
+    """Name or id of a run, or `latest`."""
+
+    games: int = 64
+    """Games to play."""
+
+    seed: int = 0
+    """Seed of the search's draws."""
+
+    num_simulations: int | None = None
+    """Simulations per move; by default those of the run."""
+
+    runs_dir: Path = Path("runs")
+    """Folder that holds one folder per run."""
+
+    json: bool = False
+    """Make the last line of the output one JSON object."""
+
+    def __post_init__(self) -> None:
+        require(self.games >= 1, f"--games {self.games}: must be 1 or more")
+        require(0 <= self.seed < 2**32, f"--seed {self.seed}: must be from 0 to 4294967295")
+        require(
+            self.num_simulations is None or self.num_simulations >= 1,
+            f"--num-simulations {self.num_simulations}: must be 1 or more",
+        )
+
+
+def run(name: str, arguments: Sequence[str]) -> int:
+    """Read the command line, and evaluate."""
+    settings = parse(
+        Evaluate,
+        arguments,
+        prog=f"matrixrl matmul {name}",
+        description="Play games without exploration, with the newest good checkpoint of a run.",
+    )
+    return evaluate_run(settings)
+
+
+def evaluate_run(settings: Evaluate) -> int:
+    """Evaluate a run, and say how it played. Returns the exit status.
+
+    Raises:
+      ConfigError: there is no such run, or it has no checkpoint that is whole.
+    """
+    folder = find_run(settings.runs_dir, settings.run, "matmul", flag="evaluate")
+    recorded = recorded_settings(MatmulConfig, folder)
+
+    from matrixrl.checkpoints.store import CheckpointStore
+    from matrixrl.devices.machine import use_compilation_cache
+    from matrixrl.training.evaluate import evaluate, evaluation_config, restore_params
+    from matrixrl.training.matmul_program import MatmulProgram
+
+    checkpoint, skipped = CheckpointStore(folder).newest()
+    for line in skipped:
+        print(f"matrixrl: {line}: passed over", file=sys.stderr)
+    if checkpoint is None:
+        raise ConfigError(
+            f"evaluate {folder.name}: there is no whole checkpoint in {folder}; one is written every --save-interval "
+            "seconds of training and at its end"
+        )
+    use_compilation_cache()
+    config = evaluation_config(recorded, settings.games, settings.num_simulations)
+    program = MatmulProgram(config)
+    result = evaluate(program, restore_params(program, checkpoint), settings.games, settings.seed)
+
+    size = "x".join(map(str, config.game.size))
+    over = "over the integers" if config.game.ring == "Z" else "modulo 2"
+    print(
+        f"{folder.name} at step {checkpoint.step}: {size} {over}, {result.games} games of at most {config.game.moves} "
+        f"moves, {config.search.num_simulations} simulations per move, {result.seconds:.1f} s"
+    )
+    if result.ranks:
+        spread = ", ".join(f"{count} of rank {rank}" for rank, count in result.ranks.items())
+        print(
+            f"solved {result.solved} of {result.games} ({result.solved / result.games:.1%}), proved: {spread}"
+        )
+    else:
+        print(f"solved none of {result.games}; the best game left a residual of {result.least_residual}")
+    if settings.json:
+        print(
+            json.dumps(
+                {
+                    "run_name": folder.name,
+                    "step": checkpoint.step,
+                    "games": result.games,
+                    "solved": result.solved,
+                    "solved_share": result.solved / result.games,
+                    "ranks": result.ranks,
+                    "best_rank": result.best.rank if result.best else None,
+                    "least_residual": result.least_residual,
+                    "num_simulations": config.search.num_simulations,
+                    "seed": settings.seed,
+                    "seconds": round(result.seconds, 3),
+                }
+            )
+        )
+    return 0

@@ -1,0 +1,114 @@
+"""Which settings a resumed run continues with. The same rules serve every trainer."""
+
+from __future__ import annotations
+
+import dataclasses
+import sqlite3
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+from matrixrl.config import (
+    MAY_CHANGE_ON_RESUME,
+    ConfigError,
+    TrackingConfig,
+    differences,
+    from_record,
+)
+from matrixrl.tracking.events import System
+from matrixrl.tracking.identity import find_run, read_run_file
+from matrixrl.tracking.journal import JOURNAL_FILE, JournalError
+from matrixrl.tracking.local import JournalReader
+
+Settings = TypeVar("Settings")
+
+
+def flag_value(arguments: Sequence[str], flag: str) -> str | None:
+    """What a command line gives for a flag that decides how the others are read; None where it is not given.
+
+    Raises:
+      ConfigError: the flag stands last, without a value.
+    """
+    value = None
+    for index, argument in enumerate(arguments):
+        if argument == flag:
+            if index + 1 == len(arguments):
+                raise ConfigError(f"{flag}: a value must follow")
+            value = arguments[index + 1]
+        elif argument.startswith(f"{flag}="):
+            value = argument.partition("=")[2]
+    return value
+
+
+def run_folder(arguments: Sequence[str], reference: str, system: System) -> Path:
+    """The folder of the run that `--resume-run` names.
+
+    Raises:
+      ConfigError: there is no such run.
+    """
+    runs_dir = flag_value(arguments, "--runs-dir")
+    return find_run(Path(runs_dir) if runs_dir else TrackingConfig().runs_dir, reference, system)
+
+
+def recorded_settings(kind: type[Settings], folder: Path) -> Settings:
+    """The settings of a run's newest attempt.
+
+    Raises:
+      ConfigError: they cannot be read, or are impossible for this version of matrixrl.
+    """
+    record = (read_run_file(folder) or {}).get("config")
+    if (folder / JOURNAL_FILE).exists():
+        try:
+            with JournalReader(folder) as reader:
+                record = reader.config()
+        except (JournalError, sqlite3.Error) as error:
+            if record is None:
+                raise ConfigError(f"{folder}: the run's settings cannot be read ({error})") from error
+    if not isinstance(record, dict):
+        raise ConfigError(f"{folder}: the run's settings are not recorded; start a new run")
+    try:
+        return from_record(kind, record)
+    except (TypeError, ConfigError) as error:
+        raise ConfigError(
+            f"{folder}: the recorded settings do not fit this matrixrl ({error}); resume with the version that wrote them"
+        ) from error
+
+
+def resumed_settings(
+    kind: type[Settings], folder: Path, reference: str, read: Callable[[Settings], Settings]
+) -> tuple[Settings, dict[str, tuple[Any, Any]]]:
+    """Recorded settings of a run, with the changes that a command line asks for.
+
+    Args:
+      kind: the trainer's config; it has the fields `tracking` and `json`.
+      read: reads the command line, with these settings as defaults.
+
+    Returns:
+      The settings, and what changed by dotted name (old, new); the identity of the run is no change.
+
+    Raises:
+      ConfigError: the command line changes what may not change; the message names the flag and both values.
+    """
+    recorded: Any = recorded_settings(kind, folder)
+    tracking = dataclasses.replace(
+        recorded.tracking, resume_run=reference, run_name=None, run_suffix=None, runs_dir=folder.parent
+    )
+    recorded = dataclasses.replace(recorded, tracking=tracking, json=False)
+    settings = read(recorded)
+    changed = differences(recorded, settings)
+    for name, (old, new) in changed.items():
+        allowed = any(
+            name == free or (free.endswith(".") and name.startswith(free)) for free in MAY_CHANGE_ON_RESUME
+        )
+        if not allowed:
+            flag = "--" + name.rpartition(".")[2].replace("_", "-")
+            raise ConfigError(
+                f"{flag} {_shown(new)}: {folder.name} was started with {_shown(old)}, and a resumed run cannot change it; "
+                "leave the flag out, or start a new run without --resume-run"
+            )
+    same = ("json", "tracking.runs_dir", "tracking.resume_run")
+    return settings, {name: values for name, values in changed.items() if name not in same}
+
+
+def _shown(value: Any) -> str:
+    return " ".join(map(str, value)) if isinstance(value, tuple) else str(value)

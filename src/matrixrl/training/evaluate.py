@@ -1,0 +1,109 @@
+"""What trained parameters can do: games without exploration, from the standard basis, every solved one proved."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections import Counter
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from matrixrl.checkpoints.format import Checkpoint
+from matrixrl.config import MatmulConfig
+from matrixrl.schemes.scheme import Scheme
+from matrixrl.schemes.verify import verify
+from matrixrl.training.matmul import scheme_of
+from matrixrl.training.matmul_program import MatmulProgram
+
+MAX_GAMES_AT_ONCE = 256
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """The outcome of some games.
+
+    Attributes:
+      games: how many were played.
+      ranks: of the solved ones: how many games ended at each rank.
+      least_residual: smallest sum of absolute values that a game left; 0 when one was solved.
+      best: the proved scheme of lowest rank, or None.
+      seconds: play only, with compilation.
+    """
+
+    games: int
+    ranks: dict[int, int]
+    least_residual: int
+    best: Scheme | None
+    seconds: float
+
+    @property
+    def solved(self) -> int:
+        """Games that were solved."""
+        return sum(self.ranks.values())
+
+
+def evaluation_config(config: MatmulConfig, games: int, num_simulations: int | None) -> MatmulConfig:
+    """The settings of a run, with the batch that an evaluation of so many games plays at once."""
+    at_once = min(games, MAX_GAMES_AT_ONCE)
+    selfplay = dataclasses.replace(
+        config.selfplay,
+        parallel_games=at_once,
+        episodes_per_epoch=at_once,
+        replay_size=max(at_once, config.selfplay.replay_size),
+    )
+    search = config.search
+    if num_simulations is not None:
+        search = dataclasses.replace(search, num_simulations=num_simulations)
+    return dataclasses.replace(config, selfplay=selfplay, search=search)
+
+
+def restore_params(program: MatmulProgram, checkpoint: Checkpoint) -> Any:
+    """The parameters of a checkpoint; the batch of games may have another size than the run's."""
+    template = jax.eval_shape(program.init, jax.random.key(0))
+    return checkpoint.restore({"params": template.params})["params"]
+
+
+def evaluate(program: MatmulProgram, params: Any, games: int, seed: int) -> Evaluation:
+    """Play games from the standard basis without noise at the root.
+
+    Args:
+      program: built with `evaluation_config`.
+      seed: of the search's draws.
+
+    Raises:
+      RuntimeError: a game ended with residual zero and its scheme is wrong: a defect of this program.
+    """
+    began = time.perf_counter()
+    at_once = program.config.selfplay.batch_of_games
+    key = jax.random.key(seed)
+    ranks: Counter[int] = Counter()
+    least: int | None = None
+    best: Scheme | None = None
+    for first in range(0, games, at_once):
+        playing = min(at_once, games - first)
+        key, key_start = jax.random.split(key)
+        limit = jnp.int32(program.config.game.moves)
+        batch = program.start_games(key_start, limit, jnp.int32(playing), jnp.float32(0))
+        move = None
+        while move is None or not np.asarray(move.terminated)[:playing].all():
+            key, key_move = jax.random.split(key)
+            batch, move = program.play_move(params, batch, key_move, jnp.float32(0))
+        move = jax.device_get(move)
+        left = int(move.residual[:playing].min())
+        least = left if least is None else min(least, left)
+        for lane in np.flatnonzero(move.solved[:playing]):
+            rank = int(move.num_moves[lane])
+            ranks[rank] += 1
+            scheme = scheme_of(program, batch, int(lane), rank)
+            if not (proof := verify(scheme)):
+                raise RuntimeError(
+                    f"a game ended with residual zero, yet its terms are no scheme: {proof.message}"
+                )
+            if best is None or scheme.rank < best.rank:
+                best = scheme
+    assert least is not None
+    return Evaluation(games, dict(sorted(ranks.items())), least, best, time.perf_counter() - began)

@@ -1,0 +1,165 @@
+"""When a run is saved: joins the loop, the checkpoint store and the journal."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from matrixrl.checkpoints.format import Checkpoint, Snapshot
+from matrixrl.checkpoints.store import CHECKPOINTS_FOLDER, CheckpointStore, Failed, Saved
+from matrixrl.config import CheckpointConfig, ConfigError
+from matrixrl.tracking.clock import Tick
+from matrixrl.tracking.events import FileRow
+from matrixrl.tracking.files import sha256_of
+from matrixrl.tracking.run import Run
+
+
+class CheckpointError(RuntimeError):
+    """A checkpoint could not be written, and the run was asked to stop then. The message is one line."""
+
+
+class Keeper:
+    """Saves a run now and then, tells the journal, and finds where a resumed run goes on.
+
+    Call it between two chunks only, when everything that was started is recorded.
+
+    Args:
+      config: when to save, and what stays.
+      run: the open run; its clock is saved with the state.
+      settings: the run's config as JSON values, written into every checkpoint.
+    """
+
+    def __init__(self, config: CheckpointConfig, run: Run, settings: Mapping[str, Any]) -> None:
+        self._config = config
+        self._run = run
+        about = {"run": run.name, "run_id": run.run_id, "config": dict(settings)}
+        self._store = CheckpointStore(
+            run.directory, about, keep_last=config.keep_last, keep_best=config.keep_best
+        )
+        self._chunks = 0
+        self._saved_at = time.monotonic()
+        # Of the checkpoint that is being written: its tick, and the seconds that it held up training.
+        self._tick: Tick | None = None
+        self._held_seconds = 0.0
+        self.last_step: int | None = None
+
+    def resume(self) -> Checkpoint | None:
+        """Where this run goes on: sets the clock, tells what was passed over, and makes the folder ready.
+
+        Returns:
+          The newest checkpoint that is whole; None for a run that starts, or starts again, at step 0.
+
+        Raises:
+          ConfigError: a checkpoint of another format version, or a folder that cannot be written.
+        """
+        try:
+            self._store.begin()
+            checkpoint, skipped = self._store.newest()
+            self._store.set_aside(0 if checkpoint is None else checkpoint.step)
+        except OSError as error:
+            raise ConfigError(
+                f"{self._store.folder}: {error.strerror}; checkpoints cannot be kept here"
+            ) from error
+        if not self._run.resumed:
+            return None
+        step = 0 if checkpoint is None else checkpoint.step
+        where = f"step {step}" if checkpoint else "the beginning (there is no whole checkpoint)"
+        self._run.restore_clock(step)
+        if skipped:
+            self._run.warn(f"{'; '.join(skipped)}: the run goes on from {where}; set aside as damaged-<step>")
+        self._run.note(f"resumed {self._run.name} at {where}, attempt {self._run.attempt}")
+        if checkpoint is not None:
+            self.last_step = step
+            self._note_if_unrecorded(checkpoint)
+        return checkpoint
+
+    def _note_if_unrecorded(self, checkpoint: Checkpoint) -> None:
+        """A run that was killed between writing a checkpoint and noting it: the journal notes it now, once."""
+        self._record(Saved(checkpoint.step, checkpoint.folder, is_best=False), self._run.clock.now(), 0.0)
+
+    def due(self) -> bool:
+        """Whether the state should be saved before the next chunk. The loop asks once per chunk.
+
+        Raises:
+          CheckpointError: the last one could not be written, and the run was asked to stop then.
+        """
+        self._chunks += 1
+        every, interval = self._config.save_interval_chunks, self._config.save_interval
+        if every is not None:
+            if self._chunks <= every:
+                self._settle(0.0)
+                return False
+            self._settle(None)  # asked for at these very places: wait for the one before
+            return True
+        self._settle(0.0)
+        if self._store.busy:
+            return False
+        return interval > 0 and time.monotonic() - self._saved_at >= interval
+
+    def save(self, snapshot: Snapshot, held_since: float) -> None:
+        """Begin to write a snapshot, beside training.
+
+        Args:
+          held_since: `time.perf_counter()` when training was held up for it.
+        """
+        self._chunks, self._saved_at = 0, time.monotonic()
+        if snapshot.step == self.last_step:
+            return
+        self._tick = self._run.clock.now()
+        self._store.start(snapshot)
+        self._held_seconds = time.perf_counter() - held_since
+
+    def save_last(self, snapshot: Snapshot, held_since: float, wait_seconds: float | None = None) -> None:
+        """Save where a run ends, and wait until it is written, at most `wait_seconds`.
+
+        Raises:
+          CheckpointError: it could not be written, and the run was asked to stop then.
+        """
+        began = time.monotonic()
+        self._settle(wait_seconds)
+        if not self._store.busy:
+            self.save(snapshot, held_since)
+        left = None if wait_seconds is None else max(0.0, wait_seconds - (time.monotonic() - began))
+        self._settle(left)
+
+    def settle(self) -> None:
+        """Wait for the checkpoint that is being written, if there is one, and note it."""
+        self._settle(None)
+
+    def close(self) -> None:
+        """Let go of the writing thread."""
+        self._store.close()
+
+    def _settle(self, wait_seconds: float | None) -> None:
+        result = self._store.collect(wait_seconds)
+        if result is None:
+            return
+        assert self._tick is not None
+        if isinstance(result, Saved):
+            self.last_step = result.step
+            self._record(result, self._tick, self._held_seconds)
+            return
+        self._tell_failure(result)
+
+    def _record(self, saved: Saved, tick: Tick, seconds: float) -> None:
+        digest, size = sha256_of(saved.folder)
+        name = saved.folder.relative_to(self._run.directory).as_posix()
+        aliases = ("best",) if saved.is_best else ()
+        self._run.record([FileRow(tick, "checkpoint", name, digest, size, seconds, aliases)])
+
+    def _tell_failure(self, failed: Failed) -> None:
+        kept = "there is none before it"
+        if self.last_step is not None:
+            kept = f"the one at step {self.last_step} stays good"
+        text = f"the checkpoint at step {failed.step} could not be written ({failed.reason}): {kept}"
+        if self._config.failed_checkpoint == "stop":
+            raise CheckpointError(f"{text}; stopped as --failed-checkpoint asks")
+        self._run.warn(f"{text}; training goes on")
+
+    @property
+    def where(self) -> str:
+        """The last good checkpoint in words."""
+        if self.last_step is None:
+            return "no checkpoint was written yet"
+        return f"the last good checkpoint is {CHECKPOINTS_FOLDER}/{self.last_step} (step {self.last_step})"
