@@ -140,7 +140,7 @@ class AlphaZero:
             params, targets
         )
         updates, opt_state = self.optimizer.update(grads, opt_state, params)
-        metrics = LossMetrics(loss, policy_loss, value_loss, optax.global_norm(grads))
+        metrics = LossMetrics(loss, policy_loss, value_loss, optax.tree.norm(grads))
         return optax.apply_updates(params, updates), opt_state, metrics
 
     def expand(self, params: Any, key: Array, residual: Array) -> Expansion:

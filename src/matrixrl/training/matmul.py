@@ -46,6 +46,8 @@ class Progress:
       solved: self-play games solved in this epoch.
       loss_sums: sums over this epoch's weight updates of loss, policy loss, value loss and gradient norm.
       best_rank: of the schemes found so far.
+      evaluated: of the evaluation under way, over its finished batches of games: cost, residual and moves of the best
+        game, and how many were solved; empty before the first.
     """
 
     phase: Phase = "pretrain"
@@ -59,6 +61,7 @@ class Progress:
     solved: int = 0
     loss_sums: tuple[float, ...] = (0.0, 0.0, 0.0, 0.0)
     best_rank: int | None = None
+    evaluated: tuple[float, ...] = ()
 
 
 class MatmulState(NamedTuple):
@@ -70,10 +73,14 @@ class MatmulState(NamedTuple):
 
 @dataclass(frozen=True)
 class Updates:
-    """A chunk of weight updates: how many, and their metrics."""
+    """A chunk of weight updates: how many, their metrics, and whether they end their phase.
+
+    The chunk after may have been started before this one is recorded, so the state does not tell.
+    """
 
     count: int
     metrics: LossMetrics
+    ends_phase: bool
 
 
 @dataclass(frozen=True)
@@ -140,9 +147,10 @@ class MatmulTrainer:
         progress = dataclasses.replace(
             progress, chunk=progress.chunk + 1, done=progress.done + count, updates=progress.updates + count
         )
-        if progress.phase == "pretrain" and progress.done == total:
+        ends_phase = progress.done == total
+        if progress.phase == "pretrain" and ends_phase:
             progress = self._next_phase(progress)
-        return MatmulState(device, progress), Updates(count, metrics)
+        return MatmulState(device, progress), Updates(count, metrics, ends_phase)
 
     def _advance_games(self, state: MatmulState, key: jax.Array) -> tuple[MatmulState, Played]:
         device, progress = state
@@ -183,7 +191,7 @@ class MatmulTrainer:
             due = settings.evaluation_interval and progress.epoch % settings.evaluation_interval == 0
             phase = "evaluate" if due else "self-play"
         assert phase is not None
-        progress = dataclasses.replace(progress, phase=phase, done=0, playing=0)
+        progress = dataclasses.replace(progress, phase=phase, done=0, playing=0, evaluated=())
         if phase == "self-play":
             if progress.epoch >= settings.num_epochs or self._good_enough():
                 return dataclasses.replace(progress, phase="done")
@@ -248,7 +256,7 @@ class MatmulTrainer:
         )
         progress = dataclasses.replace(progress, loss_sums=sums)
         run.progress("train", progress.done, self._phase_length("train"))
-        if progress.phase == "train" and progress.done == self._phase_length("train"):
+        if outcome.ends_phase:
             # The epoch's row stands at the tick of its last weight update.
             run.record(
                 [
@@ -327,9 +335,14 @@ class MatmulTrainer:
         if rows and not evaluating:
             events.append(ScalarRow(rows[-1].tick, episode_metrics(rows)))
         over = bool(move.terminated[: progress.playing].all())
-        if over and evaluating and progress.done + progress.playing == self._phase_length("evaluate"):
-            lanes = np.arange(progress.playing)
-            events.append(ScalarRow(ticks[-1], evaluation_metrics(move, lanes, progress.epoch)))
+        if over and evaluating:
+            progress = dataclasses.replace(
+                progress, evaluated=evaluated(progress.evaluated, move, progress.playing)
+            )
+            total = self._phase_length("evaluate")
+            if progress.done + progress.playing == total:
+                metrics = evaluation_metrics(progress.evaluated, total, progress.epoch)
+                events.append(ScalarRow(ticks[-1], metrics))
         run.record(events)
         progress = dataclasses.replace(progress, solved=progress.solved + (0 if evaluating else len(schemes)))
         for lane, scheme in schemes.items():
@@ -403,15 +416,24 @@ def episode_metrics(rows: list[EpisodeRow]) -> dict[str, float | int]:
     }
 
 
-def evaluation_metrics(move: Any, lanes: np.ndarray, epoch: int) -> dict[str, float | int]:
-    """The row of an evaluation: the best game of those played without exploration."""
-    costs = move.cost[lanes]
-    best = lanes[int(costs.argmin())]
-    assert math.isfinite(float(move.cost[best]))
+def evaluated(before: tuple[float, ...], move: Any, playing: int) -> tuple[float, ...]:
+    """`Progress.evaluated` with a batch more, whose last move is `move`: its first `playing` games took part."""
+    best = int(move.cost[:playing].argmin())
+    solved = float(move.solved[:playing].sum())
+    found = (float(move.cost[best]), float(move.residual[best]), float(move.num_moves[best]), solved)
+    assert math.isfinite(found[0])
+    if not before:
+        return found
+    return (*min(before[:3], found[:3]), before[3] + solved)
+
+
+def evaluation_metrics(evaluated: tuple[float, ...], games: int, epoch: int) -> dict[str, float | int]:
+    """The row of an evaluation: the best of all its games, which were played without exploration."""
+    cost, residual, steps, solved = evaluated
     return {
         "Epoch": epoch,
-        "eval/rank": round(float(move.cost[best])),
-        "eval/residual": float(move.residual[best]),
-        "eval/steps": int(move.num_moves[best]),
-        "eval/solved": float(move.solved[lanes].mean()),
+        "eval/rank": round(cost),
+        "eval/residual": residual,
+        "eval/steps": int(steps),
+        "eval/solved": solved / games,
     }
