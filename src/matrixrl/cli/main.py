@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 from matrixrl.cli.parse import parse
 from matrixrl.config import ConfigError
+from matrixrl.tracking.journal import TrackingError
 
 
 @dataclass(frozen=True)
@@ -57,7 +58,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = list(sys.argv[1:] if arguments is None else arguments)
     try:
         return _dispatch(given)
-    except ConfigError as error:
+    except (ConfigError, TrackingError) as error:
         print(f"matrixrl: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:

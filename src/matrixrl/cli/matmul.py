@@ -78,6 +78,11 @@ def train(config: MatmulConfig) -> int:
         trainer = MatmulTrainer(config, discoveries)
         try:
             state, ending = run_loop(trainer, trainer.init(), run, stop)
+        except OSError as error:
+            raise ConfigError(
+                f"{run.directory}: {error.strerror or error}; the journal keeps what was recorded. Free some space, or "
+                f"name another folder with --runs-dir"
+            ) from error
         except TrainingDivergedError as error:
             run.warn(str(error))
             report = run.finish("crashed")
