@@ -243,8 +243,9 @@ class SearchConfig:
         require(self.num_candidates >= 2, f"--num-candidates {self.num_candidates}: must be 2 or more")
         require(self.exploration >= 0, f"--exploration {self.exploration}: must be 0 or more")
         require(
-            self.candidate_temperature > 0,
-            f"--candidate-temperature {self.candidate_temperature}: must be above 0 (1 draws from the policy itself)",
+            0.01 <= self.candidate_temperature <= 100,
+            f"--candidate-temperature {self.candidate_temperature}: must be from 0.01 to 100 (1 draws from the policy "
+            f"itself)",
         )
         require(
             0 < self.best_fraction <= 1,

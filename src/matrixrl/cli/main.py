@@ -61,7 +61,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = list(sys.argv[1:] if arguments is None else arguments)
     try:
         return _dispatch(given)
-    except ConfigError as error:
+    except (ConfigError, TrackingError) as error:
         print(f"matrixrl: {error}", file=sys.stderr)
         return 2
     except TrackingError as error:

@@ -129,6 +129,11 @@ def _train(config: MatmulConfig, stop: StopRequest, expiry: GraceExpiry, began: 
                 run.note(f"changed on resume: {name} from {old} to {new}")
             state = trainer.resume(checkpoint) if run.resumed else trainer.init()
             state, ending = run_loop(trainer, state, run, stop, keeper)
+        except OSError as error:
+            raise ConfigError(
+                f"{run.directory}: {error.strerror or error}; the journal keeps what was recorded. Free some space, or "
+                f"name another folder with --runs-dir"
+            ) from error
         except TrainingDivergedError as error:
             keeper.settle()
             lower = f"{config.optimizer.learning_rate / 2:g}"

@@ -49,7 +49,7 @@ def parse(
             args=list(arguments),
             prog=prog,
             description=description,
-            config=(tyro.conf.OmitArgPrefixes, tyro.conf.FlagCreatePairsOff),
+            config=(tyro.conf.OmitArgPrefixes,),
             **kwargs,
         )
 
@@ -62,7 +62,8 @@ def _flags(kind: Any) -> set[str]:
         if dataclasses.is_dataclass(hints[field.name]):
             found |= _flags(hints[field.name])
         else:
-            found.add("--" + field.name.replace("_", "-"))
+            name = field.name.replace("_", "-")
+            found |= {f"--{name}", f"--no-{name}"} if hints[field.name] is bool else {f"--{name}"}
     return found
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -129,6 +130,8 @@ def open_run(
             journal = Journal.create(path, meta, columns)
     except BaseException:
         lock.release()
+        if config.resume_run is None:
+            shutil.rmtree(directory, ignore_errors=True)  # a full disk leaves no half of a run
         raise
     return Run(config, directory, lock, journal, SystemMonitor(accelerator_bytes), wall_time)
 

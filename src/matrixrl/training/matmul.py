@@ -50,6 +50,8 @@ class Progress:
       loss_sums: sums over this epoch's weight updates of loss, policy loss, value loss and gradient norm.
       best_rank: of the schemes found so far.
       success_rate: self-play games solved in the last finished epoch, as a share.
+      evaluated: of the evaluation under way, over its finished batches of games: cost, residual and moves of the best
+        game, and how many were solved; empty before the first.
     """
 
     phase: Phase = "pretrain"
@@ -64,6 +66,7 @@ class Progress:
     loss_sums: tuple[float, ...] = (0.0, 0.0, 0.0, 0.0)
     best_rank: int | None = None
     success_rate: float = 0.0
+    evaluated: tuple[float, ...] = ()
 
 
 class MatmulState(NamedTuple):
@@ -75,7 +78,10 @@ class MatmulState(NamedTuple):
 
 @dataclass(frozen=True)
 class Updates:
-    """A chunk of weight updates: how many, their metrics, and whether they end their phase."""
+    """A chunk of weight updates: how many, their metrics, and whether they end their phase.
+
+    The chunk after may have been started before this one is recorded, so the state does not tell.
+    """
 
     count: int
     metrics: LossMetrics
@@ -238,7 +244,7 @@ class MatmulTrainer:
             due = settings.evaluation_interval and progress.epoch % settings.evaluation_interval == 0
             phase = "evaluate" if due else "self-play"
         assert phase is not None
-        progress = dataclasses.replace(progress, phase=phase, done=0, playing=0)
+        progress = dataclasses.replace(progress, phase=phase, done=0, playing=0, evaluated=())
         if phase == "self-play":
             if progress.epoch >= settings.num_epochs or self._good_enough():
                 return dataclasses.replace(progress, phase="done")
@@ -384,9 +390,14 @@ class MatmulTrainer:
         if rows and not evaluating:
             events.append(ScalarRow(rows[-1].tick, episode_metrics(rows)))
         over = bool(move.terminated[: progress.playing].all())
-        if over and evaluating and progress.done + progress.playing == self._phase_length("evaluate"):
-            lanes = np.arange(progress.playing)
-            events.append(ScalarRow(ticks[-1], evaluation_metrics(move, lanes, progress.epoch)))
+        if over and evaluating:
+            progress = dataclasses.replace(
+                progress, evaluated=evaluated(progress.evaluated, move, progress.playing)
+            )
+            total = self._phase_length("evaluate")
+            if progress.done + progress.playing == total:
+                metrics = evaluation_metrics(progress.evaluated, total, progress.epoch)
+                events.append(ScalarRow(ticks[-1], metrics))
         run.record(events)
         progress = dataclasses.replace(progress, solved=progress.solved + (0 if evaluating else len(schemes)))
         for lane, scheme in schemes.items():
@@ -465,15 +476,24 @@ def episode_metrics(rows: list[EpisodeRow]) -> dict[str, float | int]:
     }
 
 
-def evaluation_metrics(move: Any, lanes: np.ndarray, epoch: int) -> dict[str, float | int]:
-    """The row of an evaluation: the best game of those played without exploration."""
-    costs = move.cost[lanes]
-    best = lanes[int(costs.argmin())]
-    assert math.isfinite(float(move.cost[best]))
+def evaluated(before: tuple[float, ...], move: Any, playing: int) -> tuple[float, ...]:
+    """`Progress.evaluated` with a batch more, whose last move is `move`: its first `playing` games took part."""
+    best = int(move.cost[:playing].argmin())
+    solved = float(move.solved[:playing].sum())
+    found = (float(move.cost[best]), float(move.residual[best]), float(move.num_moves[best]), solved)
+    assert math.isfinite(found[0])
+    if not before:
+        return found
+    return (*min(before[:3], found[:3]), before[3] + solved)
+
+
+def evaluation_metrics(evaluated: tuple[float, ...], games: int, epoch: int) -> dict[str, float | int]:
+    """The row of an evaluation: the best of all its games, which were played without exploration."""
+    cost, residual, steps, solved = evaluated
     return {
         "Epoch": epoch,
-        "eval/rank": round(float(move.cost[best])),
-        "eval/residual": float(move.residual[best]),
-        "eval/steps": int(move.num_moves[best]),
-        "eval/solved": float(move.solved[lanes].mean()),
+        "eval/rank": round(cost),
+        "eval/residual": residual,
+        "eval/steps": int(steps),
+        "eval/solved": solved / games,
     }
