@@ -1,0 +1,1 @@
+"""Environments: pure, jitted games behind one small protocol (`matrixrl.envs.base`)."""

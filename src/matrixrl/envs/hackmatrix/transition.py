@@ -1,0 +1,165 @@
+"""One step of the game [5], from action to reward, without observation and without the next stage. Batch-last."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from matrixrl.envs.hackmatrix import actions, bitboard, lists, movement, programs, reward, siphon
+from matrixrl.envs.hackmatrix.draws import Words
+from matrixrl.envs.hackmatrix.enemies import enemy_phase
+from matrixrl.envs.hackmatrix.rules import (
+    ACTION_SIPHON,
+    FIRST_PROGRAM_ACTION,
+    MAX_HP,
+    NUM_ACTIONS,
+    NUM_STAGES,
+    Outcome,
+    Program,
+)
+from matrixrl.envs.hackmatrix.stage import next_stage, schedule_interval
+from matrixrl.envs.hackmatrix.state import EnemyWord, State, pack_snapshot, present
+
+
+class Transition(NamedTuple):
+    """The result of `transition`.
+
+    Attributes:
+      state: the state afterwards; where `advances`, the new stage is still to be generated.
+      advances: bool[B], the stage was completed and another follows.
+      facts: what the reward depends on.
+    """
+
+    state: State
+    advances: jax.Array
+    facts: reward.Facts
+
+
+class _Played(NamedTuple):
+    """After the player's part of the step."""
+
+    state: State
+    kills: jax.Array
+    collected: jax.Array
+    reached: jax.Array
+
+
+def transition(key: Words, state: State, action: jax.Array) -> Transition:
+    """Everything that `action` (int32[B]) brings about. An action outside 0..27 is invalid."""
+    before = state
+    valid = jnp.any(actions.legal_actions(state) & (lists.slots(_action_column(action)) == action), axis=0)
+    old_distance = reward.exit_distance(state.board, state.exit, state.player.cell)
+    siphons = valid & (action == ACTION_SIPHON)
+    missed = lax.cond(
+        jnp.any(siphons),
+        lambda: jnp.where(siphons, siphon.missed_resources(state.board, state.owned, state.player.cell), 0),
+        lambda: jnp.zeros_like(action),
+    )
+
+    state, kills, collected, reached = _player_part(key, state, action, valid)
+    wait = action == FIRST_PROGRAM_ACTION + Program.WAIT
+    ends_turn = valid & ~reached & ((action <= ACTION_SIPHON) | wait)
+    runs = ends_turn & ~state.step_active
+    state = state._replace(step_active=state.step_active & ~ends_turn)
+    state = enemy_phase(key, state, runs)
+    state = _push_snapshot(state, runs)
+
+    won = reached & (state.stage == NUM_STAGES)
+    state = _complete_stage(state, reached, won)
+    died = valid & (state.player.hp <= 0)
+    outcome = jnp.where(
+        won, Outcome.WON, jnp.where(died, Outcome.DIED, jnp.where(valid, 0, Outcome.INVALID_ACTION))
+    )
+
+    around = bitboard.neighbours(bitboard.of_cell(state.player.cell))
+    from_siphon = present(state.enemies) & (EnemyWord.FROM_SIPHON.get(state.enemies) != 0)
+    facts = reward.Facts(
+        valid=valid,
+        won=won,
+        died=died,
+        completed=reached,
+        collected=collected,
+        wasteful_reset=_uses(action, valid)(Program.RESET) & (before.player.hp == MAX_HP - 1),
+        beside_siphon_enemy=jnp.any(around.has(lists.cells(state.enemies)) & from_siphon, axis=0),
+        old=before.player,
+        new=state.player,
+        stage=state.stage,
+        kills=kills,
+        old_distance=old_distance,
+        new_distance=reward.exit_distance(state.board, state.exit, state.player.cell),
+        missed=missed,
+    )
+    return Transition(state._replace(outcome=outcome.astype(jnp.int32)), reached & ~won, facts)
+
+
+def _action_column(action: jax.Array) -> jax.Array:
+    """A stand-in whose first axis counts the actions."""
+    return jnp.broadcast_to(action, (NUM_ACTIONS, *action.shape))
+
+
+def _uses(action: jax.Array, valid: jax.Array) -> programs.Uses:
+    return lambda program: valid & (action == FIRST_PROGRAM_ACTION + program)
+
+
+def _player_part(key: Words, state: State, action: jax.Array, valid: jax.Array) -> _Played:
+    """Direction, siphon or program; a lane does one of them and the masks keep the others still."""
+    uses = _uses(action, valid)
+    direction = movement.resolve(state, action, valid & (action < ACTION_SIPHON))
+    warp = programs.warp_target(key, state, uses(Program.WARP))
+
+    state = programs.pay(state, uses)
+    state = siphon.siphon(state, valid & (action == ACTION_SIPHON))
+    state = programs.simple_effects(state, uses)
+    state = programs.push_and_pull(state, uses)
+    state = state._replace(enemies=programs.poly(key, state.enemies, uses(Program.POLY)))
+    survivors = programs.apply_harm(state, programs.harm(state, direction, warp, uses))
+    state = state._replace(enemies=survivors.enemies, transmissions=survivors.transmissions)
+    state = programs.crash_blocks(state, uses(Program.CRASH))
+
+    cell = jnp.where(direction.moves, direction.cell, warp.cell)
+    arrived = bitboard.of_cell(cell).where(direction.moves) & state.board.pickups
+    collected = arrived.any()
+    state = state._replace(
+        player=state.player._replace(cell=cell, data_siphons=state.player.data_siphons + collected),
+        board=state.board._replace(pickups=state.board.pickups - arrived),
+    )
+    reached = (direction.moves | uses(Program.WARP)) & (cell == state.exit)
+    return _Played(programs.undo(state, uses(Program.UNDO)), survivors.kills, collected, reached)
+
+
+def _push_snapshot(state: State, pushed: jax.Array) -> State:
+    """The state with itself on top of its history, where `pushed` [13]; the oldest snapshot makes room."""
+    history = state.history
+    depth = history.words.shape[1]
+    snapshot = pack_snapshot(state).T
+    goes_here = pushed[:, None] & (history.next[:, None] == jnp.arange(depth))
+    return state._replace(
+        history=history._replace(
+            words=jnp.where(goes_here[:, :, None], snapshot[:, None], history.words),
+            next=jnp.where(pushed, (history.next + 1) % depth, history.next),
+            size=jnp.minimum(history.size + pushed, depth),
+        )
+    )
+
+
+def _complete_stage(state: State, reached: jax.Array, won: jax.Array) -> State:
+    """Heals, counts the stage and clears what a new stage clears [16, 14 step 1], where the exit was `reached`."""
+    advances = reached & ~won
+    stage = jnp.where(advances, next_stage(state.stage), state.stage)
+    interval = jnp.where(advances, schedule_interval(stage), state.interval)
+    player = state.player
+    return state._replace(
+        player=player._replace(hp=jnp.where(reached, jnp.minimum(player.hp + 1, MAX_HP), player.hp)),
+        stage=stage,
+        turn=jnp.where(advances, 0, state.turn),
+        interval=interval,
+        next_turn=jnp.where(advances, interval, state.next_turn),
+        show_activated=state.show_activated & ~advances,
+        scheduled_tasks_disabled=state.scheduled_tasks_disabled & ~advances,
+        step_active=state.step_active & ~advances,
+        atk_plus_uses=jnp.where(advances, 0, state.atk_plus_uses),
+        history=state.history._replace(size=jnp.where(advances, 0, state.history.size)),
+    )
