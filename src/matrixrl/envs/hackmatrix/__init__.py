@@ -1,1 +1,1 @@
-"""HackMatrix: a turn-based tactical game on a 6x6 grid, in pure JAX (`docs/envs/hackmatrix.md`)."""
+"""HackMatrix: a turn-based tactical game on a 6x6 grid (docs/envs/hackmatrix.md)."""
