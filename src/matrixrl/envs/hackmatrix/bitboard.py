@@ -195,42 +195,69 @@ def nth_cell(bits: Bits, n: jax.Array) -> jax.Array:
     return (position - row + jnp.where(in_hi, 18, 0).astype(jnp.uint32)).astype(jnp.int32)
 
 
+_WAVES_PER_ROUND = 6
+
+
 class Search(NamedTuple):
-    """Result of `search`: `found`, the number of steps (0 if not found), and the last wave before the goal."""
+    """Result of `search`: whether the goal was found, and in how many steps (0 if not)."""
 
     found: jax.Array
     distance: jax.Array
-    front: Bits
-
-
-_WAVES_PER_ROUND = 6
+    reached: Bits
 
 
 def search(start: Bits, open_cells: Bits, goal: Bits, active: jax.Array) -> Search:
     """Shortest paths from `start` to the single cell `goal` by waves over `open_cells`.
 
-    The goal itself need not be open. `front` is the set of cells one step from the goal that are nearest to the
-    start: the first step of a shortest path from the goal goes to a neighbour in `front`. A goal that is the start
-    is not found. Lanes that are not `active` do no work and find nothing.
+    The goal itself need not be open. `reached` holds the cells nearer to the start than the goal: the first step of a
+    shortest path from the goal goes to any of its neighbours there. A goal that is the start is not found. Lanes that
+    are not `active` do no work and find nothing.
     """
-    unseen = (open_cells | goal) - start
-    front = start.where(active)
-    found = jnp.zeros_like(active)
+    doorstep = neighbours(goal)
+    reached = start.where(active & ~(start & goal).any())
     distance = jnp.zeros_like(active, dtype=jnp.int32)
 
-    def unfinished(carry: tuple[Bits, Bits, jax.Array, jax.Array]) -> jax.Array:
-        front, _, found, _ = carry
-        return jnp.any(front.any() & ~found)
+    def unfinished(carry: tuple[Bits, jax.Array, jax.Array]) -> jax.Array:
+        return carry[2]
 
-    def waves(carry: tuple[Bits, Bits, jax.Array, jax.Array]) -> tuple[Bits, Bits, jax.Array, jax.Array]:
-        front, unseen, found, distance = carry
+    def waves(carry: tuple[Bits, jax.Array, jax.Array]) -> tuple[Bits, jax.Array, jax.Array]:
+        before, distance, _ = carry
+        # Only what lies in `reached` is carried: every carried array is computed by a loop of its own.
+        reached = before
         for _ in range(_WAVES_PER_ROUND):
-            wave = _spread(front) & unseen
-            distance = distance + ~found
-            found = found | (wave & goal).any()
-            front = choose(found, front, wave)
-            unseen = unseen - wave
-        return front, unseen, found, distance
+            searching = ~(reached & doorstep).any()
+            reached = reached | (_spread(reached) & open_cells).where(searching)
+            distance = distance + searching
+        grown = (reached - before).any()
+        return reached, distance, jnp.any(grown & ~(reached & doorstep).any())
 
-    front, _, found, distance = lax.while_loop(unfinished, waves, (front, unseen, found, distance))
-    return Search(found, jnp.where(found, distance, 0), front)
+    reached, distance, _ = lax.while_loop(unfinished, waves, (reached, distance, jnp.any(reached.any())))
+    found = (reached & doorstep).any()
+    return Search(found, jnp.where(found, distance + 1, 0), reached)
+
+
+class Ways(NamedTuple):
+    """First steps of shortest ways to one place: the cells from which the step may be up, down, left, right."""
+
+    up: Bits
+    down: Bits
+    left: Bits
+    right: Bits
+
+
+def ways_to(start: Bits, open_cells: Bits) -> Ways:
+    """For every cell the directions in which a shortest way over `open_cells` to `start` may begin."""
+    nothing = empty_like(start.lo)
+
+    def unfinished(carry: tuple[Bits, Bits, Ways]) -> jax.Array:
+        return jnp.any(carry[0].any())
+
+    def wave(carry: tuple[Bits, Bits, Ways]) -> tuple[Bits, Bits, Ways]:
+        front, unseen, ways = carry
+        # A cell whose way begins with a step up lies below the front.
+        steps = (down(front), up(front), right(front), left(front))
+        ways = Ways(*(way | (step & unseen) for way, step in zip(ways, steps, strict=True)))
+        seen = neighbours(front) & unseen
+        return seen & open_cells, unseen - seen, ways
+
+    return lax.while_loop(unfinished, wave, (start, ~start, Ways(nothing, nothing, nothing, nothing)))[2]

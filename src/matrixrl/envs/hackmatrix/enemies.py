@@ -10,8 +10,9 @@ import numpy as np
 from jax import lax
 
 from matrixrl.envs.hackmatrix import bitboard, lists, spawning
-from matrixrl.envs.hackmatrix.bitboard import Bits
+from matrixrl.envs.hackmatrix.bitboard import Bits, Ways
 from matrixrl.envs.hackmatrix.draws import Stream, Words, block
+from matrixrl.envs.hackmatrix.memory import materialized
 from matrixrl.envs.hackmatrix.rules import DIRECTIONS, SIZE, TRANSMISSION_SLOTS, EnemyType
 from matrixrl.envs.hackmatrix.state import EnemyWord, State, present
 
@@ -55,14 +56,6 @@ def enemy_phase(key: Words, state: State, runs: jax.Array) -> State:
     )
 
 
-class _Acting(NamedTuple):
-    """Loop state: `queue` uint32[72, B] holds the order keys of both rounds that are still to act."""
-
-    queue: jax.Array
-    enemies: jax.Array
-    damage: jax.Array
-
-
 def action_order(key: Words, enemies: jax.Array, active: jax.Array) -> jax.Array:
     """Order keys of both rounds, uint32[72, B]: enemies act in rising order; `_NEVER` for those passed over.
 
@@ -84,11 +77,22 @@ def action_order(key: Words, enemies: jax.Array, active: jax.Array) -> jax.Array
     return jnp.concatenate([jnp.where(able, first, _NEVER), jnp.where(able & virus, second, _NEVER)])
 
 
+class _Acting(NamedTuple):
+    """Loop state: `queue` uint32[72, B] holds the order keys of both rounds that are still to act."""
+
+    queue: jax.Array
+    enemies: jax.Array
+    damage: jax.Array
+
+
 def act(key: Words, state: State, active: jax.Array) -> tuple[jax.Array, jax.Array]:
     """Both rounds of enemy action: the enemies where they stand then, and the hp the player loses (int32[B])."""
     player = bitboard.of_cell(state.player.cell)
     next_to_player = bitboard.neighbours(player)
     transmissions = lists.occupied(state.transmissions)
+    blocks = state.board.blocks
+    # Round others there may be no way; the way through them changes with neither moves nor rounds.
+    ways = bitboard.ways_to((player - blocks).where(active), ~blocks)
 
     def anyone(carry: _Acting) -> jax.Array:
         return jnp.any(carry.queue != _NEVER)
@@ -97,18 +101,25 @@ def act(key: Words, state: State, active: jax.Array) -> tuple[jax.Array, jax.Arr
         queue, enemies, damage = carry
         turn_key = jnp.min(queue, axis=0)
         acts = turn_key != _NEVER
-        slot = (turn_key & _SLOT_MASK).astype(jnp.int32)
-        itself = (lists.slots(enemies) == slot) & acts
+        slot = jnp.where(acts, turn_key & _SLOT_MASK, _SLOT_MASK).astype(jnp.int32)
+        slot, acts = materialized((slot, acts), jnp.any(acts))
+        itself = lists.slots(enemies) == slot
         word = jnp.sum(jnp.where(itself, enemies, 0), axis=0, dtype=jnp.uint32)
+        others = bitboard.of_list(lists.cells(enemies), present(enemies) & ~itself)
         cell = EnemyWord.CELL.get(word)
         attacks = acts & next_to_player.has(cell)
-        others = bitboard.of_list(lists.cells(enemies), present(enemies) & ~itself)
-        walls = state.board.blocks.where(EnemyWord.TYPE.get(word) != EnemyType.GLITCH)
-        goal = choose_move(
-            cell.astype(jnp.int32), state.player.cell, walls, others | transmissions, acts & ~attacks
+        mover = Mover(
+            cell=cell.astype(jnp.int32),
+            moves=acts & ~attacks,
+            walks_on_blocks=EnemyWord.TYPE.get(word) == EnemyType.GLITCH,
         )
-        enemies = jnp.where(itself, EnemyWord.CELL.set(word, goal), enemies)
-        done = (queue == turn_key) | (attacks & ((queue & _SLOT_MASK) == turn_key & _SLOT_MASK))
+        goal = choose_move(mover, state.player.cell, blocks, others | transmissions, ways)
+        moved = EnemyWord.CELL.set(word, goal)
+        attacker = jnp.where(attacks, slot, -1)
+        moved, turn_key, attacker = materialized((moved, turn_key, attacker), jnp.any(acts))
+        enemies = jnp.where(itself, moved, enemies)
+        both_rounds = np.concatenate([lists.slots(enemies), lists.slots(enemies)])
+        done = (queue == turn_key) | (both_rounds == attacker)
         return _Acting(jnp.where(done, _NEVER, queue), enemies, damage + attacks)
 
     queue = action_order(key, state.enemies, active)
@@ -117,43 +128,56 @@ def act(key: Words, state: State, active: jax.Array) -> tuple[jax.Array, jax.Arr
     return end.enemies, end.damage
 
 
-def choose_move(cell: jax.Array, player: jax.Array, walls: Bits, taken: Bits, moves: jax.Array) -> jax.Array:
-    """The cell an enemy goes to [9.2], int32[B]; its own where it stays or where `moves` is false.
+class Mover(NamedTuple):
+    """An enemy that may move: its cell (int32[B]), whether it does (bool[B]), and whether it is a glitch (bool[B])."""
+
+    cell: jax.Array
+    moves: jax.Array
+    walks_on_blocks: jax.Array
+
+
+def choose_move(mover: Mover, player: jax.Array, blocks: Bits, taken: Bits, ways: Ways) -> jax.Array:
+    """The cell an enemy goes to [9.2], int32[B]; its own where it stays.
 
     Args:
-      cell: int32[B], where the enemy stands.
+      mover: the enemy.
       player: int32[B], where the player stands.
-      walls: cells this enemy cannot enter.
+      blocks: the blocks, which only a glitch can enter.
       taken: cells of the other enemies and of the transmissions.
-      moves: bool[B].
+      ways: the ways to the player over cells without blocks.
     """
+    cell = mover.cell
     itself, target = bitboard.of_cell(cell), bitboard.of_cell(player)
-    enterable = ~walls
-    start = target & enterable
+    enterable = ~blocks | bitboard.full_like(blocks.lo).where(mover.walks_on_blocks)
     steps = [move(itself) for move in (bitboard.up, bitboard.down, bitboard.left, bitboard.right)]
-
-    around = bitboard.search(start, enterable - taken, itself, moves)
-    through = bitboard.search(start, enterable, itself, moves & ~around.found)
-    front = bitboard.choose(around.found, around.front, through.front)
-    found = around.found | through.found
-    change = jnp.zeros_like(cell)
-    free = jnp.zeros_like(found)
-    for step, cell_change in reversed(list(zip(steps, _CELL_CHANGES, strict=True))):
-        shortest = (step & front).any()
-        change = jnp.where(shortest, cell_change, change)
-        free = jnp.where(shortest, around.found | ~(step & taken).any(), free)
-    walks = found & free
-
-    row, column = bitboard.cell_row(cell), cell - SIZE * bitboard.cell_row(cell)
+    row = bitboard.cell_row(cell)
+    column = cell - SIZE * row
     to_row = bitboard.cell_row(player)
     to_column = player - SIZE * to_row
+
+    # (a) round the others
+    around = bitboard.search(target & enterable, enterable - taken, itself, mover.moves)
+    around_steps = [(step & around.reached).any() for step in steps]
+    # (b) through them; a glitch has nothing in its way
+    straight = [to_row > row, to_row < row, to_column < column, to_column > column]
+    through_steps = [
+        jnp.where(mover.walks_on_blocks, free_way, (way & itself).any())
+        for free_way, way in zip(straight, ways, strict=True)
+    ]
+    # (c) the nearest free neighbour
     allowed = enterable - taken
     best = jnp.full_like(cell, 64)
     for order, (step, (rows, columns)) in enumerate(zip(steps, DIRECTIONS, strict=True)):
         distance = jnp.abs(row + rows - to_row) + jnp.abs(column + columns - to_column)
         best = jnp.minimum(best, jnp.where((step & allowed).any(), distance * 4 + order, 64))
-    greedy = jnp.zeros_like(cell)
-    for order, cell_change in enumerate(_CELL_CHANGES):
-        greedy = jnp.where((best < 64) & (best & 3 == order), cell_change, greedy)
 
-    return cell + jnp.where(moves, jnp.where(walks, change, greedy), 0)
+    through_change, through_free, around_change, greedy_change = (jnp.zeros_like(cell) for _ in range(4))
+    for order, (step, change) in reversed(list(enumerate(zip(steps, _CELL_CHANGES, strict=True)))):
+        around_change = jnp.where(around_steps[order], change, around_change)
+        through_change = jnp.where(through_steps[order], change, through_change)
+        through_free = jnp.where(through_steps[order], ~(step & taken).any(), through_free)
+        greedy_change = jnp.where((best < 64) & (best & 3 == order), change, greedy_change)
+    change = jnp.where(
+        around.found, around_change, jnp.where(through_free != 0, through_change, greedy_change)
+    )
+    return cell + jnp.where(mover.moves, change, 0)

@@ -14,7 +14,15 @@ import numpy as np
 from jax import lax
 
 from matrixrl.envs.hackmatrix import bitboard, lists
-from matrixrl.envs.hackmatrix.rules import NUM_CELLS, NUM_FEATURES, NUM_PROGRAMS, SIZE, EnemyType
+from matrixrl.envs.hackmatrix.memory import materialized
+from matrixrl.envs.hackmatrix.rules import (
+    NUM_CELLS,
+    NUM_FEATURES,
+    NUM_PROGRAMS,
+    OBSERVATION_SIZE,
+    SIZE,
+    EnemyType,
+)
 from matrixrl.envs.hackmatrix.state import CellWord, EnemyWord, State, TransmissionWord, present
 
 
@@ -140,29 +148,22 @@ def owned_programs(owned: jax.Array) -> jax.Array:
 
 
 def encode(state: State) -> jax.Array:
-    """The flat observation of a batch-last state, float32[B, 1545]."""
-    words = materialized([word.T for word in cell_words(state)], jnp.any(state.time >= 0))
-    first, second, third = (word[:, :, None] for word in words)
-    word = jnp.where(_WORD == 0, first, jnp.where(_WORD == 1, second, third))
-    grid = ((word >> _SHIFT) & _MASK).astype(jnp.float32) * _UNIT
-    return jnp.concatenate(
-        [
-            player_values(state).T,
-            owned_programs(state.owned).astype(jnp.float32),
-            grid.reshape(-1, NUM_CELLS * NUM_FEATURES),
-        ],
-        axis=1,
-    )
+    """The flat observation of a batch-last state, float32[B, 1545].
 
-
-def materialized(tree: list[jax.Array], always: jax.Array) -> list[jax.Array]:
-    """The same arrays, written to memory before they are used.
-
-    XLA's CPU compiler would otherwise fuse their computation into a use that broadcasts them and repeat it for each
-    of the broadcast values; it drops `lax.optimization_barrier` before it fuses. `always` is a scalar that is true,
-    in a way the compiler does not know.
+    The grid is written a cell at a time for the whole batch: its 42 values are then the inner loop of the machine.
     """
-    return lax.cond(always, lambda tree: tree, lambda tree: [jnp.zeros_like(leaf) for leaf in tree], tree)
+    words = jnp.stack([word.T for word in cell_words(state)])
+    words = materialized(words, jnp.any(state.time >= 0))
+    head = jnp.concatenate([player_values(state).T, owned_programs(state.owned).astype(jnp.float32)], axis=1)
+    flat = jnp.zeros((head.shape[0], OBSERVATION_SIZE), jnp.float32)
+
+    def write_cell(cell: jax.Array, flat: jax.Array) -> jax.Array:
+        first, second, third = lax.dynamic_slice_in_dim(words, cell, 1, axis=2)
+        word = jnp.where(_WORD == 0, first, jnp.where(_WORD == 1, second, third))
+        features = ((word >> _SHIFT) & _MASK).astype(jnp.float32) * _UNIT
+        return lax.dynamic_update_slice(flat, features, (0, head.shape[1] + NUM_FEATURES * cell))
+
+    return lax.fori_loop(0, NUM_CELLS, write_cell, lax.dynamic_update_slice(flat, head, (0, 0)))
 
 
 def split(flat: jax.Array) -> Observation:
