@@ -35,6 +35,9 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+
+from matrixrl.envs.hackmatrix.memory import materialized
 
 
 class Stream(IntEnum):
@@ -80,13 +83,12 @@ def key_words(key: jax.Array) -> Words:
     return Words(data[..., 0], data[..., 1])
 
 
-def block(key: Words, stream: Stream, index: jax.Array | int) -> Words:
-    """Two words for this key, stream and index; shapes broadcast."""
-    index = jnp.asarray(index, jnp.uint32)
+def block(key: Words, stream: Stream | np.ndarray, index: jax.Array | np.ndarray | int) -> Words:
+    """Two words for this key, stream and index; shapes broadcast. Several streams at once are one call."""
     k0, k1 = key
     keys = (k0, k1, k0 ^ k1 ^ 0x1BD11BDA)
-    x = index + k0
-    y = jnp.uint32(_SALT | int(stream)) + k1
+    x = jnp.asarray(index, jnp.uint32) + k0
+    y = jnp.asarray(_SALT | np.asarray(stream, np.uint32)) + k1
     x, y = jnp.broadcast_arrays(x, y)
     for group in range(5):
         for rotation in _ROTATIONS[group % 2]:
@@ -94,7 +96,7 @@ def block(key: Words, stream: Stream, index: jax.Array | int) -> Words:
             y = ((y << rotation) | (y >> (32 - rotation))) ^ x
         x = x + keys[(group + 1) % 3]
         y = y + keys[(group + 2) % 3] + (group + 1)
-    return Words(x, y)
+    return materialized(Words(x, y), k0)
 
 
 def pick(word: jax.Array, n: jax.Array | int) -> jax.Array:

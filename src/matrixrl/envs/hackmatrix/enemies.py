@@ -11,7 +11,7 @@ from jax import lax
 
 from matrixrl.envs.hackmatrix import bitboard, lists, spawning
 from matrixrl.envs.hackmatrix.bitboard import Bits, Ways
-from matrixrl.envs.hackmatrix.draws import Stream, Words, block
+from matrixrl.envs.hackmatrix.draws import Stream, Words
 from matrixrl.envs.hackmatrix.memory import materialized
 from matrixrl.envs.hackmatrix.rules import DIRECTIONS, SIZE, TRANSMISSION_SLOTS, EnemyType
 from matrixrl.envs.hackmatrix.state import EnemyWord, State, present
@@ -22,11 +22,11 @@ _SECOND_ROUND = np.uint32(1 << 31)
 _SLOT_MASK = 63
 
 
-def enemy_phase(key: Words, state: State, runs: jax.Array) -> State:
+def enemy_phase(key: Words, order: Words, state: State, runs: jax.Array) -> State:
     """The state after steps 1 to 6 of the enemy phase, where `runs`; the snapshot (step 7) is the caller's."""
     turn = state.turn + runs
     enemies, transmissions = spawning.tick(state.enemies, state.transmissions, runs)
-    enemies, damage = act(key, state._replace(enemies=enemies, transmissions=transmissions), runs)
+    enemies, damage = act(order, state._replace(enemies=enemies, transmissions=transmissions), runs)
 
     due = runs & ~state.scheduled_tasks_disabled & (state.interval > 0) & (turn >= state.next_turn)
     next_turn = jnp.where(due, turn + state.interval, state.next_turn)
@@ -56,8 +56,8 @@ def enemy_phase(key: Words, state: State, runs: jax.Array) -> State:
     )
 
 
-def action_order(key: Words, enemies: jax.Array, active: jax.Array) -> jax.Array:
-    """Order keys of both rounds, uint32[72, B]: enemies act in rising order; `_NEVER` for those passed over.
+def action_order(order: Words, enemies: jax.Array, active: jax.Array) -> jax.Array:
+    """Order keys of both rounds, uint32[72, B], from the words of `Stream.ORDER` [36, B]: enemies act in rising order; `_NEVER` for those passed over.
 
     A key is round (1 bit), random priority (25 bits), slot (6 bits), so that all of round 1 comes first and ties go
     by list order.
@@ -69,10 +69,9 @@ def action_order(key: Words, enemies: jax.Array, active: jax.Array) -> jax.Array
         & (word.STUNNED.get(enemies) == 0)
         & active
     )
-    draw = block(key, Stream.ORDER, lists.slots(enemies))
     slot = lists.slots(enemies).astype(np.uint32)
-    first = ((draw.first >> 7) << 6) | slot
-    second = ((draw.second >> 7) << 6) | slot | _SECOND_ROUND
+    first = ((order.first >> 7) << 6) | slot
+    second = ((order.second >> 7) << 6) | slot | _SECOND_ROUND
     virus = word.TYPE.get(enemies) == EnemyType.VIRUS
     return jnp.concatenate([jnp.where(able, first, _NEVER), jnp.where(able & virus, second, _NEVER)])
 
@@ -85,7 +84,7 @@ class _Acting(NamedTuple):
     damage: jax.Array
 
 
-def act(key: Words, state: State, active: jax.Array) -> tuple[jax.Array, jax.Array]:
+def act(order: Words, state: State, active: jax.Array) -> tuple[jax.Array, jax.Array]:
     """Both rounds of enemy action: the enemies where they stand then, and the hp the player loses (int32[B])."""
     player = bitboard.of_cell(state.player.cell)
     next_to_player = bitboard.neighbours(player)
@@ -102,7 +101,7 @@ def act(key: Words, state: State, active: jax.Array) -> tuple[jax.Array, jax.Arr
         turn_key = jnp.min(queue, axis=0)
         acts = turn_key != _NEVER
         slot = jnp.where(acts, turn_key & _SLOT_MASK, _SLOT_MASK).astype(jnp.int32)
-        slot, acts = materialized((slot, acts), jnp.any(acts))
+        slot, acts = materialized((slot, acts), damage)
         itself = lists.slots(enemies) == slot
         word = jnp.sum(jnp.where(itself, enemies, 0), axis=0, dtype=jnp.uint32)
         others = bitboard.of_list(lists.cells(enemies), present(enemies) & ~itself)
@@ -116,13 +115,13 @@ def act(key: Words, state: State, active: jax.Array) -> tuple[jax.Array, jax.Arr
         goal = choose_move(mover, state.player.cell, blocks, others | transmissions, ways)
         moved = EnemyWord.CELL.set(word, goal)
         attacker = jnp.where(attacks, slot, -1)
-        moved, turn_key, attacker = materialized((moved, turn_key, attacker), jnp.any(acts))
+        moved, turn_key, attacker = materialized((moved, turn_key, attacker), damage)
         enemies = jnp.where(itself, moved, enemies)
         both_rounds = np.concatenate([lists.slots(enemies), lists.slots(enemies)])
         done = (queue == turn_key) | (both_rounds == attacker)
         return _Acting(jnp.where(done, _NEVER, queue), enemies, damage + attacks)
 
-    queue = action_order(key, state.enemies, active)
+    queue = action_order(order, state.enemies, active)
     start = _Acting(queue, state.enemies, jnp.zeros_like(state.player.hp))
     end = lax.while_loop(anyone, one_each, start)
     return end.enemies, end.damage

@@ -28,6 +28,7 @@ from matrixrl.envs.hackmatrix.rules import (
     ENEMY_SLOTS,
     MAX_HP,
     NUM_ACTIONS,
+    NUM_CELLS,
     OBSERVATION_SIZE,
     TRANSMISSION_SLOTS,
     Outcome,
@@ -131,32 +132,32 @@ class HackMatrix:
         )
 
     def _reset_words(self, key: Words) -> tuple[jax.Array, State]:
-        start = stage.new_game(key)
-        first = stage.generate(_new_game_input(key, start.cell))
-        words = jnp.zeros((start.cell.shape[0], self.undo_depth, SNAPSHOT_WORDS), jnp.uint32)
-        state = _new_state(start, first, words)
+        first = stage.generate(_new_game_input(key))
+        words = jnp.zeros((first.exit.shape[0], self.undo_depth, SNAPSHOT_WORDS), jnp.uint32)
+        state = _new_state(first, words)
         return observation.encode(state), from_batch_last(state)
 
     def _step_words(self, key: Words, states: State, action: jax.Array, limit: jax.Array) -> Any:
         state = to_batch_last(states)
         time = state.time + 1
-        state, advances, facts = transition(key, state, action)
+        state, advances, facts, new_key = transition(key, state, action)
         reward, breakdown = rewards(facts)
         state = state._replace(time=time, episode_return=state.episode_return + reward)
         terminated = state.outcome != Outcome.PLAYING
         truncated = ~terminated & (time >= limit)
         done = terminated | truncated
 
-        new_key = stage.reset_key(key)
-        start = stage.new_game(new_key)
-        first = _new_game_input(new_key, start.cell)
         onward = StageInput(
-            key, state.stage, state.player.cell, lists.occupied(state.enemies), state.transmissions
+            key=key,
+            new_game=jnp.zeros_like(done),
+            stage=state.stage,
+            player=state.player.cell,
+            enemies=lists.occupied(state.enemies),
+            transmissions=state.transmissions,
         )
-        following, opening = _generate_where(advances, onward, done, first)
+        following, opening = _generate_where(advances, onward, done, _new_game_input(new_key))
         state = _select(advances, _with_stage(state, following), state)
-        fresh = _new_state(start, opening, state.history.words)
-        after = _select(done, fresh, state)
+        after = _select(done, _new_state(opening, state.history.words), state)
         info = {
             "reward_breakdown": breakdown,
             "stage_completed": facts.completed,
@@ -219,17 +220,19 @@ def _select(condition: jax.Array, yes: State, no: State) -> State:
     return chosen._replace(history=chosen.history._replace(words=words))
 
 
-def _new_game_input(key: Words, cell: jax.Array) -> StageInput:
-    nobody = jnp.zeros((TRANSMISSION_SLOTS, *cell.shape), jnp.uint32)
-    return StageInput(key, jnp.ones_like(cell), cell, bitboard.empty_like(key.first), nobody)
+def _new_game_input(key: Words) -> StageInput:
+    zero = jnp.zeros_like(key.first, dtype=jnp.int32)
+    nobody = jnp.zeros((TRANSMISSION_SLOTS, *zero.shape), jnp.uint32)
+    return StageInput(key, zero == 0, zero + 1, zero, bitboard.empty_like(zero), nobody)
 
 
 def _with_stage(state: State, made: Stage) -> State:
     return state._replace(board=made.board, exit=made.exit, transmissions=made.transmissions)
 
 
-def _new_state(start: stage.NewGame, first: Stage, history_words: jax.Array) -> State:
+def _new_state(first: Stage, history_words: jax.Array) -> State:
     """A new game [15]; the history is empty whatever its words."""
+    start = first.opening
     zero = jnp.zeros_like(start.cell)
     no = zero != 0
     interval = stage.schedule_interval(zero + 1)
@@ -292,23 +295,27 @@ def _generate_where(
     return _stage_from_rows(rows[place[:batch]]), _stage_from_rows(rows[place[batch:]])
 
 
-_STAGE_WORDS = 9 + 36 + TRANSMISSION_SLOTS
+_STAGE_SCALARS = 8 + 1 + 4
+_STAGE_WORDS = _STAGE_SCALARS + NUM_CELLS + TRANSMISSION_SLOTS
 
 
 def _stage_rows(made: Stage) -> jax.Array:
     """A stage as rows of words, uint32[B, _STAGE_WORDS]; the sets that start empty are left out."""
     board = made.board
     sets = (board.blocks, board.programs, board.questions, board.pickups)
-    words = [*(word for bits in sets for word in bits), made.exit.astype(jnp.uint32)]
-    return jnp.concatenate([jnp.stack(words), board.values, made.transmissions]).T
+    scalars = [*(word for bits in sets for word in bits), made.exit, *made.opening]
+    words = jnp.stack([scalar.astype(jnp.uint32) for scalar in scalars])
+    return jnp.concatenate([words, board.values, made.transmissions]).T
 
 
 def _stage_from_rows(rows: jax.Array) -> Stage:
     words = rows.T
     sets = [Bits(words[i], words[i + 1]) for i in range(0, 8, 2)]
     none = bitboard.empty_like(words[0])
-    board = Board(sets[0], sets[1], sets[2], none, none, sets[3], words[9:45])
-    return Stage(board, words[8].astype(jnp.int32), words[45:])
+    lists_start = _STAGE_SCALARS + NUM_CELLS
+    board = Board(sets[0], sets[1], sets[2], none, none, sets[3], words[_STAGE_SCALARS:lists_start])
+    exit_cell, *opening = words[8:_STAGE_SCALARS].astype(jnp.int32)
+    return Stage(board, exit_cell, words[lists_start:], stage.NewGame(*opening))
 
 
 def random_legal_action(key: jax.Array, mask: jax.Array) -> jax.Array:

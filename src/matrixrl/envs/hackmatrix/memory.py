@@ -11,12 +11,17 @@ from jax import lax
 T = TypeVar("T")
 
 
-def materialized(tree: T, always: jax.Array) -> T:
+def always(word: jax.Array) -> jax.Array:
+    """A scalar that is true, in a way the compiler does not see; `word` is any integers that are at hand."""
+    return (jnp.ravel(word)[0].astype(jnp.int32) | 1) != 0
+
+
+def materialized(tree: T, at_hand: jax.Array) -> T:
     """The same arrays, written to memory before they are used.
 
     XLA's CPU compiler fuses a computation into a use that broadcasts its result and then repeats it for each of the
     broadcast values (a move worked out per game would be worked out again for each of 36 slots). It drops
-    `lax.optimization_barrier` before it fuses, but it does not look into a conditional. `always` is a scalar that is
-    true, in a way the compiler does not see.
+    `lax.optimization_barrier` before it fuses, but it does not look into a conditional. `at_hand` is any integers that
+    are cheap to read, better not a result of the computation.
     """
-    return lax.cond(always, lambda tree: tree, lambda tree: jax.tree.map(jnp.zeros_like, tree), tree)
+    return lax.cond(always(at_hand), lambda tree: tree, lambda tree: jax.tree.map(jnp.zeros_like, tree), tree)

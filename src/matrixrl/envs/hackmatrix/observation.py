@@ -143,8 +143,8 @@ def player_values(state: State) -> jax.Array:
 
 
 def owned_programs(owned: jax.Array) -> jax.Array:
-    """Which programs are owned, uint32[B, 23] of 0 and 1."""
-    return (owned[:, None] >> np.arange(NUM_PROGRAMS, dtype=np.uint32)) & 1
+    """Which programs are owned, float32[23, B] of 0 and 1."""
+    return ((owned >> np.arange(NUM_PROGRAMS, dtype=np.uint32)[:, None]) & 1).astype(jnp.float32)
 
 
 def encode(state: State) -> jax.Array:
@@ -152,9 +152,10 @@ def encode(state: State) -> jax.Array:
 
     The grid is written a cell at a time for the whole batch: its 42 values are then the inner loop of the machine.
     """
-    words = jnp.stack([word.T for word in cell_words(state)])
-    words = materialized(words, jnp.any(state.time >= 0))
-    head = jnp.concatenate([player_values(state).T, owned_programs(state.owned).astype(jnp.float32)], axis=1)
+    words = jnp.stack(cell_words(state))
+    head = jnp.concatenate([player_values(state), owned_programs(state.owned)])
+    words, head = materialized((words, head), state.time)
+    words, head = words.swapaxes(1, 2), head.T
     flat = jnp.zeros((head.shape[0], OBSERVATION_SIZE), jnp.float32)
 
     def write_cell(cell: jax.Array, flat: jax.Array) -> jax.Array:

@@ -111,16 +111,16 @@ class Warp(NamedTuple):
     transmission: jax.Array
 
 
-def warp_target(key: Words, state: State, used: jax.Array) -> Warp:
+def warp_target(word: jax.Array, state: State, used: jax.Array) -> Warp:
     """A uniform choice among all enemies and transmissions, both in list order, where `used`."""
     num_enemies = lists.length(state.enemies)
-    n = pick(block(key, Stream.WARP, 0).first, num_enemies + lists.length(state.transmissions))
+    n = pick(word, num_enemies + lists.length(state.transmissions))
     is_enemy = n < num_enemies
     # Slots outside the list read as 0, so one of the two words is empty.
-    word = lists.at_slot(state.enemies, jnp.where(is_enemy, n, -1)) | lists.at_slot(
+    target = lists.at_slot(state.enemies, jnp.where(is_enemy, n, -1)) | lists.at_slot(
         state.transmissions, jnp.where(is_enemy, -1, n - num_enemies)
     )
-    cell = EnemyWord.CELL.get(word).astype(jnp.int32)
+    cell = EnemyWord.CELL.get(target).astype(jnp.int32)
     return Warp(jnp.where(used, cell, state.player.cell), used & is_enemy, used & ~is_enemy)
 
 

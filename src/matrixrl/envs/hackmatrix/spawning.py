@@ -9,6 +9,7 @@ from jax import lax
 from matrixrl.envs.hackmatrix import bitboard, lists
 from matrixrl.envs.hackmatrix.bitboard import Bits
 from matrixrl.envs.hackmatrix.draws import Stream, Words, block, pick
+from matrixrl.envs.hackmatrix.memory import materialized
 from matrixrl.envs.hackmatrix.rules import ENEMY_SLOTS, TRANSMISSION_SLOTS
 from matrixrl.envs.hackmatrix.state import EnemyWord, TransmissionWord, enemy_max_hp, present
 
@@ -75,7 +76,8 @@ def spawn(
             | words.FROM_SIPHON.of(~by_schedule & from_siphon)
             | words.TURNS_LEFT.of(1)
         )
-        transmissions = lists.append(transmissions, used, word, active)
+        cell, word, slot = materialized((cell, word, jnp.where(active, used, -1)), j)
+        transmissions = jnp.where(lists.slots(transmissions) == slot, word, transmissions)
         return j + 1, free - bitboard.of_cell(cell).where(active), transmissions, used + active
 
     start = (jnp.int32(0), free, transmissions, lists.length(transmissions))

@@ -17,6 +17,7 @@ from jax import lax
 from matrixrl.envs.hackmatrix import bitboard, lists, spawning
 from matrixrl.envs.hackmatrix.bitboard import Bits
 from matrixrl.envs.hackmatrix.draws import Stream, Words, block, pick
+from matrixrl.envs.hackmatrix.memory import materialized
 from matrixrl.envs.hackmatrix.rules import (
     CORNERS,
     MAX_BLOCKS,
@@ -33,18 +34,42 @@ _WORDS_PER_ATTEMPT = (MAX_BLOCKS + 1) // 2
 _ATTEMPTS_AT_ONCE = 16
 
 
+class NewGame(NamedTuple):
+    """The random beginnings of a game [15]: int32[B] each."""
+
+    cell: jax.Array
+    credits: jax.Array
+    energy: jax.Array
+    data_siphons: jax.Array
+
+
+def new_game(draw: Words) -> NewGame:
+    """The player's corner and the starting bonus, from the words of `Stream.NEW_GAME`."""
+    corner = pick(draw.first, 4)
+    cell = jnp.where(corner < 2, 0, 30) + jnp.where(corner % 2 == 1, 5, 0)
+    bonus = pick(draw.second, 3)
+    return NewGame(
+        cell=cell,
+        credits=jnp.where(bonus == 0, 10, 0),
+        energy=jnp.where(bonus == 1, 11, 0),
+        data_siphons=jnp.where(bonus == 2, 1, 0),
+    )
+
+
 class StageInput(NamedTuple):
     """What generation looks at, one lane each: words or int32 [B], transmissions uint32[36, B].
 
     Attributes:
       key: words of the key.
+      new_game: bool, it is the first stage of a new game, which draws the player's cell too.
       stage: number of the stage to make.
-      player: the player's cell, a corner.
+      player: the player's cell, a corner; ignored for a new game.
       enemies: cells of the enemies carried over.
       transmissions: the transmissions carried over.
     """
 
     key: Words
+    new_game: jax.Array
     stage: jax.Array
     player: jax.Array
     enemies: Bits
@@ -52,37 +77,69 @@ class StageInput(NamedTuple):
 
 
 class Stage(NamedTuple):
-    """A generated stage: a fresh board, the exit's cell, and the transmissions with the new ones added."""
+    """A generated stage.
+
+    Attributes:
+      board: a fresh board.
+      exit: the exit's cell.
+      transmissions: those carried over and the new ones.
+      opening: how a new game begins; its `cell` is the player's in any case.
+    """
 
     board: Board
     exit: jax.Array
     transmissions: jax.Array
+    opening: NewGame
+
+
+# All draws but those for placements and spawns, as one block: (stream, index) of each row.
+_ROWS = (
+    [(Stream.NEW_GAME, 0), (Stream.STAGE, 0)]
+    + [(Stream.CONTENT, index) for index in range(2 * MAX_BLOCKS)]
+    + [(Stream.RESOURCE, cell) for cell in range(NUM_CELLS)]
+)
+_STREAMS = np.array([stream for stream, _ in _ROWS], np.uint32)
+_INDICES = np.array([index for _, index in _ROWS], np.uint32)
 
 
 def generate(inputs: StageInput) -> Stage:
     """The stage for every lane."""
-    key, player = inputs.key, inputs.player
+    column = (-1,) + (1,) * inputs.stage.ndim
+    draw = block(inputs.key, _STREAMS.reshape(column), _INDICES.reshape(column))
+    opening, layout = Words(*(word[0] for word in draw)), Words(*(word[1] for word in draw))
+    contents = Words(*(word[2 : 2 + 2 * MAX_BLOCKS] for word in draw))
+    resources = Words(*(word[2 + 2 * MAX_BLOCKS :] for word in draw))
+
+    game = new_game(opening)
+    player = jnp.where(inputs.new_game, game.cell, inputs.player)
     corners = bitboard.constant(CORNERS)
     here = bitboard.of_cell(player)
-    draw = block(key, Stream.STAGE, 0)
     others = corners - here
-    exit_cell = bitboard.nth_cell(others, pick(draw.first, others.size()))
+    exit_cell = bitboard.nth_cell(others, pick(layout.first, others.size()))
     exit_bits = bitboard.of_cell(exit_cell)
-    pickups = others - exit_bits
 
     candidates = ~(corners | inputs.enemies | lists.occupied(inputs.transmissions))
-    wanted = MIN_BLOCKS + pick(draw.second, MAX_BLOCKS - MIN_BLOCKS + 1)
+    wanted = MIN_BLOCKS + pick(layout.second, MAX_BLOCKS - MIN_BLOCKS + 1)
     count = jnp.minimum(wanted, candidates.size())
-    attempt = first_valid_attempt(key, candidates, count, exit_bits)
-    count = jnp.where(attempt < PLACEMENT_ATTEMPTS, count, 0)
-    blocks, cells = place(key, attempt, candidates, count)
+    player, here, exit_cell, exit_bits, candidates, count = materialized(
+        (player, here, exit_cell, exit_bits, candidates, count), inputs.stage
+    )
+    cells = first_valid_placement(inputs.key, candidates, count, exit_bits)
+    count = jnp.where(cells[0] >= 0, count, 0)
+    blocks, programs, questions, values = _fill(contents, cells, count)
 
-    board = _fill(key, blocks, cells, count)
-    board = board._replace(pickups=pickups)
-    resources = _resources(key, bitboard.full_like(player) - blocks - exit_bits)
-    board = board._replace(values=board.values | resources)
+    nothing = bitboard.empty_like(blocks.lo)
+    board = Board(
+        blocks=blocks,
+        programs=programs,
+        questions=questions,
+        siphoned=nothing,
+        centers=nothing,
+        pickups=corners - here - exit_bits,
+        values=values | _resources(resources, ~(blocks | exit_bits)),
+    )
     transmissions = spawning.spawn(
-        key,
+        inputs.key,
         Stream.STAGE_SPAWN,
         count=inputs.stage,
         scheduled=jnp.zeros_like(inputs.stage),
@@ -92,7 +149,7 @@ def generate(inputs: StageInput) -> Stage:
         enemies=inputs.enemies,
         player=here,
     )
-    return Stage(board, exit_cell, transmissions)
+    return Stage(board, exit_cell, transmissions, game._replace(cell=player))
 
 
 def place(key: Words, attempt: jax.Array, candidates: Bits, count: jax.Array) -> tuple[Bits, jax.Array]:
@@ -143,65 +200,24 @@ def valid_placement(blocks: Bits, exit_bits: Bits) -> jax.Array:
     return accessible & ~unseen.any()
 
 
-def first_valid_attempt(key: Words, candidates: Bits, count: jax.Array, exit_bits: Bits) -> jax.Array:
-    """Number of the first valid attempt, int32[B]; at least `PLACEMENT_ATTEMPTS` if all fail."""
-    never = PLACEMENT_ATTEMPTS
+def first_valid_placement(key: Words, candidates: Bits, count: jax.Array, exit_bits: Bits) -> jax.Array:
+    """Cells of the first valid placement in order of choice, int32[11, B]; all -1 if every attempt fails."""
 
     def unfinished(carry: tuple[jax.Array, jax.Array]) -> jax.Array:
-        start, found = carry
-        return (start < PLACEMENT_ATTEMPTS) & jnp.any(found == never)
+        start, cells = carry
+        return (start < PLACEMENT_ATTEMPTS) & jnp.any(cells[0] < 0)
 
     def try_some(carry: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
-        start, found = carry
+        start, cells = carry
         attempts = start + np.arange(_ATTEMPTS_AT_ONCE, dtype=np.int32)[:, None]
-        valid = valid_placement(place(key, attempts, candidates, count)[0], exit_bits)
-        valid = valid & (attempts < PLACEMENT_ATTEMPTS)
-        return start + _ATTEMPTS_AT_ONCE, jnp.minimum(found, jnp.min(jnp.where(valid, attempts, never), axis=0))
+        blocks, tried = place(key, attempts, candidates, count)
+        valid = valid_placement(blocks, exit_bits) & (attempts < PLACEMENT_ATTEMPTS)
+        first = jnp.min(jnp.where(valid, attempts, PLACEMENT_ATTEMPTS), axis=0)
+        chosen = jnp.max(jnp.where(attempts == first, tried, -1), axis=1)
+        return start + _ATTEMPTS_AT_ONCE, jnp.where(cells < 0, chosen, cells)
 
-    return lax.while_loop(unfinished, try_some, (jnp.int32(0), jnp.full_like(count, never)))[1]
-
-
-def _fill(key: Words, blocks: Bits, cells: jax.Array, count: jax.Array) -> Board:
-    """The contents of the blocks [14.1], in order of choice, on a board without anything else."""
-    spawn_counts = np.array([program.spawn_count for program in PROGRAMS], np.int32)
-    numbers = np.arange(MAX_BLOCKS, dtype=np.int32).reshape((-1,) + (1,) * count.ndim)
-    kind = block(key, Stream.CONTENT, numbers * 2)
-    content = block(key, Stream.CONTENT, numbers * 2 + 1)
-    is_program = pick(kind.first, 2) == 1
-    is_question = pick(kind.second, 10) == 0
-    points = 1 + pick(content.first, 9)
-
-    nothing = bitboard.empty_like(blocks.lo)
-    values = jnp.zeros((NUM_CELLS, *count.shape), jnp.uint32)
-    cell_numbers = lists.slots(values)
-
-    def fill(i: jax.Array, carry: _Filling) -> _Filling:
-        exists, holds_program = i < count, (i < count) & is_program[i]
-        program = _nth_bit(carry.unused, pick(content.second[i], carry.num_unused))
-        taken = jnp.where(holds_program, jnp.uint32(1) << program.astype(jnp.uint32), 0)
-        word = jnp.where(
-            is_program[i],
-            CellWord.CONTENT.of(program) | CellWord.SPAWN_COUNT.of(jnp.asarray(spawn_counts)[program]),
-            CellWord.CONTENT.of(points[i]) | CellWord.SPAWN_COUNT.of(points[i]),
-        )
-        bit = bitboard.of_cell(cells[i])
-        return _Filling(
-            unused=carry.unused & ~taken,
-            num_unused=carry.num_unused - holds_program,
-            programs=carry.programs | bit.where(holds_program),
-            questions=carry.questions | bit.where(exists & is_question[i]),
-            values=jnp.where((cell_numbers == cells[i]) & exists, word, carry.values),
-        )
-
-    start = _Filling(
-        unused=jnp.full_like(count, (1 << NUM_PROGRAMS) - 1, dtype=jnp.uint32),
-        num_unused=jnp.full_like(count, NUM_PROGRAMS),
-        programs=nothing,
-        questions=nothing,
-        values=values,
-    )
-    end = lax.fori_loop(0, jnp.max(count), fill, start)
-    return Board(blocks, end.programs, end.questions, nothing, nothing, nothing, end.values)
+    none = jnp.full((MAX_BLOCKS, *count.shape), -1, jnp.int32)
+    return lax.while_loop(unfinished, try_some, (jnp.int32(0), none))[1]
 
 
 class _Filling(NamedTuple):
@@ -209,9 +225,58 @@ class _Filling(NamedTuple):
 
     unused: jax.Array
     num_unused: jax.Array
+    blocks: Bits
     programs: Bits
     questions: Bits
     values: jax.Array
+
+
+def _fill(draw: Words, cells: jax.Array, count: jax.Array) -> tuple[Bits, Bits, Bits, jax.Array]:
+    """Blocks, program contents, question blocks and `CellWord`s of a stage [14.1], in order of choice.
+
+    Args:
+      draw: the words of `Stream.CONTENT`, [22, B].
+      cells: cells of the blocks, int32[11, B].
+      count: int32[B], how many there are.
+    """
+    spawn_counts = jnp.array([program.spawn_count for program in PROGRAMS], jnp.int32)
+    is_program = pick(draw.first[0::2], 2) == 1
+    is_question = pick(draw.second[0::2], 10) == 0
+    points = 1 + pick(draw.first[1::2], 9)
+    which_program = draw.second[1::2]
+    nothing = bitboard.empty_like(count)
+    cell_numbers = np.arange(NUM_CELLS, dtype=np.int32).reshape((-1,) + (1,) * count.ndim)
+
+    def fill(i: jax.Array, carry: _Filling) -> _Filling:
+        exists, holds_program = i < count, (i < count) & is_program[i]
+        program = _nth_bit(carry.unused, pick(which_program[i], carry.num_unused))
+        taken = jnp.where(holds_program, jnp.uint32(1) << program.astype(jnp.uint32), 0)
+        word = jnp.where(
+            is_program[i],
+            CellWord.CONTENT.of(program) | CellWord.SPAWN_COUNT.of(spawn_counts[program]),
+            CellWord.CONTENT.of(points[i]) | CellWord.SPAWN_COUNT.of(points[i]),
+        )
+        bit = bitboard.of_cell(cells[i]).where(exists)
+        cell, word, taken = materialized((jnp.where(exists, cells[i], -1), word, taken), i)
+        return _Filling(
+            unused=carry.unused & ~taken,
+            num_unused=carry.num_unused - holds_program,
+            blocks=carry.blocks | bit,
+            programs=carry.programs | bit.where(is_program[i]),
+            questions=carry.questions | bit.where(is_question[i]),
+            values=jnp.where(cell_numbers == cell, word, carry.values),
+        )
+
+    start = _Filling(
+        unused=jnp.full_like(count, (1 << NUM_PROGRAMS) - 1, dtype=jnp.uint32),
+        num_unused=jnp.full_like(count, NUM_PROGRAMS),
+        blocks=nothing,
+        programs=nothing,
+        questions=nothing,
+        values=jnp.zeros((NUM_CELLS, *count.shape), jnp.uint32),
+    )
+    end = lax.fori_loop(0, jnp.max(count), fill, start)
+    return end.blocks, end.programs, end.questions, end.values
 
 
 def _nth_bit(word: jax.Array, n: jax.Array) -> jax.Array:
@@ -226,42 +291,12 @@ def _nth_bit(word: jax.Array, n: jax.Array) -> jax.Array:
     return position
 
 
-def _resources(key: Words, cells: Bits) -> jax.Array:
-    """`CellWord`s with the resources of the given cells [14.2]."""
-    member = bitboard.to_cells(cells)
-    draw = block(key, Stream.RESOURCE, lists.slots(member))
+def _resources(draw: Words, cells: Bits) -> jax.Array:
+    """`CellWord`s with the resources of the given cells [14.2], from the words of `Stream.RESOURCE` [36, B]."""
     lot = pick(draw.first, 20)
     amount = jnp.where(lot < 9, 1, jnp.where(lot < 18, 2, 3))
     word = jnp.where(pick(draw.second, 2) == 0, CellWord.CREDITS.of(amount), CellWord.ENERGY.of(amount))
-    return word * member
-
-
-class NewGame(NamedTuple):
-    """The random beginnings of a game [15]: int32[B] each."""
-
-    cell: jax.Array
-    credits: jax.Array
-    energy: jax.Array
-    data_siphons: jax.Array
-
-
-def new_game(key: Words) -> NewGame:
-    """The player's corner and the starting bonus."""
-    draw = block(key, Stream.NEW_GAME, 0)
-    corner = pick(draw.first, 4)
-    cell = jnp.where(corner < 2, 0, 30) + jnp.where(corner % 2 == 1, 5, 0)
-    bonus = pick(draw.second, 3)
-    return NewGame(
-        cell=cell,
-        credits=jnp.where(bonus == 0, 10, 0),
-        energy=jnp.where(bonus == 1, 11, 0),
-        data_siphons=jnp.where(bonus == 2, 1, 0),
-    )
-
-
-def reset_key(key: Words) -> Words:
-    """The key of the game that follows an ended one."""
-    return block(key, Stream.RESET, 0)
+    return word * bitboard.to_cells(cells)
 
 
 def schedule_interval(stage: jax.Array) -> jax.Array:

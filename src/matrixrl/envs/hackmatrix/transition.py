@@ -6,13 +6,16 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 
 from matrixrl.envs.hackmatrix import actions, bitboard, lists, movement, programs, reward, siphon
-from matrixrl.envs.hackmatrix.draws import Words
+from matrixrl.envs.hackmatrix.draws import Stream, Words, block
 from matrixrl.envs.hackmatrix.enemies import enemy_phase
+from matrixrl.envs.hackmatrix.memory import materialized
 from matrixrl.envs.hackmatrix.rules import (
     ACTION_SIPHON,
+    ENEMY_SLOTS,
     FIRST_PROGRAM_ACTION,
     MAX_HP,
     NUM_ACTIONS,
@@ -24,6 +27,11 @@ from matrixrl.envs.hackmatrix.stage import next_stage, schedule_interval
 from matrixrl.envs.hackmatrix.state import EnemyWord, State, pack_snapshot, present
 
 
+# The draws of every step, as one block: the order of the enemies, the target of WARP, the key of the next game.
+_STREAMS = np.array([[Stream.ORDER]] * ENEMY_SLOTS + [[Stream.WARP], [Stream.RESET]], np.uint32)
+_INDICES = np.array([[slot] for slot in range(ENEMY_SLOTS)] + [[0], [0]], np.uint32)
+
+
 class Transition(NamedTuple):
     """The result of `transition`.
 
@@ -31,11 +39,13 @@ class Transition(NamedTuple):
       state: the state afterwards; where `advances`, the new stage is still to be generated.
       advances: bool[B], the stage was completed and another follows.
       facts: what the reward depends on.
+      new_key: the key of the game that follows, if this one ends.
     """
 
     state: State
     advances: jax.Array
     facts: reward.Facts
+    new_key: Words
 
 
 class _Played(NamedTuple):
@@ -50,7 +60,10 @@ class _Played(NamedTuple):
 def transition(key: Words, state: State, action: jax.Array) -> Transition:
     """Everything that `action` (int32[B]) brings about. An action outside 0..27 is invalid."""
     before = state
-    valid = jnp.any(actions.legal_actions(state) & (lists.slots(_action_column(action)) == action), axis=0)
+    draw = block(key, _STREAMS, _INDICES)
+    order = Words(draw.first[:ENEMY_SLOTS], draw.second[:ENEMY_SLOTS])
+    chosen = np.arange(NUM_ACTIONS, dtype=np.int32)[:, None] == action
+    valid = materialized(jnp.any(actions.legal_actions(state) & chosen, axis=0), state.time)
     old_distance = reward.exit_distance(state.board, state.exit, state.player.cell)
     siphons = valid & (action == ACTION_SIPHON)
     missed = lax.cond(
@@ -59,12 +72,12 @@ def transition(key: Words, state: State, action: jax.Array) -> Transition:
         lambda: jnp.zeros_like(action),
     )
 
-    state, kills, collected, reached = _player_part(key, state, action, valid)
+    state, kills, collected, reached = _player_part(key, draw.first[ENEMY_SLOTS], state, action, valid)
     wait = action == FIRST_PROGRAM_ACTION + Program.WAIT
     ends_turn = valid & ~reached & ((action <= ACTION_SIPHON) | wait)
     runs = ends_turn & ~state.step_active
     state = state._replace(step_active=state.step_active & ~ends_turn)
-    state = enemy_phase(key, state, runs)
+    state = enemy_phase(key, order, state, runs)
     state = _push_snapshot(state, runs)
 
     won = reached & (state.stage == NUM_STAGES)
@@ -92,23 +105,22 @@ def transition(key: Words, state: State, action: jax.Array) -> Transition:
         new_distance=reward.exit_distance(state.board, state.exit, state.player.cell),
         missed=missed,
     )
-    return Transition(state._replace(outcome=outcome.astype(jnp.int32)), reached & ~won, facts)
-
-
-def _action_column(action: jax.Array) -> jax.Array:
-    """A stand-in whose first axis counts the actions."""
-    return jnp.broadcast_to(action, (NUM_ACTIONS, *action.shape))
+    new_key = Words(draw.first[ENEMY_SLOTS + 1], draw.second[ENEMY_SLOTS + 1])
+    return Transition(state._replace(outcome=outcome.astype(jnp.int32)), reached & ~won, facts, new_key)
 
 
 def _uses(action: jax.Array, valid: jax.Array) -> programs.Uses:
     return lambda program: valid & (action == FIRST_PROGRAM_ACTION + program)
 
 
-def _player_part(key: Words, state: State, action: jax.Array, valid: jax.Array) -> _Played:
+def _player_part(
+    key: Words, warp_word: jax.Array, state: State, action: jax.Array, valid: jax.Array
+) -> _Played:
     """Direction, siphon or program; a lane does one of them and the masks keep the others still."""
     uses = _uses(action, valid)
     direction = movement.resolve(state, action, valid & (action < ACTION_SIPHON))
-    warp = programs.warp_target(key, state, uses(Program.WARP))
+    warp = programs.warp_target(warp_word, state, uses(Program.WARP))
+    direction, warp = materialized((direction, warp), state.time)
 
     state = programs.pay(state, uses)
     state = siphon.siphon(state, valid & (action == ACTION_SIPHON))
