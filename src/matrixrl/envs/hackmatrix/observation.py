@@ -152,14 +152,14 @@ def encode(state: State) -> jax.Array:
 
     The grid is written a cell at a time for the whole batch: its 42 values are then the inner loop of the machine.
     """
-    words = jnp.stack(cell_words(state))
+    words = cell_words(state)
     head = jnp.concatenate([player_values(state), owned_programs(state.owned)])
     words, head = materialized((words, head), state.time)
-    words, head = words.swapaxes(1, 2), head.T
+    words, head = [word.T for word in words], head.T
     flat = jnp.zeros((head.shape[0], OBSERVATION_SIZE), jnp.float32)
 
     def write_cell(cell: jax.Array, flat: jax.Array) -> jax.Array:
-        first, second, third = lax.dynamic_slice_in_dim(words, cell, 1, axis=2)
+        first, second, third = (lax.dynamic_slice_in_dim(word, cell, 1, axis=1) for word in words)
         word = jnp.where(_WORD == 0, first, jnp.where(_WORD == 1, second, third))
         features = ((word >> _SHIFT) & _MASK).astype(jnp.float32) * _UNIT
         return lax.dynamic_update_slice(flat, features, (0, head.shape[1] + NUM_FEATURES * cell))

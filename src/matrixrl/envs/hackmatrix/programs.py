@@ -86,21 +86,14 @@ def simple_effects(state: State, uses: Uses) -> State:
     )
 
 
-def undo(state: State, used: jax.Array) -> State:
-    """The state with the newest snapshot restored and popped, where `used` [13]."""
-    history = state.history
-    newest = (history.next - 1) % history.words.shape[1]
+def undo(state: State, newest: jax.Array, used: jax.Array) -> State:
+    """The state with the `newest` snapshot (uint32[SNAPSHOT_WORDS, B]) restored, where `used` [13]."""
 
-    def restore(playing: State) -> State:
-        row = jnp.take_along_axis(history.words, newest[:, None, None], axis=1)[:, 0]
-        restored = playing._replace(**unpack_snapshot(row.T)._asdict())
-        return jax.tree.map(lambda new, old: jnp.where(used, new, old), restored, playing)
+    def restore(state: State) -> State:
+        restored = state._replace(**unpack_snapshot(newest)._asdict())
+        return jax.tree.map(lambda new, old: jnp.where(used, new, old), restored, state)
 
-    # The history itself stays outside the branch: it is read, never copied.
-    playing = lax.cond(jnp.any(used), restore, lambda playing: playing, state._replace(history=()))
-    return playing._replace(
-        history=history._replace(next=jnp.where(used, newest, history.next), size=history.size - used)
-    )
+    return lax.cond(jnp.any(used), restore, lambda state: state, state)
 
 
 class Warp(NamedTuple):

@@ -7,8 +7,8 @@ a word are read by name, through `EnemyWord`, `TransmissionWord` and `CellWord`,
 
 **Batch-last.** The functions of the game take a state whose arrays carry the batch as their *last* axis (``[36, B]``
 and ``[B]``): then a scalar of each game broadcasts against a list of each game, and the compiler's inner loops run
-over the batch. `matrixrl.envs.hackmatrix.env` turns the usual ``[B, 36]`` into this form and back; `History` alone
-keeps the batch first.
+over the batch. `matrixrl.envs.hackmatrix.batch` turns the usual ``[B, 36]`` into this form and back; the words of
+`History` alone keep the batch first.
 """
 
 from __future__ import annotations
@@ -141,12 +141,12 @@ class History(NamedTuple):
     """The undo stack as a ring [13].
 
     Attributes:
-      words: uint32[depth, SNAPSHOT_WORDS], see `pack_snapshot`.
+      words: uint32[depth, SNAPSHOT_WORDS], see `pack_snapshot`; left out, `()`, where a step has no use for it.
       next: int32, where the next snapshot goes.
       size: int32, how many snapshots there are.
     """
 
-    words: jax.Array
+    words: jax.Array | tuple[()]
     next: jax.Array
     size: jax.Array
 

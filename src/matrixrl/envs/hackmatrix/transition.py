@@ -37,14 +37,20 @@ class Transition(NamedTuple):
 
     Attributes:
       state: the state afterwards; where `advances`, the new stage is still to be generated.
-      advances: bool[B], the stage was completed and another follows.
+      advances: bool[B], the stage was completed and another follows; this clears the history.
       facts: what the reward depends on.
+      snapshot: uint32[SNAPSHOT_WORDS, B], what goes onto the history where `pushed`.
+      pushed: bool[B], an enemy phase has run.
+      undone: bool[B], the newest snapshot was restored and leaves the history.
       new_key: the key of the game that follows, if this one ends.
     """
 
     state: State
     advances: jax.Array
     facts: reward.Facts
+    snapshot: jax.Array
+    pushed: jax.Array
+    undone: jax.Array
     new_key: Words
 
 
@@ -57,8 +63,15 @@ class _Played(NamedTuple):
     reached: jax.Array
 
 
-def transition(key: Words, state: State, action: jax.Array) -> Transition:
-    """Everything that `action` (int32[B]) brings about. An action outside 0..27 is invalid."""
+def transition(key: Words, state: State, newest: jax.Array, action: jax.Array) -> Transition:
+    """Everything that `action` brings about.
+
+    Args:
+      key: the key of the step, [B].
+      state: the state; of its history only `size` is read.
+      newest: uint32[SNAPSHOT_WORDS, B], the newest snapshot, read where UNDO is used.
+      action: int32[B]; a number outside 0..27 is an invalid action.
+    """
     before = state
     draw = block(key, _STREAMS, _INDICES)
     order = Words(draw.first[:ENEMY_SLOTS], draw.second[:ENEMY_SLOTS])
@@ -72,13 +85,13 @@ def transition(key: Words, state: State, action: jax.Array) -> Transition:
         lambda: jnp.zeros_like(action),
     )
 
-    state, kills, collected, reached = _player_part(key, draw.first[ENEMY_SLOTS], state, action, valid)
+    state, kills, collected, reached = _player_part(key, draw.first[ENEMY_SLOTS], newest, state, action, valid)
     wait = action == FIRST_PROGRAM_ACTION + Program.WAIT
     ends_turn = valid & ~reached & ((action <= ACTION_SIPHON) | wait)
     runs = ends_turn & ~state.step_active
     state = state._replace(step_active=state.step_active & ~ends_turn)
     state = enemy_phase(key, order, state, runs)
-    state = _push_snapshot(state, runs)
+    snapshot = pack_snapshot(state)
 
     won = reached & (state.stage == NUM_STAGES)
     state = _complete_stage(state, reached, won)
@@ -105,8 +118,15 @@ def transition(key: Words, state: State, action: jax.Array) -> Transition:
         new_distance=reward.exit_distance(state.board, state.exit, state.player.cell),
         missed=missed,
     )
-    new_key = Words(draw.first[ENEMY_SLOTS + 1], draw.second[ENEMY_SLOTS + 1])
-    return Transition(state._replace(outcome=outcome.astype(jnp.int32)), reached & ~won, facts, new_key)
+    return Transition(
+        state=state._replace(outcome=outcome.astype(jnp.int32)),
+        advances=reached & ~won,
+        facts=facts,
+        snapshot=snapshot,
+        pushed=runs,
+        undone=_uses(action, valid)(Program.UNDO),
+        new_key=Words(draw.first[ENEMY_SLOTS + 1], draw.second[ENEMY_SLOTS + 1]),
+    )
 
 
 def _uses(action: jax.Array, valid: jax.Array) -> programs.Uses:
@@ -114,7 +134,7 @@ def _uses(action: jax.Array, valid: jax.Array) -> programs.Uses:
 
 
 def _player_part(
-    key: Words, warp_word: jax.Array, state: State, action: jax.Array, valid: jax.Array
+    key: Words, warp_word: jax.Array, newest: jax.Array, state: State, action: jax.Array, valid: jax.Array
 ) -> _Played:
     """Direction, siphon or program; a lane does one of them and the masks keep the others still."""
     uses = _uses(action, valid)
@@ -139,22 +159,7 @@ def _player_part(
         board=state.board._replace(pickups=state.board.pickups - arrived),
     )
     reached = (direction.moves | uses(Program.WARP)) & (cell == state.exit)
-    return _Played(programs.undo(state, uses(Program.UNDO)), survivors.kills, collected, reached)
-
-
-def _push_snapshot(state: State, pushed: jax.Array) -> State:
-    """The state with itself on top of its history, where `pushed` [13]; the oldest snapshot makes room."""
-    history = state.history
-    depth = history.words.shape[1]
-    snapshot = pack_snapshot(state).T
-    goes_here = pushed[:, None] & (history.next[:, None] == jnp.arange(depth))
-    return state._replace(
-        history=history._replace(
-            words=jnp.where(goes_here[:, :, None], snapshot[:, None], history.words),
-            next=jnp.where(pushed, (history.next + 1) % depth, history.next),
-            size=jnp.minimum(history.size + pushed, depth),
-        )
-    )
+    return _Played(programs.undo(state, newest, uses(Program.UNDO)), survivors.kills, collected, reached)
 
 
 def _complete_stage(state: State, reached: jax.Array, won: jax.Array) -> State:
@@ -173,5 +178,4 @@ def _complete_stage(state: State, reached: jax.Array, won: jax.Array) -> State:
         scheduled_tasks_disabled=state.scheduled_tasks_disabled & ~advances,
         step_active=state.step_active & ~advances,
         atk_plus_uses=jnp.where(advances, 0, state.atk_plus_uses),
-        history=state.history._replace(size=jnp.where(advances, 0, state.history.size)),
     )
