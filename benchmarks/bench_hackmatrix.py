@@ -19,7 +19,9 @@ import jax.numpy as jnp
 from matrixrl.envs.hackmatrix.env import HackMatrix, random_legal_action
 
 
-def measure(num_envs: int, seconds: float = 3.0, final_observation: bool = True, num_steps: int = 50) -> dict[str, Any]:
+def measure(
+    num_envs: int, seconds: float = 3.0, final_observation: bool = True, num_steps: int = 50
+) -> dict[str, Any]:
     """Steps per second, compile seconds and bytes per environment at one batch size."""
     env = HackMatrix()
 
@@ -77,7 +79,9 @@ def measure(num_envs: int, seconds: float = 3.0, final_observation: bool = True,
 
 def main() -> None:
     """Measure the batch sizes asked for, one JSON line each."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--num-envs", type=int, nargs="+", default=[64, 256, 1024, 4096])
     parser.add_argument("--seconds", type=float, default=3.0)
     parser.add_argument("--no-final-observation", action="store_true")

@@ -68,7 +68,9 @@ class _Stepped(NamedTuple):
     slot: jax.Array
 
 
-def step(key: Words, states: State, action: jax.Array, limit: jax.Array) -> tuple[Any, ...]:
+def step(
+    key: Words, states: State, action: jax.Array, limit: jax.Array, *, resets: bool = True
+) -> tuple[Any, ...]:
     """One step of every game, as `HackMatrix.step` describes it.
 
     Args:
@@ -76,6 +78,7 @@ def step(key: Words, states: State, action: jax.Array, limit: jax.Array) -> tupl
       states: [B, ...].
       action: int32[B].
       limit: int32[B], the time limit.
+      resets: whether ended games start anew.
     """
     history = states.history
     batch, depth = history.words.shape[:2]
@@ -89,7 +92,7 @@ def step(key: Words, states: State, action: jax.Array, limit: jax.Array) -> tupl
     inputs = (key, states._replace(history=history._replace(words=())), snapshots, action, limit)
 
     def run(inputs: Any) -> _Stepped:
-        return _step_block(*inputs, depth=depth)
+        return _step_block(*inputs, depth=depth, resets=resets)
 
     size = block_size(batch)
     if size == batch:
@@ -111,7 +114,14 @@ def block_size(batch: int) -> int:
 
 
 def _step_block(
-    key: Words, states: State, newest: jax.Array, action: jax.Array, limit: jax.Array, *, depth: int
+    key: Words,
+    states: State,
+    newest: jax.Array,
+    action: jax.Array,
+    limit: jax.Array,
+    *,
+    depth: int,
+    resets: bool,
 ) -> _Stepped:
     """`step` for one block of lanes, with the newest snapshots [B, SNAPSHOT_WORDS] in place of the history."""
     state = to_batch_last(states)
@@ -128,9 +138,7 @@ def _step_block(
     state = state._replace(
         history=history._replace(
             next=(following + moved.pushed) % depth,
-            size=jnp.where(
-                moved.advances, 0, jnp.minimum(history.size - moved.undone + moved.pushed, depth)
-            ),
+            size=jnp.where(moved.advances, 0, jnp.minimum(history.size - moved.undone + moved.pushed, depth)),
         )
     )
     onward = StageInput(
@@ -141,10 +149,11 @@ def _step_block(
         enemies=lists.occupied(state.enemies),
         transmissions=state.transmissions,
     )
-    next_stage, first_stage = _generate_where(moved.advances, onward, done, _new_game_input(moved.new_key))
+    ended = done & resets
+    next_stage, first_stage = _generate_where(moved.advances, onward, ended, _new_game_input(moved.new_key))
     state = _select(moved.advances, _with_stage(state, next_stage), state)
-    after = _select(done, _new_state(first_stage), state)
     final = observation.encode(state)
+    after = _select(ended, _new_state(first_stage), state) if resets else state
     info = {
         "reward_breakdown": breakdown,
         "stage_completed": moved.facts.completed,
@@ -159,7 +168,7 @@ def _step_block(
         "final_observation": final,
     }
     return _Stepped(
-        observation=_observe_again(final, after, done),
+        observation=_observe_again(final, after, ended) if resets else final,
         states=from_batch_last(after),
         reward=reward,
         terminated=terminated,

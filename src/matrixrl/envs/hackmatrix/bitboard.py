@@ -160,7 +160,8 @@ def row_of(cell: jax.Array) -> Bits:
     row = jnp.uint32(0b111111)
     low = start < 21
     return Bits(
-        jnp.where(low, row << jnp.minimum(start, 21), 0), jnp.where(low, 0, row << jnp.where(low, 0, start - 21))
+        jnp.where(low, row << jnp.minimum(start, 21), 0),
+        jnp.where(low, 0, row << jnp.where(low, 0, start - 21)),
     )
 
 

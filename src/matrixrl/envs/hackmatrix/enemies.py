@@ -64,10 +64,7 @@ def action_order(order: Words, enemies: jax.Array, active: jax.Array) -> jax.Arr
     """
     word = EnemyWord
     able = (
-        present(enemies)
-        & (word.DISABLED_TURNS.get(enemies) == 0)
-        & (word.STUNNED.get(enemies) == 0)
-        & active
+        present(enemies) & (word.DISABLED_TURNS.get(enemies) == 0) & (word.STUNNED.get(enemies) == 0) & active
     )
     slot = lists.slots(enemies).astype(np.uint32)
     first = ((order.first >> 7) << 6) | slot

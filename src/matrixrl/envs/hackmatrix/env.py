@@ -50,6 +50,7 @@ class HackMatrix:
         require(undo_depth >= 1, f"undo_depth {undo_depth}: must be 1 or more")
         self.undo_depth = undo_depth
         self._step = _batched(batch.step)
+        self._step_env = _batched(partial(batch.step, resets=False))
         self._reset = _batched(partial(batch.reset, undo_depth=undo_depth))
         self._mask = _batched(batch.legal_action_mask)
         self._observe = _batched(batch.observe)
@@ -95,6 +96,19 @@ class HackMatrix:
         params = self.default_params if params is None else params
         limit = jnp.asarray(params.max_steps_in_episode, jnp.int32)
         return self._step(key_words(key), state, jnp.asarray(action, jnp.int32), limit)
+
+    def step_env(
+        self, key: jax.Array, state: State, action: jax.Array | int, params: EnvParams | None = None
+    ) -> tuple[jax.Array, State, jax.Array, jax.Array, dict[str, Any]]:
+        """`step` without the automatic reset and without `truncated`, as in gymnax; the same key, the same chance.
+
+        A state whose episode has ended is not to be stepped further.
+        """
+        params = self.default_params if params is None else params
+        limit = jnp.asarray(params.max_steps_in_episode, jnp.int32)
+        result = self._step_env(key_words(key), state, jnp.asarray(action, jnp.int32), limit)
+        observation, state, reward, terminated, _, info = result
+        return observation, state, reward, terminated, info
 
     def legal_action_mask(self, state: State) -> jax.Array:
         """Which actions are valid, bool[28] [20]."""

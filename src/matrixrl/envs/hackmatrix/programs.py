@@ -88,12 +88,8 @@ def simple_effects(state: State, uses: Uses) -> State:
 
 def undo(state: State, newest: jax.Array, used: jax.Array) -> State:
     """The state with the `newest` snapshot (uint32[SNAPSHOT_WORDS, B]) restored, where `used` [13]."""
-
-    def restore(state: State) -> State:
-        restored = state._replace(**unpack_snapshot(newest)._asdict())
-        return jax.tree.map(lambda new, old: jnp.where(used, new, old), restored, state)
-
-    return lax.cond(jnp.any(used), restore, lambda state: state, state)
+    restored = state._replace(**unpack_snapshot(newest)._asdict())
+    return jax.tree.map(lambda new, old: jnp.where(used, new, old), restored, state)
 
 
 class Warp(NamedTuple):
@@ -167,9 +163,7 @@ def harm(state: State, direction: Direction, warp: Warp, uses: Uses) -> Harm:
         counted = present(top) & (EnemyWord.FROM_SCHEDULE.get(top) == 0)
         return jnp.sum(counted & (bitboard.to_cells(wiped) != 0), axis=0, dtype=jnp.int32)
 
-    kills = lax.cond(
-        jnp.any(wiped.any()), count_stacks, lambda _: jnp.zeros_like(state.player.cell), enemies
-    )
+    kills = lax.cond(jnp.any(wiped.any()), count_stacks, lambda _: jnp.zeros_like(state.player.cell), enemies)
     bomb_schedule = EnemyWord.FROM_SCHEDULE.get(lists.at_slot(enemies, bomb)) != 0
     return Harm(
         damage=jnp.where(alive, damage, 0),
@@ -237,7 +231,9 @@ def poly(key: Words, enemies: jax.Array, used: jax.Array) -> jax.Array:
         old = word.TYPE.get(enemies)
         new = pick(block(key, Stream.POLY, lists.slots(enemies)).first, 3).astype(jnp.uint32)
         new = new + (new >= old)
-        hp = (word.HP.get(enemies) + enemy_max_hp(new)).astype(jnp.int32) - enemy_max_hp(old).astype(jnp.int32)
+        hp = (word.HP.get(enemies) + enemy_max_hp(new)).astype(jnp.int32) - enemy_max_hp(old).astype(
+            jnp.int32
+        )
         changed = word.HP.set(word.TYPE.set(enemies, new), jnp.clip(hp, 0, word.HP.limit))
         return jnp.where(present(enemies) & used, changed, enemies)
 

@@ -12,8 +12,9 @@ import jax
 import jax.numpy as jnp
 
 from matrixrl.envs.hackmatrix import bitboard
+from matrixrl.envs.hackmatrix.bitboard import Bits
 from matrixrl.envs.hackmatrix.rules import REWARD_COMPONENTS, STAGE_VALUES
-from matrixrl.envs.hackmatrix.state import Board, Player
+from matrixrl.envs.hackmatrix.state import Player, State
 
 UNITS = 200
 """Units in a reward of 1."""
@@ -50,12 +51,22 @@ class Facts(NamedTuple):
     missed: jax.Array
 
 
-def exit_distance(board: Board, exit_cell: jax.Array, cell: jax.Array) -> jax.Array:
-    """Steps of a shortest way from `cell` to the exit over cells without blocks, int32[B]; 0 if none [18.4]."""
-    active = jnp.ones_like(cell, dtype=jnp.bool)
-    return bitboard.search(
-        bitboard.of_cell(exit_cell), ~board.blocks, bitboard.of_cell(cell), active
-    ).distance
+def exit_distances(*states: State) -> jax.Array:
+    """Steps of a shortest way from the player to the exit over cells without blocks, for each of the states.
+
+    int32[states, B]; 0 if there is no way [18.4].
+    """
+    exits, blocks, cells = (
+        jnp.stack([part(state) for state in states])
+        for part in (
+            lambda state: state.exit,
+            lambda state: jnp.stack(state.board.blocks),
+            lambda state: state.player.cell,
+        )
+    )
+    blocks = Bits(blocks[:, 0], blocks[:, 1])
+    active = jnp.ones_like(cells, dtype=jnp.bool)
+    return bitboard.search(bitboard.of_cell(exits), ~blocks, bitboard.of_cell(cells), active).distance
 
 
 def rewards(facts: Facts) -> tuple[jax.Array, dict[str, jax.Array]]:
@@ -68,9 +79,7 @@ def rewards(facts: Facts) -> tuple[jax.Array, dict[str, jax.Array]]:
     completed_stage = jnp.where(facts.won, stage, stage - 1)
     stage_value = jnp.where(facts.won, STAGE_VALUES[-1], 1 << jnp.clip(completed_stage - 1, 0, 6))
     completed_values = (1 << jnp.clip(stage - 1, 0, 7)) - 1  # V[1] + ... + V[stage - 1]
-    delta = jnp.where(
-        facts.died, 0, facts.old_distance - jnp.where(facts.completed, 0, facts.new_distance)
-    )
+    delta = jnp.where(facts.died, 0, facts.old_distance - jnp.where(facts.completed, 0, facts.new_distance))
     units = {
         "stage": facts.completed * stage_value * one,
         "score": half * (new.score - old.score),

@@ -106,8 +106,9 @@ PROGRAMS: tuple[ProgramRow, ...] = (
 )
 NUM_PROGRAMS = len(PROGRAMS)
 
-ACTION_NAMES: tuple[str, ...] = ("up", "down", "left", "right", "siphon") + tuple(
-    program.name.lower() for program in Program
+ACTION_NAMES: tuple[str, ...] = (
+    *("up", "down", "left", "right", "siphon"),
+    *(program.name.lower() for program in Program),
 )
 
 EXCH_ENERGY = 4

@@ -26,7 +26,6 @@ from matrixrl.envs.hackmatrix.rules import (
 from matrixrl.envs.hackmatrix.stage import next_stage, schedule_interval
 from matrixrl.envs.hackmatrix.state import EnemyWord, State, pack_snapshot, present
 
-
 # The draws of every step, as one block: the order of the enemies, the target of WARP, the key of the next game.
 _STREAMS = np.array([[Stream.ORDER]] * ENEMY_SLOTS + [[Stream.WARP], [Stream.RESET]], np.uint32)
 _INDICES = np.array([[slot] for slot in range(ENEMY_SLOTS)] + [[0], [0]], np.uint32)
@@ -77,7 +76,6 @@ def transition(key: Words, state: State, newest: jax.Array, action: jax.Array) -
     order = Words(draw.first[:ENEMY_SLOTS], draw.second[:ENEMY_SLOTS])
     chosen = np.arange(NUM_ACTIONS, dtype=np.int32)[:, None] == action
     valid = materialized(jnp.any(actions.legal_actions(state) & chosen, axis=0), state.time)
-    old_distance = reward.exit_distance(state.board, state.exit, state.player.cell)
     siphons = valid & (action == ACTION_SIPHON)
     missed = lax.cond(
         jnp.any(siphons),
@@ -85,7 +83,9 @@ def transition(key: Words, state: State, newest: jax.Array, action: jax.Array) -
         lambda: jnp.zeros_like(action),
     )
 
-    state, kills, collected, reached = _player_part(key, draw.first[ENEMY_SLOTS], newest, state, action, valid)
+    state, kills, collected, reached = _player_part(
+        key, draw.first[ENEMY_SLOTS], newest, state, action, valid
+    )
     wait = action == FIRST_PROGRAM_ACTION + Program.WAIT
     ends_turn = valid & ~reached & ((action <= ACTION_SIPHON) | wait)
     runs = ends_turn & ~state.step_active
@@ -102,6 +102,7 @@ def transition(key: Words, state: State, newest: jax.Array, action: jax.Array) -
 
     around = bitboard.neighbours(bitboard.of_cell(state.player.cell))
     from_siphon = present(state.enemies) & (EnemyWord.FROM_SIPHON.get(state.enemies) != 0)
+    old_distance, new_distance = reward.exit_distances(before, state)
     facts = reward.Facts(
         valid=valid,
         won=won,
@@ -115,7 +116,7 @@ def transition(key: Words, state: State, newest: jax.Array, action: jax.Array) -
         stage=state.stage,
         kills=kills,
         old_distance=old_distance,
-        new_distance=reward.exit_distance(state.board, state.exit, state.player.cell),
+        new_distance=new_distance,
         missed=missed,
     )
     return Transition(
