@@ -127,6 +127,9 @@ def test_5_steps_and_return_of_the_episode_are_counted() -> None:
     result = play(state, "siphon")
     assert result.state.episode.steps == 1
     assert result.state.episode.return_ == pytest.approx(0.1)
+    after = play(result.state, "up").state.episode
+    assert after.steps == 2
+    assert after.return_ == pytest.approx(0.1 + 0.05)
 
 
 # 6

@@ -146,6 +146,12 @@ def test_9_1_a_permutation_of_all_enemies_is_drawn_in_each_round() -> None:
     assert draws.permutations == [(1, 2), (2, 2)]
 
 
+def test_8_enemies_that_arrive_are_part_of_the_permutation() -> None:
+    draws = ScriptedDraws()
+    wait(game(enemies=[stunned("daemon", 5, 5)], transmissions=[transmission(0, 5)]), draws)
+    assert draws.permutations == [(1, 2), (2, 2)]
+
+
 def test_9_1_a_wrong_permutation_is_refused() -> None:
     with pytest.raises(ValueError, match="permutation"):
         wait(game(enemies=[enemy("daemon", 5, 5)]), ScriptedDraws(orders={1: [1]}))
@@ -256,6 +262,14 @@ def test_9_2_only_a_glitch_can_reach_a_player_on_a_block() -> None:
     assert move(state, 1) == (2, 4)
 
 
+def test_9_2_without_a_way_onto_the_players_block_the_greedy_step_may_be_a_dead_end() -> None:
+    # A way to the cell next to the player leads over (3, 5), but no path ends on the block: the pocket (2, 4) is nearer.
+    walls = {cell: data(1) for cell in ((2, 2), (2, 3), (3, 4), (1, 4))}
+    assert move(game((2, 2), blocks=walls, enemies=[enemy("daemon", 2, 5)])) == (2, 4)
+    del walls[(2, 2)]
+    assert move(game((2, 2), blocks=walls, enemies=[enemy("daemon", 2, 5)])) == (3, 5)
+
+
 def test_9_2_a_daemon_next_to_a_player_on_a_block_attacks() -> None:
     assert wait(game((2, 2), blocks={(2, 2): data(1)}, enemies=[enemy("daemon", 2, 3)])).player.hp == 2
 
@@ -324,10 +338,10 @@ def test_10_1_arrivals_join_the_end_of_the_list_in_order() -> None:
 
 
 def test_10_1_a_transmission_may_mature_under_another_enemy() -> None:
-    after = wait(
-        game((2, 2), enemies=[stunned("daemon", 5, 5)], transmissions=[transmission(5, 5, "glitch")])
-    )
+    due = transmission(5, 5, "glitch", from_schedule=True)
+    after = wait(game((2, 2), enemies=[stunned("daemon", 5, 5)], transmissions=[due]))
     assert places(after) == [(5, 5), (5, 5)]
+    assert [item.from_schedule for item in after.enemies] == [False, True]
 
 
 # 10.2

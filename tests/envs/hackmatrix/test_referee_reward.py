@@ -260,6 +260,20 @@ def test_18_5_unsiphoned_blocks_of_owned_programs_must_stay_in_the_cross() -> No
     assert quality(state) == pytest.approx(-0.5 * 0.05 * 3)
 
 
+def test_18_5_with_a_program_alone_in_the_yield_the_blocks_must_stay_too() -> None:
+    blocks = {(3, 2): program("col"), (1, 2): program("row")}
+    state = game((2, 2), siphons=1, own=["row"], blocks=blocks, resources={(4, 2): Resource(credits=3)})
+    assert quality(state) == 0  # (4, 2) lacks the block of the owned program
+    state.blocks.pop((1, 2))
+    assert quality(state) == pytest.approx(-0.5 * 0.05 * 3)
+
+
+def test_18_5_one_block_of_4_points_is_not_two() -> None:
+    blocks = {(3, 2): data(4), (3, 4): data(4)}
+    state = game((2, 2), siphons=1, blocks=blocks, resources={(3, 3): Resource(credits=3)})
+    assert quality(state) == 0
+
+
 def test_18_5_hidden_contents_and_multisets_count() -> None:
     blocks = {(3, 2): question(data(4)), (2, 3): data(4)}
     state = game((2, 2), siphons=1, blocks=blocks, resources={(3, 4): Resource(credits=3)})

@@ -1,0 +1,1 @@
+"""The command line: turns names into objects and says what happened."""

@@ -1,0 +1,436 @@
+"""`matrixrl hackmatrix play`: the game in a terminal, on the referee.
+
+On a terminal keys are read one by one. Elsewhere, and with ``--actions``, actions are words: names or indices as in the
+rules, such as ``up siphon wait 12``, and ``back`` takes a step back. The same seed, state and action always give the same
+result, so a step that is taken back and played again goes the same way.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from matrixrl.cli import terminal
+from matrixrl.config import ConfigError, require
+from matrixrl.envs.hackmatrix.referee import (
+    ACTION_NAMES,
+    NUM_ACTIONS,
+    PROGRAMS,
+    GameState,
+    RandomDraws,
+    StepResult,
+    legal_action_mask,
+    new_game,
+    step,
+)
+from matrixrl.envs.hackmatrix.referee.game import FIRST_PROGRAM, SIPHON, line_of_fire_target
+from matrixrl.envs.hackmatrix.render.text import PROGRAM_KEYS, program_cost, render_text
+from matrixrl.envs.hackmatrix.scenario import ScenarioError, dump_text, load
+
+DEFAULT_SAVE = "hackmatrix.json"
+BACK = "back"
+
+KEYS = {
+    "up": 0, "down": 1, "left": 2, "right": 3, "8": 0, "2": 1, "4": 2, "6": 3,
+    " ": SIPHON, "5": SIPHON,
+    **{key: FIRST_PROGRAM + number for number, key in enumerate(PROGRAM_KEYS)},
+}  # fmt: skip
+COMMANDS = "U back  S save  L load  N random  ? help  Q quit"
+
+# Why a program is not applicable (12.1).
+NEEDS = {
+    "push": "an enemy", "pull": "an enemy", "poly": "an enemy",
+    "crash": "a block, an enemy or a transmission around you",
+    "warp": "an enemy or a transmission", "debug": "an enemy on a block",
+    "row": "an enemy in your row", "col": "an enemy in your column",
+    "undo": "an enemy phase to take back", "exch": "4 credits", "show": "SHOW to be off", "reset": "hp below 3",
+    "calm": "CALM to be off", "d_bom": "a daemon", "delay": "a transmission", "anti_v": "a virus",
+    "score": "a stage below 8", "reduc": "an unsiphoned block that spawns", "atk_plus": "fewer than 2 uses in this stage",
+    "hack": "a siphoned cell",
+}  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True)
+class HackmatrixPlayCommand:
+    """Play HackMatrix in the terminal (80 columns, 24 lines)."""
+
+    seed: int = 0
+    """Seed of the game and of the random agent, from 0."""
+
+    scenario: Path | None = None
+    """Start from this scenario file instead of a new game."""
+
+    actions: Path | None = None
+    """Play the actions of this file (`-` for standard input) and stop: names or indices, `back` to take one back."""
+
+    agent: Literal["human", "random"] = "human"
+    """Who plays: you, or random legal actions until the game ends."""
+
+    max_steps: int = 1_000
+    """Most steps the random agent plays."""
+
+    boards: bool = False
+    """Show the board after each step, not only at the end; without a terminal or with --actions."""
+
+    reveal: bool = False
+    """Show hidden cryptogs, question blocks and the types of transmissions."""
+
+    colour: Literal["auto", "always", "never"] = "auto"
+    """Colours; `auto` uses them on a terminal unless NO_COLOR is set."""
+
+    save: Path | None = None
+    """Write the last state as a scenario to this file."""
+
+    def __post_init__(self) -> None:
+        require(self.seed >= 0, f"--seed {self.seed}: must be 0 or more")
+        require(self.max_steps >= 1, f"--max-steps {self.max_steps}: must be 1 or more")
+        require(
+            self.actions is None or self.agent == "human",
+            "--actions and --agent random exclude one another: leave one out",
+        )
+
+    @property
+    def in_colour(self) -> bool:
+        """Whether to paint."""
+        if self.colour == "auto":
+            return sys.stdout.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+        return self.colour == "always"
+
+
+class Session:
+    """A game with the states before it, so that steps can be taken back.
+
+    Attributes:
+      state: the state now.
+      message: what happened last.
+    """
+
+    def __init__(self, state: GameState, seed: int) -> None:
+        self.state = state
+        self.seed = seed
+        self.message = ""
+        self.past: list[GameState] = []
+
+    def play(self, action: int) -> StepResult:
+        """Play one action of a game that is not over; an illegal one ends it, as in the rules."""
+        draws = RandomDraws(np.random.default_rng([self.seed, self.state.episode.steps]))
+        result = step(self.state, action, draws)
+        self.past.append(self.state)
+        self.state = result.state
+        self.message = describe(self.past[-1], action, result)
+        return result
+
+    def back(self) -> bool:
+        """Take the last step back, if there is one."""
+        if not self.past:
+            self.message = "nothing to take back"
+            return False
+        self.state = self.past.pop()
+        self.message = f"back at step {self.state.episode.steps}"
+        return True
+
+    def random_action(self) -> int:
+        """A random legal action; action 0 if there is none."""
+        generator = np.random.default_rng([self.seed, self.state.episode.steps, 1])
+        legal = np.flatnonzero(legal_action_mask(self.state))
+        return int(generator.choice(legal)) if legal.size else 0
+
+    def go_to(self, state: GameState, message: str) -> None:
+        """Continue from another state; the one before can be taken back."""
+        self.past.append(self.state)
+        self.state = state
+        self.message = message
+
+
+def describe(before: GameState, action: int, result: StepResult) -> str:
+    """One line about a step: its action, its reward and where the reward comes from."""
+    parts = ", ".join(f"{key} {value:+.2f}" for key, value in result.breakdown.items() if value != 0)
+    if result.invalid:
+        parts = f"not possible: {why_illegal(before, action)}"
+    line = f"{result.state.episode.steps:>4} {ACTION_NAMES[action]:<9} {result.reward:+9.2f}  {parts}"
+    return line.rstrip()
+
+
+def outcome_line(state: GameState) -> str:
+    """The last line: how the game stands."""
+    words = {"won": "won", "died": "died", "invalid_action": "ended by an invalid action", None: "not over"}
+    episode = state.episode
+    return (
+        f"{words[episode.outcome]}: stage {state.stage}, score {state.player.score}, {episode.steps} steps, "
+        f"return {episode.return_:.2f}"
+    )
+
+
+def why_illegal(state: GameState, action: int) -> str:
+    """Why an action cannot be carried out."""
+    if action < SIPHON:
+        return "the way is blocked"
+    if action == SIPHON:
+        return "you have no data siphon"
+    program, player = PROGRAMS[action - FIRST_PROGRAM], state.player
+    if program.name not in state.owned_programs:
+        return "you do not own it"
+    if player.credits < program.credits or player.energy < program.energy:
+        return f"it costs {program_cost(program.name)}, you have {player.credits}c {player.energy}e"
+    return f"it needs {NEEDS[program.name]}"
+
+
+# Actions as words -----------------------------------------------------------------------------------------------------
+
+
+def parse_action(word: str) -> int | None:
+    """The index of an action by name or index; None if there is none."""
+    name = word.lower()
+    if name in ACTION_NAMES:
+        return ACTION_NAMES.index(name)
+    for number, program in enumerate(PROGRAMS):
+        if name == program.display.lower():
+            return FIRST_PROGRAM + number
+    if name.isascii() and name.isdigit() and len(name) <= 2 and int(name) < NUM_ACTIONS:
+        return int(name)
+    return None
+
+
+def words_of(lines: Iterator[str]) -> Iterator[str]:
+    """The words of a text; commas are spaces, ``#`` starts a comment."""
+    for line in lines:
+        yield from line.partition("#")[0].replace(",", " ").split()
+
+
+def run_words(session: Session, words: Iterator[str], source: str, command: HackmatrixPlayCommand) -> None:
+    """Play actions given as words until they or the game end.
+
+    Raises:
+      ConfigError: a word is no action.
+    """
+    for number, word in enumerate(words, start=1):
+        if word.lower() == BACK:
+            session.back()
+        else:
+            action = parse_action(word)
+            if action is None:
+                raise ConfigError(
+                    f"{source}: word {number} is {word!r}; allowed are {', '.join(ACTION_NAMES)}, 0..27, and {BACK}"
+                )
+            if session.state.episode.done:
+                print(f"{source}: the game was over before word {number}; the rest is not played")
+                return
+            session.play(action)
+        report(session, command)
+
+
+def report(session: Session, command: HackmatrixPlayCommand) -> None:
+    """Print what happened, and the board if asked for."""
+    print(session.message, flush=True)
+    if command.boards:
+        print(
+            render_text(session.state, colour=command.in_colour, legend=False, reveal=command.reveal),
+            flush=True,
+        )
+
+
+# The terminal ---------------------------------------------------------------------------------------------------------
+
+
+def screen(session: Session, command: HackmatrixPlayCommand) -> str:
+    """24 lines: the board, what happened last, and what can be done."""
+    state = session.state
+    message = session.message or "programs with a key can be used; ? explains everything"
+    if state.episode.done:
+        message = f"{outcome_line(state)} - U takes the step back"
+    mask = legal_action_mask(state)
+    moves = []
+    for direction in range(SIPHON):
+        if mask[direction]:
+            attack = line_of_fire_target(state, direction) is not None
+            moves.append(ACTION_NAMES[direction] + ("!" if attack else ""))
+    if mask[SIPHON]:
+        moves.append("space:siphon")
+    board = render_text(state, colour=command.in_colour, reveal=command.reveal)
+    choices = "" if state.episode.done else " ".join(moves)
+    return f"{board}\n{message[:79]}\n" + f"{choices:<30} {COMMANDS}"[:79]
+
+
+def help_screen(state: GameState) -> str:
+    """All actions with key, name and cost, and whether they are possible now; at most 22 lines."""
+    mask = legal_action_mask(state)
+    keys = ["arrow", "arrow", "arrow", "arrow", "space", *PROGRAM_KEYS]
+    entries, missing = [], []
+    for action, name in enumerate(ACTION_NAMES):
+        if action >= FIRST_PROGRAM and name not in state.owned_programs:
+            missing.append(name)
+            continue
+        cost = program_cost(name) if action >= FIRST_PROGRAM else ""
+        verdict = "yes" if mask[action] else "no"
+        entries.append(f"{keys[action]:<5} {name:<9} {cost:<4} {verdict}")
+    if len(entries) > 12:  # two columns
+        half = (len(entries) + 1) // 2
+        right = [*entries[half:], ""]
+        entries = [f"{entries[row][:39]:<40}{right[row][:39]}".rstrip() for row in range(half)]
+    lines = ["key   action    cost possible now", *entries]
+    if missing:
+        lines += ["", *_wrapped("not owned: " + ", ".join(missing))]
+    lines += [
+        "",
+        "The key of an action that is not possible says why. up! attacks along the line.",
+        "U takes the last step back; played again, it goes the same way.",
+        "N plays a random legal action.",
+        "S writes the state as a scenario file, L reads one.",
+    ]
+    return "\n".join(lines)
+
+
+def _wrapped(text: str, width: int = 79) -> list[str]:
+    lines = [""]
+    for word in text.split(" "):
+        if len(lines[-1]) + len(word) + 1 > width:
+            lines.append("")
+        lines[-1] = f"{lines[-1]} {word}".strip()
+    return lines
+
+
+def run_terminal(session: Session, command: HackmatrixPlayCommand) -> None:
+    """Play by keys until Q, Ctrl-C or the end of input."""
+    with contextlib.suppress(KeyboardInterrupt), terminal.full_screen():
+        while True:
+            terminal.show(screen(session, command))
+            key = terminal.read_key()
+            if key in ("Q", ""):
+                return
+            if key == "?":
+                terminal.show(help_screen(session.state) + "\n\nany key goes on")
+                terminal.read_key()
+            elif key == "U":
+                session.back()
+            elif key in ("S", "L"):
+                file_key(session, key)
+            elif key == "N" or key in KEYS:
+                play_key(session, key)
+
+
+def play_key(session: Session, key: str) -> None:
+    """Play the action of a key; one that is not legal is explained instead of ending the game."""
+    if session.state.episode.done:
+        return
+    action = session.random_action() if key == "N" else KEYS[key]
+    if legal_action_mask(session.state)[action]:
+        session.play(action)
+    else:
+        session.message = f"{ACTION_NAMES[action]} is not possible: {why_illegal(session.state, action)}"
+
+
+def file_key(session: Session, key: str) -> None:
+    """Save or load; what goes wrong is said on the screen and play goes on."""
+    verb = "save to" if key == "S" else "load from"
+    name = terminal.read_line(f"{verb} (enter: {DEFAULT_SAVE}, escape: not at all) ")
+    if name is None:
+        session.message = "nothing saved or loaded"
+        return
+    path = Path(name or DEFAULT_SAVE).expanduser()
+    try:
+        if key == "S":
+            write_scenario(session.state, path)
+            session.message = f"saved to {path}"
+        else:
+            session.go_to(read_scenario(path), f"loaded {path}")
+    except ConfigError as error:
+        session.message = str(error)
+
+
+# Files ----------------------------------------------------------------------------------------------------------------
+
+
+def read_scenario(path: Path) -> GameState:
+    """The state of a scenario file.
+
+    Raises:
+      ConfigError: it cannot be read or is faulty.
+    """
+    try:
+        return load(path.read_text(encoding="utf-8")).state
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: cannot be read: {_reason(error)}") from None
+    except ScenarioError as error:
+        raise ConfigError(f"{path}: {error}") from None
+
+
+def write_scenario(state: GameState, path: Path) -> None:
+    """Write a scenario file whole, then rename it into place.
+
+    Raises:
+      ConfigError: it cannot be written.
+    """
+    whole = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        whole.write_text(dump_text(state), encoding="utf-8")
+        os.replace(whole, path)
+    except OSError as error:
+        whole.unlink(missing_ok=True)
+        raise ConfigError(f"{path}: cannot be written: {_reason(error)}") from None
+
+
+def _reason(error: OSError | UnicodeDecodeError) -> str:
+    return (error.strerror or str(error)) if isinstance(error, OSError) else "it is not UTF-8 text"
+
+
+# The command ----------------------------------------------------------------------------------------------------------
+
+
+def run_command(command: HackmatrixPlayCommand) -> int:
+    """Play; the exit status.
+
+    Raises:
+      ConfigError: a file cannot be read or written, or holds something else.
+    """
+    if command.scenario is not None:
+        state = read_scenario(command.scenario)
+    else:
+        state = new_game(RandomDraws(np.random.default_rng([command.seed])))
+    session = Session(state, command.seed)
+    if command.agent == "random":
+        for _ in range(command.max_steps):
+            if session.state.episode.done:
+                break
+            session.play(session.random_action())
+            report(session, command)
+    elif command.actions is not None and str(command.actions) != "-":
+        try:
+            text = command.actions.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise ConfigError(f"--actions {command.actions}: cannot be read: {_reason(error)}") from None
+        run_words(session, words_of(iter(text.splitlines())), f"--actions {command.actions}", command)
+    elif command.actions is None and terminal.is_interactive():
+        run_terminal(session, command)
+    else:
+        try:
+            run_words(session, words_of(iter(sys.stdin)), "standard input", command)
+        except UnicodeDecodeError as error:
+            raise ConfigError(f"standard input: cannot be read: {_reason(error)}") from None
+    print(render_text(session.state, colour=command.in_colour, reveal=command.reveal))
+    print(outcome_line(session.state))
+    if command.save is not None:
+        write_scenario(session.state, command.save)
+        print(f"saved to {command.save}")
+    return 0
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """The command on its own, for `python -m matrixrl.cli.hackmatrix_play`."""
+    import tyro
+
+    try:
+        return run_command(tyro.cli(HackmatrixPlayCommand, args=arguments))
+    except ConfigError as error:
+        print(f"matrixrl hackmatrix play: {error}", file=sys.stderr)
+        return 2
+
+
+if __name__ == "__main__":
+    sys.exit(main())

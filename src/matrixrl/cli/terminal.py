@@ -1,0 +1,76 @@
+"""Single key presses and whole screens on a terminal that is at least 80 columns wide and 24 lines high."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import select
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+ENTER_SCREEN, LEAVE_SCREEN = "\x1b[?1049h", "\x1b[?1049l"
+CLEAR = "\x1b[2J\x1b[H"
+ESCAPE = "\x1b"
+ESCAPE_SECONDS = 0.05  # what follows an escape later than this is another key
+ARROWS = {"A": "up", "B": "down", "C": "right", "D": "left"}
+
+
+def is_interactive() -> bool:
+    """Whether standard input and output are a terminal whose keys can be read one by one."""
+    known = importlib.util.find_spec("termios") is not None  # absent on Windows
+    return known and sys.stdin.isatty() and sys.stdout.isatty()
+
+
+@contextmanager
+def full_screen() -> Iterator[None]:
+    """Take over the terminal: keys arrive at once and unechoed, and what was on the screen comes back at the end."""
+    import termios
+    import tty
+
+    descriptor = sys.stdin.fileno()
+    before = termios.tcgetattr(descriptor)
+    try:
+        tty.setcbreak(descriptor)
+        print(ENTER_SCREEN, end="", flush=True)
+        yield
+    finally:
+        print(LEAVE_SCREEN, end="", flush=True)
+        termios.tcsetattr(descriptor, termios.TCSADRAIN, before)
+
+
+def show(text: str) -> None:
+    """Replace the screen; the cursor stays after the last character."""
+    print(CLEAR + text, end="", flush=True)
+
+
+def read_key() -> str:
+    """The next key: a character, or ``up``, ``down``, ``left``, ``right``, ``escape``; empty at the end of input."""
+    descriptor = sys.stdin.fileno()
+    character = os.read(descriptor, 1).decode("ascii", "replace")
+    if character != ESCAPE:
+        return character
+    sequence = ""
+    while select.select([descriptor], [], [], ESCAPE_SECONDS)[0]:
+        sequence += os.read(descriptor, 1).decode("ascii", "replace")
+        if sequence not in ("[", "O"):
+            break
+    if len(sequence) == 2:
+        return ARROWS.get(sequence[1], "escape")
+    return "escape"
+
+
+def read_line(prompt: str) -> str | None:
+    """A line of text typed at a prompt, with backspace; None if given up with escape."""
+    text = ""
+    while True:
+        print(f"\r\x1b[K{prompt}{text}", end="", flush=True)
+        key = read_key()
+        if key in ("\r", "\n"):
+            return text
+        if key in ("", "escape"):
+            return None
+        if key in ("\x7f", "\b"):
+            text = text[:-1]
+        elif len(key) == 1 and key.isprintable():
+            text += key
