@@ -29,9 +29,11 @@ bootstraps from the value of the last observation. At most one of them is true::
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
 import jax
+import jax.numpy as jnp
 
 State = TypeVar("State")
 Params = TypeVar("Params")
@@ -63,3 +65,42 @@ class Environment(Protocol[State, Params]):
     def legal_action_mask(self, state: State) -> jax.Array:
         """Which actions the state allows: bool[num_actions], True where legal."""
         ...
+
+
+@dataclass(frozen=True)
+class Discrete:
+    """The actions ``0 .. n - 1``."""
+
+    n: int
+    dtype: Any = jnp.int32
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """A scalar."""
+        return ()
+
+    def sample(self, key: jax.Array) -> jax.Array:
+        """A uniform action, int32."""
+        return jax.random.randint(key, (), 0, self.n, self.dtype)
+
+    def contains(self, x: jax.Array) -> jax.Array:
+        """Whether `x` is one of the actions."""
+        return (x >= 0) & (x < self.n)
+
+
+@dataclass(frozen=True)
+class Box:
+    """Arrays of one shape with all values between `low` and `high`."""
+
+    low: float
+    high: float
+    shape: tuple[int, ...]
+    dtype: Any = jnp.float32
+
+    def sample(self, key: jax.Array) -> jax.Array:
+        """A uniform array of the space, which must be bounded."""
+        return jax.random.uniform(key, self.shape, self.dtype, self.low, self.high)
+
+    def contains(self, x: jax.Array) -> jax.Array:
+        """Whether all values lie between the bounds."""
+        return jnp.all((x >= self.low) & (x <= self.high))

@@ -39,7 +39,7 @@ class KeyedDraws:
     One instance serves one step: it remembers whether a scheduled task took the first spawn.
     """
 
-    def __init__(self, key: Sequence[int]) -> None:
+    def __init__(self, key: Sequence[int] | np.ndarray) -> None:
         self.key = (int(key[0]), int(key[1]))
         self.scheduled = 0
 

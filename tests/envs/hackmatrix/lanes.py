@@ -13,7 +13,7 @@ import numpy as np
 
 from matrixrl.envs.hackmatrix import referee
 from matrixrl.envs.hackmatrix.convert import from_game_state, to_game_state
-from matrixrl.envs.hackmatrix.env import HackMatrix
+from matrixrl.envs.hackmatrix.env import EnvParams, HackMatrix
 from matrixrl.envs.hackmatrix.observation import split
 from matrixrl.envs.hackmatrix.referee import GameState
 from matrixrl.envs.hackmatrix.state import State
@@ -23,10 +23,27 @@ LANES = 64
 ENV = HackMatrix()
 
 
+# The tests compile large programs to run them a few times: quick code generation, the same integers.
+QUICKLY = {"xla_backend_optimization_level": 0}
+
+
 @functools.cache
 def compiled(name: str) -> Any:
     """A method of the environment, batched and jitted."""
-    return jax.jit(jax.vmap(getattr(ENV, name)))
+    return jax.jit(jax.vmap(getattr(ENV, name)), compiler_options=QUICKLY)
+
+
+@functools.cache
+def _compiled_step() -> Any:
+    def step(key: jax.Array, state: State, action: jax.Array, limit: jax.Array) -> Any:
+        return ENV.step(key, state, action, EnvParams(limit))
+
+    return jax.jit(jax.vmap(step, in_axes=(0, 0, 0, None)), compiler_options=QUICKLY)
+
+
+def step_and_reset(keys: np.ndarray, states: State, actions: Any, limit: int = 1000) -> Any:
+    """`env.step` of every lane, with automatic reset and a time limit."""
+    return _compiled_step()(keys, states, actions, limit)
 
 
 def stack(games: Sequence[GameState]) -> State:
@@ -42,7 +59,7 @@ def unstack(states: State, count: int) -> list[GameState]:
     return [to_game_state(jax.tree.map(lambda leaf, i=i: leaf[i], states)) for i in range(count)]
 
 
-def filled(values: Sequence[Any], dtype: Any) -> np.ndarray:
+def filled(values: Sequence[Any] | np.ndarray, dtype: Any) -> np.ndarray:
     """Values for the first lanes, the first one again for the others."""
     return np.array([*values, *[values[0]] * (LANES - len(values))], dtype)
 
@@ -59,7 +76,9 @@ class Step:
     info: dict[str, Any]
 
 
-def step_lanes(games: Sequence[GameState], actions: Sequence[int], keys: Sequence[Sequence[int]]) -> list[Step]:
+def step_lanes(
+    games: Sequence[GameState], actions: Sequence[int], keys: Sequence[Sequence[int]] | np.ndarray
+) -> list[Step]:
     """Step up to `LANES` games."""
     count = len(games)
     outputs = compiled("step_env")(filled(keys, np.uint32), stack(games), filled(actions, np.int32))
@@ -85,7 +104,7 @@ def masks(games: Sequence[GameState]) -> np.ndarray:
 
 def observation_differences(flat: np.ndarray, game: GameState) -> list[str]:
     """Where an observation differs from the referee's."""
-    expected, found = referee.observe(game), split(flat)
+    expected, found = referee.observe(game), split(jnp.asarray(flat))
     return [
         f"observation.{name} at {np.argwhere(~np.isclose(ours, theirs, atol=1e-6))[:4].tolist()}"
         for name, ours, theirs in zip(found._fields, found, expected_parts(expected), strict=True)
@@ -115,7 +134,9 @@ def step_differences(ours: Step, theirs: referee.StepResult) -> list[str]:
     return found + [f"{name}: arrays {a}, referee {b}" for name, (a, b) in facts.items() if a != b]
 
 
-def check_one_step(games: Sequence[GameState], actions: Sequence[int], keys: Sequence[Sequence[int]]) -> list[Step]:
+def check_one_step(
+    games: Sequence[GameState], actions: Sequence[int], keys: Sequence[Sequence[int]] | np.ndarray
+) -> list[Step]:
     """Both sides take one step from the same positions; fails with what differs."""
     steps = step_lanes(games, actions, keys)
     for i, (ours, game) in enumerate(zip(steps, games, strict=True)):
@@ -172,7 +193,7 @@ def play_games(seed: int, num_steps: int, boosted: float, invalid: float = 0.002
             actions[lane] = rng.integers(28) if anything else rng.choice(np.flatnonzero(expected))
             counts[referee.ACTION_NAMES[actions[lane]]] += 1
         keys = rng.integers(0, 2**32, (LANES, 2), dtype=np.uint32)
-        observations, states, reward, terminated, truncated, info = compiled("step")(keys, states, actions)
+        observations, states, reward, terminated, truncated, info = step_and_reset(keys, states, actions)
         reward, terminated, info = jax.device_get((reward, terminated, info))
         assert not np.any(truncated)
         for lane in range(LANES):

@@ -178,7 +178,9 @@ def test_9_1_a_virus_moves_and_then_attacks() -> None:
 
 def test_9_2_among_shortest_ways_up_comes_before_down_before_left_before_right() -> None:
     for start, expected in (((0, 0), (1, 0)), ((5, 5), (4, 5)), ((0, 5), (1, 5)), ((5, 0), (4, 0))):
-        step = play(game((3, 3), energy=1, own=["wait"], enemies=[enemy("daemon", *start)], exit=(0, 0)), "wait")
+        step = play(
+            game((3, 3), energy=1, own=["wait"], enemies=[enemy("daemon", *start)], exit=(0, 0)), "wait"
+        )
         assert cells(step) == [expected]
 
 
@@ -273,7 +275,8 @@ def test_12_4_poly_carries_damage_over() -> None:
 
 def test_12_4_d_bom_removes_the_nearest_daemon_and_hurts_around_it() -> None:
     state = rich(
-        (0, 0), enemies=[enemy("daemon", 5, 5), enemy("daemon", 2, 2), enemy("virus", 3, 3), enemy("glitch", 2, 2)]
+        (0, 0),
+        enemies=[enemy("daemon", 5, 5), enemy("daemon", 2, 2), enemy("virus", 3, 3), enemy("glitch", 2, 2)],
     )
     step = play(state, "d_bom")
     assert [(item.type, item.hp, item.stunned) for item in step.state.enemies] == [

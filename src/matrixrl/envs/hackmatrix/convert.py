@@ -6,6 +6,8 @@ on; only the display hint `last_known` is not kept by the arrays, and comes back
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from matrixrl.config import require
@@ -64,29 +66,31 @@ def from_game_state(game: GameState, undo_depth: int = DEFAULT_UNDO_DEPTH) -> St
         len(game.history) <= undo_depth,
         f"history: {len(game.history)} snapshots; this environment keeps {undo_depth} (undo_depth)",
     )
-    words = np.zeros((undo_depth, SNAPSHOT_WORDS), np.uint32)
+    words: Any = np.zeros((undo_depth, SNAPSHOT_WORDS), np.uint32)
     for i, snapshot in enumerate(game.history):
         words[i] = _snapshot_words(snapshot)
     return State(
         player=_player(game.player),
         board=_board(game),
         owned=_owned(game.owned_programs),
-        stage=np.int32(game.stage),
+        stage=_array(np.int32, game.stage),
         turn=_number(game.turn, "turn"),
-        exit=np.int32(_cell_number(game.exit)),
+        exit=_array(np.int32, _cell_number(game.exit)),
         enemies=_enemies(game.enemies),
         transmissions=_transmissions(game.transmissions),
-        show_activated=np.bool_(game.flags.show_activated),
-        scheduled_tasks_disabled=np.bool_(game.flags.scheduled_tasks_disabled),
-        step_active=np.bool_(game.flags.step_active),
+        show_activated=_array(np.bool_, game.flags.show_activated),
+        scheduled_tasks_disabled=_array(np.bool_, game.flags.scheduled_tasks_disabled),
+        step_active=_array(np.bool_, game.flags.step_active),
         atk_plus_uses=_number(game.atk_plus_uses, "atk_plus_uses"),
         interval=_number(game.schedule.interval, "schedule.interval"),
         next_turn=_number(game.schedule.next_turn, "schedule.next_turn"),
         pending_siphon_spawns=_number(game.schedule.pending_siphon_spawns, "schedule.pending_siphon_spawns"),
-        history=History(words, np.int32(len(game.history) % undo_depth), np.int32(len(game.history))),
-        outcome=np.int32(_OUTCOMES[game.episode.outcome]),
+        history=History(
+            words, _array(np.int32, len(game.history) % undo_depth), _array(np.int32, len(game.history))
+        ),
+        outcome=_array(np.int32, _OUTCOMES[game.episode.outcome]),
         time=_number(game.episode.steps, "episode.steps"),
-        episode_return=np.float32(game.episode.return_),
+        episode_return=_array(np.float32, game.episode.return_),
     )
 
 
@@ -117,14 +121,18 @@ def to_game_state(state: State) -> GameState:
     )
 
 
-# Records to arrays.
+# Records to arrays. NumPy stands in for JAX here, hence `Any`.
+
+
+def _array(dtype: Any, value: float) -> Any:
+    return dtype(value)
 
 
 def _cell_number(cell: Cell) -> int:
     return SIZE * cell[0] + cell[1]
 
 
-def _number(value: int, name: str) -> np.int32:
+def _number(value: int, name: str) -> Any:
     require(0 <= value <= _NUMBER_LIMIT, f"{name} {value}: must be 0 to {_NUMBER_LIMIT}")
     return np.int32(value)
 
@@ -137,10 +145,10 @@ def _fit(field: Field, value: int, name: str) -> int:
 def _player(player: Player) -> PlayerArrays:
     names = ("hp", "credits", "energy", "data_siphons", "score", "attack_damage")
     numbers = {name: _number(getattr(player, name), f"player.{name}") for name in names}
-    return PlayerArrays(cell=np.int32(_cell_number(player.cell)), **numbers)
+    return PlayerArrays(cell=_array(np.int32, _cell_number(player.cell)), **numbers)
 
 
-def _owned(names: set[str]) -> np.uint32:
+def _owned(names: set[str]) -> Any:
     return np.uint32(sum(1 << PROGRAM_NUMBER[name] for name in names))
 
 
@@ -148,11 +156,11 @@ def _bits(cells: set[Cell]) -> Bits:
     halves = [0, 0]
     for row, column in cells:
         halves[row // 3] |= 1 << (7 * (row % 3) + column)
-    return Bits(np.uint32(halves[0]), np.uint32(halves[1]))
+    return Bits(_array(np.uint32, halves[0]), _array(np.uint32, halves[1]))
 
 
 def _board(game: GameState | Snapshot) -> Board:
-    values = np.zeros(NUM_CELLS, np.uint32)
+    values: Any = np.zeros(NUM_CELLS, np.uint32)
     for cell, block in game.blocks.items():
         name = f"blocks at {list(cell)}"
         if block.content == "program":
@@ -177,7 +185,7 @@ def _board(game: GameState | Snapshot) -> Board:
     )
 
 
-def _enemies(enemies: list[Enemy]) -> np.ndarray:
+def _enemies(enemies: list[Enemy]) -> Any:
     require(len(enemies) <= ENEMY_SLOTS, f"enemies: {len(enemies)}; there are {ENEMY_SLOTS} slots")
     words = np.zeros(ENEMY_SLOTS, np.uint32)
     field = EnemyWord
@@ -195,7 +203,7 @@ def _enemies(enemies: list[Enemy]) -> np.ndarray:
     return words
 
 
-def _transmissions(transmissions: list[Transmission]) -> np.ndarray:
+def _transmissions(transmissions: list[Transmission]) -> Any:
     count = len(transmissions)
     require(count <= TRANSMISSION_SLOTS, f"transmissions: {count}; there are {TRANSMISSION_SLOTS} slots")
     words = np.zeros(TRANSMISSION_SLOTS, np.uint32)
@@ -251,7 +259,7 @@ def _player_record(player: PlayerArrays) -> Player:
     return Player(row, column, **numbers)
 
 
-def _owned_names(owned: np.ndarray) -> set[str]:
+def _owned_names(owned: Any) -> set[str]:
     return {program.name for number, program in enumerate(PROGRAMS) if int(owned) >> number & 1}
 
 
@@ -285,7 +293,7 @@ def _board_records(board: Board) -> dict:
     }
 
 
-def _enemy_records(words: np.ndarray) -> list[Enemy]:
+def _enemy_records(words: Any) -> list[Enemy]:
     field, records = EnemyWord, []
     for word in (int(word) for word in np.asarray(words)):
         if _get(field.PRESENT, word):
@@ -306,7 +314,7 @@ def _enemy_records(words: np.ndarray) -> list[Enemy]:
     return records
 
 
-def _transmission_records(words: np.ndarray) -> list[Transmission]:
+def _transmission_records(words: Any) -> list[Transmission]:
     field, records = TransmissionWord, []
     for word in (int(word) for word in np.asarray(words)):
         if _get(field.PRESENT, word):

@@ -13,9 +13,11 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax.core import Tracer
 from jax.custom_batching import custom_vmap
 
 from matrixrl.config import require
+from matrixrl.envs.base import Box, Discrete
 from matrixrl.envs.hackmatrix import batch
 from matrixrl.envs.hackmatrix.draws import key_words, pick
 from matrixrl.envs.hackmatrix.rules import (
@@ -70,6 +72,16 @@ class HackMatrix:
         """1545 values [19.4]."""
         return OBSERVATION_SIZE
 
+    def action_space(self, params: EnvParams | None = None) -> Discrete:
+        """The 28 actions."""
+        del params
+        return Discrete(NUM_ACTIONS)
+
+    def observation_space(self, params: EnvParams | None = None) -> Box:
+        """The flat observation; a few values can exceed 1 late in a game, none is negative [19.3]."""
+        del params
+        return Box(0.0, float("inf"), (OBSERVATION_SIZE,))
+
     def reset(self, key: jax.Array, params: EnvParams | None = None) -> tuple[jax.Array, State]:
         """A new game [15]: the flat observation, float32[1545], and the state."""
         del params
@@ -92,10 +104,13 @@ class HackMatrix:
           `won` (bool), `outcome` (int32, a `rules.Outcome`), `stage`, `score`, `episode_length` (int32),
           `episode_return` (float32) of the step's own episode, and `final_observation`: the observation before
           the automatic reset.
+
+        Raises:
+          ValueError: outside of `jit` and `vmap`, the action is not 0..27.
         """
         params = self.default_params if params is None else params
         limit = jnp.asarray(params.max_steps_in_episode, jnp.int32)
-        return self._step(key_words(key), state, jnp.asarray(action, jnp.int32), limit)
+        return self._step(key_words(key), state, _checked(action), limit)
 
     def step_env(
         self, key: jax.Array, state: State, action: jax.Array | int, params: EnvParams | None = None
@@ -106,7 +121,7 @@ class HackMatrix:
         """
         params = self.default_params if params is None else params
         limit = jnp.asarray(params.max_steps_in_episode, jnp.int32)
-        result = self._step_env(key_words(key), state, jnp.asarray(action, jnp.int32), limit)
+        result = self._step_env(key_words(key), state, _checked(action), limit)
         observation, state, reward, terminated, _, info = result
         return observation, state, reward, terminated, info
 
@@ -131,6 +146,13 @@ class HackMatrix:
         return batch.step(
             key_words(keys), states, actions.astype(jnp.int32), jnp.broadcast_to(limit, actions.shape)
         )
+
+
+def _checked(action: jax.Array | int) -> jax.Array:
+    """The action as int32; a known one that is no action is refused, a traced one is left to the rules."""
+    if not isinstance(action, Tracer) and not 0 <= int(action) < NUM_ACTIONS:
+        raise ValueError(f"action {int(action)}: actions are the integers 0 to {NUM_ACTIONS - 1}")
+    return jnp.asarray(action, jnp.int32)
 
 
 def _batched(function: Callable[..., Any]) -> Callable[..., Any]:

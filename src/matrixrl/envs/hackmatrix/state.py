@@ -13,7 +13,7 @@ over the batch. `matrixrl.envs.hackmatrix.batch` turns the usual ``[B, 36]`` int
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -146,7 +146,7 @@ class History(NamedTuple):
       size: int32, how many snapshots there are.
     """
 
-    words: jax.Array | tuple[()]
+    words: Any
     next: jax.Array
     size: jax.Array
 
@@ -231,7 +231,7 @@ def pack_snapshot(state: State) -> jax.Array:
     )
 
 
-def unpack_snapshot(words: jax.Array) -> Snapshot:
+def unpack_snapshot(words: Any) -> Snapshot:
     """The inverse of `pack_snapshot`: words uint32[SNAPSHOT_WORDS, ...]."""
     lists = words[NUM_SCALARS:]
     bits = [Bits(words[i], words[i + 1]) for i in range(7, 19, 2)]
