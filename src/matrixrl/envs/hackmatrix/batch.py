@@ -17,6 +17,7 @@ from matrixrl.envs.hackmatrix import bitboard, lists, observation, stage
 from matrixrl.envs.hackmatrix.actions import legal_actions
 from matrixrl.envs.hackmatrix.bitboard import Bits
 from matrixrl.envs.hackmatrix.draws import Words
+from matrixrl.envs.hackmatrix.memory import materialized
 from matrixrl.envs.hackmatrix.reward import rewards
 from matrixrl.envs.hackmatrix.rules import (
     ENEMY_SLOTS,
@@ -127,7 +128,8 @@ def _step_block(
     state = to_batch_last(states)
     time = state.time + 1
     moved = transition(key, state, newest.T, action)
-    reward, breakdown = rewards(moved.facts)
+    facts = materialized(moved.facts, state.time)
+    reward, breakdown = rewards(facts)
     state = moved.state._replace(time=time, episode_return=state.episode_return + reward)
     terminated = state.outcome != Outcome.PLAYING
     truncated = ~terminated & (time >= limit)
@@ -156,10 +158,10 @@ def _step_block(
     after = _select(ended, _new_state(first_stage), state) if resets else state
     info = {
         "reward_breakdown": breakdown,
-        "stage_completed": moved.facts.completed,
-        "invalid_action": ~moved.facts.valid,
-        "died": moved.facts.died,
-        "won": moved.facts.won,
+        "stage_completed": facts.completed,
+        "invalid_action": ~facts.valid,
+        "died": facts.died,
+        "won": facts.won,
         "outcome": state.outcome,
         "stage": state.stage,
         "score": state.player.score,

@@ -20,6 +20,7 @@ from matrixrl.envs.hackmatrix.movement import Direction
 from matrixrl.envs.hackmatrix.rules import (
     DELAY_TURNS,
     EXCH_ENERGY,
+    FIRST_PROGRAM_ACTION,
     MAX_HP,
     NUM_STAGES,
     PROGRAMS,
@@ -40,21 +41,20 @@ from matrixrl.envs.hackmatrix.state import (
 Uses = Callable[[Program], jax.Array]
 
 
-def _one_of(uses: Uses, *programs: Program) -> jax.Array:
-    used = uses(programs[0])
-    for program in programs[1:]:
-        used = used | uses(program)
-    return used
+_CREDITS = np.array([0] * FIRST_PROGRAM_ACTION + [program.credits for program in PROGRAMS], np.int32)
+_ENERGY = np.array([0] * FIRST_PROGRAM_ACTION + [program.energy for program in PROGRAMS], np.int32)
 
 
-def pay(state: State, uses: Uses) -> State:
-    """The state with the price of the program paid."""
-    credits, energy = state.player.credits, state.player.energy
-    for program in Program:
-        used = uses(program)
-        credits = credits - PROGRAMS[program].credits * used
-        energy = energy - PROGRAMS[program].energy * used
-    return state._replace(player=state.player._replace(credits=credits, energy=energy))
+def pay(state: State, action: jax.Array, valid: jax.Array) -> State:
+    """The state with the price of a program paid, where the action is `valid`."""
+    player = state.player
+    known = jnp.where(valid, action, 0)
+    return state._replace(
+        player=player._replace(
+            credits=player.credits - jnp.asarray(_CREDITS)[known],
+            energy=player.energy - jnp.asarray(_ENERGY)[known],
+        )
+    )
 
 
 def simple_effects(state: State, uses: Uses) -> State:

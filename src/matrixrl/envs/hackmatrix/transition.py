@@ -143,7 +143,7 @@ def _player_part(
     warp = programs.warp_target(warp_word, state, uses(Program.WARP))
     direction, warp = materialized((direction, warp), state.time)
 
-    state = programs.pay(state, uses)
+    state = programs.pay(state, action, valid)
     state = siphon.siphon(state, valid & (action == ACTION_SIPHON))
     state = programs.simple_effects(state, uses)
     state = programs.push_and_pull(state, uses)
