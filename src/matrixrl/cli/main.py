@@ -64,9 +64,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (ConfigError, TrackingError) as error:
         print(f"matrixrl: {error}", file=sys.stderr)
         return 2
-    except TrackingError as error:
-        print(f"matrixrl: {error}", file=sys.stderr)
-        return 1
     except KeyboardInterrupt:
         print("matrixrl: stopped at once; what was recorded is in the journal", file=sys.stderr)
         return 130

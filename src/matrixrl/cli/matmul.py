@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from matrixrl import presets
 from matrixrl.cli.parse import parse
 from matrixrl.cli.resume import flag_value, resumed_settings, run_folder
-from matrixrl.config import MatmulConfig, TrackingConfig, as_record
+from matrixrl.config import ConfigError, MatmulConfig, TrackingConfig, as_record
 from matrixrl.tracking.identity import find_run
 
 if TYPE_CHECKING:

@@ -1,0 +1,106 @@
+"""What every environment offers, and what the end of an episode means.
+
+An environment is a pure object with two methods; ``key`` is always an argument and never part of the state, so a
+search that holds a state cannot see the chance it will meet::
+
+    reset(key, params)                -> observation, state
+    step(key, state, action, params)  -> observation, state, reward, terminated, truncated, info
+
+Both are written for one environment and batched with `jax.vmap`. ``step`` resets by itself: when an episode ends,
+the observation and state it returns belong to the *next* episode, and the last observation of the old one is in
+``info["final_observation"]``.
+
+Ending an episode is two facts. ``terminated``: the game is over, nothing comes after, the value of the last
+observation is 0. ``truncated``: we stopped looking (a time limit); the game would have gone on, so a learner
+bootstraps from the value of the last observation. At most one of them is true::
+
+    t             0        1        2        3           4        5
+    observation  o0 -----> o1 ----> o2 ----> p0 -------> p1 ----> p2 ...
+    action          a0       a1       a2        a3          a4
+    reward             r1       r2       r3        r4          r5
+    ending                              ^
+                                        |  the step with a2 ended the episode at o3: it returned p0, the first
+                                        |  observation of the next one, and kept o3 in info["final_observation"]
+
+    terminated at that step:  target(o2) = r3
+    truncated at that step:   target(o2) = r3 + discount * value(info["final_observation"])
+    neither:                  target(o)  = r  + discount * value(next observation)
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Protocol, TypeVar
+
+import jax
+import jax.numpy as jnp
+
+State = TypeVar("State")
+Params = TypeVar("Params")
+
+
+class Environment(Protocol[State, Params]):
+    """The protocol of every environment, after gymnax 1.0: code written for one runs on the other."""
+
+    @property
+    def default_params(self) -> Params:
+        """Settings that may change without a new compilation."""
+        ...
+
+    @property
+    def num_actions(self) -> int:
+        """How many discrete actions there are; actions are ``0 .. num_actions - 1``."""
+        ...
+
+    def reset(self, key: jax.Array, params: Params | None = None) -> tuple[jax.Array, State]:
+        """The first observation and state of a new episode."""
+        ...
+
+    def step(
+        self, key: jax.Array, state: State, action: jax.Array, params: Params | None = None
+    ) -> tuple[jax.Array, State, jax.Array, jax.Array, jax.Array, dict[str, Any]]:
+        """One transition: observation, state, reward, terminated, truncated, info. See the module's drawing."""
+        ...
+
+    def legal_action_mask(self, state: State) -> jax.Array:
+        """Which actions the state allows: bool[num_actions], True where legal."""
+        ...
+
+
+@dataclass(frozen=True)
+class Discrete:
+    """The actions ``0 .. n - 1``."""
+
+    n: int
+    dtype: Any = jnp.int32
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """A scalar."""
+        return ()
+
+    def sample(self, key: jax.Array) -> jax.Array:
+        """A uniform action, int32."""
+        return jax.random.randint(key, (), 0, self.n, self.dtype)
+
+    def contains(self, x: jax.Array) -> jax.Array:
+        """Whether `x` is one of the actions."""
+        return (x >= 0) & (x < self.n)
+
+
+@dataclass(frozen=True)
+class Box:
+    """Arrays of one shape with all values between `low` and `high`."""
+
+    low: float
+    high: float
+    shape: tuple[int, ...]
+    dtype: Any = jnp.float32
+
+    def sample(self, key: jax.Array) -> jax.Array:
+        """A uniform array of the space, which must be bounded."""
+        return jax.random.uniform(key, self.shape, self.dtype, self.low, self.high)
+
+    def contains(self, x: jax.Array) -> jax.Array:
+        """Whether all values lie between the bounds."""
+        return jnp.all((x >= self.low) & (x <= self.high))

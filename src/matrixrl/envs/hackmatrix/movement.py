@@ -1,0 +1,62 @@
+"""Directional actions [6]: one line-of-fire scan decides between attack and move. Batch-last."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from matrixrl.envs.hackmatrix import bitboard, lists
+from matrixrl.envs.hackmatrix.bitboard import Bits
+from matrixrl.envs.hackmatrix.rules import DIRECTIONS, SIZE
+from matrixrl.envs.hackmatrix.state import State
+
+
+class Direction(NamedTuple):
+    """What a direction action does; everything empty or false where the action is none.
+
+    Attributes:
+      moves: bool[B].
+      cell: int32[B], where the player stands afterwards.
+      enemy: int32[B], slot of the attacked enemy, 36 if there is none.
+      transmission: the cell of the attacked transmission.
+    """
+
+    moves: jax.Array
+    cell: jax.Array
+    enemy: jax.Array
+    transmission: Bits
+
+
+def _step(bits: Bits, action: jax.Array) -> Bits:
+    """Every cell moved one step in the direction of the action."""
+    sideways = bitboard.choose(action == 2, bitboard.left(bits), bitboard.right(bits))
+    upright = bitboard.choose(action == 0, bitboard.up(bits), bitboard.down(bits))
+    return bitboard.choose(action < 2, upright, sideways)
+
+
+def resolve(state: State, action: jax.Array, active: jax.Array) -> Direction:
+    """What the direction `action` does where `active`: the action is legal and below 4."""
+    transmissions = lists.occupied(state.transmissions)
+    enemies = lists.occupied(state.enemies)
+    opaque = transmissions | enemies | state.board.blocks
+    ray = bitboard.of_cell(state.player.cell).where(active)
+    hit_transmission = bitboard.empty_like(ray.lo)
+    hit_enemy = bitboard.empty_like(ray.lo)
+    for _ in range(SIZE - 1):
+        ray = _step(ray, action)
+        hit_transmission = hit_transmission | (ray & transmissions)
+        hit_enemy = hit_enemy | ((ray & enemies) - transmissions)
+        ray = ray - opaque
+    moves = active & ~(hit_transmission | hit_enemy).any()
+    on_target = hit_enemy.has(lists.cells(state.enemies)) & lists.present(state.enemies)
+    change = jnp.zeros_like(state.player.cell)
+    for direction, (rows, columns) in enumerate(DIRECTIONS):
+        change = jnp.where(action == direction, SIZE * rows + columns, change)
+    return Direction(
+        moves=moves,
+        cell=state.player.cell + jnp.where(moves, change, 0),
+        enemy=lists.first(state.enemies, on_target),
+        transmission=hit_transmission,
+    )

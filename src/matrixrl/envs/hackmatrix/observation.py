@@ -1,0 +1,177 @@
+"""The observation [19]: 10 player values, 23 programs and 6x6x42 grid values, from a batch-last state.
+
+The grid is encoded in one pass. Each cell is first summed up in four words, in which every feature is a run of bits;
+then value f of a cell is ``((word >> shift) & mask) * scale`` with constants that depend on f alone.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+from matrixrl.envs.hackmatrix import bitboard, lists
+from matrixrl.envs.hackmatrix.memory import materialized
+from matrixrl.envs.hackmatrix.rules import (
+    NUM_CELLS,
+    NUM_FEATURES,
+    NUM_PROGRAMS,
+    OBSERVATION_SIZE,
+    SIZE,
+    EnemyType,
+)
+from matrixrl.envs.hackmatrix.state import CellWord, EnemyWord, State, TransmissionWord, present
+
+
+class Observation(NamedTuple):
+    """The observation by its parts.
+
+    Attributes:
+      player: float32[..., 10].
+      programs: int32[..., 23].
+      grid: float32[..., 6, 6, 42].
+    """
+
+    player: jax.Array
+    programs: jax.Array
+    grid: jax.Array
+
+
+class _Run(NamedTuple):
+    """Where a feature lies in the four words of a cell, and what one unit of it is worth."""
+
+    word: int
+    shift: int
+    width: int
+    unit: float
+
+
+def _layout() -> list[_Run]:
+    """The run of each of the 42 features."""
+    runs: dict[int, _Run] = {}
+    flags = [0, 1, 2, 3, 5, 6, 7, 8, 9, 11, 39, 40, 41]
+    for shift, feature in enumerate(flags):
+        runs[feature] = _Run(0, shift, 1, 1.0)
+    runs[36] = _Run(0, 13, 3, 1 / 4)
+    runs[37] = _Run(0, 16, 8, 1 / 3)
+    runs[38] = _Run(0, 24, 8, 1 / 3)
+    for program in range(NUM_PROGRAMS):
+        runs[12 + program] = _Run(1, program, 1, 1.0)
+    runs[10] = _Run(1, 23, 8, 1 / 9)
+    runs[4] = _Run(2, 0, 12, 1 / 3)
+    runs[35] = _Run(2, 12, 8, 1 / 9)
+    return [runs[feature] for feature in range(NUM_FEATURES)]
+
+
+_LAYOUT = _layout()
+_WORD = np.array([run.word for run in _LAYOUT])
+_SHIFT = np.array([run.shift for run in _LAYOUT], np.uint32)
+_MASK = np.array([(1 << run.width) - 1 for run in _LAYOUT], np.uint32)
+_UNIT = np.array([run.unit for run in _LAYOUT], np.float32)
+
+
+def cell_words(state: State) -> list[jax.Array]:
+    """Three words for each cell, uint32[36, B], that hold all its features; see `_layout`."""
+    board = state.board
+    blocks = bitboard.to_cells(board.blocks)
+    programs = bitboard.to_cells(board.blocks & board.programs)
+    questions = bitboard.to_cells(board.blocks & board.questions)
+    siphoned = bitboard.to_cells(board.siphoned)
+    open_program = programs & ~questions
+    open_data = blocks & ~programs & ~questions
+
+    top = lists.first_on_each_cell(state.enemies)
+    enemy_type = EnemyWord.TYPE.get(top)
+    in_line = bitboard.row_of(state.player.cell) | bitboard.column_of(state.player.cell)
+    visible = present(top) & (
+        (enemy_type != EnemyType.CRYPTOG) | (bitboard.to_cells(in_line) != 0) | state.show_activated
+    )
+    top = jnp.where(visible, top, 0)
+
+    incoming = lists.first_on_each_cell(state.transmissions)
+    turns = jnp.minimum(TransmissionWord.TURNS_LEFT.get(incoming), 4)
+
+    values = board.values
+    content = CellWord.CONTENT.get(values)
+    shown = (1 - blocks) | siphoned
+    exits = bitboard.to_cells(bitboard.of_cell(state.exit))
+    flags = [
+        *(present(top) & (enemy_type == code) for code in EnemyType),
+        EnemyWord.STUNNED.get(top),
+        EnemyWord.FROM_SIPHON.get(top),
+        open_data,
+        open_program,
+        questions,
+        blocks & siphoned,
+        bitboard.to_cells(board.pickups),
+        exits,
+        bitboard.to_cells(board.centers),
+    ]
+    first = turns << 13 | (CellWord.CREDITS.get(values) << 16 | CellWord.ENERGY.get(values) << 24) * shown
+    for shift, flag in enumerate(flags):
+        first = first | flag.astype(jnp.uint32) << shift
+    second = (open_program << (content & 31)) | (content * open_data) << 23
+    third = EnemyWord.HP.get(top) | (CellWord.SPAWN_COUNT.get(values) * (open_data | open_program)) << 12
+    return [first, second, third]
+
+
+def player_values(state: State) -> jax.Array:
+    """The ten player values, float32[10, B]."""
+    player = state.player
+    row = bitboard.cell_row(player.cell)
+
+    def ratio(value: jax.Array, unit: float) -> jax.Array:
+        return value.astype(jnp.float32) / unit
+
+    return jnp.stack(
+        [
+            ratio(row, 5),
+            ratio(player.cell - SIZE * row, 5),
+            ratio(player.hp, 3),
+            jnp.minimum(ratio(player.credits, 50), 1),
+            jnp.minimum(ratio(player.energy, 50), 1),
+            ratio(state.stage - 1, 7),
+            ratio(player.data_siphons, 10),
+            ratio(player.attack_damage - 1, 2),
+            state.show_activated.astype(jnp.float32),
+            state.scheduled_tasks_disabled.astype(jnp.float32),
+        ]
+    )
+
+
+def owned_programs(owned: jax.Array) -> jax.Array:
+    """Which programs are owned, float32[23, B] of 0 and 1."""
+    return ((owned >> np.arange(NUM_PROGRAMS, dtype=np.uint32)[:, None]) & 1).astype(jnp.float32)
+
+
+def encode(state: State) -> jax.Array:
+    """The flat observation of a batch-last state, float32[B, 1545].
+
+    The grid is written a cell at a time for the whole batch: its 42 values are then the inner loop of the machine.
+    """
+    words = cell_words(state)
+    head = jnp.concatenate([player_values(state), owned_programs(state.owned)])
+    words, head = materialized((words, head), state.time)
+    words, head = [word.T for word in words], head.T
+    flat = jnp.zeros((head.shape[0], OBSERVATION_SIZE), jnp.float32)
+
+    def write_cell(cell: jax.Array, flat: jax.Array) -> jax.Array:
+        first, second, third = (lax.dynamic_slice_in_dim(word, cell, 1, axis=1) for word in words)
+        word = jnp.where(_WORD == 0, first, jnp.where(_WORD == 1, second, third))
+        features = ((word >> _SHIFT) & _MASK).astype(jnp.float32) * _UNIT
+        return lax.dynamic_update_slice(flat, features, (0, head.shape[1] + NUM_FEATURES * cell))
+
+    return lax.fori_loop(0, NUM_CELLS, write_cell, lax.dynamic_update_slice(flat, head, (0, 0)))
+
+
+def split(flat: jax.Array) -> Observation:
+    """The named parts of a flat observation [19.4], float32[..., 1545]."""
+    start = 10 + NUM_PROGRAMS
+    return Observation(
+        player=flat[..., :10],
+        programs=flat[..., 10:start].astype(jnp.int32),
+        grid=flat[..., start:].reshape((*flat.shape[:-1], SIZE, SIZE, NUM_FEATURES)),
+    )

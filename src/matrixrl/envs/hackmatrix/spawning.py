@@ -1,0 +1,114 @@
+"""New transmissions [10.2] and their arrival [10.1]. Batch-last."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from matrixrl.envs.hackmatrix import bitboard, lists
+from matrixrl.envs.hackmatrix.bitboard import Bits
+from matrixrl.envs.hackmatrix.draws import Stream, Words, block, pick
+from matrixrl.envs.hackmatrix.memory import materialized
+from matrixrl.envs.hackmatrix.rules import ENEMY_SLOTS, TRANSMISSION_SLOTS
+from matrixrl.envs.hackmatrix.state import EnemyWord, TransmissionWord, enemy_max_hp, present
+
+
+def line_of_fire(player: Bits, screens: Bits) -> Bits:
+    """Cells in the player's row or column with nothing of `screens` strictly between."""
+    fire = bitboard.empty_like(player.lo)
+    for move in (bitboard.up, bitboard.down, bitboard.left, bitboard.right):
+        ray = player
+        for _ in range(5):
+            ray = move(ray)
+            fire = fire | ray
+            ray = ray - screens
+    return fire
+
+
+def spawn(
+    key: Words,
+    stream: Stream,
+    *,
+    count: jax.Array,
+    scheduled: jax.Array,
+    from_siphon: bool,
+    transmissions: jax.Array,
+    blocks: Bits,
+    enemies: Bits,
+    player: Bits,
+) -> jax.Array:
+    """The transmissions after `count` spawns, each choosing its cell with the earlier ones in place.
+
+    Args:
+      key: words [B].
+      stream: the stream of `draws` that names this use; spawn j takes block j.
+      count: int32[B], how many spawns are asked for; those without a free cell are lost.
+      scheduled: int32[B], how many of them, the first ones, are `from_schedule`.
+      from_siphon: the flag of all others.
+      transmissions: uint32[36, B].
+      blocks, enemies, player: where they are, [B].
+    """
+    fire = line_of_fire(player, blocks | enemies)
+    free = ~(blocks | enemies | player | lists.occupied(transmissions))
+    count = jnp.minimum(count, TRANSMISSION_SLOTS)
+    words = TransmissionWord
+
+    def unfinished(carry: tuple[jax.Array, Bits, jax.Array, jax.Array]) -> jax.Array:
+        j, free, _, _ = carry
+        return jnp.any((j < count) & free.any())
+
+    def one(
+        carry: tuple[jax.Array, Bits, jax.Array, jax.Array],
+    ) -> tuple[jax.Array, Bits, jax.Array, jax.Array]:
+        j, free, transmissions, used = carry
+        active = (j < count) & free.any()
+        hidden = free - fire
+        pool = bitboard.choose(hidden.any(), hidden, free)
+        draw = block(key, stream, j)
+        cell = bitboard.nth_cell(pool, pick(draw.first, pool.size()))
+        by_schedule = j < scheduled
+        word = (
+            words.PRESENT.of(1)
+            | words.CELL.of(cell)
+            | words.TYPE.of(pick(draw.second, 4))
+            | words.FROM_SCHEDULE.of(by_schedule)
+            | words.FROM_SIPHON.of(~by_schedule & from_siphon)
+            | words.TURNS_LEFT.of(1)
+        )
+        cell, word, slot = materialized((cell, word, jnp.where(active, used, -1)), j)
+        transmissions = jnp.where(lists.slots(transmissions) == slot, word, transmissions)
+        return j + 1, free - bitboard.of_cell(cell).where(active), transmissions, used + active
+
+    start = (jnp.int32(0), free, transmissions, lists.length(transmissions))
+    return lax.while_loop(unfinished, one, start)[2]
+
+
+def tick(enemies: jax.Array, transmissions: jax.Array, active: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Transmissions due become enemies at the end of their list, the others count down, where `active`."""
+    words = TransmissionWord
+
+    def due(transmissions: jax.Array) -> jax.Array:
+        return present(transmissions) & (words.TURNS_LEFT.get(transmissions) <= 1) & active
+
+    def arrive(
+        carry: tuple[jax.Array, jax.Array, jax.Array],
+    ) -> tuple[jax.Array, jax.Array, jax.Array]:
+        enemies, transmissions, count = carry
+        slot = lists.first(transmissions, due(transmissions))
+        word = lists.at_slot(transmissions, slot)
+        arriving = present(word)
+        enemy = (
+            words.TURNS_LEFT.clear(word)
+            | EnemyWord.HP.of(enemy_max_hp(words.TYPE.get(word)))
+            | EnemyWord.DISABLED_TURNS.of(1)
+        )
+        enemies = lists.append(enemies, count, enemy, arriving)
+        count = jnp.minimum(count + arriving, ENEMY_SLOTS)
+        return enemies, lists.take_out(transmissions, slot), count
+
+    enemies, transmissions, _ = lax.while_loop(
+        lambda carry: jnp.any(due(carry[1])), arrive, (enemies, transmissions, lists.length(enemies))
+    )
+    counting = present(transmissions) & active
+    return enemies, jnp.where(counting, transmissions - words.TURNS_LEFT.of(1), transmissions)

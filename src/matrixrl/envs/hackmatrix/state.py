@@ -1,0 +1,253 @@
+"""The state of one game as small integer arrays, about 5 KB with eight snapshots of history.
+
+Lists of enemies and transmissions are compact: slot 0 is the oldest, empty slots (word 0) come after the last [3.3,
+22]. One enemy, one transmission and the numbers of one cell are each packed in a uint32 word: removing from a list,
+pushing a snapshot and transposing a batch move words, and the fields are unpacked where they are used. The fields of
+a word are read by name, through `EnemyWord`, `TransmissionWord` and `CellWord`, the only places that know the bits.
+
+**Batch-last.** The functions of the game take a state whose arrays carry the batch as their *last* axis (``[36, B]``
+and ``[B]``): then a scalar of each game broadcasts against a list of each game, and the compiler's inner loops run
+over the batch. `matrixrl.envs.hackmatrix.batch` turns the usual ``[B, 36]`` into this form and back; the words of
+`History` alone keep the batch first.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from matrixrl.envs.hackmatrix.bitboard import Bits
+from matrixrl.envs.hackmatrix.rules import ENEMY_MAX_HP, ENEMY_SLOTS, NUM_CELLS, TRANSMISSION_SLOTS
+
+
+class Field(NamedTuple):
+    """A run of bits in a uint32 word."""
+
+    shift: int
+    width: int
+
+    @property
+    def limit(self) -> int:
+        """Largest value that fits."""
+        return (1 << self.width) - 1
+
+    def get(self, word: jax.Array) -> jax.Array:
+        """The value, uint32."""
+        return (word >> self.shift) & self.limit
+
+    def of(self, value: jax.Array | int) -> jax.Array:
+        """A word with this value in its place and 0 elsewhere."""
+        return jnp.asarray(value).astype(jnp.uint32) << self.shift
+
+    def clear(self, word: jax.Array) -> jax.Array:
+        """The word with 0 in this place."""
+        return word & jnp.uint32(0xFFFFFFFF ^ (self.limit << self.shift))
+
+    def set(self, word: jax.Array, value: jax.Array | int) -> jax.Array:
+        """The word with this value in its place."""
+        return self.clear(word) | self.of(value)
+
+
+class EnemyWord:
+    """Bits of an enemy [3.3]; the first four fields and `PRESENT` lie as in `TransmissionWord`."""
+
+    CELL = Field(0, 6)
+    TYPE = Field(6, 2)
+    FROM_SIPHON = Field(8, 1)
+    FROM_SCHEDULE = Field(9, 1)
+    STUNNED = Field(10, 1)
+    DISABLED_TURNS = Field(11, 8)
+    HP = Field(19, 12)
+    PRESENT = Field(31, 1)
+
+
+class TransmissionWord:
+    """Bits of a transmission [3.4]."""
+
+    CELL = Field(0, 6)
+    TYPE = Field(6, 2)
+    FROM_SIPHON = Field(8, 1)
+    FROM_SCHEDULE = Field(9, 1)
+    TURNS_LEFT = Field(10, 16)
+    PRESENT = Field(31, 1)
+
+
+class CellWord:
+    """Bits of the numbers of a cell. `CONTENT` holds the points or the program number of the cell's block."""
+
+    CONTENT = Field(0, 8)
+    SPAWN_COUNT = Field(8, 8)
+    CREDITS = Field(16, 8)
+    ENERGY = Field(24, 8)
+
+
+_ORIGIN = np.uint32(1 << EnemyWord.FROM_SIPHON.shift | 1 << EnemyWord.FROM_SCHEDULE.shift)
+
+
+def present(words: jax.Array) -> jax.Array:
+    """True for the slots of a list that hold something."""
+    return EnemyWord.PRESENT.get(words) != 0
+
+
+def without_origin(words: jax.Array) -> jax.Array:
+    """Enemies or transmissions with both origin flags false, as UNDO restores them [13]."""
+    return words & ~_ORIGIN
+
+
+def enemy_max_hp(enemy_type: jax.Array) -> jax.Array:
+    """Full hp of each type, uint32 [3.3]."""
+    table = sum(hp << (4 * code) for code, hp in enumerate(ENEMY_MAX_HP))
+    return (jnp.uint32(table) >> (4 * enemy_type)) & 15
+
+
+class Player(NamedTuple):
+    """The player [2]: int32 numbers; `cell` is row * 6 + column."""
+
+    cell: jax.Array
+    hp: jax.Array
+    credits: jax.Array
+    energy: jax.Array
+    data_siphons: jax.Array
+    score: jax.Array
+    attack_damage: jax.Array
+
+
+class Board(NamedTuple):
+    """The cells [3.1, 3.2].
+
+    Attributes:
+      blocks: cells with a block of any kind.
+      programs: blocks whose content, open or hidden, is a program; the other blocks hold data.
+      questions: blocks whose content is hidden.
+      siphoned: cells a siphon has processed.
+      centers: cells the player stood on when siphoning.
+      pickups: cells with a data siphon.
+      values: uint32[36], a `CellWord` for each cell. Content and spawn count are 0 where there is no block.
+    """
+
+    blocks: Bits
+    programs: Bits
+    questions: Bits
+    siphoned: Bits
+    centers: Bits
+    pickups: Bits
+    values: jax.Array
+
+
+class History(NamedTuple):
+    """The undo stack as a ring [13].
+
+    Attributes:
+      words: uint32[depth, SNAPSHOT_WORDS], see `pack_snapshot`; left out, `()`, where a step has no use for it.
+      next: int32, where the next snapshot goes.
+      size: int32, how many snapshots there are.
+    """
+
+    words: Any
+    next: jax.Array
+    size: jax.Array
+
+
+class State(NamedTuple):
+    """One game.
+
+    Attributes:
+      player, board: see there.
+      owned: uint32, bit i set if program number i is owned.
+      stage, turn: int32.
+      exit: int32, cell of the exit marker.
+      enemies: uint32[36], `EnemyWord` each, in list order.
+      transmissions: uint32[36], `TransmissionWord` each, in list order.
+      show_activated, scheduled_tasks_disabled, step_active: bool.
+      atk_plus_uses: int32.
+      interval, next_turn, pending_siphon_spawns: int32, the schedule [11].
+      history: the undo stack.
+      outcome: int32, a `rules.Outcome`.
+      time: int32, steps of this episode.
+      episode_return: float32, sum of its rewards.
+    """
+
+    player: Player
+    board: Board
+    owned: jax.Array
+    stage: jax.Array
+    turn: jax.Array
+    exit: jax.Array
+    enemies: jax.Array
+    transmissions: jax.Array
+    show_activated: jax.Array
+    scheduled_tasks_disabled: jax.Array
+    step_active: jax.Array
+    atk_plus_uses: jax.Array
+    interval: jax.Array
+    next_turn: jax.Array
+    pending_siphon_spawns: jax.Array
+    history: History
+    outcome: jax.Array
+    time: jax.Array
+    episode_return: jax.Array
+
+
+class Snapshot(NamedTuple):
+    """What UNDO restores [13], fields as in `State`."""
+
+    player: Player
+    board: Board
+    owned: jax.Array
+    turn: jax.Array
+    enemies: jax.Array
+    transmissions: jax.Array
+    show_activated: jax.Array
+    scheduled_tasks_disabled: jax.Array
+    atk_plus_uses: jax.Array
+
+
+NUM_SCALARS = 7 + 12 + 5
+SNAPSHOT_WORDS = NUM_SCALARS + NUM_CELLS + ENEMY_SLOTS + TRANSMISSION_SLOTS
+
+
+def pack_snapshot(state: State) -> jax.Array:
+    """The snapshot of a batch-last state, uint32[SNAPSHOT_WORDS, B], without the origin flags."""
+    board = state.board
+    scalars = [
+        *state.player,
+        *(word for bits in board[:6] for word in bits),
+        state.owned,
+        state.turn,
+        state.show_activated,
+        state.scheduled_tasks_disabled,
+        state.atk_plus_uses,
+    ]
+    return jnp.concatenate(
+        [
+            jnp.stack([scalar.astype(jnp.uint32) for scalar in scalars]),
+            board.values,
+            without_origin(state.enemies),
+            without_origin(state.transmissions),
+        ]
+    )
+
+
+def unpack_snapshot(words: Any) -> Snapshot:
+    """The inverse of `pack_snapshot`: words uint32[SNAPSHOT_WORDS, ...]."""
+    lists = words[NUM_SCALARS:]
+    bits = [Bits(words[i], words[i + 1]) for i in range(7, 19, 2)]
+    return Snapshot(
+        player=Player(*(words[i].astype(jnp.int32) for i in range(7))),
+        board=Board(*bits, values=lists[:NUM_CELLS]),
+        owned=words[19],
+        turn=words[20].astype(jnp.int32),
+        show_activated=words[21] != 0,
+        scheduled_tasks_disabled=words[22] != 0,
+        atk_plus_uses=words[23].astype(jnp.int32),
+        enemies=lists[NUM_CELLS : NUM_CELLS + ENEMY_SLOTS],
+        transmissions=lists[NUM_CELLS + ENEMY_SLOTS :],
+    )
+
+
+def bytes_per_state(state: State) -> int:
+    """Size of an unbatched state in bytes."""
+    return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(state))
