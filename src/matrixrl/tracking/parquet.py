@@ -11,7 +11,7 @@ from matrixrl.tracking.events import Kind, Scalar
 from matrixrl.tracking.local import JournalReader
 
 HISTORY_FOLDER = "episode_history"
-PART_ROWS = 50_000
+PART_ROWS = 10_000
 ROW_GROUP_ROWS = 1_000
 
 
