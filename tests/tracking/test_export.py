@@ -106,4 +106,4 @@ def test_full_parts_of_the_episode_table_are_written_once(
         ]
         assert rewards == [-7.0] * 17 + [99.0] * 6
     assert part_name(3) == "episodes-00003.parquet"
-    assert PART_ROWS == 50_000
+    assert PART_ROWS == 10_000

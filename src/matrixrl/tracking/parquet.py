@@ -11,7 +11,8 @@ from matrixrl.tracking.events import Kind, Scalar
 from matrixrl.tracking.local import JournalReader
 
 HISTORY_FOLDER = "episode_history"
-PART_ROWS = 50_000
+PART_ROWS = 10_000
+ROW_GROUP_ROWS = 1_000
 
 
 def write_episode_parts(reader: JournalReader, folder: Path) -> tuple[int, int]:
@@ -36,7 +37,7 @@ def write_episode_parts(reader: JournalReader, folder: Path) -> tuple[int, int]:
     total = full * PART_ROWS
     first = None
     if full:
-        first = _last_key(folder / part_name(full - 1), key) + 1
+        first = _last_row(folder / part_name(full - 1))[key] + 1
     written, index, rows = 0, full, []
     for episode in reader.episodes(first=first):
         rows.append(episode.values)
@@ -84,7 +85,7 @@ def _write_table(path: Path, table: Any) -> None:
 
     draft = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        pq.write_table(table, draft)
+        pq.write_table(table, draft, row_group_size=ROW_GROUP_ROWS)
         draft.replace(path)
     finally:
         draft.unlink(missing_ok=True)
@@ -96,12 +97,14 @@ def _is_current(reader: JournalReader, path: Path, key: str) -> bool:
 
     if pq.read_metadata(path).num_rows != PART_ROWS:
         return False
-    last = pq.read_table(path).slice(PART_ROWS - 1).to_pylist()[0]
+    last = _last_row(path)
     there = next(iter(reader.episodes(first=last[key], limit=1)), None)
     return there is not None and dict(zip(reader.episode_columns, there.values, strict=True)) == last
 
 
-def _last_key(path: Path, key: str) -> int:
+def _last_row(path: Path) -> dict[str, Any]:
+    """The last row of a file, of which only the last group is read."""
     import pyarrow.parquet as pq
 
-    return pq.read_table(path, columns=[key]).column(key)[-1].as_py()
+    with pq.ParquetFile(path) as file:
+        return file.read_row_group(file.num_row_groups - 1).to_pylist()[-1]
