@@ -445,6 +445,9 @@ class MatmulConfig:
     tracking: TrackingConfig = field(default_factory=TrackingConfig)
     checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
 
+    benchmark: bool = False
+    """Measure what tracking costs: short runs with and without it, alternating, on one seed."""
+
     json: bool = False
     """Make the last line of output one JSON object."""
 

@@ -185,7 +185,8 @@ def test_a_game_that_lies_about_being_solved_stops_the_run(
     def lying(self: ActionCodec, tokens):
         u, v, w = honest(self, tokens)
         # Only where the host reads a played game, which is not traced.
-        return (u, v, w) if isinstance(w, jax.core.Tracer) else (u, v, 0 * w)
+        traced = isinstance(w, jax.core.Tracer)  # pyright: ignore[reportAttributeAccessIssue]
+        return (u, v, w) if traced else (u, v, 0 * w)
 
     monkeypatch.setattr(ActionCodec, "decode", lying)
     with pytest.raises(RuntimeError, match=r"no scheme of 1x2x1.*defect of matrixrl"):

@@ -53,6 +53,10 @@ def _parse(arguments: Sequence[str], default: MatmulConfig) -> MatmulConfig:
 
 def train(config: MatmulConfig) -> int:
     """Train, and say what was found. Returns the exit status."""
+    if config.benchmark:
+        from matrixrl.cli.matmul_benchmark import benchmark_tracking
+
+        return benchmark_tracking(config)
     began = time.perf_counter()
     from matrixrl.training.loop import StopRequest
 

@@ -102,11 +102,14 @@ class MatmulTrainer:
     Args:
       config: the run's settings.
       discoveries: keeps the best scheme.
+      program: the compiled programs of the config, where several runs share them.
     """
 
-    def __init__(self, config: MatmulConfig, discoveries: Discoveries) -> None:
+    def __init__(
+        self, config: MatmulConfig, discoveries: Discoveries, program: MatmulProgram | None = None
+    ) -> None:
         self.config = config
-        self.program = MatmulProgram(config)
+        self.program = program or MatmulProgram(config)
         self.discoveries = discoveries
         self._key = jax.random.key(config.seed)
         # Simulations and seconds of this epoch's self-play, for the rate on the console: a watch, not a result.
