@@ -75,7 +75,7 @@ def test_many_boosted_games_agree(seed: int) -> None:
 
 @pytest.mark.slow
 @pytest.mark.timeout(3600)
-@settings(WILD, max_examples=1500)
+@settings(WILD, max_examples=400)
 @given(game_states(max_history=3), SEEDS)
 def test_every_action_from_many_wild_positions_agrees(game: GameState, seed: int) -> None:
     for step in check_one_step(*every_action(game, seed)):

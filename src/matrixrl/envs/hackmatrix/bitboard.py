@@ -196,7 +196,7 @@ def nth_cell(bits: Bits, n: jax.Array) -> jax.Array:
     return (position - row + jnp.where(in_hi, 18, 0).astype(jnp.uint32)).astype(jnp.int32)
 
 
-_WAVES_PER_ROUND = 4
+_WAVES_PER_ROUND = 6
 
 
 class Search(NamedTuple):
