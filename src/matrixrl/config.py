@@ -328,7 +328,7 @@ class SelfPlayConfig:
     """Games that the replay buffer holds."""
 
     good_game_lifetime: float = 8.0
-    """A game among the best tenth of its batch is kept so many times longer than others."""
+    """A game among the best tenth of its batch may be overwritten after so many batches, any other after one."""
 
     replay_fraction: float = 0.25
     """Share of a training batch that comes from self-play; the rest are fresh demonstrations."""

@@ -1,0 +1,140 @@
+"""The replay buffer and the bookkeeping of self-play."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from matrixrl.agents import replay, selfplay
+from matrixrl.search.sampled import SearchResult
+
+MOVES, CANDIDATES, TOKENS = 4, 3, 2
+
+
+class State(NamedTuple):
+    residual: jax.Array
+    terminated: jax.Array
+    solved: jax.Array
+
+
+def games(label: int, costs: list[float], moves: list[int]) -> selfplay.Games:
+    """A finished batch; everything of a game holds `label`, so that it can be recognised."""
+    batch = len(costs)
+    state = State(jnp.zeros((batch, 2), jnp.int8), jnp.ones(batch, bool), jnp.ones(batch, bool))
+    played = selfplay.start(state, jnp.array(moves) > 0, MOVES, CANDIDATES, TOKENS)
+    return played._replace(
+        target=jnp.full((batch, 2), label, jnp.int8),
+        actions=played.actions + label,
+        candidates=played.candidates + jnp.arange(MOVES, dtype=jnp.int16)[None, :, None, None],
+        weights=jnp.full_like(played.weights, label),
+        cost=jnp.array(costs, jnp.float32),
+        num_moves=jnp.array(moves, jnp.int32),
+    )
+
+
+insert = jax.jit(replay.insert, static_argnames="good_lifetime")
+sample = jax.jit(replay.sample, static_argnames="count")
+
+
+def labels(buffer: replay.Replay) -> list[int]:
+    return sorted(int(x) for x, n in zip(buffer.target[:, 0], buffer.num_moves, strict=True) if n > 0)
+
+
+def test_good_games_outlive_the_others_of_their_batch() -> None:
+    """Ten games a batch in a buffer of twenty: ordinary ones stay two batches, the best of each longer."""
+    first = games(1, [9.0] * 4 + [5.0] + [9.0] * 5, [4] * 10)
+    buffer = replay.empty(first, 20)
+    assert int(buffer.num_games) == 0
+    buffer = insert(buffer, first, good_lifetime=4.0)
+    present = []
+    for label in range(2, 9):
+        buffer = insert(buffer, games(label, [9.0] * 10, [4] * 10), good_lifetime=4.0)
+        present.append(labels(buffer).count(1))
+    assert int(buffer.num_games) == 20
+    # With the second batch the buffer is full; from the third on only the good game of the first is left.
+    assert present[0] == 10
+    assert present[1] == 1
+    assert present[2] == 1
+    assert present[-1] == 0
+    # What stays is the game with the lowest cost.
+    buffer = insert(replay.empty(first, 10), first, good_lifetime=4.0)
+    buffer = insert(buffer, games(2, [9.0] * 9 + [9.0], [4] * 9 + [0]), good_lifetime=4.0)
+    kept = [float(cost) for cost, target in zip(buffer.cost, buffer.target[:, 0], strict=True) if target == 1]
+    assert kept == [5.0]
+
+
+def test_empty_lanes_are_dropped() -> None:
+    buffer = insert(replay.empty(games(1, [1.0] * 3, [1] * 3), 5), games(1, [3.0, 2.0, 0.0], [3, 2, 0]), good_lifetime=2.0)  # fmt: skip
+    assert int(buffer.num_games) == 2
+    assert labels(buffer) == [1, 1]
+    assert sorted(buffer.cost.tolist()) == [0.0, 0.0, 0.0, 2.0, 3.0]
+
+
+def test_samples_are_uniform_over_games_then_over_moves_and_know_their_cost_to_go() -> None:
+    buffer = replay.empty(games(1, [1.0] * 2, [1] * 2), 6)
+    buffer = insert(buffer, games(1, [7.0, 2.0], [4, 2]), good_lifetime=2.0)
+    buffer = insert(buffer, games(3, [1.0, 0.0], [1, 0]), good_lifetime=2.0)
+    drawn = sample(jax.random.key(0), buffer, count=6000)
+    assert np.asarray(drawn.filled).all()
+    found = {}
+    for target, move, cost in zip(drawn.target[:, 0].tolist(), drawn.move.tolist(), drawn.cost.tolist(), strict=True):  # fmt: skip
+        found[target, move, cost] = found.get((target, move, cost), 0) + 1
+    expected = {
+        (1, 0, 7): 500, (1, 1, 6): 500, (1, 2, 5): 500, (1, 3, 4): 500,  # a game of four moves that cost 7
+        (1, 0, 2): 1000, (1, 1, 1): 1000,
+        (3, 0, 1): 2000,
+    }  # fmt: skip
+    assert set(found) == set(expected)
+    assert all(abs(found[key] - count) < 6 * np.sqrt(count) for key, count in expected.items())
+    # The candidates are those of the very move.
+    assert (np.asarray(drawn.candidates)[:, 0, 0] == np.asarray(drawn.move)).all()
+    assert (np.asarray(drawn.weights)[:, 0] == np.asarray(drawn.target)[:, 0]).all()
+
+
+def test_an_empty_buffer_says_that_it_is() -> None:
+    drawn = sample(jax.random.key(0), replay.empty(games(1, [1.0], [1]), 4), count=5)
+    assert not np.asarray(drawn.filled).any()
+
+
+def found_at(step: int, batch: int) -> SearchResult:
+    return SearchResult(
+        action=jnp.full((batch, TOKENS), step),
+        tokens=jnp.full((batch, CANDIDATES, TOKENS), step),
+        weights=jnp.full((batch, CANDIDATES), float(step)),
+        value=jnp.full(batch, -1.0),
+    )
+
+
+def test_games_that_are_over_take_no_more_part() -> None:
+    """Lane 0 ends after its second move, lane 1 plays on, lane 2 never starts."""
+    residual = jnp.array([[3, -2], [4, 0], [5, 5]], jnp.int8)
+    state = State(residual, jnp.zeros(3, bool), jnp.zeros(3, bool))
+    played = selfplay.start(state, jnp.array([True, True, False]), MOVES, CANDIDATES, TOKENS)
+    assert played.state.terminated.tolist() == [False, False, True]
+    assert (played.target == residual).all()
+    over = [[False, False, True], [True, False, True], [True, False, True], [True, True, True]]
+    rewards = [[-1.0, -1.0, 0.0], [-1.0, -1.0, 0.0], [0.0, -1.0, 0.0], [0.0, -3.0, 0.0]]
+    live = []
+    for number in range(4):
+        after = State(residual, jnp.array(over[number]), jnp.array([number >= 1, False, False]))
+        played, move = selfplay.play(played, found_at(number + 1, 3), after, jnp.array(rewards[number]))
+        live.append(move.live.tolist())
+        assert move.residual.tolist() == [5, 4, 10]
+    assert live == [[True, True, False], [True, True, False], [False, True, False], [False, True, False]]
+    assert played.num_moves.tolist() == [2, 4, 0]
+    assert played.cost.tolist() == [2.0, 6.0, 0.0]
+    assert played.actions[:, :, 0].tolist() == [[1, 2, 0, 0], [1, 2, 3, 4], [0, 0, 0, 0]]
+    assert played.candidates[:, :, 0, 0].tolist() == [[1, 2, 0, 0], [1, 2, 3, 4], [0, 0, 0, 0]]
+    assert played.weights[:, :, 0].tolist() == [[1, 2, 0, 0], [1, 2, 3, 4], [0, 0, 0, 0]]
+
+
+def test_labels_are_drawn_by_their_weights() -> None:
+    candidates = jnp.arange(6).reshape(1, 3, 2)
+    drawn = selfplay.sample_labels(jax.random.key(0), candidates, jnp.array([[0.0, 0.25, 0.75]]), 4000)
+    first, counts = np.unique(np.asarray(drawn)[0, :, 0], return_counts=True)
+    assert first.tolist() == [2, 4]
+    assert counts[1] / 4000 == pytest.approx(0.75, abs=0.05)
