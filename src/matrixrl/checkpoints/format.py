@@ -140,7 +140,7 @@ def _placed(name: str, saved: np.ndarray, wanted: Any, folder: Path) -> jax.Arra
         )
     array = jnp.asarray(saved)
     if is_key:
-        array = jax.random.wrap_key_data(array, impl=str(jax.random.key_impl(wanted)))
+        array = jax.random.wrap_key_data(array, impl=jax.random.key_impl(jnp.empty((), wanted.dtype)))
     sharding = getattr(wanted, "sharding", None)
     return array if sharding is None else jax.device_put(array, sharding)
 

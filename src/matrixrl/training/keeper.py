@@ -37,7 +37,7 @@ class Keeper:
         self._store = CheckpointStore(
             run.directory, about, keep_last=config.keep_last, keep_best=config.keep_best
         )
-        self._chunks = 0
+        self._chunks = -1  # the first question comes before the first chunk
         self._saved_at = time.monotonic()
         # Of the checkpoint that is being written: its tick, and the seconds that it held up training.
         self._tick: Tick | None = None
@@ -87,7 +87,7 @@ class Keeper:
         self._chunks += 1
         every, interval = self._config.save_interval_chunks, self._config.save_interval
         if every is not None:
-            if self._chunks <= every:
+            if self._chunks < every:
                 self._settle(0.0)
                 return False
             self._settle(None)  # asked for at these very places: wait for the one before

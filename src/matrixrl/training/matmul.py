@@ -162,7 +162,7 @@ class MatmulTrainer:
             self.discoveries.resume(None, 0)
             return self.init()
         template = jax.eval_shape(self.program.init, self._key)
-        saved = checkpoint.progress
+        saved = dict(checkpoint.progress)
         text = checkpoint.text(SCHEME_FILE)
         best = None if text is None else Scheme.from_record(json.loads(text))
         self.discoveries.resume(best, saved.pop("num_verified"))

@@ -1,0 +1,101 @@
+"""Real processes of the matmul trainer on a tiny setting, and what two runs must have in common."""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import sqlite3
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from matrixrl.tracking.audit import audit
+from matrixrl.tracking.events import is_wall_clock
+from matrixrl.tracking.local import JournalReader
+
+ROOT = Path(__file__).resolve().parents[2]
+
+# Seed 2 finds one scheme of rank 4 in the first epoch, after which games get three moves; programs compile quickly.
+TINY = shlex.split("""
+    --preset dev --size 1 1 3 --seed 2 --tighten-step-limit --ring F2 --step-margin 2 --num-epochs 3
+    --episodes-per-epoch 6 --parallel-games 4 --updates-per-epoch 7 --log-interval 3 --pretraining-steps 10
+    --num-simulations 4 --num-candidates 4 --replay-size 16 --width 8 --head-width 8
+    --num-blocks 0 --no-rank-profile --batch-size 8 --evaluation-interval 2 --evaluation-games 2
+    --no-stop-at-record
+""")
+
+
+def command(*arguments: str) -> list[str]:
+    return [sys.executable, "-m", "matrixrl.cli.main", "matmul", *arguments]
+
+
+def environment(cache: Path) -> dict[str, str]:
+    """Of a trainer on one thread; compiled programs are kept in `cache`."""
+    return {
+        **os.environ,
+        "PYTHONPATH": str(ROOT / "src"),
+        "JAX_COMPILATION_CACHE_DIR": str(cache),
+        "JAX_PLATFORMS": "cpu",
+        "XLA_FLAGS": "--xla_cpu_multi_thread_eigen=false",
+        "OMP_NUM_THREADS": "1",
+    }
+
+
+def run(env: dict[str, str], *arguments: str, status: int = 0) -> subprocess.CompletedProcess[str]:
+    done = subprocess.run(
+        command(*arguments), env=env, capture_output=True, text=True, timeout=250, check=False
+    )
+    assert done.returncode == status, (done.returncode, done.stdout, done.stderr)
+    assert "Traceback" not in done.stderr
+    return done
+
+
+def result(done: subprocess.CompletedProcess[str]) -> dict[str, Any]:
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def recorded_steps(folder: Path) -> int:
+    """The last step of a journal that another process may be writing; 0 before there is one."""
+    try:
+        with sqlite3.connect(f"file:{folder / 'journal.sqlite'}?mode=ro", uri=True) as connection:
+            tables = ("stream", "moves")
+            return max(
+                connection.execute(f"SELECT coalesce(max(step), 0) FROM {t}").fetchone()[0] for t in tables
+            )
+    except sqlite3.Error:
+        return 0
+
+
+def history(folder: Path) -> dict[str, list[Any]]:
+    """Everything that two equal runs have in common, wall-clock values aside."""
+    with JournalReader(folder) as reader:
+        assert reader.damage == []
+        rows: dict[str, list[Any]] = {
+            "stream": [
+                (r.step, {k: v for k, v in r.metrics.items() if not is_wall_clock(k)})
+                for r in reader.stream()
+            ],
+            "episodes": [(e.step, tuple(e.values)) for e in reader.episodes()],
+            "moves": [tuple(m)[0:1] + tuple(m)[2:7] for m in reader.moves()],
+            "marks": [(m.step, m.rows) for m in reader.marks()],
+            "found": [(n.step, n.text) for n in reader.notes() if n.text.startswith("episode ")],
+        }
+        artifacts = [f for f in reader.files() if f.kind == "artifact"]
+        rows["files"] = [(f.step, f.path, f.sha256) for f in artifacts]
+        counts = {
+            table: len(reader.ids(table)) for table in ("stream", "episodes", "moves")
+        }  # with what was superseded
+    rows["counts"] = [counts]
+    names = ("scheme.json", "scheme_f2.json", "scheme.txt", "scheme.png")
+    rows["bytes"] = [(folder / name).read_bytes() if (folder / name).exists() else None for name in names]
+    return rows
+
+
+def assert_equal_runs(folder: Path, reference: Path) -> None:
+    mine, theirs = history(folder), history(reference)
+    for table in theirs:
+        assert mine[table] == theirs[table], table
+    report = audit(folder)
+    assert report.gaps == [], report.gaps

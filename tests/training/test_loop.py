@@ -1,0 +1,188 @@
+"""The loop: what is recorded before what, when a state is saved, and what a signal does."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from matrixrl.checkpoints.format import Snapshot
+from matrixrl.checkpoints.store import CheckpointStore
+from matrixrl.config import CheckpointConfig, TrackingConfig
+from matrixrl.tracking.events import ScalarRow
+from matrixrl.tracking.local import JournalReader
+from matrixrl.tracking.run import Run, open_run
+from matrixrl.training.keeper import CheckpointError, Keeper
+from matrixrl.training.loop import StopRequest, run_loop
+
+CHUNKS = 9
+
+
+@dataclass(frozen=True)
+class Count:
+    started: int = 0
+    recorded: int = 0
+
+
+class Counter:
+    """Counts to `CHUNKS`; recording lags one chunk behind, except before every third chunk."""
+
+    def __init__(self, stop: StopRequest | None = None, stop_at: int | None = None, size: int = 3) -> None:
+        self.saved: list[tuple[int, Count]] = []
+        self._stop, self._stop_at, self._size = stop, stop_at, size
+
+    def finished(self, state: Count) -> bool:
+        return state.started == CHUNKS
+
+    def needs_record(self, state: Count) -> bool:
+        return state.started % 3 == 0
+
+    def advance(self, state: Count) -> tuple[Count, int]:
+        if state.started + 1 == self._stop_at:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return replace(state, started=state.started + 1), state.started + 1
+
+    def record(self, state: Count, outcome: int, run: Run) -> Count:
+        run.record([ScalarRow(run.clock.tick(), {"outcome": outcome})])
+        return replace(state, recorded=state.recorded + 1)
+
+    def snapshot(self, state: Count, step: int) -> Snapshot:
+        self.saved.append((step, state))
+        return Snapshot(step, {"x": np.zeros(self._size, np.uint8)}, {"started": state.started})
+
+
+def new_run(path: Path, **settings: str) -> Run:
+    config = TrackingConfig(runs_dir=path, console="quiet", **settings)  # pyright: ignore[reportArgumentType]
+    return open_run(config, system="matmul", name_prefix="count", run_config={})
+
+
+def play(path: Path, trainer: Counter, stop: StopRequest, config: CheckpointConfig) -> tuple[Count, str]:
+    with new_run(path, run_name="c") as run:
+        keeper = Keeper(config, run, {})
+        assert keeper.resume() is None
+        result = run_loop(trainer, Count(), run, stop, keeper)
+        keeper.close()
+    return result
+
+
+def test_a_state_is_saved_only_when_everything_is_recorded(tmp_path: Path) -> None:
+    trainer = Counter()
+    with StopRequest() as stop:
+        state, ending = play(tmp_path, trainer, stop, CheckpointConfig(save_interval_chunks=2))
+    assert (state, ending) == (Count(CHUNKS, CHUNKS), "finished")
+    assert [step for step, _ in trainer.saved] == [2, 4, 6, 8, 9]
+    assert all(step == state.started == state.recorded for step, state in trainer.saved)
+    with JournalReader(tmp_path / "c") as reader:
+        assert [row.metrics for row in reader.stream()] == [{"outcome": n} for n in range(1, CHUNKS + 1)]
+        files = list(reader.files())
+    assert [(record.step, record.path) for record in files] == [
+        (s, f"checkpoints/{s}") for s in (2, 4, 6, 8, 9)
+    ]
+    assert all(record.size_bytes > 0 and record.seconds > 0 for record in files)
+
+
+def test_sigterm_finishes_the_chunk_and_saves(tmp_path: Path) -> None:
+    with StopRequest() as stop:
+        trainer = Counter(stop, stop_at=5)
+        state, ending = play(tmp_path, trainer, stop, CheckpointConfig())
+    assert ending == "interrupted"
+    assert state == Count(5, 5)
+    assert CheckpointStore(tmp_path / "c").steps() == [5]
+
+
+def test_an_interval_of_zero_saves_at_the_end_only(tmp_path: Path) -> None:
+    with StopRequest() as stop:
+        play(tmp_path, Counter(), stop, CheckpointConfig(save_interval=0))
+    assert CheckpointStore(tmp_path / "c").steps() == [CHUNKS]
+
+
+def test_a_resumed_run_learns_where_it_stands_and_what_was_passed_over(tmp_path: Path) -> None:
+    with StopRequest() as stop:
+        play(tmp_path, Counter(), stop, CheckpointConfig(save_interval_chunks=2))
+    (tmp_path / "c" / "checkpoints" / "9" / "manifest.json").write_text("[]")
+    with new_run(tmp_path, resume_run="c") as run:
+        checkpoint = Keeper(CheckpointConfig(), run, {}).resume()
+        assert checkpoint is not None
+        assert checkpoint.progress == {"started": 8}
+        assert run.clock.step == 8
+    with JournalReader(tmp_path / "c") as reader:
+        warning = next(note.text for note in reader.notes() if note.level == "warning")
+    assert "step 9 is damaged" in warning
+    assert "goes on from step 8" in warning
+
+
+def test_a_checkpoint_that_cannot_be_written_is_told_and_training_goes_on(tmp_path: Path) -> None:
+    with StopRequest() as stop, new_run(tmp_path, run_name="c") as run:
+        keeper = Keeper(CheckpointConfig(save_interval_chunks=4), run, {})
+        keeper.resume()
+        trainer = Counter()
+        folder = run.directory / "checkpoints"
+        folder.rmdir()
+        folder.write_text("in the way")
+        state, ending = run_loop(trainer, Count(), run, stop, keeper)
+        keeper.close()
+    assert (state.recorded, ending) == (CHUNKS, "finished")
+    with JournalReader(tmp_path / "c") as reader:
+        warnings = [note.text for note in reader.notes() if note.level == "warning"]
+    assert len(warnings) == 3  # after chunks 4 and 8, and at the end
+    assert all("could not be written" in text and "training goes on" in text for text in warnings)
+
+
+def test_it_stops_instead_where_that_was_asked_for(tmp_path: Path) -> None:
+    with StopRequest() as stop, new_run(tmp_path, run_name="c") as run:
+        keeper = Keeper(CheckpointConfig(save_interval_chunks=4, failed_checkpoint="stop"), run, {})
+        keeper.resume()
+        (run.directory / "checkpoints").rmdir()
+        (run.directory / "checkpoints").write_text("in the way")
+        with pytest.raises(CheckpointError, match="step 4 could not be written"):
+            run_loop(Counter(), Count(), run, stop, keeper)
+        keeper.close()
+
+
+SLEEPER = """
+import os, signal, sys, time
+from matrixrl.training.loop import StopRequest
+def over(number):
+    os.write(1, f"over {number.name}\\n".encode())
+    os._exit(128 + number)
+with StopRequest(float(sys.argv[1]), over) as stop:
+    signal.pthread_sigmask(signal.SIG_BLOCK, []) # the main thread is deaf while it is in C code:
+    print("ready", flush=True)
+    if sys.argv[2] == "deaf":
+        import hashlib
+        hashlib.pbkdf2_hmac("sha256", b"", b"", 2**31 - 1)
+    while not stop.requested:
+        time.sleep(0.01)
+print(f"left in time, {stop.seconds_left is not None}", flush=True)
+"""
+
+
+@pytest.mark.parametrize(
+    ("grace", "how", "said", "status"),
+    [("0.2", "deaf", "over SIGTERM\n", 143), ("30", "listening", "left in time, True\n", 0)],
+)
+def test_grace_time_ends_a_process_that_cannot_hear_and_no_other(
+    grace: str, how: str, said: str, status: int
+) -> None:
+    command = [sys.executable, "-c", SLEEPER, grace, how]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+        time.sleep(0.2)
+        process.terminate()
+        assert process.stdout.read() == said
+        assert process.wait(30) == status
+
+
+def test_handlers_are_restored() -> None:
+    before = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
+    with StopRequest(1.0, lambda number: None):
+        assert signal.getsignal(signal.SIGTERM) != before[1]
+    assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == before
