@@ -102,6 +102,7 @@ def test_both_pictures_are_drawn() -> None:
     assert image.ndim == 3
 
 
+@pytest.mark.slow
 def test_the_vector_environment_resets_in_the_same_step(vector_env: HackMatrixVectorEnv) -> None:
     observations, _ = vector_env.reset(seed=3)
     assert vector_env.observation_space.contains(observations)
