@@ -11,7 +11,13 @@ import pytest
 from matrixrl.agents.alphazero import AlphaZero, PolicyValueNetwork, Targets
 from matrixrl.types import TokenLayout
 
-LAYOUT = TokenLayout((2, 3), (0, 1), (True, True), (np.array([False, True]), np.array([True, True, True])))
+LAYOUT = TokenLayout(
+    num_classes=(2, 3),
+    given=(-1, -1),
+    zero_after=((), ()),
+    legal=(np.ones((1, 2), bool), np.ones((1, 3), bool)),
+    legal_while_zero=(np.array([[False, True]]), np.array([[True, True, True]])),
+)
 
 
 def features(residual: jax.Array) -> tuple[jax.Array, tuple]:

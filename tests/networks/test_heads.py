@@ -13,22 +13,31 @@ import pytest
 from matrixrl.networks.heads import IntegerValue, TokenPolicy, best_fraction_mean
 from matrixrl.types import TokenLayout
 
-# Two vectors of two tokens of three classes and one token: 0 is zero, 2 is the "wrong sign" of the first vector.
+
+def always(classes: int) -> np.ndarray:
+    return np.ones((1, classes), bool)
+
+
+# Two tokens of three classes spell the first vector, one token each the others: 0 is zero, 2 is the "wrong sign". A last
+# token adds the sign of the first one, which a zero does not have.
+SIGNS = np.array([[True, False], [True, True], [True, True]])
 LAYOUT = TokenLayout(
-    num_classes=(3, 3, 3, 2),
-    vector=(0, 0, 1, 2),
-    starts_vector=(True, False, True, True),
+    num_classes=(3, 3, 3, 2, 2),
+    given=(-1, -1, -1, -1, 0),
+    zero_after=((), (0,), (), (), ()),
+    legal=(always(3), always(3), always(3), always(2), SIGNS),
     legal_while_zero=(
-        np.array([True, True, False]),
-        np.array([False, True, False]),
-        np.array([False, True, True]),
-        np.array([False, True]),
+        np.array([[True, True, False]]),
+        np.array([[False, True, False]]),
+        np.array([[False, True, True]]),
+        np.array([[False, True]]),
+        SIGNS,
     ),
 )
 LEGAL = [
-    (first, second, third, 1)
-    for first, second, third in itertools.product(range(3), repeat=3)
-    if first != 2 and (first or second == 1) and third != 0
+    (first, second, third, 1, sign)
+    for first, second, third, sign in itertools.product(range(3), range(3), range(3), range(2))
+    if first != 2 and (first or second == 1) and third != 0 and (first or not sign)
 ]
 STATES, CANDIDATES = 2, 16
 
@@ -42,9 +51,10 @@ class Policy:
         every = jnp.array(LEGAL)[None].repeat(STATES, axis=0)
         params = self.policy.init(jax.random.key(0), self.hidden, every, None, method="log_prob")
         self.params = jax.tree.map(lambda leaf: leaf * scale, params)
+        shapes = [(STATES, 3), (STATES, 3), (STATES, 3), (STATES, 2), (STATES, 3, 2)]
         self.priors = tuple(
-            scale * jax.random.normal(jax.random.key(10 + t), (STATES, n)) / 4 for t, n in enumerate(LAYOUT.num_classes)
-        )  # fmt: skip
+            scale * jax.random.normal(jax.random.key(10 + t), shape) / 4 for t, shape in enumerate(shapes)
+        )
 
         def draw(key: Any, temperature: Any) -> Any:
             return self.policy.apply(
@@ -70,13 +80,13 @@ def listed(policy: Policy) -> np.ndarray:
 
 def index_of(tokens: np.ndarray) -> np.ndarray:
     known = {action: index for index, action in enumerate(LEGAL)}
-    return np.array([known.get(tuple(action), -1) for action in tokens.reshape(-1, 4)]).reshape(
+    return np.array([known.get(tuple(action), -1) for action in tokens.reshape(-1, 5)]).reshape(
         tokens.shape[:-1]
     )
 
 
 def test_legal_actions_share_the_whole_probability(sharp: Policy) -> None:
-    assert len(LEGAL) == 8
+    assert len(LEGAL) == 14
     assert np.exp(listed(sharp)).sum(-1) == pytest.approx(np.ones(STATES), abs=1e-5)
     # Far from uniform, or the next tests would say little.
     assert np.exp(listed(sharp)).max() > 2 / len(LEGAL)

@@ -43,6 +43,9 @@ COMMANDS: dict[tuple[str, str], Command] = {
     ("hackmatrix", "play"): Command(
         "matrixrl.cli.hackmatrix_play", "HackmatrixPlayCommand", "play the game here"
     ),
+    ("hackmatrix", "bench"): Command(
+        "matrixrl.cli.hackmatrix_bench", "HackmatrixBenchCommand", "measure the speed of the environment"
+    ),
     ("runs", "list"): Command("matrixrl.cli.runs", "List", "all runs, their state and best value"),
     ("runs", "show"): Command("matrixrl.cli.runs", "Show", "one run, with charts of its main metrics"),
     ("runs", "sync"): Command("matrixrl.cli.runs", "Sync", "deliver to W&B what is still pending"),

@@ -1,0 +1,42 @@
+"""`matrixrl hackmatrix bench`: steps per second of random legal play."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+
+from matrixrl.config import require
+
+
+@dataclass(frozen=True, kw_only=True)
+class HackmatrixBenchCommand:
+    """What is measured."""
+
+    num_envs: int = 256
+    """Environments stepped at once."""
+
+    seconds: float = 3.0
+    """How long to measure, after compiling."""
+
+    json: bool = False
+    """Make the last line of output one JSON object."""
+
+    def __post_init__(self) -> None:
+        require(1 <= self.num_envs <= 1_048_576, f"--num-envs {self.num_envs}: must be from 1 to 1048576")
+        require(self.seconds > 0, f"--seconds {self.seconds}: must be above 0")
+
+
+def run_command(command: HackmatrixBenchCommand) -> int:
+    """Measure and print; returns the exit status."""
+    # The persistent compilation cache stays off here: compile_seconds is the cold figure.
+    from matrixrl.training.hackmatrix_speed import measure
+
+    result = measure(command.num_envs, command.seconds)
+    print(
+        f"HackMatrix, random legal play with mask, observation and reset: {result['steps_per_second']:,.0f} steps/s at "
+        f"{command.num_envs} environments of {result['bytes_per_env']:,.0f} bytes, "
+        f"compiled in {result['compile_seconds']:.1f} s"
+    )
+    if command.json:
+        print(json.dumps(result))
+    return 0
