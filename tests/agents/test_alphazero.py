@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -71,7 +73,8 @@ def test_expansion_holds_different_legal_candidates_with_their_log_probability()
     agent = learner(best_fraction=0.25)
     params, _ = agent.init(jax.random.key(2), TARGETS.residual[:1])
     found = agent.expand(params, jax.random.key(3), TARGETS.residual)
-    log_prob, logits = agent.network.apply(params, TARGETS.residual, found.tokens, method="log_prob")  # pyright: ignore[reportGeneralTypeIssues]
+    applied: Any = agent.network.apply(params, TARGETS.residual, found.tokens, method="log_prob")
+    log_prob, logits = applied
     for state in range(2):
         kept = np.asarray(found.prior_logits[state]) > -1e8
         actions = [tuple(action) for action, keep in zip(np.asarray(found.tokens[state]).tolist(), kept, strict=True) if keep]  # fmt: skip

@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-import jax
 import numpy as np
 import pytest
+from jax.core import Tracer
 
 from matrixrl.envs.matmul.factors import ActionCodec
 from matrixrl.schemes.scheme import Scheme
@@ -185,8 +185,7 @@ def test_a_game_that_lies_about_being_solved_stops_the_run(
     def lying(self: ActionCodec, tokens):
         u, v, w = honest(self, tokens)
         # Only where the host reads a played game, which is not traced.
-        traced = isinstance(w, jax.core.Tracer)  # pyright: ignore[reportAttributeAccessIssue]
-        return (u, v, w) if traced else (u, v, 0 * w)
+        return (u, v, w) if isinstance(w, Tracer) else (u, v, 0 * w)
 
     monkeypatch.setattr(ActionCodec, "decode", lying)
     with pytest.raises(RuntimeError, match=r"no scheme of 1x2x1.*defect of matrixrl"):

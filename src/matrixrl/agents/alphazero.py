@@ -72,7 +72,7 @@ class PolicyValueNetwork(nn.Module):
         self.value = IntegerValue(self.max_value)
         # One learned scale per token and transform: the transform is a direct prior over candidate entries.
         self.prior_scale = self.param(
-            "prior_scale", nn.initializers.constant(0.5), (self.layout.num_tokens, 2)
+            "prior_scale", nn.initializers.constant(0.5), (self.layout.num_tokens, self.num_transforms)
         )
 
     def __call__(self, residual: Array) -> tuple[Array, tuple[Array, ...] | None, Array]:
