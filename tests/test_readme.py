@@ -31,6 +31,8 @@ SHORTER: dict[str, list[str]] = {
     "matmul train --preset discover": TINY,
     "matmul train --size 2 2 3": TINY,
     "matmul train --preset dev": ["--num-epochs", "1"],
+    "hackmatrix bench": ["--num-envs", "8", "--seconds", "0.1"],
+    "matmul evaluate latest": ["--games", "2", "--num-simulations", "2"],
     "matmul bench": ["--repeats", "1", "--num-simulations", "4", "--batch-size", "8", "--width", "16"],
 }
 
