@@ -31,7 +31,7 @@ SETTINGS = [*runs.TINY, "--console", "quiet", "--save-interval-chunks", "1", "--
 
 @pytest.fixture(scope="module", autouse=True)
 def _compilation_cache(env: dict[str, str]) -> Iterator[None]:
-    before = jax.config.jax_compilation_cache_dir
+    before = jax.config.values["jax_compilation_cache_dir"]
     jax.config.update("jax_compilation_cache_dir", env["JAX_COMPILATION_CACHE_DIR"])
     yield
     jax.config.update("jax_compilation_cache_dir", before)

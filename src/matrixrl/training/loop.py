@@ -122,7 +122,8 @@ class StopRequest:
                 if not data:
                     return
                 number = data[0]
-            self._deadline = time.monotonic() + self.grace_seconds
+            if self._deadline is None:
+                self._deadline = time.monotonic() + self.grace_seconds
             while (left := self._deadline - time.monotonic()) > 0:
                 heard.settimeout(left)
                 try:
@@ -136,6 +137,9 @@ class StopRequest:
     def _handle(self, number: int, frame: FrameType | None) -> None:
         if self.signal is not None and number == signal.SIGINT:
             raise KeyboardInterrupt
+        # The watching thread may have heard it first, or not yet.
+        if self._deadline is None:
+            self._deadline = time.monotonic() + self.grace_seconds
         self.signal = signal.Signals(number)
 
 
