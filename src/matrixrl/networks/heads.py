@@ -134,7 +134,9 @@ class TokenPolicy(nn.Module):
             logits = self.token_logits(index, part[:, None], tokens, prior)  # [B, K or 1, classes]
             classes = logits.shape[-1]
             weights = jax.nn.softmax(logits / temperature, axis=-1)
-            thresholds = weights @ jnp.triu(jnp.ones((classes, classes), jnp.float32))
+            # On accelerators a product of float32 is rounded unless asked otherwise, and draws must be exact.
+            upper = jnp.triu(jnp.ones((classes, classes), jnp.float32))
+            thresholds = jnp.matmul(weights, upper, precision="highest")
             below = points[..., None] * thresholds[..., -1:] >= thresholds
             chosen = jnp.minimum(below.sum(-1), classes - 1)
             is_chosen = chosen[..., None] == jnp.arange(classes)
@@ -176,6 +178,7 @@ def best_fraction_mean(logits: Array, fraction: float) -> Array:
     weights = jax.nn.softmax(logits, axis=-1)
     if fraction < 1.0:
         size = weights.shape[-1]
-        total = weights @ jnp.triu(jnp.ones((size, size), weights.dtype))
+        upper = jnp.triu(jnp.ones((size, size), weights.dtype))
+        total = jnp.matmul(weights, upper, precision="highest")
         weights = jnp.clip(fraction - (total - weights), 0.0, weights) / fraction
     return weights @ jnp.arange(logits.shape[-1], dtype=weights.dtype)
