@@ -33,11 +33,11 @@ def run(name: str, arguments: Sequence[str]) -> int:
 
 def read_config(arguments: Sequence[str]) -> MatmulConfig:
     """Settings from a command line: the preset's, or those of the run to resume, with whatever flags say otherwise."""
-    reference = flag_value(arguments, "--resume-run")
+    reference = flag_value(arguments, "--resume-run", "a run's name, its id, or latest")
     if reference is not None and not {"-h", "--help"} & set(arguments):
         folder = run_folder(arguments, reference, "matmul")
         return resumed_settings(MatmulConfig, folder, reference, partial(_parse, arguments))[0]
-    preset = flag_value(arguments, "--preset")
+    preset = flag_value(arguments, "--preset", f"one of {', '.join(presets.MATMUL)}")
     return _parse(arguments, presets.matmul(presets.quick().preset if preset is None else preset))
 
 

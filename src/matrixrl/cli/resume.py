@@ -23,8 +23,11 @@ from matrixrl.tracking.local import JournalReader
 Settings = TypeVar("Settings")
 
 
-def flag_value(arguments: Sequence[str], flag: str) -> str | None:
+def flag_value(arguments: Sequence[str], flag: str, allowed: str = "a value") -> str | None:
     """What a command line gives for a flag that decides how the others are read; None where it is not given.
+
+    Args:
+      allowed: what may follow the flag, in words.
 
     Raises:
       ConfigError: the flag stands last, without a value.
@@ -33,7 +36,7 @@ def flag_value(arguments: Sequence[str], flag: str) -> str | None:
     for index, argument in enumerate(arguments):
         if argument == flag:
             if index + 1 == len(arguments):
-                raise ConfigError(f"{flag}: a value must follow")
+                raise ConfigError(f"{flag}: {allowed} must follow")
             value = arguments[index + 1]
         elif argument.startswith(f"{flag}="):
             value = argument.partition("=")[2]

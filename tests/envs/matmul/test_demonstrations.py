@@ -107,5 +107,5 @@ def test_a_position_of_strassens_scheme_is_right() -> None:
     scheme = known_scheme((2, 2, 2))
     codec = ActionCodec((4, 4, 4), TERNARY)
     shown = from_factors(jax.random.key(1), codec, *scheme.factors)
-    assert shown.tokens.shape == (7, 3)
+    assert shown.tokens.shape == (7, codec.layout.num_tokens)
     assert_right(codec, np.asarray(shown.residual), np.asarray(shown.tokens), int(shown.num_factors))
