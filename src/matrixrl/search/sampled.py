@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import mctx
 from jax import Array
 
-MASKED = -1e9
+from matrixrl.networks.heads import MASKED
 
 
 class Expansion(NamedTuple):

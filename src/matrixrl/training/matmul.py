@@ -11,6 +11,7 @@ import dataclasses
 import json
 import math
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
@@ -67,6 +68,14 @@ class Progress:
     best_rank: int | None = None
     success_rate: float = 0.0
     evaluated: tuple[float, ...] = ()
+
+
+def progress_of(record: Mapping[str, Any]) -> Progress:
+    """The progress that a checkpoint holds as JSON values, where every tuple has become a list."""
+    fields: dict[str, Any] = {
+        name: tuple(value) if isinstance(value, list) else value for name, value in record.items()
+    }
+    return Progress(**fields)
 
 
 class MatmulState(NamedTuple):
@@ -166,7 +175,7 @@ class MatmulTrainer:
         text = checkpoint.text(SCHEME_FILE)
         best = None if text is None else Scheme.from_record(json.loads(text))
         self.discoveries.resume(best, saved.pop("num_verified"))
-        progress = Progress(**{**saved, "loss_sums": tuple(saved["loss_sums"])})
+        progress = progress_of(saved)
         if progress.phase == "done":
             progress = self._next_phase(dataclasses.replace(progress, phase="evaluate"))
         return MatmulState(checkpoint.restore(template), progress)

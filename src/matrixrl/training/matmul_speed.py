@@ -6,6 +6,7 @@ import statistics
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import jax
@@ -88,7 +89,7 @@ def measure_speed(config: MatmulConfig, repeats: int) -> Speed:
     params = carry[0]
     parts = _parts(program, params, batch.games, key, repeats)
     steps = 200
-    random_play = measure(lambda: _random_play(program, batch.games, key, steps), repeats)
+    random_play = measure(lambda: _random_play(program, batch.games.state, key, steps), repeats)
     return Speed(
         search=search,
         simulations_per_second=games * config.search.num_simulations / search.median,
@@ -110,21 +111,17 @@ def _parts(
     expand = jax.jit(agent.expand)
     step = jax.jit(jax.vmap(program.game.step))
     tokens = expand(params, key, residual).tokens[:, 0]
-    times = {
+    return {
         "features": measure(lambda: features(residual), repeats),
         "features_and_torso": measure(lambda: torso(params, residual), repeats),
         "expand": measure(lambda: expand(params, key, residual), repeats),
         "game": measure(lambda: step(games.state, tokens), repeats),
     }
-    return times
 
 
-def _random_play(program: MatmulProgram, games: selfplay.Games, key: jax.Array, steps: int) -> Any:
+@partial(jax.jit, static_argnums=(0, 3))
+def _random_play(program: MatmulProgram, state: Any, key: jax.Array, steps: int) -> Any:
     """`steps` random legal actions in every game, restarting those that are over."""
-    return _random_play_program(program, games.state, key, steps)
-
-
-def _play_randomly(program: MatmulProgram, state: Any, key: jax.Array, steps: int) -> Any:
     codec = program.codec
     start = state
     vstep = jax.vmap(program.game.step)
@@ -147,6 +144,3 @@ def _play_randomly(program: MatmulProgram, state: Any, key: jax.Array, steps: in
         return state, reward.sum()
 
     return jax.lax.scan(one, state, jax.random.split(key, steps))
-
-
-_random_play_program = jax.jit(_play_randomly, static_argnums=(0, 3))
