@@ -7,6 +7,7 @@ used, so it stays outside: the newest snapshot goes in, the next one comes out.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -35,12 +36,16 @@ from matrixrl.envs.hackmatrix.transition import transition
 _LARGEST_BLOCK, _SMALLEST_BLOCK = 256, 64
 
 
-def reset(key: Words, undo_depth: int) -> tuple[jax.Array, State]:
+Encode = Callable[[State], jax.Array]
+"""Turns a batch-last state into observations: `observation.encode` or `observation.pack`."""
+
+
+def reset(key: Words, undo_depth: int, encode: Encode = observation.encode) -> tuple[jax.Array, State]:
     """New games for the keys [B]: observations and states."""
     state = _new_state(stage.generate(_new_game_input(key)))
     words = jnp.zeros((state.exit.shape[0], undo_depth, SNAPSHOT_WORDS), jnp.uint32)
     state = state._replace(history=state.history._replace(words=words))
-    return observation.encode(state), from_batch_last(state)
+    return encode(state), from_batch_last(state)
 
 
 def legal_action_mask(states: State) -> jax.Array:
@@ -48,9 +53,9 @@ def legal_action_mask(states: State) -> jax.Array:
     return legal_actions(to_batch_last(states)).T
 
 
-def observe(states: State) -> jax.Array:
-    """float32[B, 1545]."""
-    return observation.encode(to_batch_last(states))
+def observe(states: State, encode: Encode = observation.encode) -> jax.Array:
+    """float32[B, 1545], or uint32[B, 117] packed."""
+    return encode(to_batch_last(states))
 
 
 class _Stepped(NamedTuple):
@@ -70,7 +75,13 @@ class _Stepped(NamedTuple):
 
 
 def step(
-    key: Words, states: State, action: jax.Array, limit: jax.Array, *, resets: bool = True
+    key: Words,
+    states: State,
+    action: jax.Array,
+    limit: jax.Array,
+    *,
+    resets: bool = True,
+    encode: Encode = observation.encode,
 ) -> tuple[Any, ...]:
     """One step of every game, as `HackMatrix.step` describes it.
 
@@ -80,6 +91,7 @@ def step(
       action: int32[B].
       limit: int32[B], the time limit.
       resets: whether ended games start anew.
+      encode: the form of the observations.
     """
     history = states.history
     batch, depth = history.words.shape[:2]
@@ -93,7 +105,7 @@ def step(
     inputs = (key, states._replace(history=history._replace(words=())), snapshots, action, limit)
 
     def run(inputs: Any) -> _Stepped:
-        return _step_block(*inputs, depth=depth, resets=resets)
+        return _step_block(*inputs, depth=depth, resets=resets, encode=encode)
 
     size = block_size(batch)
     if size == batch:
@@ -123,6 +135,7 @@ def _step_block(
     *,
     depth: int,
     resets: bool,
+    encode: Encode,
 ) -> _Stepped:
     """`step` for one block of lanes, with the newest snapshots [B, SNAPSHOT_WORDS] in place of the history."""
     state = to_batch_last(states)
@@ -154,7 +167,7 @@ def _step_block(
     ended = done & resets
     next_stage, first_stage = _generate_where(moved.advances, onward, ended, _new_game_input(moved.new_key))
     state = _select(moved.advances, _with_stage(state, next_stage), state)
-    final = observation.encode(state)
+    final = encode(state)
     after = _select(ended, _new_state(first_stage), state) if resets else state
     info = {
         "reward_breakdown": breakdown,
@@ -170,7 +183,7 @@ def _step_block(
         "final_observation": final,
     }
     return _Stepped(
-        observation=_observe_again(final, after, ended) if resets else final,
+        observation=_observe_again(encode, final, after, ended) if resets else final,
         states=from_batch_last(after),
         reward=reward,
         terminated=terminated,
@@ -181,7 +194,7 @@ def _step_block(
     )
 
 
-def _observe_again(observations: jax.Array, state: State, changed: jax.Array) -> jax.Array:
+def _observe_again(encode: Encode, observations: jax.Array, state: State, changed: jax.Array) -> jax.Array:
     """The observations with those of the `changed` lanes, which are few, made anew."""
     batch = changed.shape[0]
     chunk = min(batch, _CHUNK)
@@ -191,7 +204,7 @@ def _observe_again(observations: jax.Array, state: State, changed: jax.Array) ->
         at, observations = carry
         lanes = lax.dynamic_slice(queue, (at,), (chunk,))
         chosen = jax.tree.map(lambda leaf: leaf[..., jnp.minimum(lanes, batch - 1)], state)
-        fresh = observation.encode(chosen)
+        fresh = encode(chosen)
         return at + chunk, observations.at[lanes].set(fresh, mode="drop", unique_indices=True)
 
     total = jnp.sum(changed, dtype=jnp.int32)

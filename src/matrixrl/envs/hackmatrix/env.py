@@ -18,7 +18,7 @@ from jax.custom_batching import custom_vmap
 
 from matrixrl.config import require
 from matrixrl.envs.base import Box, Discrete
-from matrixrl.envs.hackmatrix import batch
+from matrixrl.envs.hackmatrix import batch, observation
 from matrixrl.envs.hackmatrix.draws import key_words, pick
 from matrixrl.envs.hackmatrix.rules import (
     DEFAULT_TIME_LIMIT,
@@ -44,18 +44,24 @@ class HackMatrix:
 
     Args:
       undo_depth: snapshots kept for UNDO, at least 1 [13].
+      packed: observations are uint32[117] in place of float32[1545]: the same content in a thirteenth of the memory, for
+        buffers that hold many. `observation.unpack` gives the flat ones, bit for bit.
     """
 
     version = 0
 
-    def __init__(self, undo_depth: int = DEFAULT_UNDO_DEPTH) -> None:
+    def __init__(self, undo_depth: int = DEFAULT_UNDO_DEPTH, packed: bool = False) -> None:
         require(undo_depth >= 1, f"undo_depth {undo_depth}: must be 1 or more")
         self.undo_depth = undo_depth
-        self._step = _batched(batch.step)
-        self._step_env = _batched(partial(batch.step, resets=False))
-        self._reset = _batched(partial(batch.reset, undo_depth=undo_depth))
+        self.packed = packed
+        encode = observation.pack if packed else observation.encode
+        self._step_batch = partial(batch.step, encode=encode)
+        self._reset_batch = partial(batch.reset, undo_depth=undo_depth, encode=encode)
+        self._step = _batched(self._step_batch)
+        self._step_env = _batched(partial(self._step_batch, resets=False))
+        self._reset = _batched(self._reset_batch)
         self._mask = _batched(batch.legal_action_mask)
-        self._observe = _batched(batch.observe)
+        self._observe = _batched(partial(batch.observe, encode=encode))
 
     @property
     def default_params(self) -> EnvParams:
@@ -69,8 +75,8 @@ class HackMatrix:
 
     @property
     def observation_size(self) -> int:
-        """1545 values [19.4]."""
-        return OBSERVATION_SIZE
+        """1545 values [19.4], or 117 words that hold them."""
+        return observation.PACKED_WORDS if self.packed else OBSERVATION_SIZE
 
     def action_space(self, params: EnvParams | None = None) -> Discrete:
         """The 28 actions."""
@@ -80,6 +86,8 @@ class HackMatrix:
     def observation_space(self, params: EnvParams | None = None) -> Box:
         """The flat observation; a few values can exceed 1 late in a game, none is negative [19.3]."""
         del params
+        if self.packed:
+            return Box(0, 2**32 - 1, (observation.PACKED_WORDS,), jnp.uint32)
         return Box(0.0, float("inf"), (OBSERVATION_SIZE,))
 
     def reset(self, key: jax.Array, params: EnvParams | None = None) -> tuple[jax.Array, State]:
@@ -130,12 +138,12 @@ class HackMatrix:
         return self._mask(state)
 
     def observation(self, state: State) -> jax.Array:
-        """The flat observation of a state, float32[1545]; `observation.split` names its parts."""
+        """The observation of a state; `observation.split` names the parts of a flat one."""
         return self._observe(state)
 
     def reset_batch(self, keys: jax.Array) -> tuple[jax.Array, State]:
         """`reset` for keys [B]: what `jax.vmap(env.reset)` calls."""
-        return batch.reset(key_words(keys), self.undo_depth)
+        return self._reset_batch(key_words(keys))
 
     def step_batch(
         self, keys: jax.Array, states: State, actions: jax.Array, params: EnvParams | None = None
@@ -143,7 +151,7 @@ class HackMatrix:
         """`step` for B games: what `jax.vmap(env.step)` calls. Every array has the batch first."""
         params = self.default_params if params is None else params
         limit = jnp.asarray(params.max_steps_in_episode, jnp.int32)
-        return batch.step(
+        return self._step_batch(
             key_words(keys), states, actions.astype(jnp.int32), jnp.broadcast_to(limit, actions.shape)
         )
 

@@ -66,6 +66,9 @@ def _layout() -> list[_Run]:
     return [runs[feature] for feature in range(NUM_FEATURES)]
 
 
+NUM_SCALARS = 9
+PACKED_WORDS = NUM_SCALARS + 3 * NUM_CELLS
+
 _LAYOUT = _layout()
 _WORD = np.array([run.word for run in _LAYOUT])
 _SHIFT = np.array([run.shift for run in _LAYOUT], np.uint32)
@@ -118,53 +121,95 @@ def cell_words(state: State) -> list[jax.Array]:
     return [first, second, third]
 
 
-def player_values(state: State) -> jax.Array:
-    """The ten player values, float32[10, B]."""
+def scalar_words(state: State) -> list[jax.Array]:
+    """What the observation holds besides the grid, as nine whole numbers, uint32[B] each; see `head_values`."""
     player = state.player
-    row = bitboard.cell_row(player.cell)
+    scalars = [
+        player.cell,
+        player.hp,
+        player.credits,
+        player.energy,
+        state.stage,
+        player.data_siphons,
+        player.attack_damage,
+        state.show_activated.astype(jnp.uint32) | state.scheduled_tasks_disabled.astype(jnp.uint32) << 1,
+        state.owned,
+    ]
+    return [scalar.astype(jnp.uint32) for scalar in scalars]
+
+
+def head_values(scalars: list[jax.Array]) -> jax.Array:
+    """The ten player values and the 23 programs, float32[33, B] [19.1, 19.2], from `scalar_words`."""
+    cell, hp, credits, energy, stage, siphons, damage, flags, owned = scalars
+    row = bitboard.cell_row(cell.astype(jnp.int32)).astype(jnp.uint32)
 
     def ratio(value: jax.Array, unit: float) -> jax.Array:
         return value.astype(jnp.float32) / unit
 
-    return jnp.stack(
+    player = jnp.stack(
         [
             ratio(row, 5),
-            ratio(player.cell - SIZE * row, 5),
-            ratio(player.hp, 3),
-            jnp.minimum(ratio(player.credits, 50), 1),
-            jnp.minimum(ratio(player.energy, 50), 1),
-            ratio(state.stage - 1, 7),
-            ratio(player.data_siphons, 10),
-            ratio(player.attack_damage - 1, 2),
-            state.show_activated.astype(jnp.float32),
-            state.scheduled_tasks_disabled.astype(jnp.float32),
+            ratio(cell - SIZE * row, 5),
+            ratio(hp, 3),
+            jnp.minimum(ratio(credits, 50), 1),
+            jnp.minimum(ratio(energy, 50), 1),
+            ratio(stage - 1, 7),
+            ratio(siphons, 10),
+            ratio(damage - 1, 2),
+            (flags & 1).astype(jnp.float32),
+            (flags >> 1).astype(jnp.float32),
         ]
     )
+    programs = ((owned >> np.arange(NUM_PROGRAMS, dtype=np.uint32)[:, None]) & 1).astype(jnp.float32)
+    return jnp.concatenate([player, programs])
 
 
-def owned_programs(owned: jax.Array) -> jax.Array:
-    """Which programs are owned, float32[23, B] of 0 and 1."""
-    return ((owned >> np.arange(NUM_PROGRAMS, dtype=np.uint32)[:, None]) & 1).astype(jnp.float32)
+def pack(state: State) -> jax.Array:
+    """Everything the observation of a batch-last state holds in 468 bytes, uint32[B, 117]; `unpack` is its inverse."""
+    return jnp.concatenate([jnp.stack(scalar_words(state)), *cell_words(state)]).T
+
+
+def unpack(packed: jax.Array) -> jax.Array:
+    """The flat observations [19.4] of packed ones: uint32[..., 117] to float32[..., 1545]."""
+    rows = packed.reshape((-1, PACKED_WORDS))
+    scalars = [rows[:, i] for i in range(NUM_SCALARS)]
+    words = [rows[:, NUM_SCALARS + i * NUM_CELLS :][:, :NUM_CELLS] for i in range(3)]
+    return _flat(head_values(scalars).T, words).reshape((*packed.shape[:-1], OBSERVATION_SIZE))
 
 
 def encode(state: State) -> jax.Array:
-    """The flat observation of a batch-last state, float32[B, 1545].
+    """The flat observation of a batch-last state, float32[B, 1545]."""
+    words, head = materialized((cell_words(state), head_values(scalar_words(state))), state.time)
+    return _flat(head.T, [word.T for word in words])
+
+
+def _flat(head: jax.Array, words: list[jax.Array]) -> jax.Array:
+    """Flat observations [B, 1545] from their heads [B, 33] and the words of their cells, three times [B, 36].
 
     The grid is written a cell at a time for the whole batch: its 42 values are then the inner loop of the machine.
     """
-    words = cell_words(state)
-    head = jnp.concatenate([player_values(state), owned_programs(state.owned)])
-    words, head = materialized((words, head), state.time)
-    words, head = [word.T for word in words], head.T
     flat = jnp.zeros((head.shape[0], OBSERVATION_SIZE), jnp.float32)
 
     def write_cell(cell: jax.Array, flat: jax.Array) -> jax.Array:
-        first, second, third = (lax.dynamic_slice_in_dim(word, cell, 1, axis=1) for word in words)
-        word = jnp.where(_WORD == 0, first, jnp.where(_WORD == 1, second, third))
-        features = ((word >> _SHIFT) & _MASK).astype(jnp.float32) * _UNIT
+        features = cell_features(*(lax.dynamic_slice_in_dim(word, cell, 1, axis=1) for word in words))
         return lax.dynamic_update_slice(flat, features, (0, head.shape[1] + NUM_FEATURES * cell))
 
     return lax.fori_loop(0, NUM_CELLS, write_cell, lax.dynamic_update_slice(flat, head, (0, 0)))
+
+
+def cell_features(first: jax.Array, second: jax.Array, third: jax.Array) -> jax.Array:
+    """The 42 features of cells [19.3], float32[..., 42], from their words uint32[..., 1]."""
+    word = jnp.where(_WORD == 0, first, jnp.where(_WORD == 1, second, third))
+    return ((word >> _SHIFT) & _MASK).astype(jnp.float32) * _UNIT
+
+
+def parts(packed: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Packed observations as head float32[..., 33], cells float32[..., 36, 42] and the player's cell int32[...]."""
+    scalars = [packed[..., i] for i in range(NUM_SCALARS)]
+    head = jnp.moveaxis(head_values([s.reshape(-1) for s in scalars]), 0, -1)
+    words = packed[..., NUM_SCALARS:].reshape((*packed.shape[:-1], 3, NUM_CELLS, 1))
+    cells = cell_features(words[..., 0, :, :], words[..., 1, :, :], words[..., 2, :, :])
+    return head.reshape((*packed.shape[:-1], -1)), cells, scalars[0].astype(jnp.int32)
 
 
 def split(flat: jax.Array) -> Observation:

@@ -1,0 +1,102 @@
+"""What is told about each episode: counts and sums that are carried beside the game."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from matrixrl.envs.hackmatrix.env import EnvParams, HackMatrix
+from matrixrl.envs.hackmatrix.rules import ACTION_SIPHON, FIRST_PROGRAM_ACTION, REWARD_COMPONENTS
+from matrixrl.envs.hackmatrix.state import State
+
+
+class Counted(NamedTuple):
+    """A game, and what its episode has brought so far.
+
+    Attributes:
+      game: the state of the game.
+      components: float32[14], the sum of each reward component [18.2].
+      moves, siphons, programs: int32, actions of each kind.
+      used: uint32, bit i is set if program number i was used.
+    """
+
+    game: State
+    components: jax.Array
+    moves: jax.Array
+    siphons: jax.Array
+    programs: jax.Array
+    used: jax.Array
+
+
+class CountedHackMatrix:
+    """HackMatrix whose steps say in ``info["episode"]`` what there is to say about the episode so far.
+
+    The values of the dict are final where the step ended the episode: `return`, `steps`, `highest_stage`,
+    `final_score`, `win_rate` (1 or 0), `programs_used` (how many different ones), `action_moves`, `action_siphons`,
+    `action_programs`, and `reward_<component>` for the 14 components. Besides that, info holds `final_observation`.
+
+    Args:
+      game: the environment.
+    """
+
+    def __init__(self, game: HackMatrix) -> None:
+        self.game = game
+
+    @property
+    def default_params(self) -> EnvParams:
+        """Those of the game."""
+        return self.game.default_params
+
+    @property
+    def num_actions(self) -> int:
+        """28 actions [4]."""
+        return self.game.num_actions
+
+    def reset(self, key: jax.Array, params: EnvParams | None = None) -> tuple[jax.Array, Counted]:
+        """A new game."""
+        observation, state = self.game.reset(key, params)
+        zero = jnp.int32(0)
+        components = jnp.zeros(len(REWARD_COMPONENTS), jnp.float32)
+        return observation, Counted(state, components, zero, zero, zero, jnp.uint32(0))
+
+    def step(
+        self, key: jax.Array, state: Counted, action: jax.Array, params: EnvParams | None = None
+    ) -> tuple[jax.Array, Counted, jax.Array, jax.Array, jax.Array, dict[str, Any]]:
+        """One step of the game."""
+        observation, game, reward, terminated, truncated, info = self.game.step(
+            key, state.game, action, params
+        )
+        program = action - FIRST_PROGRAM_ACTION
+        is_program = program >= 0
+        bit = jnp.uint32(1) << jnp.maximum(program, 0).astype(jnp.uint32)
+        counted = Counted(
+            game,
+            state.components + jnp.stack([info["reward_breakdown"][name] for name in REWARD_COMPONENTS]),
+            state.moves + (action < ACTION_SIPHON),
+            state.siphons + (action == ACTION_SIPHON),
+            state.programs + is_program,
+            state.used | jnp.where(is_program, bit, 0),
+        )
+        episode = {
+            "return": info["episode_return"],
+            "steps": info["episode_length"],
+            "highest_stage": info["stage"],
+            "final_score": info["score"],
+            "win_rate": info["won"].astype(jnp.float32),
+            "programs_used": jax.lax.population_count(counted.used).astype(jnp.int32),
+            "action_moves": counted.moves,
+            "action_siphons": counted.siphons,
+            "action_programs": counted.programs,
+            **{f"reward_{name}": counted.components[i] for i, name in enumerate(REWARD_COMPONENTS)},
+        }
+        fresh = jax.tree.map(
+            lambda value: jnp.where(terminated | truncated, jnp.zeros_like(value), value), counted[1:]
+        )
+        info = {"final_observation": info["final_observation"], "episode": episode}
+        return observation, Counted(game, *fresh), reward, terminated, truncated, info
+
+    def legal_action_mask(self, state: Counted) -> jax.Array:
+        """Which actions are valid, bool[28] [20]."""
+        return self.game.legal_action_mask(state.game)
