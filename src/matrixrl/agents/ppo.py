@@ -1,0 +1,413 @@
+"""Proximal policy optimisation (Schulman et al. 2017) with masked actions, pure and jitted from rollout to weights.
+
+The batch of environments is cut into *groups*. Each group shuffles its own samples, a minibatch takes an equal share of
+every group, and gradients are summed group by group and then in pairs. So the groups can lie on one device or on
+several, a minibatch holds the same samples either way, and no more than one group's share is in the network at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, NamedTuple, TypeVar
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax import Array
+
+from matrixrl.agents import masked
+from matrixrl.agents.returns import gae
+from matrixrl.envs.base import Environment
+
+Tree = TypeVar("Tree")
+
+MAX_GROUPS = 8
+
+# (params, observations [N, ...]) -> logits [N, A], values [N]
+Apply = Callable[[Any, Any], tuple[Array, Array]]
+
+
+class RolloutState(NamedTuple):
+    """Environments between two steps.
+
+    Attributes:
+      env_state: of every environment, [B, ...].
+      observation: what it shows, [B, ...].
+      lane: int32 [B], the environment's number, from which its keys are derived.
+    """
+
+    env_state: Any
+    observation: Any
+    lane: Array
+
+
+class Transition(NamedTuple):
+    """Steps of a rollout, each array [T, B, ...].
+
+    Attributes:
+      observation: before the step.
+      legal: bool [T, B, A], the actions it allowed.
+      action: int32.
+      log_prob: float32, of the action.
+      value: float32, of the observation.
+      reward: float32.
+      terminated, truncated: bool.
+      final_value: float32, value of the episode's last observation where truncated, else 0.
+    """
+
+    observation: Any
+    legal: Array
+    action: Array
+    log_prob: Array
+    value: Array
+    reward: Array
+    terminated: Array
+    truncated: Array
+    final_value: Array
+
+
+class Episodes(NamedTuple):
+    """Episodes that ended in a rollout.
+
+    Attributes:
+      ended: bool [T, B].
+      values: by name, [T, B, ...]: what the environment says about an episode in ``info["episode"]``; where `ended`.
+    """
+
+    ended: Array
+    values: dict[str, Array]
+
+
+class Samples(NamedTuple):
+    """What the loss is taken over, each array [N, ...]. `value` and `log_prob` are those of the rollout."""
+
+    observation: Any
+    legal: Array
+    action: Array
+    log_prob: Array
+    value: Array
+    advantage: Array
+    target: Array
+
+
+class LossMetrics(NamedTuple):
+    """Scalars of a minibatch; `approx_kl` is the estimator (r - 1) - log r of Schulman's "Approximating KL divergence"."""
+
+    total_loss: Array
+    pg_loss: Array
+    vf_loss: Array
+    entropy: Array
+    approx_kl: Array
+    clip_fraction: Array
+
+
+class UpdateMetrics(NamedTuple):
+    """Scalars of an update: means over its minibatches, and facts of its rollout."""
+
+    total_loss: Array
+    pg_loss: Array
+    vf_loss: Array
+    entropy: Array
+    approx_kl: Array
+    clip_fraction: Array
+    grad_norm: Array
+    explained_variance: Array
+    mean_reward: Array
+
+
+class TrainState(NamedTuple):
+    """Everything training continues from; keys are derived from the seed and the number of the update."""
+
+    params: Any
+    opt_state: Any
+    rollout: RolloutState
+
+
+def lane_keys(key: Array, lane: Array) -> Array:
+    """A key for each environment, the same whatever device it lies on."""
+    return jax.vmap(jax.random.fold_in, (None, 0))(key, lane)
+
+
+def collect_rollout(
+    env: Environment[Any, Any],
+    apply: Apply,
+    params: Any,
+    state: RolloutState,
+    key: Array,
+    num_steps: int,
+    env_params: Any = None,
+) -> tuple[RolloutState, Transition, Episodes]:
+    """Play `num_steps` steps of every environment with actions drawn from the policy."""
+
+    def value_of(observation: Any) -> Array:
+        return apply(params, observation)[1]
+
+    def step(state: RolloutState, key: Array) -> tuple[RolloutState, tuple[Transition, Episodes]]:
+        key_action, key_env = jax.random.split(key)
+        legal = jax.vmap(env.legal_action_mask)(state.env_state)
+        logits, value = apply(params, state.observation)
+        log_probs = masked.masked_log_softmax(logits, legal)
+        uniform = jax.vmap(jax.random.uniform)(lane_keys(key_action, state.lane))
+        action = masked.sample(uniform, log_probs)
+        observation, env_state, reward, terminated, truncated, info = jax.vmap(env.step, (0, 0, 0, None))(
+            lane_keys(key_env, state.lane), state.env_state, action, env_params
+        )
+        # Rare: the last observations are looked at only in a step that truncates somewhere.
+        final_value = jax.lax.cond(
+            truncated.any(),
+            lambda: jnp.where(truncated, value_of(info["final_observation"]), 0.0),
+            lambda: jnp.zeros_like(value),
+        )
+        transition = Transition(
+            observation=state.observation,
+            legal=legal,
+            action=action,
+            log_prob=masked.log_prob_of(log_probs, action),
+            value=value,
+            reward=reward,
+            terminated=terminated,
+            truncated=truncated,
+            final_value=final_value,
+        )
+        episodes = Episodes(terminated | truncated, info["episode"])
+        return RolloutState(env_state, observation, state.lane), (transition, episodes)
+
+    state, (transitions, episodes) = jax.lax.scan(step, state, jax.random.split(key, num_steps))
+    return state, transitions, episodes
+
+
+def loss(
+    params: Any,
+    apply: Apply,
+    samples: Samples,
+    clip_eps: float,
+    vf_coef: float,
+    ent_coef: float | Array,
+    count: int | None = None,
+) -> tuple[Array, LossMetrics]:
+    """The clipped surrogate (equation 7), the clipped value loss and the entropy bonus (equation 9).
+
+        r       = pi(a|s) / pi_old(a|s)
+        pg_loss = -mean min(r A, clip(r, 1 - eps, 1 + eps) A)
+        vf_loss = 1/2 mean max((V - R)^2, (V_old + clip(V - V_old, -eps, eps) - R)^2)
+        total   = pg_loss + vf_coef vf_loss - ent_coef entropy
+
+    Args:
+      samples: [N, ...]; advantages are taken as they are.
+      count: means are sums over the N samples divided by this; by default N. Losses of parts of a minibatch, each with
+        the minibatch's size, add up to its loss.
+    """
+    logits, value = apply(params, samples.observation)
+    log_probs = masked.masked_log_softmax(logits, samples.legal)
+    log_ratio = masked.log_prob_of(log_probs, samples.action) - samples.log_prob
+    ratio = jnp.exp(log_ratio)
+    count = value.shape[0] if count is None else count
+
+    def mean(values: Array) -> Array:
+        return values.sum() / count
+
+    surrogate = jnp.minimum(
+        ratio * samples.advantage, jnp.clip(ratio, 1 - clip_eps, 1 + clip_eps) * samples.advantage
+    )
+    clipped_value = samples.value + jnp.clip(value - samples.value, -clip_eps, clip_eps)
+    squared = jnp.maximum((value - samples.target) ** 2, (clipped_value - samples.target) ** 2)
+    pg_loss, vf_loss = -mean(surrogate), 0.5 * mean(squared)
+    entropy = mean(masked.entropy(log_probs))
+    total = pg_loss + vf_coef * vf_loss - ent_coef * entropy
+    return total, LossMetrics(
+        total_loss=total,
+        pg_loss=pg_loss,
+        vf_loss=vf_loss,
+        entropy=entropy,
+        approx_kl=mean(ratio - 1 - log_ratio),
+        clip_fraction=mean((jnp.abs(ratio - 1) > clip_eps).astype(jnp.float32)),
+    )
+
+
+def num_groups(num_envs: int, num_steps: int, num_minibatches: int) -> int:
+    """Groups that a batch is cut into: as many as `MAX_GROUPS` allows, in equal parts for every minibatch.
+
+    A power of two, so that sums over groups pair up evenly on any power of two of devices.
+    """
+    groups = MAX_GROUPS
+    while groups > 1 and (num_envs % groups or (num_envs // groups * num_steps) % num_minibatches):
+        groups //= 2
+    return groups
+
+
+@dataclass(frozen=True)
+class PPO:
+    """The learner. Methods are pure; the caller jits them.
+
+    Attributes:
+      env: the environment; ``info["episode"]`` of a step is a dict of what is told about an episode that ends.
+      apply: the network.
+      init_params: (key, observations [1, ...]) -> params.
+      optimizer: built once and kept out of the state.
+      num_envs: environments of all devices together.
+      env_params: handed to the environment.
+      axis_name: the mesh axis that environments are spread over; None on one device.
+      at_once: whether the groups of a minibatch go through the network together: quicker on an accelerator; on a CPU
+        one after the other fits the cache.
+    """
+
+    env: Environment[Any, Any]
+    apply: Apply
+    init_params: Callable[[Array, Any], Any]
+    optimizer: optax.GradientTransformation
+    num_envs: int
+    num_steps: int
+    num_minibatches: int
+    update_epochs: int
+    gamma: float
+    gae_lambda: float
+    clip_eps: float
+    vf_coef: float
+    ent_coef: Callable[[Array], Array] | float
+    reward_scale: float = 1.0
+    env_params: Any = None
+    axis_name: str | None = None
+    at_once: bool = False
+
+    def init(self, key: Array) -> TrainState:
+        """Fresh parameters, and environments at the start of an episode."""
+        key_params, key_envs = jax.random.split(key)
+        lane = jnp.arange(self.num_envs, dtype=jnp.int32)
+        observation, env_state = jax.vmap(self.env.reset, (0, None))(
+            lane_keys(key_envs, lane), self.env_params
+        )
+        params = self.init_params(key_params, jax.tree.map(lambda leaf: leaf[:1], observation))
+        return TrainState(params, self.optimizer.init(params), RolloutState(env_state, observation, lane))
+
+    def update(
+        self, state: TrainState, key: Array, progress: Array | float = 0.0
+    ) -> tuple[TrainState, UpdateMetrics, Episodes]:
+        """One rollout and the weight updates on it.
+
+        Args:
+          key: of this update alone.
+          progress: share of the training that is done, 0 to 1, for coefficients that change with it.
+        """
+        key_rollout, key_shuffle = jax.random.split(key)
+        params, opt_state, rollout = state
+        rollout, steps, episodes = collect_rollout(
+            self.env, self.apply, params, rollout, key_rollout, self.num_steps, self.env_params
+        )
+        _, last_value = self.apply(params, rollout.observation)
+        advantage, target = gae(
+            steps.reward * self.reward_scale,
+            steps.value,
+            steps.terminated,
+            steps.truncated,
+            steps.final_value,
+            last_value,
+            self.gamma,
+            self.gae_lambda,
+        )
+        samples, reward = self._grouped(
+            (
+                Samples(
+                    steps.observation,
+                    steps.legal,
+                    steps.action,
+                    steps.log_prob,
+                    steps.value,
+                    advantage,
+                    target,
+                ),
+                steps.reward,
+            )
+        )
+        params, opt_state, metrics, grad_norm = self._learn(
+            params, opt_state, samples, key_shuffle, rollout.lane, progress
+        )
+        unexplained = self._moments(samples.advantage)[1]  # the advantage is what the value did not foresee
+        variance = self._moments(samples.target)[1]
+        return (
+            TrainState(params, opt_state, rollout),
+            UpdateMetrics(
+                *metrics,
+                grad_norm=grad_norm,
+                explained_variance=1 - unexplained / jnp.maximum(variance, 1e-8),
+                mean_reward=self._moments(reward)[0],
+            ),
+            episodes,
+        )
+
+    def _grouped(self, steps: Tree) -> Tree:
+        """Arrays [T, B, ...] by the groups of this device, [G, T * B / G, ...]."""
+        size = self.num_envs // self.groups
+
+        def cut(leaf: Array) -> Array:
+            parts = leaf.reshape(leaf.shape[0], -1, size, *leaf.shape[2:])
+            return jnp.moveaxis(parts, 1, 0).reshape(parts.shape[1], -1, *leaf.shape[2:])
+
+        return jax.tree.map(cut, steps)
+
+    @property
+    def groups(self) -> int:
+        """Groups of all devices together."""
+        return num_groups(self.num_envs, self.num_steps, self.num_minibatches)
+
+    def _learn(
+        self,
+        params: Any,
+        opt_state: Any,
+        samples: Samples,
+        key: Array,
+        lane: Array,
+        progress: Array | float,
+    ) -> tuple[Any, Any, LossMetrics, Array]:
+        """All epochs over grouped samples [G, N, ...]; the mean metrics of the minibatches, and gradient norm."""
+        local, size = samples.action.shape[:2]
+        group = lane.reshape(local, -1)[:, 0] // (self.num_envs // self.groups)
+        share = size // self.num_minibatches
+        count = share * self.groups
+        ent_coef = self.ent_coef(jnp.asarray(progress)) if callable(self.ent_coef) else self.ent_coef
+
+        def minibatch(carry: tuple[Any, Any], chosen: Array) -> tuple[tuple[Any, Any], Any]:
+            params, opt_state = carry
+            mean, variance = self._moments(jnp.take_along_axis(samples.advantage, chosen, axis=1))
+
+            def share_of(group: tuple[Array, Array]) -> tuple[Any, LossMetrics]:
+                at, rows = group
+                taken: Samples = jax.tree.map(lambda leaf: leaf[at, rows], samples)
+                taken = taken._replace(advantage=(taken.advantage - mean) / (jnp.sqrt(variance) + 1e-8))
+                return jax.grad(loss, has_aux=True)(
+                    params, self.apply, taken, self.clip_eps, self.vf_coef, ent_coef, count
+                )
+
+            groups = (jnp.arange(local), chosen)
+            parts = jax.vmap(share_of)(groups) if self.at_once else jax.lax.map(share_of, groups)
+            grads, metrics = self._sum(parts)
+            norm = optax.tree.norm(grads)
+            updates, opt_state = self.optimizer.update(grads, opt_state, params)
+            return (optax.apply_updates(params, updates), opt_state), (metrics, norm)
+
+        def epoch(carry: tuple[Any, Any], key: Array) -> tuple[tuple[Any, Any], Any]:
+            order = jax.vmap(jax.random.permutation, (0, None))(lane_keys(key, group), size)
+            chosen = order.reshape(local, self.num_minibatches, share).swapaxes(0, 1)
+            return jax.lax.scan(minibatch, carry, chosen)
+
+        (params, opt_state), (metrics, norms) = jax.lax.scan(
+            epoch, (params, opt_state), jax.random.split(key, self.update_epochs)
+        )
+        return params, opt_state, jax.tree.map(jnp.mean, metrics), norms.mean()
+
+    def _sum(self, parts: Any) -> Any:
+        """Sums over the groups of all devices, [G, ...] each, in pairs: the same numbers on 1 device and on 2."""
+
+        def pairs(leaf: Array) -> Array:
+            while leaf.shape[0] > 1:
+                leaf = leaf[0::2] + leaf[1::2]
+            return leaf[0]
+
+        total = jax.tree.map(pairs, parts)
+        return total if self.axis_name is None else jax.lax.psum(total, self.axis_name)
+
+    def _moments(self, values: Array) -> tuple[Array, Array]:
+        """Mean and variance, over all devices, of values by group [G, N]."""
+        count = values.shape[1] * self.groups
+        mean = self._sum(values.sum(1)) / count
+        return mean, self._sum(((values - mean) ** 2).sum(1)) / count

@@ -1,0 +1,50 @@
+"""Returns and advantages from rollouts."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+
+def gae(
+    reward: Array,
+    value: Array,
+    terminated: Array,
+    truncated: Array,
+    final_value: Array,
+    last_value: Array,
+    gamma: float,
+    gae_lambda: float,
+) -> tuple[Array, Array]:
+    """Generalised advantage estimation (Schulman et al. 2016, equations 11 to 16).
+
+        delta_t = r_t + gamma V(s_{t+1}) - V(s_t)
+        A_t     = delta_t + gamma lambda A_{t+1}
+
+    V(s_{t+1}) is 0 where the step terminated its episode, and the value of the episode's last observation where it
+    truncated it; A_{t+1} belongs to another episode in both cases and is left out.
+
+    Args:
+      reward: float32 [T, B].
+      value: float32 [T, B], of the observation before the step.
+      terminated, truncated: bool [T, B], see `matrixrl.envs.base`.
+      final_value: float32 [T, B], value of the last observation of the episode; read where `truncated`.
+      last_value: float32 [B], value of the observation after the last step.
+
+    Returns:
+      Advantages and value targets A + V, float32 [T, B] each.
+    """
+
+    def backwards(carry: tuple[Array, Array], step: tuple[Array, ...]) -> tuple[tuple[Array, Array], Array]:
+        advantage, following = carry
+        reward, value, terminated, truncated, final_value = step
+        following = jnp.where(terminated, 0.0, jnp.where(truncated, final_value, following))
+        delta = reward + gamma * following - value
+        advantage = delta + gamma * gae_lambda * jnp.where(terminated | truncated, 0.0, advantage)
+        return (advantage, value), advantage
+
+    start = (jnp.zeros_like(last_value), last_value)
+    steps = (reward, value, terminated, truncated, final_value)
+    _, advantages = jax.lax.scan(backwards, start, steps, reverse=True)
+    return advantages, advantages + value

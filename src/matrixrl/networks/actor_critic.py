@@ -1,0 +1,112 @@
+"""Policy and value of a discrete-action agent: a torso with two linear heads, and the torsos for HackMatrix.
+
+Initialisation after Andrychowicz et al. 2021, "What matters in on-policy reinforcement learning?": orthogonal, a gain
+of sqrt(2) in hidden layers, 0.01 for the policy so that it starts near uniform, 1 for the value.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+
+HIDDEN_INIT = nn.initializers.orthogonal(np.sqrt(2.0))
+
+
+class ActorCritic(nn.Module):
+    """Observations of any structure to policy logits and a value.
+
+    Attributes:
+      features: turns observations into what the torso takes; an agent may keep them in a compact form.
+      torso: features [N, ...] to hidden [N, width].
+      num_actions: A.
+    """
+
+    features: Callable[[Any], Any]
+    torso: nn.Module
+    num_actions: int
+
+    @nn.compact
+    def __call__(self, observation: Any) -> tuple[Array, Array]:
+        """Observations [N, ...] to logits float32 [N, A] and values float32 [N]."""
+        hidden = self.torso(self.features(observation))
+        # One product for both heads: A + 1 columns cost what A do.
+        kernel = self.param(
+            "heads_kernel", _heads_init, (hidden.shape[-1], self.num_actions + 1), jnp.float32
+        )
+        bias = self.param("heads_bias", nn.initializers.zeros, (self.num_actions + 1,), jnp.float32)
+        heads = hidden @ kernel + bias
+        return heads[:, :-1], heads[:, -1]
+
+
+def _heads_init(key: Array, shape: Sequence[int], dtype: Any) -> Array:
+    key_policy, key_value = jax.random.split(key)
+    width, columns = shape
+    policy = nn.initializers.orthogonal(0.01)(key_policy, (width, columns - 1), dtype)
+    value = nn.initializers.orthogonal(1.0)(key_value, (width, 1), dtype)
+    return jnp.concatenate([policy, value], axis=1)
+
+
+class MLP(nn.Module):
+    """A plain multi-layer perceptron, [N, F] to [N, hidden_dim]."""
+
+    hidden_dim: int
+    num_layers: int
+
+    @nn.compact
+    def __call__(self, features: Array) -> Array:
+        """Features [N, F] to [N, hidden_dim]."""
+        hidden = features
+        for _ in range(self.num_layers):
+            hidden = jax.nn.relu(nn.Dense(self.hidden_dim, kernel_init=HIDDEN_INIT)(hidden))
+        return hidden
+
+
+class GridTorso(nn.Module):
+    """A torso for a grid that is seen from one of its cells: one encoder shared by all cells, then a small head.
+
+    A cell's code depends on its own features and, by a learned table, on where it lies as seen from the agent, so that
+    "an enemy two cells above me" is one unit wherever the agent stands. The codes are then laid side by side, and their
+    mean beside them.
+
+    Attributes:
+      side: the grid has side x side cells.
+      cell_dim: units of the first and second layer of the encoder.
+      hidden_dim, num_layers: the head.
+    """
+
+    side: int
+    cell_dim: tuple[int, int]
+    hidden_dim: int
+    num_layers: int
+
+    @nn.compact
+    def __call__(self, features: tuple[Array, Array, Array]) -> Array:
+        """Vector [N, F], cells [N, side * side, C] and the agent's cell int32 [N] to [N, hidden_dim]."""
+        vector, cells, agent = features
+        num_cells, (first, second) = self.side**2, self.cell_dim
+        offsets = 2 * self.side - 1
+        table = self.param("offset", nn.initializers.normal(0.1), (offsets**2, first))
+        # Which entry of the table each cell takes is fixed by the agent's cell: a product with its one-hot code picks
+        # the row of all cells at once, and is quicker than a gather both ways.
+        seen_from = table[_offset_index(self.side)].reshape(num_cells, num_cells * first)
+        here = jax.nn.one_hot(agent, num_cells)
+        place = (here @ seen_from).reshape(-1, num_cells, first)
+        code = nn.Dense(first, kernel_init=HIDDEN_INIT)(cells) + place
+        code = jax.nn.relu(code)
+        code = jax.nn.relu(nn.Dense(second, kernel_init=HIDDEN_INIT)(code))
+        hidden = jnp.concatenate([vector, here, code.reshape(code.shape[0], -1), code.mean(1)], axis=-1)
+        return MLP(self.hidden_dim, self.num_layers)(hidden)
+
+
+def _offset_index(side: int) -> np.ndarray:
+    """For each agent's cell and each cell, the number of the offset between them: int [side**2, side**2]."""
+    row, column = np.divmod(np.arange(side**2), side)
+    rows = row[None] - row[:, None] + side - 1
+    columns = column[None] - column[:, None] + side - 1
+    return rows * (2 * side - 1) + columns
