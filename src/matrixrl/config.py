@@ -533,6 +533,13 @@ def differences(old: Any, new: Any, prefix: str = "") -> dict[str, tuple[Any, An
     return found
 
 
+def value_at(config: Any, name: str) -> Any:
+    """The value of a field by its dotted name, such as `optimizer.learning_rate`."""
+    for part in name.split("."):
+        config = getattr(config, part)
+    return config
+
+
 MAY_CHANGE_ON_RESUME = (
     "json",
     "tracking.",

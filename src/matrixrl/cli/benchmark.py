@@ -1,0 +1,40 @@
+"""`matrixrl matmul|hackmatrix train --benchmark`: what tracking costs a trainer."""
+
+from __future__ import annotations
+
+import json
+import time
+from typing import Any
+
+from matrixrl.cli.session import Session
+from matrixrl.config import TrackingConfig, as_record
+
+
+def benchmark_tracking(session: Session[Any, Any]) -> int:
+    """Train with and without trackers, alternating, on one seed; returns the exit status.
+
+    Args:
+      session: of a short training of a fixed length, whose trainers share their compiled programs.
+    """
+    from matrixrl.devices.machine import use_compilation_cache
+    from matrixrl.tracking.benchmark import as_json, as_table, benchmark
+    from matrixrl.tracking.run import open_run
+    from matrixrl.training.loop import StopRequest, run_loop
+
+    use_compilation_cache()
+    config = session.config
+
+    def train(tracking: TrackingConfig) -> float:
+        run = open_run(tracking, system=session.system, name_prefix="benchmark", run_config=as_record(config))
+        with run, StopRequest() as stop:
+            trainer: Any = session.make_trainer(config, run)
+            state = trainer.init()
+            began = time.perf_counter()
+            run_loop(trainer, state, run, stop)
+            return time.perf_counter() - began
+
+    results = benchmark(train, config.tracking)
+    print(as_table(results))
+    if config.json:
+        print(json.dumps(as_json(results)))
+    return 0

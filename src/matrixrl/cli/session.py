@@ -1,0 +1,252 @@
+"""From the settings of a trainer to the exit status of its command: what is the same for both systems.
+
+A `Session` says what is a system's own. Everything else stands here once: signals and their grace time, opening or
+resuming the run, checkpoints, the loop, how each kind of ending is told, and the last lines of output.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import signal
+import sys
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
+
+from matrixrl.cli.resume import resumed_settings
+from matrixrl.config import CheckpointConfig, ConfigError, TrackingConfig, as_record, value_at
+from matrixrl.tracking.events import System
+from matrixrl.tracking.identity import find_run
+
+if TYPE_CHECKING:
+    # `--help` answers at once, and signals are taken care of before JAX is loaded.
+    from matrixrl.checkpoints.format import Checkpoint
+    from matrixrl.tracking.run import FinishReport, Run
+    from matrixrl.training.loop import Ending, StopRequest
+
+
+class TrainConfig(Protocol):
+    """What the settings of every trainer have in common."""
+
+    @property
+    def tracking(self) -> TrackingConfig:
+        """How the run is named and where its rows go."""
+        ...
+
+    @property
+    def checkpoint(self) -> CheckpointConfig:
+        """When it is saved, and what stays."""
+        ...
+
+    @property
+    def json(self) -> bool:
+        """Whether the last line of output is one JSON object."""
+        ...
+
+
+class SessionTrainer(Protocol):
+    """A `training.loop.Trainer` that also knows how to begin, and to go on."""
+
+    def init(self) -> Any:
+        """The state of a fresh run."""
+        ...
+
+    def resume(self, checkpoint: Checkpoint | None) -> Any:
+        """The state that a checkpoint saved; without one the run goes on from its beginning.
+
+        Raises:
+          ConfigError: the checkpoint belongs to other settings.
+        """
+        ...
+
+
+Config = TypeVar("Config", bound=TrainConfig)
+TrainerT = TypeVar("TrainerT", bound=SessionTrainer)
+
+
+@dataclass(frozen=True)
+class Outcome(Generic[TrainerT]):
+    """A training that came to its end, or was stopped in time.
+
+    Attributes:
+      run: closed; its name, folder and clock can still be read.
+      state: the last state of the trainer.
+      seconds: since the command began.
+    """
+
+    run: Run
+    trainer: TrainerT
+    state: Any
+    ending: Ending
+    report: FinishReport
+    seconds: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Session(Generic[Config, TrainerT]):
+    """What a system says about itself.
+
+    Attributes:
+      system: its name on the command line: `matrixrl <system> train`.
+      name_prefix: of automatic run names.
+      config: the settings.
+      learning_rate: dotted name of the learning rate among the settings.
+      about: recorded beside the settings and the machine.
+      make_trainer: called once the run is open, with the settings and the run.
+      summarize: the line that says what came out, from the trainer, its last state and the seconds it took.
+      show: prints what the user sees besides, at the end and without `--json`.
+      result: what the JSON object of `--json` holds besides the identity, end and duration of the run.
+    """
+
+    system: System
+    name_prefix: str
+    config: Config
+    learning_rate: str
+    about: Mapping[str, Any] = field(default_factory=dict)
+    make_trainer: Callable[[Config, Run], TrainerT]
+    summarize: Callable[[TrainerT, Any, float], str]
+    show: Callable[[Outcome[TrainerT]], None]
+    result: Callable[[Outcome[TrainerT]], Mapping[str, Any]]
+
+
+class GraceExpiry:
+    """Ends the process when its grace time is over, in the middle of whatever it does; the journal loses nothing.
+
+    Attributes:
+      command: continues the run, once there is one.
+    """
+
+    def __init__(self, grace_seconds: float) -> None:
+        self.command: str | None = None
+        self._grace_seconds = grace_seconds
+
+    def __call__(self, number: signal.Signals) -> None:
+        """Say so, and leave with the status of a process that was stopped by the signal."""
+        after = f"; continue with: {self.command}" if self.command else ""
+        text = (
+            f"matrixrl: not finished {self._grace_seconds:g} s after {number.name}; stopped at once{after}\n"
+        )
+        # Straight to the file: the main thread may hold the stream's lock.
+        os.write(2, text.encode())
+        os._exit(128 + number)
+
+
+def resume_command(system: System, tracking: TrackingConfig, name: str, *flags: str) -> str:
+    """The command that continues a run."""
+    folder = tracking.runs_dir
+    where = () if folder == TrackingConfig().runs_dir else ("--runs-dir", str(folder))
+    return shlex.join(["matrixrl", system, "train", "--resume-run", name, *where, *flags])
+
+
+def train(session: Session[Any, Any]) -> int:
+    """Train, and say what came out. Returns the exit status.
+
+    Raises:
+      ConfigError: the run cannot be opened or resumed, or a file of it cannot be written.
+    """
+    began = time.perf_counter()
+    from matrixrl.training.loop import StopRequest
+
+    grace_seconds = session.config.checkpoint.grace_seconds
+    expiry = GraceExpiry(grace_seconds)
+    with StopRequest(grace_seconds, expiry) as stop:
+        outcome = _train(session, stop, expiry, began)
+        if outcome is None:
+            return 1
+        if session.config.json:
+            print(json.dumps(_result(session, outcome)))
+        else:
+            session.show(outcome)
+    return 128 + stop.signal if stop.signal is not None and outcome.ending == "interrupted" else 0
+
+
+def _result(session: Session[Any, Any], outcome: Outcome[Any]) -> dict[str, Any]:
+    run = outcome.run
+    return {
+        "run_name": run.name,
+        "run_id": run.run_id,
+        "run_dir": str(run.directory),
+        **session.result(outcome),
+        "global_step": run.clock.step,
+        "seconds": round(outcome.seconds, 3),
+        "status": outcome.report.status,
+        "pending_rows": outcome.report.pending_rows,
+    }
+
+
+def _train(
+    session: Session[Any, Any], stop: StopRequest, expiry: GraceExpiry, began: float
+) -> Outcome[Any] | None:
+    """One attempt at a run, from opening to closing it; None when it failed and that was told."""
+    from matrixrl.devices.machine import describe_machine, use_compilation_cache
+    from matrixrl.tracking.run import open_run
+    from matrixrl.training.keeper import CheckpointError, Keeper
+    from matrixrl.training.loop import TrainingDivergedError, run_loop
+
+    config, system = session.config, session.system
+    use_compilation_cache()
+    settings = {**as_record(config), **describe_machine(), **session.about}
+    changes = changes_on_resume(session)
+    run = open_run(config.tracking, system=system, name_prefix=session.name_prefix, run_config=settings)
+    expiry.command = resume_command(system, config.tracking, run.name)
+    with run:
+        keeper = Keeper(config.checkpoint, run, settings)
+        trainer: Any = session.make_trainer(config, run)
+        try:
+            checkpoint = keeper.resume()
+            for name, (old, new) in changes.items():
+                run.note(f"changed on resume: {name} from {old} to {new}")
+            state = trainer.resume(checkpoint) if run.resumed else trainer.init()
+            state, ending = run_loop(trainer, state, run, stop, keeper)
+        except OSError as error:
+            raise ConfigError(
+                f"{run.directory}: {error.strerror or error}; the journal keeps what was recorded. Free some space, or "
+                f"name another folder with --runs-dir"
+            ) from error
+        except TrainingDivergedError as error:
+            keeper.settle()
+            lower = f"{value_at(config, session.learning_rate) / 2:g}"
+            command = resume_command(system, config.tracking, run.name, "--learning-rate", lower)
+            text = f"{error}; {keeper.where}; go on from there with: {command}"
+            run.warn(text)
+            run.finish("crashed")
+            print(f"matrixrl: {text}", file=sys.stderr)
+            return None
+        except CheckpointError as error:
+            run.warn(str(error))
+            run.finish("crashed")
+            print(f"matrixrl: {error}; free some space, then: {expiry.command}", file=sys.stderr)
+            return None
+        finally:
+            keeper.close()
+        seconds = time.perf_counter() - began
+        run.note(session.summarize(trainer, state, seconds))
+        left = config.tracking.finish_seconds
+        if stop.seconds_left is not None:
+            left = min(left, stop.seconds_left / 2)
+        report = run.finish(ending, left)
+    if ending == "interrupted":
+        print(
+            f"matrixrl: stopped at step {run.clock.step}, {keeper.where}; continue with: {expiry.command}",
+            file=sys.stderr,
+        )
+    return Outcome(run, trainer, state, ending, report, seconds)
+
+
+def changes_on_resume(session: Session[Any, Any]) -> dict[str, tuple[Any, Any]]:
+    """What a resumed run changes, by dotted name (old, new). Touches nothing: a run that cannot go on stays as it is.
+
+    Raises:
+      ConfigError: there is no such run, its checkpoint cannot be read by this matrixrl, or it may not change so.
+    """
+    from matrixrl.checkpoints.store import CheckpointStore
+
+    tracking: TrackingConfig = session.config.tracking
+    if tracking.resume_run is None:
+        return {}
+    folder = find_run(tracking.runs_dir, tracking.resume_run, session.system)
+    CheckpointStore(folder).newest()
+    return resumed_settings(type(session.config), folder, folder.name, lambda _: session.config)[1]
