@@ -481,6 +481,179 @@ class MatmulConfig:
         )
 
 
+@dataclass(frozen=True, kw_only=True)
+class PPOConfig:
+    """Proximal policy optimisation. The first fifteen are PureJaxRL's names and meanings."""
+
+    num_envs: int = 256
+    """Environments stepped at once, over all devices together."""
+
+    num_steps: int = 128
+    """Steps of each environment per update; a batch is --num-envs x --num-steps steps."""
+
+    total_timesteps: int = 10_000_000
+    """Steps of the whole run; rounded down to whole batches."""
+
+    learning_rate: float = 2.5e-4
+    """Adam's learning rate at the start."""
+
+    anneal_lr: bool = False
+    """Let the learning rate fall linearly to zero over the run."""
+
+    gamma: float = 0.99
+    """Discount per step."""
+
+    gae_lambda: float = 0.95
+    """Lambda of generalised advantage estimation."""
+
+    num_minibatches: int = 4
+    """Minibatches per epoch."""
+
+    update_epochs: int = 4
+    """Passes over a batch."""
+
+    clip_eps: float = 0.2
+    """The new policy's ratio to the old one, and the new value's distance from the old, are clipped at this."""
+
+    vf_coef: float = 0.5
+    """Weight of the value loss."""
+
+    ent_coef: float = 0.1
+    """Weight of the entropy bonus at the start."""
+
+    final_ent_coef: float | None = None
+    """The entropy bonus changes linearly to this weight over the run; by default it stays."""
+
+    max_grad_norm: float = 0.5
+    """Gradients are clipped to this global norm."""
+
+    reward_scale: float = 1.0
+    """The learner sees rewards times this; what is recorded is the game's own."""
+
+    def __post_init__(self) -> None:
+        for name, value in (
+            ("num-envs", self.num_envs),
+            ("num-steps", self.num_steps),
+            ("num-minibatches", self.num_minibatches),
+            ("update-epochs", self.update_epochs),
+        ):
+            require(value >= 1, f"--{name} {value}: must be 1 or more")
+        require(
+            self.batch_size % self.num_minibatches == 0,
+            f"--num-envs {self.num_envs} x --num-steps {self.num_steps} is {self.batch_size} steps, which "
+            f"--num-minibatches {self.num_minibatches} does not divide; make it "
+            f"{_nearest_divisor(self.batch_size, self.num_minibatches)}",
+        )
+        require(
+            self.total_timesteps >= self.batch_size,
+            f"--total-timesteps {self.total_timesteps}: smaller than one batch of {self.batch_size} (--num-envs "
+            f"{self.num_envs} x --num-steps {self.num_steps}), so it rounds down to no update at all; give "
+            f"{self.batch_size} or more, or make the batch smaller",
+        )
+        for name, value in (
+            ("learning-rate", self.learning_rate),
+            ("max-grad-norm", self.max_grad_norm),
+            ("reward-scale", self.reward_scale),
+        ):
+            require(value > 0, f"--{name} {value}: must be above 0")
+        for name, value in (
+            ("clip-eps", self.clip_eps),
+            ("vf-coef", self.vf_coef),
+            ("ent-coef", self.ent_coef),
+            ("final-ent-coef", self.final_ent_coef or 0.0),
+        ):
+            require(value >= 0, f"--{name} {value}: must be 0 or more")
+        for name, value in (("gamma", self.gamma), ("gae-lambda", self.gae_lambda)):
+            require(0 <= value <= 1, f"--{name} {value}: must be from 0 to 1")
+
+    @property
+    def batch_size(self) -> int:
+        """Steps that an update consumes."""
+        return self.num_envs * self.num_steps
+
+    @property
+    def num_updates(self) -> int:
+        """Updates of the whole run."""
+        return self.total_timesteps // self.batch_size
+
+    @property
+    def num_gradient_steps(self) -> int:
+        """Steps of the optimizer in the whole run, which the learning rate's schedule spans."""
+        return self.num_updates * self.update_epochs * self.num_minibatches
+
+
+def _nearest_divisor(number: int, wanted: int) -> int:
+    """The divisor of `number` that is nearest to `wanted`; of two the smaller."""
+    divisors = [d for d in range(1, min(number, 2 * wanted) + 1) if number % d == 0]
+    return min(divisors, key=lambda d: abs(d - wanted))
+
+
+@dataclass(frozen=True, kw_only=True)
+class ActorCriticConfig:
+    """The network of the HackMatrix agent."""
+
+    torso: Literal["mlp", "grid"] = "mlp"
+    """`mlp`: the flat observation through plain layers. `grid`: one encoder shared by the 36 cells, then the layers."""
+
+    hidden_dim: int = 256
+    """Units of a layer."""
+
+    num_layers: int = 2
+    """Layers."""
+
+    cell_dim: int = 16
+    """Units of the first layer of the cells' encoder, and twice those of the second; for `--torso grid`."""
+
+    def __post_init__(self) -> None:
+        require(self.torso in ("mlp", "grid"), f"--torso {self.torso}: must be one of mlp, grid")
+        require(self.hidden_dim >= 1, f"--hidden-dim {self.hidden_dim}: must be 1 or more")
+        require(self.num_layers >= 0, f"--num-layers {self.num_layers}: must be 0 or more")
+        require(
+            self.cell_dim >= 2 and self.cell_dim % 2 == 0,
+            f"--cell-dim {self.cell_dim}: must be 2 or more, and even",
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class HackmatrixConfig:
+    """Everything about a HackMatrix run."""
+
+    preset: str = "default"
+    """Where the other settings start from: default, tuned or dev."""
+
+    seed: int = 0
+    """Seed of every random draw."""
+
+    ppo: PPOConfig = field(default_factory=PPOConfig)
+    network: ActorCriticConfig = field(default_factory=ActorCriticConfig)
+    tracking: TrackingConfig = field(default_factory=TrackingConfig)
+    checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
+
+    time_limit: int = 1_000
+    """Steps after which a game is cut off (truncated)."""
+
+    monolithic: bool = False
+    """Run all updates in one go on the device, and record at the end."""
+
+    auto_tune: bool = False
+    """Choose --num-envs and --num-steps for the device at hand by measuring, and say what was chosen."""
+
+    benchmark: bool = False
+    """Measure what tracking costs: short runs with and without it, alternating, on one seed."""
+
+    json: bool = False
+    """Make the last line of output one JSON object."""
+
+    def __post_init__(self) -> None:
+        require(0 <= self.seed < 2**32, f"--seed {self.seed}: must be from 0 to 4294967295")
+        require(self.time_limit >= 1, f"--time-limit {self.time_limit}: must be 1 or more")
+
+    @property
+    def chunk(self) -> int:
+        """Updates between two records."""
+        return self.ppo.num_updates if self.monolithic else self.tracking.log_interval
+
+
 def as_record(config: Any) -> dict[str, Any]:
     """The config as plain JSON values, nested as the dataclasses are: what the journal and W&B keep."""
 
@@ -551,6 +724,18 @@ MAY_CHANGE_ON_RESUME = (
     "selfplay.num_epochs",
     "selfplay.stop_at_record",
     "selfplay.stop_at_rank",
+    "ppo.total_timesteps",
+    "ppo.learning_rate",
+    "ppo.anneal_lr",
+    "ppo.max_grad_norm",
+    "ppo.ent_coef",
+    "ppo.final_ent_coef",
+    "ppo.clip_eps",
+    "ppo.vf_coef",
+    "ppo.gamma",
+    "ppo.gae_lambda",
+    "ppo.update_epochs",
+    "monolithic",
 )
 """Settings that a resumed run may change, by dotted name; a name that ends in a dot stands for its whole group.
 

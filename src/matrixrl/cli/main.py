@@ -40,6 +40,7 @@ COMMANDS: dict[tuple[str, str], Command] = {
     ("matmul", "bench"): Command(
         "matrixrl.cli.matmul", None, "measure the speed of search and learning, part by part"
     ),
+    ("hackmatrix", "train"): Command("matrixrl.cli.hackmatrix", None, "train a masked PPO agent on the game"),
     ("hackmatrix", "play"): Command(
         "matrixrl.cli.hackmatrix_play", "HackmatrixPlayCommand", "play the game here"
     ),

@@ -11,6 +11,20 @@ from matrixrl.envs.hackmatrix.env import EnvParams, HackMatrix
 from matrixrl.envs.hackmatrix.rules import ACTION_SIPHON, FIRST_PROGRAM_ACTION, REWARD_COMPONENTS
 from matrixrl.envs.hackmatrix.state import State
 
+EPISODE_VALUES: dict[str, Any] = {
+    "return": jnp.float32,
+    "steps": jnp.int32,
+    "highest_stage": jnp.int32,
+    "final_score": jnp.int32,
+    "win_rate": jnp.float32,
+    "programs_used": jnp.int32,
+    "action_moves": jnp.int32,
+    "action_siphons": jnp.int32,
+    "action_programs": jnp.int32,
+    **{f"reward_{name}": jnp.float32 for name in REWARD_COMPONENTS},
+}
+"""What ``info["episode"]`` says, with types; see `CountedHackMatrix`."""
+
 
 class Counted(NamedTuple):
     """A game, and what its episode has brought so far.

@@ -1,0 +1,152 @@
+"""`matrixrl hackmatrix train`."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from matrixrl import presets
+from matrixrl.cli import session
+from matrixrl.cli.parse import parse
+from matrixrl.cli.resume import flag_value, resumed_settings, run_folder
+from matrixrl.config import HackmatrixConfig
+
+if TYPE_CHECKING:
+    # `--help` answers without JAX.
+    from matrixrl.tracking.run import Run
+    from matrixrl.training.hackmatrix import HackmatrixState, HackmatrixTrainer
+    from matrixrl.training.hackmatrix_program import HackmatrixProgram
+
+BENCHMARK_CHUNKS = 3
+
+
+def run(name: str, arguments: Sequence[str]) -> int:
+    """Run the subcommand `name`."""
+    del name
+    return train(read_config(arguments))
+
+
+def read_config(arguments: Sequence[str]) -> HackmatrixConfig:
+    """Settings from a command line: the preset's, or those of the run to resume, with whatever flags say otherwise."""
+    arguments = [_without_alias(argument) for argument in arguments]
+    reference = flag_value(arguments, "--resume-run", "a run's name, its id, or latest")
+    if reference is not None and not {"-h", "--help"} & set(arguments):
+        folder = run_folder(arguments, reference, "hackmatrix")
+        return resumed_settings(HackmatrixConfig, folder, reference, partial(_parse, arguments))[0]
+    preset = flag_value(arguments, "--preset", f"one of {', '.join(presets.HACKMATRIX)}")
+    return _parse(arguments, presets.hackmatrix("default" if preset is None else preset))
+
+
+def _without_alias(argument: str) -> str:
+    """`--checkpoint-dir` is another name of `--runs-dir`, under which checkpoints lie in the folders of their runs."""
+    flag, equals, value = argument.partition("=")
+    return f"--runs-dir{equals}{value}" if flag in ("--checkpoint-dir", "--checkpoint_dir") else argument
+
+
+def _parse(arguments: Sequence[str], default: HackmatrixConfig) -> HackmatrixConfig:
+    return parse(
+        HackmatrixConfig,
+        arguments,
+        prog="matrixrl hackmatrix train",
+        description="Train a masked PPO agent on HackMatrix. --checkpoint-dir is another name of --runs-dir.",
+        default=default,
+    )
+
+
+def train(config: HackmatrixConfig) -> int:
+    """Train, and say how the agent plays by then. Returns the exit status."""
+    if config.auto_tune and config.tracking.resume_run is None:
+        config = tuned_shape(config)
+    if not config.benchmark:
+        return session.train(hackmatrix_session(config))
+    from matrixrl.cli.benchmark import benchmark_tracking
+
+    updates = min(config.ppo.num_updates, BENCHMARK_CHUNKS * config.tracking.log_interval)
+    ppo = dataclasses.replace(config.ppo, total_timesteps=updates * config.ppo.batch_size)
+    return benchmark_tracking(hackmatrix_session(dataclasses.replace(config, ppo=ppo, benchmark=False)))
+
+
+def tuned_shape(config: HackmatrixConfig) -> HackmatrixConfig:
+    """The config with the batch shape that is quickest on this device, which is printed."""
+    from matrixrl.devices.machine import use_compilation_cache
+    from matrixrl.training.hackmatrix_tune import best_shape
+
+    use_compilation_cache()
+    num_envs, num_steps = best_shape(config, print)
+    ppo = dataclasses.replace(config.ppo, num_envs=num_envs, num_steps=num_steps)
+    return dataclasses.replace(config, ppo=ppo, auto_tune=False)
+
+
+def hackmatrix_session(config: HackmatrixConfig) -> session.Session[HackmatrixConfig, HackmatrixTrainer]:
+    """The HackMatrix trainer for the shared command; trainers that it makes of one config share their programs."""
+    compiled: dict[HackmatrixConfig, HackmatrixProgram] = {}
+
+    def make_trainer(config: HackmatrixConfig, run: Run) -> HackmatrixTrainer:
+        del run
+        from matrixrl.training.hackmatrix import HackmatrixTrainer
+        from matrixrl.training.hackmatrix_program import HackmatrixProgram
+
+        if config not in compiled:
+            compiled[config] = HackmatrixProgram(config)
+        return HackmatrixTrainer(config, compiled[config])
+
+    return session.Session(
+        system="hackmatrix",
+        name_prefix="hackmatrix-jax",
+        config=config,
+        learning_rate="ppo.learning_rate",
+        about={"environment_version": ENVIRONMENT_VERSION},
+        make_trainer=make_trainer,
+        summarize=partial(summary, config),
+        show=show,
+        result=result,
+    )
+
+
+ENVIRONMENT_VERSION = 0
+"""`HackMatrix.version`, without loading JAX; a test compares them."""
+
+
+def summary(
+    config: HackmatrixConfig, trainer: HackmatrixTrainer, state: HackmatrixState, seconds: float
+) -> str:
+    """The line that says how far training came."""
+    progress = state.progress
+    steps = progress.recorded * config.ppo.batch_size
+    how = "no episode ended yet"
+    if progress.mean_return is not None:
+        how = f"mean return {progress.mean_return:.2f} over the last chunk, highest stage {progress.highest_stage}"
+    return (
+        f"{progress.recorded} of {config.ppo.num_updates} updates, {steps:,} steps, {progress.episodes:,} episodes: "
+        f"{how}; {trainer.steps_per_second:,.0f} steps/s, {seconds:.0f} s"
+    )
+
+
+def show(outcome: session.Outcome[HackmatrixTrainer]) -> None:
+    """Print what to do with the agent."""
+    where = (
+        "" if outcome.run.directory.parent.name == "runs" else f" --runs-dir {outcome.run.directory.parent}"
+    )
+    print(
+        f"evaluate  matrixrl hackmatrix evaluate {outcome.run.name}{where}\n"
+        f"watch     matrixrl hackmatrix watch {outcome.run.name}{where}"
+    )
+
+
+def result(outcome: session.Outcome[HackmatrixTrainer]) -> dict[str, Any]:
+    """How far training came, as JSON values."""
+    from matrixrl.training.parameters import params_sha256
+
+    state: HackmatrixState = outcome.state
+    progress, config = state.progress, outcome.trainer.config
+    return {
+        "update_step": progress.recorded,
+        "total_timesteps": progress.recorded * config.ppo.batch_size,
+        "steps_per_second": round(outcome.trainer.steps_per_second, 1),
+        "params_sha256": params_sha256(state.device.params),
+        "mean_return": progress.mean_return,
+        "highest_stage": progress.highest_stage,
+        "episodes": progress.episodes,
+    }

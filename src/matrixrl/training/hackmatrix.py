@@ -1,0 +1,271 @@
+"""PPO on HackMatrix as a system for the loop: which updates come next, and how their results become events.
+
+The device is asked for some updates at a time, as many as take about a second, so that a signal is heard soon; a row of
+the stream is written for each chunk of them. The split changes no number: keys are derived from the seed and the
+number of the update, and everything a run continues from is `HackmatrixState`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from matrixrl.agents.ppo import TrainState, UpdateMetrics
+from matrixrl.checkpoints import format as checkpoint_format
+from matrixrl.checkpoints.format import Checkpoint, Snapshot
+from matrixrl.config import ConfigError, HackmatrixConfig
+from matrixrl.envs.hackmatrix.env import HackMatrix
+from matrixrl.tracking.events import EpisodeRow, Event, Note, ScalarRow, TableMark
+from matrixrl.tracking.run import Run
+from matrixrl.training.hackmatrix_program import HackmatrixProgram, Updates
+from matrixrl.training.health import examine
+from matrixrl.training.loop import TrainingDivergedError
+
+CALL_SECONDS = 1.0
+"""About how long the device works on one call, where an update is not longer than that."""
+
+MAX_TABLE_MARKS = 50
+"""The episode table goes to W&B about so often in a run."""
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where a run stands: plain numbers, so that a checkpoint of it is readable.
+
+    Attributes:
+      updates: updates that were started.
+      recorded: updates that are recorded.
+      episodes: episodes that ended: the last global episode number given out.
+      chunk_updates: recorded updates of the chunk under way.
+      chunk_episodes: episodes that ended in it.
+      metric_sums: by name, sums over its updates.
+      episode_sums: by name, sums over its episodes.
+      mean_return: of the episodes of the last finished chunk; None before the first.
+      highest_stage: of all episodes so far.
+      ill_for: see `health.examine`.
+    """
+
+    updates: int = 0
+    recorded: int = 0
+    episodes: int = 0
+    chunk_updates: int = 0
+    chunk_episodes: int = 0
+    metric_sums: Mapping[str, float] = field(default_factory=dict)
+    episode_sums: Mapping[str, float] = field(default_factory=dict)
+    mean_return: float | None = None
+    highest_stage: int = 0
+    ill_for: Mapping[str, int] = field(default_factory=dict)
+
+
+class HackmatrixState(NamedTuple):
+    """Everything that a run continues from."""
+
+    device: TrainState
+    progress: Progress
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A call's results on the device, and how many updates it made."""
+
+    count: int
+    updates: Updates
+
+
+class HackmatrixTrainer:
+    """A system for `training.loop.run_loop`.
+
+    Args:
+      config: the run's settings.
+      program: the compiled programs of the config, where several runs share them.
+    """
+
+    def __init__(self, config: HackmatrixConfig, program: HackmatrixProgram | None = None) -> None:
+        self.config = config
+        self.program = program or HackmatrixProgram(config)
+        self._key = jax.random.key(config.seed)
+        self._updates_per_call = 1
+        # Watches, not results: since when the chunk and the call under way have been running.
+        self._chunk_began: float | None = None
+        self._call_began: float | None = None
+        self.steps_per_second = 0.0
+
+    def init(self) -> HackmatrixState:
+        """The state of a fresh run."""
+        return HackmatrixState(self.program.init(jax.random.fold_in(self._key, 2**32 - 1)), Progress())
+
+    def snapshot(self, state: HackmatrixState, step: int) -> Snapshot:
+        """Host copies of everything that the run continues from.
+
+        Raises:
+          TrainingDivergedError: a parameter is NaN or infinite.
+        """
+        arrays = checkpoint_format.flatten(state.device)
+        for name, array in arrays.items():
+            if name.startswith("params/") and not np.isfinite(array).all():
+                raise self._diverged(name, "not finite", step)
+        return Snapshot(
+            step, arrays, checkpoint_format.plain(state.progress), score=state.progress.mean_return
+        )
+
+    def resume(self, checkpoint: Checkpoint | None) -> HackmatrixState:
+        """The state that a checkpoint saved; without one the run goes on from its beginning.
+
+        Raises:
+          ConfigError: the checkpoint belongs to other settings, or to another version of the game.
+        """
+        if checkpoint is None:
+            return self.init()
+        played = checkpoint.record["config"].get("environment_version", HackMatrix.version)
+        if played != HackMatrix.version:
+            raise ConfigError(
+                f"environment_version: {checkpoint.folder} was trained on version {played} of HackMatrix, this matrixrl "
+                f"plays version {HackMatrix.version}; start a new run, or resume with the matrixrl that wrote it"
+            )
+        template = jax.eval_shape(self.program.init, self._key)
+        return HackmatrixState(checkpoint.restore(template), Progress(**checkpoint.progress))
+
+    def finished(self, state: HackmatrixState) -> bool:
+        """All updates were made."""
+        return state.progress.updates >= self.config.ppo.num_updates
+
+    def needs_record(self, state: HackmatrixState) -> bool:
+        """Never: what comes next does not depend on what was recorded."""
+        return False
+
+    def advance(self, state: HackmatrixState) -> tuple[HackmatrixState, Outcome]:
+        """Start the next updates, at most to the end of the chunk."""
+        done, chunk = state.progress.updates, self.config.chunk
+        left = min(chunk - done % chunk, self.config.ppo.num_updates - done)
+        count = left if self.config.monolithic else min(left, self._updates_per_call)
+        device, updates = self.program.advance(state.device, self._key, jnp.int32(done), jnp.int32(count))
+        if self._chunk_began is None:  # tracing and compiling are over by now
+            self._chunk_began = self._call_began = time.perf_counter()
+        progress = dataclasses.replace(state.progress, updates=done + count)
+        return HackmatrixState(device, progress), Outcome(count, updates)
+
+    def record(self, state: HackmatrixState, outcome: Outcome, run: Run) -> HackmatrixState:
+        """Fetch, stamp and commit what a call gave."""
+        results = jax.device_get(outcome.updates)
+        count, first = outcome.count, state.progress.recorded
+        self._pace(count)
+        ticks = run.clock.advance(count)
+        metrics = {name: values[:count] for name, values in results.metrics._asdict().items()}
+        for name, values in metrics.items():
+            bad = np.flatnonzero(~np.isfinite(values))
+            if bad.size:
+                raise self._diverged(f"train/{name}", values[bad[0]], ticks[int(bad[0])].step)
+        events: list[Event] = []
+        progress = state.progress
+        for index, tick in enumerate(ticks):
+            rows = self._episodes(results, index, progress.episodes, tick)
+            events += rows
+            progress = dataclasses.replace(
+                progress,
+                recorded=first + index + 1,
+                episodes=progress.episodes + len(rows),
+                chunk_updates=progress.chunk_updates + 1,
+                chunk_episodes=progress.chunk_episodes + len(rows),
+                metric_sums=_added(progress.metric_sums, metrics, index),
+                episode_sums=_added(progress.episode_sums, results.sums, index),
+                highest_stage=max(
+                    [progress.highest_stage, *(int(row.values["Highest Stage"] or 0) for row in rows)]
+                ),
+            )
+        total = self.config.ppo.num_updates
+        if progress.recorded % self.config.chunk == 0 or progress.recorded == total:
+            row, progress = self._chunk_row(progress, run)
+            events.append(ScalarRow(ticks[-1], row))
+            counts, told = examine(progress.ill_for, row)
+            progress = dataclasses.replace(progress, ill_for=counts)
+            events += [Note(ticks[-1], text, "warning") for text in told]
+            between = max(1, total // self.config.chunk // MAX_TABLE_MARKS)
+            if progress.recorded == total or progress.recorded // self.config.chunk % between == 0:
+                events.append(TableMark(ticks[-1]))
+        run.record(events)
+        run.progress("train", progress.recorded, total)
+        return state._replace(progress=progress)
+
+    def _pace(self, count: int) -> None:
+        """Let the next calls take about `CALL_SECONDS`; which updates share a call changes no result."""
+        now = time.perf_counter()
+        if self._call_began is not None:
+            seconds = max((now - self._call_began) / count, 1e-6)
+            self._updates_per_call = max(1, min(self.config.chunk, int(CALL_SECONDS / seconds)))
+        self._call_began = now
+
+    def _episodes(self, results: Updates, index: int, before: int, tick: Any) -> list[EpisodeRow]:
+        """Rows of the episodes that ended in an update, in order of step and environment."""
+        ended = np.nonzero(results.ended[index])
+        columns = {name: values[index][ended].tolist() for name, values in results.table.items()}
+        return [
+            EpisodeRow(
+                tick,
+                {
+                    "Global Episode": before + number,
+                    "Update": tick.step,
+                    "Return": returned,
+                    "Steps": steps,
+                    "Highest Stage": stage,
+                    "Final Score": float(score),
+                    "Won": won > 0,
+                },
+            )
+            for number, (returned, steps, stage, score, won) in enumerate(
+                zip(*(columns[name] for name in _COLUMN_VALUES), strict=True), start=1
+            )
+        ]
+
+    def _chunk_row(self, progress: Progress, run: Run) -> tuple[dict[str, float | int], Progress]:
+        """The stream's row of a chunk that is over, and the progress with its sums cleared."""
+        now = time.perf_counter()
+        began = now if self._chunk_began is None else self._chunk_began
+        self._chunk_began = now
+        updates, episodes = progress.chunk_updates, progress.chunk_episodes
+        self.steps_per_second = updates * self.config.ppo.batch_size / max(now - began, 1e-9)
+        row: dict[str, float | int] = {
+            f"train/{name}": value / updates for name, value in progress.metric_sums.items()
+        }
+        row |= {
+            "train/steps_per_second": self.steps_per_second,
+            "train/update_step": progress.recorded,
+            "train/logging_overhead_pct": run.logging_overhead_pct,
+            "episode/count": episodes,
+        }
+        if episodes:
+            row |= {f"episode/{name}": value / episodes for name, value in progress.episode_sums.items()}
+            row["train/mean_episode_length"] = row["episode/steps"]
+        mean_return = row.get("episode/return")
+        return row, dataclasses.replace(
+            progress,
+            chunk_updates=0,
+            chunk_episodes=0,
+            metric_sums={},
+            episode_sums={},
+            mean_return=progress.mean_return if mean_return is None else float(mean_return),
+        )
+
+    def _diverged(self, name: str, value: Any, step: int) -> TrainingDivergedError:
+        settings = self.config.ppo
+        return TrainingDivergedError(
+            f"{name} is {value} at step {step}: training diverged; lower --learning-rate (now "
+            f"{settings.learning_rate}) or --max-grad-norm (now {settings.max_grad_norm})"
+        )
+
+
+_COLUMN_VALUES = ("return", "steps", "highest_stage", "final_score", "win_rate")
+
+
+def _added(sums: Mapping[str, float], values: Mapping[str, np.ndarray], index: int) -> dict[str, float]:
+    """Sums with one more update's values."""
+    return {name: sums.get(name, 0.0) + float(column[index]) for name, column in values.items()}
+
+
+__all__ = ["HackmatrixState", "HackmatrixTrainer", "Outcome", "Progress", "UpdateMetrics"]

@@ -1,0 +1,141 @@
+"""The compiled programs of a HackMatrix run: the start, and some PPO updates in one go."""
+
+from __future__ import annotations
+
+from functools import cached_property, partial
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax import Array
+
+from matrixrl.agents.ppo import PPO, TrainState, UpdateMetrics
+from matrixrl.config import HackmatrixConfig
+from matrixrl.envs.hackmatrix import observation
+from matrixrl.envs.hackmatrix.env import EnvParams, HackMatrix
+from matrixrl.envs.hackmatrix.rules import NUM_ACTIONS, SIZE
+from matrixrl.envs.hackmatrix.statistics import EPISODE_VALUES, CountedHackMatrix
+from matrixrl.networks.actor_critic import MLP, ActorCritic, GridTorso
+
+TABLE_VALUES = ("return", "steps", "highest_stage", "final_score", "win_rate")
+"""What the table of episodes holds of each one, by the names of `CountedHackMatrix`."""
+
+
+class Updates(NamedTuple):
+    """What some updates gave; K is the size of a chunk, and entries beyond the number of updates are zeros.
+
+    Attributes:
+      metrics: float32 [K] each.
+      ended: bool [K, T, B], steps that ended an episode.
+      table: by name [K, T, B]: `TABLE_VALUES` of the episodes, where `ended`.
+      sums: by name float32 [K]: sums over the episodes that ended.
+    """
+
+    metrics: UpdateMetrics
+    ended: Array
+    table: dict[str, Array]
+    sums: dict[str, Array]
+
+
+def build_network(config: HackmatrixConfig) -> ActorCritic:
+    """The network of a config; it takes packed observations, uint32 [N, 117]."""
+    settings = config.network
+    if settings.torso == "mlp":
+        torso = MLP(settings.hidden_dim, settings.num_layers)
+        return ActorCritic(observation.unpack, torso, NUM_ACTIONS)
+    codes = (settings.cell_dim, settings.cell_dim // 2)
+    return ActorCritic(
+        observation.parts, GridTorso(SIZE, codes, settings.hidden_dim, settings.num_layers), NUM_ACTIONS
+    )
+
+
+class HackmatrixProgram:
+    """Builds and holds the compiled programs of a config.
+
+    Attributes:
+      config: the run's settings.
+      ppo: the learner.
+    """
+
+    def __init__(self, config: HackmatrixConfig) -> None:
+        self.config = config
+        settings = config.ppo
+        network = build_network(config)
+        self.ppo = PPO(
+            env=CountedHackMatrix(HackMatrix(packed=True)),
+            apply=network.apply,  # pyright: ignore[reportArgumentType]
+            init_params=network.init,
+            # Adam's epsilon is that of the reference implementations of PPO.
+            optimizer=optax.chain(
+                optax.clip_by_global_norm(settings.max_grad_norm), optax.adam(self.schedule, eps=1e-5)
+            ),
+            num_envs=settings.num_envs,
+            num_steps=settings.num_steps,
+            num_minibatches=settings.num_minibatches,
+            update_epochs=settings.update_epochs,
+            gamma=settings.gamma,
+            gae_lambda=settings.gae_lambda,
+            clip_eps=settings.clip_eps,
+            vf_coef=settings.vf_coef,
+            ent_coef=self._ent_coef,
+            reward_scale=settings.reward_scale,
+            env_params=EnvParams(config.time_limit),
+            at_once=jax.default_backend() != "cpu",
+        )
+
+    @cached_property
+    def schedule(self) -> optax.Schedule:
+        """Learning rate by gradient step."""
+        settings = self.config.ppo
+        if not settings.anneal_lr:
+            return optax.constant_schedule(settings.learning_rate)
+        return optax.linear_schedule(settings.learning_rate, 0.0, settings.num_gradient_steps)
+
+    def _ent_coef(self, progress: Array) -> Array:
+        settings = self.config.ppo
+        last = settings.ent_coef if settings.final_ent_coef is None else settings.final_ent_coef
+        return settings.ent_coef + (last - settings.ent_coef) * progress
+
+    @partial(jax.jit, static_argnums=0)
+    def init(self, key: Array) -> TrainState:
+        """The state of a fresh run. Compiled apart, so that every way of running starts from the same bits."""
+        return self.ppo.init(key)
+
+    @partial(jax.jit, static_argnums=0, donate_argnums=1)
+    def advance(
+        self, state: TrainState, key: Array, first: Array, count: Array
+    ) -> tuple[TrainState, Updates]:
+        """`count` updates, the first of them number `first` (from 0).
+
+        The count is traced, so that parts of a chunk do not compile again.
+
+        Args:
+          key: of the run; an update's own is derived from its number.
+        """
+
+        def one(index: Array, carry: tuple[TrainState, Updates]) -> tuple[TrainState, Updates]:
+            state, results = carry
+            number = first + index
+            progress = number / self.config.ppo.num_updates
+            state, metrics, episodes = self.ppo.update(state, jax.random.fold_in(key, number), progress)
+
+            def total(values: Array) -> Array:
+                return jnp.where(episodes.ended, values.astype(jnp.float32), 0).sum()
+
+            table = {name: episodes.values[name] for name in TABLE_VALUES}
+            new = Updates(metrics, episodes.ended, table, jax.tree.map(total, episodes.values))
+            return state, jax.tree.map(lambda whole, part: whole.at[index].set(part), results, new)
+
+        return jax.lax.fori_loop(0, count, one, (state, self._no_updates()))
+
+    def _no_updates(self) -> Updates:
+        """Room for the results of a chunk."""
+        chunk = self.config.chunk
+        steps = (chunk, self.config.ppo.num_steps, self.config.ppo.num_envs)
+        return Updates(
+            metrics=UpdateMetrics(*(jnp.zeros(chunk, jnp.float32) for _ in UpdateMetrics._fields)),
+            ended=jnp.zeros(steps, jnp.bool_),
+            table={name: jnp.zeros(steps, EPISODE_VALUES[name]) for name in TABLE_VALUES},
+            sums={name: jnp.zeros(chunk, jnp.float32) for name in EPISODE_VALUES},
+        )
