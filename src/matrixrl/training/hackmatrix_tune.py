@@ -1,0 +1,83 @@
+"""`--auto-tune`: the batch shape that this device steps fastest, found by measuring."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Callable, Iterator
+
+import jax
+import jax.numpy as jnp
+
+from matrixrl.config import ConfigError, HackmatrixConfig
+from matrixrl.training.hackmatrix_program import HackmatrixProgram
+
+REPEATS = 2
+WORTHWHILE = 1.05
+"""A larger batch learns less from a step, so it has to be this much quicker to be tried further."""
+
+
+def shapes(config: HackmatrixConfig, backend: str) -> Iterator[tuple[int, int]]:
+    """Batch shapes (environments, steps) to try, the config's own first.
+
+    On a CPU the batch keeps its size, so that learning stays what it was; an accelerator needs more environments at
+    once, and gets four times as many each time.
+    """
+    num_envs, num_steps = config.ppo.num_envs, config.ppo.num_steps
+    yield num_envs, num_steps
+    if backend == "cpu":
+        if num_envs % 2 == 0:
+            yield num_envs // 2, num_steps * 2
+        if num_steps % 2 == 0:
+            yield num_envs * 2, num_steps // 2
+        return
+    while num_envs < 65_536:
+        num_envs *= 4
+        yield num_envs, num_steps
+
+
+def measure(config: HackmatrixConfig) -> float | None:
+    """Steps per second of rollout and update together, compiling apart; None where the memory does not suffice."""
+    try:
+        program = HackmatrixProgram(config)
+        state = program.init(jax.random.key(config.seed))
+        seconds = []
+        for number in range(REPEATS + 1):
+            began = time.perf_counter()
+            state, updates = program.advance(
+                state, jax.random.key(config.seed), jnp.int32(number), jnp.int32(1)
+            )
+            jax.block_until_ready((state, updates))
+            seconds.append(time.perf_counter() - began)
+    except jax.errors.JaxRuntimeError as error:
+        if "RESOURCE_EXHAUSTED" not in str(error):
+            raise
+        return None
+    return config.ppo.batch_size / min(seconds[1:])
+
+
+def best_shape(config: HackmatrixConfig, tell: Callable[[str], None]) -> tuple[int, int]:
+    """The quickest of `shapes`, each told as it is measured.
+
+    Args:
+      tell: shows a line.
+    """
+    backend = jax.default_backend()
+    best, best_rate = (config.ppo.num_envs, config.ppo.num_steps), 0.0
+    for num_envs, num_steps in shapes(config, backend):
+        try:
+            ppo = dataclasses.replace(config.ppo, num_envs=num_envs, num_steps=num_steps)
+        except ConfigError:
+            continue  # the run is shorter than such a batch, or it does not part into minibatches
+        rate = measure(dataclasses.replace(config, ppo=ppo))
+        name = f"--num-envs {num_envs} --num-steps {num_steps}"
+        if rate is None:
+            tell(f"auto-tune  {name}: more memory than this device has")
+            break
+        tell(f"auto-tune  {name}: {rate:,.0f} steps/s")
+        if rate > best_rate * (1.0 if backend == "cpu" else WORTHWHILE):
+            best, best_rate = (num_envs, num_steps), rate
+        elif backend != "cpu":
+            break
+    tell(f"auto-tune  chose --num-envs {best[0]} --num-steps {best[1]} on {jax.devices()[0].device_kind}")
+    return best
