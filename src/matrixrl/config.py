@@ -632,6 +632,9 @@ class HackmatrixConfig:
     time_limit: int = 1_000
     """Steps after which a game is cut off (truncated)."""
 
+    devices: int | None = None
+    """Devices to spread the environments over; by default all that fit."""
+
     monolithic: bool = False
     """Run all updates in one go on the device, and record at the end."""
 
@@ -646,6 +649,10 @@ class HackmatrixConfig:
 
     def __post_init__(self) -> None:
         require(0 <= self.seed < 2**32, f"--seed {self.seed}: must be from 0 to 4294967295")
+        require(
+            self.devices is None or self.devices >= 1,
+            f"--devices {self.devices}: must be 1 or more; leave it out for all",
+        )
         require(self.time_limit >= 1, f"--time-limit {self.time_limit}: must be 1 or more")
 
     @property
@@ -736,6 +743,7 @@ MAY_CHANGE_ON_RESUME = (
     "ppo.gae_lambda",
     "ppo.update_epochs",
     "monolithic",
+    "devices",
 )
 """Settings that a resumed run may change, by dotted name; a name that ends in a dot stands for its whole group.
 

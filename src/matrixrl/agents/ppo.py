@@ -307,7 +307,7 @@ class PPO:
             self.gamma,
             self.gae_lambda,
         )
-        samples, reward = self._grouped(
+        samples, reward = self.grouped(
             (
                 Samples(
                     steps.observation,
@@ -337,7 +337,7 @@ class PPO:
             episodes,
         )
 
-    def _grouped(self, steps: Tree) -> Tree:
+    def grouped(self, steps: Tree) -> Tree:
         """Arrays [T, B, ...] by the groups of this device, [G, T * B / G, ...]."""
         size = self.num_envs // self.groups
 
@@ -382,7 +382,7 @@ class PPO:
 
             groups = (jnp.arange(local), chosen)
             parts = jax.vmap(share_of)(groups) if self.at_once else jax.lax.map(share_of, groups)
-            grads, metrics = self._sum(parts)
+            grads, metrics = self.sum_groups(parts)
             norm = optax.tree.norm(grads)
             updates, opt_state = self.optimizer.update(grads, opt_state, params)
             return (optax.apply_updates(params, updates), opt_state), (metrics, norm)
@@ -397,7 +397,7 @@ class PPO:
         )
         return params, opt_state, jax.tree.map(jnp.mean, metrics), norms.mean()
 
-    def _sum(self, parts: Any) -> Any:
+    def sum_groups(self, parts: Any) -> Any:
         """Sums over the groups of all devices, [G, ...] each, in pairs: the same numbers on 1 device and on 2."""
 
         def pairs(leaf: Array) -> Array:
@@ -408,8 +408,12 @@ class PPO:
         total = jax.tree.map(pairs, parts)
         return total if self.axis_name is None else jax.lax.psum(total, self.axis_name)
 
+    def total(self, values: Array) -> Array:
+        """Sum over all environments and devices of a number for each step, [T, B]."""
+        return self.sum_groups(self.grouped(values).sum(1))
+
     def _moments(self, values: Array) -> tuple[Array, Array]:
         """Mean and variance, over all devices, of values by group [G, N]."""
         count = values.shape[1] * self.groups
-        mean = self._sum(values.sum(1)) / count
-        return mean, self._sum(((values - mean) ** 2).sum(1)) / count
+        mean = self.sum_groups(values.sum(1)) / count
+        return mean, self.sum_groups(((values - mean) ** 2).sum(1)) / count

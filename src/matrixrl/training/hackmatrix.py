@@ -129,8 +129,7 @@ class HackmatrixTrainer:
                 f"environment_version: {checkpoint.folder} was trained on version {played} of HackMatrix, this matrixrl "
                 f"plays version {HackMatrix.version}; start a new run, or resume with the matrixrl that wrote it"
             )
-        template = jax.eval_shape(self.program.init, self._key)
-        return HackmatrixState(checkpoint.restore(template), Progress(**checkpoint.progress))
+        return HackmatrixState(checkpoint.restore(self.program.template), Progress(**checkpoint.progress))
 
     def finished(self, state: HackmatrixState) -> bool:
         """All updates were made."""

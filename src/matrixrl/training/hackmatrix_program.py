@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from functools import cached_property, partial
-from typing import NamedTuple
+from collections.abc import Callable
+from functools import cached_property
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
 from jax import Array
+from jax.sharding import NamedSharding, PartitionSpec
 
-from matrixrl.agents.ppo import PPO, TrainState, UpdateMetrics
+from matrixrl.agents.ppo import PPO, TrainState, UpdateMetrics, num_groups
 from matrixrl.config import HackmatrixConfig
+from matrixrl.devices.mesh import DATA, data_mesh
 from matrixrl.envs.hackmatrix import observation
 from matrixrl.envs.hackmatrix.env import EnvParams, HackMatrix
 from matrixrl.envs.hackmatrix.rules import NUM_ACTIONS, SIZE
@@ -56,12 +59,18 @@ class HackmatrixProgram:
     Attributes:
       config: the run's settings.
       ppo: the learner.
+      mesh: the devices that environments are spread over; None for one.
+
+    Raises:
+      ConfigError: there are fewer devices than asked for, or the environments cannot be spread over them evenly.
     """
 
     def __init__(self, config: HackmatrixConfig) -> None:
         self.config = config
         settings = config.ppo
         network = build_network(config)
+        groups = num_groups(settings.num_envs, settings.num_steps, settings.num_minibatches)
+        self.mesh = data_mesh(config.devices, groups, "groups of environments")
         self.ppo = PPO(
             env=CountedHackMatrix(HackMatrix(packed=True)),
             apply=network.apply,  # pyright: ignore[reportArgumentType]
@@ -81,6 +90,7 @@ class HackmatrixProgram:
             ent_coef=self._ent_coef,
             reward_scale=settings.reward_scale,
             env_params=EnvParams(config.time_limit),
+            axis_name=None if self.mesh is None else DATA,
             at_once=jax.default_backend() != "cpu",
         )
 
@@ -97,23 +107,59 @@ class HackmatrixProgram:
         last = settings.ent_coef if settings.final_ent_coef is None else settings.final_ent_coef
         return settings.ent_coef + (last - settings.ent_coef) * progress
 
-    @partial(jax.jit, static_argnums=0)
-    def init(self, key: Array) -> TrainState:
-        """The state of a fresh run. Compiled apart, so that every way of running starts from the same bits."""
-        return self.ppo.init(key)
+    @cached_property
+    def _specs(self) -> TrainState:
+        """Where the parts of a state lie on the mesh: parameters on every device, environments along `data`."""
+        whole, spread = PartitionSpec(), PartitionSpec(DATA)
+        return TrainState(whole, whole, spread)  # pyright: ignore[reportArgumentType]
 
-    @partial(jax.jit, static_argnums=0, donate_argnums=1)
-    def advance(
+    @cached_property
+    def template(self) -> TrainState:
+        """Shapes, types and shardings of the state, for restoring it."""
+        shapes = jax.eval_shape(self.ppo.init, jax.random.key(0))
+        if self.mesh is None:
+            return shapes
+
+        def placed(part: Any, spec: Any) -> Any:
+            assert self.mesh is not None
+            sharding = NamedSharding(self.mesh, spec)
+            return jax.tree.map(
+                lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding), part
+            )
+
+        return TrainState(*(placed(part, spec) for part, spec in zip(shapes, self._specs, strict=True)))
+
+    @cached_property
+    def init(self) -> Callable[[Array], TrainState]:
+        """key -> the state of a fresh run. Compiled apart, so that every way of running starts from the same bits."""
+        if self.mesh is None:
+            return jax.jit(self.ppo.init)
+        return jax.jit(self.ppo.init, out_shardings=jax.tree.map(lambda leaf: leaf.sharding, self.template))
+
+    @cached_property
+    def advance(self) -> Callable[[TrainState, Array, Array, Array], tuple[TrainState, Updates]]:
+        """(state, key, first, count) -> the state after `count` updates, the first of them number `first` from 0.
+
+        The key is the run's; an update's own is derived from its number. The count is traced, so that parts of a chunk do
+        not compile again. The state is donated.
+        """
+        if self.mesh is None:
+            return jax.jit(self._advance, donate_argnums=0)
+        whole, spread = PartitionSpec(), PartitionSpec(None, None, DATA)
+        results = Updates(metrics=whole, ended=spread, table=spread, sums=whole)  # pyright: ignore[reportArgumentType]
+        # Replicated inputs stay plain values inside: the learner sums gradients over the devices itself, once.
+        spread_out = jax.shard_map(
+            self._advance,
+            mesh=self.mesh,
+            in_specs=(self._specs, whole, whole, whole),
+            out_specs=(self._specs, results),
+            check_vma=False,
+        )
+        return jax.jit(spread_out, donate_argnums=0)
+
+    def _advance(
         self, state: TrainState, key: Array, first: Array, count: Array
     ) -> tuple[TrainState, Updates]:
-        """`count` updates, the first of them number `first` (from 0).
-
-        The count is traced, so that parts of a chunk do not compile again.
-
-        Args:
-          key: of the run; an update's own is derived from its number.
-        """
-
         def one(index: Array, carry: tuple[TrainState, Updates]) -> tuple[TrainState, Updates]:
             state, results = carry
             number = first + index
@@ -121,18 +167,18 @@ class HackmatrixProgram:
             state, metrics, episodes = self.ppo.update(state, jax.random.fold_in(key, number), progress)
 
             def total(values: Array) -> Array:
-                return jnp.where(episodes.ended, values.astype(jnp.float32), 0).sum()
+                return self.ppo.total(jnp.where(episodes.ended, values.astype(jnp.float32), 0))
 
             table = {name: episodes.values[name] for name in TABLE_VALUES}
             new = Updates(metrics, episodes.ended, table, jax.tree.map(total, episodes.values))
             return state, jax.tree.map(lambda whole, part: whole.at[index].set(part), results, new)
 
-        return jax.lax.fori_loop(0, count, one, (state, self._no_updates()))
+        return jax.lax.fori_loop(0, count, one, (state, self._no_updates(state.rollout.lane.shape[0])))
 
-    def _no_updates(self) -> Updates:
-        """Room for the results of a chunk."""
+    def _no_updates(self, num_envs: int) -> Updates:
+        """Room for the results of a chunk of so many environments."""
         chunk = self.config.chunk
-        steps = (chunk, self.config.ppo.num_steps, self.config.ppo.num_envs)
+        steps = (chunk, self.config.ppo.num_steps, num_envs)
         return Updates(
             metrics=UpdateMetrics(*(jnp.zeros(chunk, jnp.float32) for _ in UpdateMetrics._fields)),
             ended=jnp.zeros(steps, jnp.bool_),

@@ -1,0 +1,47 @@
+"""The devices that a run is spread over: a mesh of one axis, `data`, along which environments or games lie."""
+
+from __future__ import annotations
+
+import jax
+import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from matrixrl.config import ConfigError
+
+DATA = "data"
+
+
+def data_mesh(wanted: int | None, parts: int, what: str) -> Mesh | None:
+    """A mesh over some of the devices there are; None for one device, which needs none.
+
+    Args:
+      wanted: how many devices; None takes as many as there are and as `parts` allows.
+      parts: pieces that the work is cut into; the number of devices has to divide it.
+      what: the pieces in words, such as "groups of environments".
+
+    Raises:
+      ConfigError: there are fewer devices, or their number does not divide the pieces.
+    """
+    devices = jax.devices()
+    if wanted is None:
+        wanted = max(n for n in range(1, len(devices) + 1) if parts % n == 0)
+    if wanted > len(devices):
+        raise ConfigError(
+            f"--devices {wanted}: this machine shows {len(devices)}; leave the flag out to use all of them"
+        )
+    if parts % wanted:
+        fitting = [n for n in range(1, len(devices) + 1) if parts % n == 0]
+        raise ConfigError(
+            f"--devices {wanted}: does not divide the {parts} {what}; possible here: {', '.join(map(str, fitting))}"
+        )
+    return Mesh(np.array(devices[:wanted]), (DATA,)) if wanted > 1 else None
+
+
+def along_data(mesh: Mesh | None, *before: None) -> NamedSharding | None:
+    """Sharding of arrays whose axis after `before` lies along the devices; None without a mesh."""
+    return None if mesh is None else NamedSharding(mesh, PartitionSpec(*before, DATA))
+
+
+def replicated(mesh: Mesh | None) -> NamedSharding | None:
+    """Sharding of arrays that every device holds whole; None without a mesh."""
+    return None if mesh is None else NamedSharding(mesh, PartitionSpec())
