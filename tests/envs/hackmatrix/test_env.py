@@ -104,6 +104,12 @@ def test_a_state_is_at_most_eight_kilobytes() -> None:
     assert bytes_per_state(state) <= 8192
 
 
+def test_no_value_of_a_new_game_is_weakly_typed_so_a_jitted_step_compiles_once() -> None:
+    _, state = jax.eval_shape(ENV.reset, jax.random.key(0))
+    weak = [path for path, leaf in jax.tree_util.tree_leaves_with_path(state) if leaf.weak_type]
+    assert weak == []
+
+
 def test_an_ended_episode_starts_anew_and_keeps_its_last_observation() -> None:
     dying = game((2, 2), hp=1, energy=1, own=["wait"], enemies=[enemy("daemon", 2, 3)])
     living = game((2, 2), energy=1, own=["wait"])

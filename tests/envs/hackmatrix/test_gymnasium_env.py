@@ -35,6 +35,10 @@ def test_the_environment_is_registered_with_its_time_limit() -> None:
     assert vector.num_envs == 3
 
 
+def test_environments_of_one_process_share_their_compiled_functions(env: HackMatrixEnv) -> None:
+    assert HackMatrixEnv()._game is env._game
+
+
 def test_the_same_seed_gives_the_same_game(env: HackMatrixEnv) -> None:
     games = []
     for _ in range(2):

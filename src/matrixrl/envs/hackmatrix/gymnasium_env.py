@@ -13,8 +13,9 @@ Importing this module registers the environment::
 
 from __future__ import annotations
 
-from functools import partial
-from typing import Any
+from collections.abc import Callable
+from functools import cache, partial
+from typing import Any, NamedTuple
 
 import gymnasium
 import jax
@@ -40,6 +41,21 @@ OBSERVATION_SPACE = gymnasium.spaces.Box(0.0, 2.0**31, (OBSERVATION_SIZE,), np.f
 ACTION_SPACE = gymnasium.spaces.Discrete(NUM_ACTIONS)
 
 
+class _Compiled(NamedTuple):
+    reset: Callable[..., Any]
+    step: Callable[..., Any]
+    mask: Callable[..., Any]
+    observe: Callable[..., Any]
+
+
+@cache
+def _compiled() -> _Compiled:
+    """The game's functions, compiled once for all `HackMatrixEnv` of the process: vectors of them hold hundreds."""
+    game = HackMatrix()
+    functions = (game.reset, game.step_env, game.legal_action_mask, game.observation)
+    return _Compiled(*map(jax.jit, functions))
+
+
 class HackMatrixEnv(gymnasium.Env):
     """One game; the flat observation of 1545 values.
 
@@ -59,11 +75,7 @@ class HackMatrixEnv(gymnasium.Env):
         self.render_mode = render_mode
         self.observation_space = OBSERVATION_SPACE
         self.action_space = ACTION_SPACE
-        self._game = HackMatrix()
-        self._reset = jax.jit(self._game.reset)
-        self._step = jax.jit(self._game.step_env)
-        self._mask = jax.jit(self._game.legal_action_mask)
-        self._observe = jax.jit(self._game.observation)
+        self._game = _compiled()
         self._state: Any = None
 
     def reset(
@@ -73,10 +85,10 @@ class HackMatrixEnv(gymnasium.Env):
         super().reset(seed=seed)
         scenario = (options or {}).get("scenario")
         if scenario is None:
-            observation, self._state = self._reset(self._key())
+            observation, self._state = self._game.reset(self._key())
         else:
             self._state = jax.tree.map(jnp.asarray, from_game_state(load(scenario).state))
-            observation = self._observe(self._state)
+            observation = self._game.observe(self._state)
         return np.asarray(observation), {}
 
     def step(self, action: int) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
@@ -86,7 +98,7 @@ class HackMatrixEnv(gymnasium.Env):
             raise gymnasium.error.InvalidAction(
                 f"action {action!r}: must be an integer 0 to {NUM_ACTIONS - 1}"
             )
-        outputs = self._step(self._key(), self._state, jnp.int32(action))
+        outputs = self._game.step(self._key(), self._state, jnp.int32(action))
         observation, self._state, reward, terminated, info = outputs
         info = jax.device_get(info)
         plain = {
@@ -101,7 +113,7 @@ class HackMatrixEnv(gymnasium.Env):
     def action_masks(self) -> np.ndarray:
         """Which actions are legal, bool[28]."""
         self._require_reset("action_masks")
-        return np.asarray(self._mask(self._state))
+        return np.asarray(self._game.mask(self._state))
 
     @property
     def game_state(self) -> GameState:

@@ -48,11 +48,12 @@ def new_game(draw: Words) -> NewGame:
     corner = pick(draw.first, 4)
     cell = jnp.where(corner < 2, 0, 30) + jnp.where(corner % 2 == 1, 5, 0)
     bonus = pick(draw.second, 3)
+    # Plain numbers alone would give weakly typed arrays, and a jitted step of such a state compiles twice.
     return NewGame(
         cell=cell,
-        credits=jnp.where(bonus == 0, 10, 0),
-        energy=jnp.where(bonus == 1, 11, 0),
-        data_siphons=jnp.where(bonus == 2, 1, 0),
+        credits=jnp.where(bonus == 0, jnp.int32(10), 0),
+        energy=jnp.where(bonus == 1, jnp.int32(11), 0),
+        data_siphons=jnp.where(bonus == 2, jnp.int32(1), 0),
     )
 
 
