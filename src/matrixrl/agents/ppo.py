@@ -18,7 +18,7 @@ from jax import Array
 
 from matrixrl.agents import masked
 from matrixrl.agents.returns import gae
-from matrixrl.envs.base import Environment
+from matrixrl.envs.base import Environment, vectorized
 
 Tree = TypeVar("Tree")
 
@@ -139,18 +139,19 @@ def collect_rollout(
     env_params: Any = None,
 ) -> tuple[RolloutState, Transition, Episodes]:
     """Play `num_steps` steps of every environment with actions drawn from the policy."""
+    games = vectorized(env)
 
     def value_of(observation: Any) -> Array:
         return apply(params, observation)[1]
 
     def step(state: RolloutState, key: Array) -> tuple[RolloutState, tuple[Transition, Episodes]]:
         key_action, key_env = jax.random.split(key)
-        legal = jax.vmap(env.legal_action_mask)(state.env_state)
+        legal = games.legal_action_mask_batch(state.env_state)
         logits, value = apply(params, state.observation)
         log_probs = masked.masked_log_softmax(logits, legal)
         uniform = jax.vmap(jax.random.uniform)(lane_keys(key_action, state.lane))
         action = masked.sample(uniform, log_probs)
-        observation, env_state, reward, terminated, truncated, info = jax.vmap(env.step, (0, 0, 0, None))(
+        observation, env_state, reward, terminated, truncated, info = games.step_batch(
             lane_keys(key_env, state.lane), state.env_state, action, env_params
         )
         # Rare: the last observations are looked at only in a step that truncates somewhere.
@@ -274,9 +275,7 @@ class PPO:
         """Fresh parameters, and environments at the start of an episode."""
         key_params, key_envs = jax.random.split(key)
         lane = jnp.arange(self.num_envs, dtype=jnp.int32)
-        observation, env_state = jax.vmap(self.env.reset, (0, None))(
-            lane_keys(key_envs, lane), self.env_params
-        )
+        observation, env_state = vectorized(self.env).reset_batch(lane_keys(key_envs, lane), self.env_params)
         params = self.init_params(key_params, jax.tree.map(lambda leaf: leaf[:1], observation))
         state = TrainState(params, self.optimizer.init(params), RolloutState(env_state, observation, lane))
         # A weakly typed leaf would come back strongly typed from the first update, and compile it twice.
