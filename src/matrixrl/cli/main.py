@@ -41,6 +41,12 @@ COMMANDS: dict[tuple[str, str], Command] = {
         "matrixrl.cli.matmul", None, "measure the speed of search and learning, part by part"
     ),
     ("hackmatrix", "train"): Command("matrixrl.cli.hackmatrix", None, "train a masked PPO agent on the game"),
+    ("hackmatrix", "evaluate"): Command(
+        "matrixrl.cli.hackmatrix_evaluate", "Evaluate", "how well a run's agent plays, over many whole games"
+    ),
+    ("hackmatrix", "watch"): Command(
+        "matrixrl.cli.hackmatrix_watch", "Watch", "watch a run's agent play, with what it thinks"
+    ),
     ("hackmatrix", "play"): Command(
         "matrixrl.cli.hackmatrix_play", "HackmatrixPlayCommand", "play the game here"
     ),
