@@ -3,98 +3,17 @@
 from __future__ import annotations
 
 import json
-import math
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 
-from matrixrl.checkpoints.format import Checkpoint, Snapshot
 from matrixrl.checkpoints.store import CheckpointStore
-from matrixrl.cli import session
-from matrixrl.config import CheckpointConfig, ConfigError, OptimizerConfig, TrackingConfig
+from matrixrl.config import CheckpointConfig, ConfigError
 from matrixrl.tracking.audit import audit
-from matrixrl.tracking.events import ScalarRow
 from matrixrl.tracking.local import JournalReader
-from matrixrl.tracking.run import Run
-from matrixrl.training.loop import TrainingDivergedError
-
-STEPS = 400
-
-
-@dataclass(frozen=True, kw_only=True)
-class DescentConfig:
-    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
-    tracking: TrackingConfig = field(default_factory=TrackingConfig)
-    checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
-    json: bool = True
-
-
-class Descent:
-    """Gradient descent on x^2 / 2 from x = 1: it really diverges when the learning rate is above 2.
-
-    Args:
-      poisoned: a NaN is put in once at this step.
-    """
-
-    def __init__(self, config: DescentConfig, poisoned: list[int]) -> None:
-        self.config, self.poisoned = config, poisoned
-
-    def init(self) -> tuple[int, np.float32]:
-        return 0, np.float32(1)
-
-    def resume(self, checkpoint: Checkpoint | None) -> tuple[int, np.float32]:
-        if checkpoint is None:
-            return self.init()
-        return checkpoint.progress["done"], np.float32(checkpoint.progress["x"])
-
-    def finished(self, state: tuple[int, np.float32]) -> bool:
-        return state[0] == STEPS
-
-    def needs_record(self, state: tuple[int, np.float32]) -> bool:
-        return True
-
-    def advance(self, state: tuple[int, np.float32]) -> tuple[tuple[int, np.float32], float]:
-        done, x = state
-        if done + 1 in self.poisoned:
-            self.poisoned.remove(done + 1)
-            x = np.float32("nan")
-        with np.errstate(over="ignore"):
-            x = np.float32(x - np.float32(self.config.optimizer.learning_rate) * x)
-        return (done + 1, x), float(x)
-
-    def record(self, state: Any, outcome: float, run: Run) -> Any:
-        tick = run.clock.tick()
-        if not math.isfinite(outcome):
-            raise TrainingDivergedError(f"loss is {outcome} at step {tick.step}: training diverged")
-        run.record([ScalarRow(tick, {"loss": outcome * outcome / 2})])
-        return state
-
-    def snapshot(self, state: tuple[int, np.float32], step: int) -> Snapshot:
-        return Snapshot(step, {}, {"done": state[0], "x": float(state[1])})
-
-
-def descend(tmp_path: Path, rate: float, poisoned: tuple[int, ...] = (), **checkpoint: Any) -> int:
-    config = DescentConfig(
-        optimizer=OptimizerConfig(learning_rate=rate),
-        tracking=TrackingConfig(runs_dir=tmp_path, run_name="r", console="quiet"),
-        checkpoint=CheckpointConfig(save_interval_chunks=10, **checkpoint),
-    )
-    bad = list(poisoned)
-    return session.train(
-        session.Session(
-            system="matmul",
-            name_prefix="descent",
-            config=config,
-            learning_rate="optimizer.learning_rate",
-            make_trainer=lambda config, run: Descent(config, bad),
-            summarize=lambda trainer, state, seconds: f"x = {state[1]}",
-            show=lambda outcome: None,
-            result=lambda outcome: {"rate": outcome.trainer.config.optimizer.learning_rate},
-        )
-    )
+from tests.cli.descent import STEPS, descend
 
 
 def told(folder: Path) -> tuple[list[str], list[str]]:

@@ -387,15 +387,7 @@ class Journal:
         Raises:
             JournalError: the copy cannot be written.
         """
-        draft = path.with_name(f".{path.name}.{os.getpid()}")
-        try:
-            with contextlib.closing(sqlite3.connect(draft)) as copy:
-                self._connection.backup(copy)
-            draft.replace(path)
-        except (sqlite3.Error, OSError) as error:
-            raise JournalError(f"{path}: the journal cannot be copied there ({error})") from error
-        finally:
-            draft.unlink(missing_ok=True)
+        copy_database(self._connection, path)
 
     def close(self) -> None:
         """Close the file; what was committed stays."""
@@ -487,6 +479,23 @@ def merged(events: Iterable[Event]) -> list[Event]:
 def connect(path: Path) -> sqlite3.Connection:
     """Open a journal for writing, with transactions by hand. `DURABILITY` comes before the first of them."""
     return sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=10.0)
+
+
+def copy_database(connection: sqlite3.Connection, path: Path) -> None:
+    """Copy a database as it stands to `path`: written beside it, then renamed.
+
+    Raises:
+        JournalError: the copy cannot be written.
+    """
+    draft = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        with contextlib.closing(sqlite3.connect(draft)) as copy:
+            connection.backup(copy)
+        draft.replace(path)
+    except (sqlite3.Error, OSError) as error:
+        raise JournalError(f"{path}: the journal cannot be copied there ({error})") from error
+    finally:
+        draft.unlink(missing_ok=True)
 
 
 MIGRATIONS: Mapping[int, str] = {}

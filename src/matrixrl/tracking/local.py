@@ -10,7 +10,15 @@ from typing import Any, NamedTuple
 
 from matrixrl.config import ConfigError
 from matrixrl.tracking.events import Kind, Scalar
-from matrixrl.tracking.journal import JOURNAL_FILE, SCHEMA_VERSION, JournalError, connect, migrate, quoted
+from matrixrl.tracking.journal import (
+    JOURNAL_FILE,
+    SCHEMA_VERSION,
+    JournalError,
+    connect,
+    copy_database,
+    migrate,
+    quoted,
+)
 
 
 class StreamRow(NamedTuple):
@@ -352,6 +360,14 @@ class JournalReader:
             self._damaged(table, error)
             return []
         return [row[0] for row in rows]
+
+    def copy_to(self, path: Path) -> None:
+        """Copy the journal as it stands, whole, while it is being written; its writer is not held up.
+
+        Raises:
+            JournalError: the journal is damaged, or the copy cannot be written.
+        """
+        copy_database(self._connection, path)
 
     def count(self, table: str, after: int = 0) -> int:
         """Rows of the history of a table with a step greater than `after`.
