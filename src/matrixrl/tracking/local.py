@@ -209,21 +209,30 @@ class JournalReader:
         after: int | None = None,
         limit: int | None = None,
         history: bool = True,
-        first: int | None = None,
         after_id: int = 0,
     ) -> Iterator[EpisodeRecord]:
-        """Rows of the episode table in order, as `stream`; `first` leaves out smaller global numbers."""
+        """Rows of the episode table in the order in which the episodes ended, as `stream`."""
         names = list(self.episode_columns)
         columns = ", ".join(["step", "attempt", "time", *map(quoted, names), "superseded_by"])
         truths = [index for index, name in enumerate(names) if self.episode_columns[name] == "bool"]
-        condition = f"id > {after_id:d}" + ("" if first is None else f" AND {quoted(names[0])} >= {first:d}")
         for step, attempt, time, *values, by in self._rows(
-            "episodes", columns, after, limit, history, condition
+            "episodes", columns, after, limit, history, f"id > {after_id:d}"
         ):
             for index in truths:
                 if values[index] is not None:
                     values[index] = bool(values[index])
             yield EpisodeRecord(step, attempt, time, tuple(values), by)
+
+    def episode_id(self, number: int) -> int | None:
+        """The id of the episode of the history that has this global number."""
+        key = quoted(next(iter(self.episode_columns)))
+        query = f"SELECT id FROM episodes WHERE {key} = ? AND superseded_by IS NULL"
+        try:
+            row = self._connection.execute(query, (number,)).fetchone()
+        except sqlite3.DatabaseError as error:
+            self._damaged("episodes", error)
+            return None
+        return row[0] if row else None
 
     def moves(self, history: bool = True, after_id: int = 0) -> Iterator[MoveRecord]:
         """Moves in order, where the run recorded them."""
