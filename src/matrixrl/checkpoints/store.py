@@ -94,6 +94,40 @@ class CheckpointStore:
                 skipped.append(f"the checkpoint at step {step} is damaged ({error})")
         return None, skipped
 
+    def at(self, step: int) -> Checkpoint:
+        """The checkpoint of a step.
+
+        Raises:
+          ConfigError: there is none, it is damaged, or it has a format version that cannot be read.
+        """
+        if step not in self.steps():
+            there = ", ".join(map(str, self.steps())) or "none"
+            raise ConfigError(f"{self.folder}: there is no checkpoint of step {step}; there are: {there}")
+        try:
+            return checkpoint_format.read(self.folder / str(step))
+        except DamagedCheckpointError as error:
+            raise ConfigError(
+                f"{self.folder}: the checkpoint at step {step} is damaged ({error}); name another step"
+            ) from error
+
+    def best(self) -> tuple[Checkpoint | None, list[str]]:
+        """The whole checkpoint of the highest score, of equal ones the newest, and a line about each damaged one.
+
+        Raises:
+          ConfigError: a whole one has a format version that cannot be read.
+        """
+        skipped: list[str] = []
+        best: Checkpoint | None = None
+        for step in reversed(self.steps()):
+            try:
+                found = checkpoint_format.read(self.folder / str(step))
+            except DamagedCheckpointError as error:
+                skipped.append(f"the checkpoint at step {step} is damaged ({error})")
+                continue
+            if best is None or (found.score is not None and (best.score is None or found.score > best.score)):
+                best = found
+        return best, skipped
+
     def begin(self) -> None:
         """Make the folder ready for this process to write: what a killed writer left is cleared away.
 

@@ -104,12 +104,47 @@ def _audit_journal(reader: JournalReader, report: Report) -> None:
                 break
     _increasing((row.step for row in reader.stream()), "journal", "stream", report)
     _increasing((mark.step for mark in reader.marks()), "journal", "table_marks", report)
-    numbers = ((row.step, row.values[0]) for row in reader.episodes())
-    for expected, (step, number) in enumerate(numbers, start=1):
-        if number != expected:
-            kind = "missing" if isinstance(number, int) and number > expected else "doubled"
-            report.gap("journal", kind, step, f"episode {expected} expected, {number} found")
-            break
+    _complete(reader, report)
+
+
+def _complete(reader: JournalReader, report: Report) -> None:
+    """Episode numbers: each once, and none missing at a mark and at the end of a finished run.
+
+    Of games played at once a later one may end first, so a number may come early; of a run that stopped between two
+    marks the others may not have ended.
+    """
+    marks = iter(reader.marks())
+    mark = next(marks, None)
+    expected, early = 1, dict[int, int]()
+
+    def missing(until_step: float) -> bool:
+        """Whether a number was missing at one of the marks up to this step."""
+        nonlocal mark
+        while mark is not None and mark.step < until_step:
+            if early:
+                return True
+            mark = next(marks, None)
+        return False
+
+    def tell() -> None:
+        number, step = next(iter(early.items()))
+        report.gap("journal", "missing", step, f"episode {expected} expected, {number} found")
+
+    for row in reader.episodes():
+        number = row.values[0]
+        if missing(row.step):
+            return tell()
+        if not isinstance(number, int) or number < expected or number in early:
+            return report.gap("journal", "doubled", row.step, f"episode {expected} expected, {number} found")
+        early[number] = row.step
+        while expected in early:
+            del early[expected]
+            expected += 1
+    attempts = reader.attempts()
+    if early and (missing(math.inf) or not attempts or attempts[-1].status == "finished"):
+        tell()
+    elif early:
+        report.notes.append(f"episode {expected} had not ended when the run stopped; {next(iter(early))} had")
 
 
 def _increasing(steps: Iterable[int], place: str, what: str, report: Report) -> None:

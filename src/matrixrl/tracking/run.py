@@ -133,13 +133,14 @@ def open_run(
         if config.resume_run is None:
             shutil.rmtree(directory, ignore_errors=True)  # a full disk leaves no half of a run
         raise
-    return Run(config, directory, lock, journal, SystemMonitor(accelerator_bytes), wall_time)
+    return Run(config, system, directory, lock, journal, SystemMonitor(accelerator_bytes), wall_time)
 
 
 class Run:
     """An open run. Use it as a context manager: an exception ends it as `crashed`.
 
     Attributes:
+        system: which trainer.
         name: the run's name; also its folder's.
         run_id: `md5(name)[:8]`.
         directory: the run folder.
@@ -150,12 +151,14 @@ class Run:
     def __init__(
         self,
         config: TrackingConfig,
+        system: System,
         directory: Path,
         lock: Lock,
         journal: Journal,
         monitor: SystemMonitor,
         wall_time: Callable[[], float],
     ) -> None:
+        self.system: System = system
         self.name = directory.name
         self.run_id = run_id(directory.name)
         self.directory = directory
@@ -191,8 +194,8 @@ class Run:
 
     @property
     def resumed(self) -> bool:
-        """Whether this is a later attempt of a run that was there before."""
-        return self.attempt > 1
+        """Whether this is a later attempt of a run that was there before, even if its journal was lost."""
+        return self.attempt > 1 or self._config.resume_run is not None
 
     @property
     def recorded_until(self) -> int:

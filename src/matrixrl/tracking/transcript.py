@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import heapq
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -68,15 +69,17 @@ def complete_transcript(directory: Path) -> int:
     for line in read_transcript(directory):
         if line.step == last[line.kind]:
             count[line.kind] = count.get(line.kind, 0) + 1
-    missing: list[Line] = []
-    with JournalReader(directory) as reader:
+    appended = 0
+    with JournalReader(directory) as reader, path.open("a", encoding="utf-8") as file:
+        missing = []
         for kind, table in TABLES.items():
             shown = reader.ids(table, last[kind])[: count[kind]] if kind in last else []
-            missing += journal_lines(reader, kind, shown[-1] if shown else 0)
-    missing.sort(key=lambda line: line.step)
-    with path.open("a", encoding="utf-8") as file:
-        file.write("".join(map(str, missing)))
-    return len(missing)
+            missing.append(journal_lines(reader, kind, shown[-1] if shown else 0))
+        # Line by line: without a transcript (the run folder came from elsewhere) this is the whole history.
+        for line in heapq.merge(*missing, key=lambda line: line.step):
+            file.write(str(line))
+            appended += 1
+    return appended
 
 
 def cut_partial_line(path: Path) -> None:

@@ -33,7 +33,7 @@ class Keeper:
     def __init__(self, config: CheckpointConfig, run: Run, settings: Mapping[str, Any]) -> None:
         self._config = config
         self._run = run
-        about = {"run": run.name, "run_id": run.run_id, "config": dict(settings)}
+        about = {"run": run.name, "run_id": run.run_id, "system": run.system, "config": dict(settings)}
         self._store = CheckpointStore(
             run.directory, about, keep_last=config.keep_last, keep_best=config.keep_best
         )
