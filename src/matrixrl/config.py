@@ -587,11 +587,6 @@ class PPOConfig:
         """Updates of the whole run."""
         return self.total_timesteps // self.batch_size
 
-    @property
-    def num_gradient_steps(self) -> int:
-        """Steps of the optimizer in the whole run, which the learning rate's schedule spans."""
-        return self.num_updates * self.update_epochs * self.num_minibatches
-
 
 def _nearest_divisor(number: int, wanted: int) -> int:
     """The divisor of `number` that is nearest to `wanted`; of two the smaller."""

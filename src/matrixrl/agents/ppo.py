@@ -182,8 +182,8 @@ def loss(
     params: Any,
     apply: Apply,
     samples: Samples,
-    clip_eps: float,
-    vf_coef: float,
+    clip_eps: float | Array,
+    vf_coef: float | Array,
     ent_coef: float | Array,
     count: int | None = None,
 ) -> tuple[Array, LossMetrics]:
@@ -247,6 +247,7 @@ class PPO:
       init_params: (key, observations [1, ...]) -> params.
       optimizer: built once and kept out of the state.
       num_envs: environments of all devices together.
+      gamma, gae_lambda, clip_eps, vf_coef, ent_coef, reward_scale: numbers, or traced scalars.
       env_params: handed to the environment.
       axis_name: the mesh axis that environments are spread over; None on one device.
       at_once: whether the groups of a minibatch go through the network together: quicker on an accelerator; on a CPU
@@ -261,12 +262,12 @@ class PPO:
     num_steps: int
     num_minibatches: int
     update_epochs: int
-    gamma: float
-    gae_lambda: float
-    clip_eps: float
-    vf_coef: float
-    ent_coef: Callable[[Array], Array] | float
-    reward_scale: float = 1.0
+    gamma: float | Array
+    gae_lambda: float | Array
+    clip_eps: float | Array
+    vf_coef: float | Array
+    ent_coef: float | Array
+    reward_scale: float | Array = 1.0
     env_params: Any = None
     axis_name: str | None = None
     at_once: bool = False
@@ -281,14 +282,11 @@ class PPO:
         # A weakly typed leaf would come back strongly typed from the first update, and compile it twice.
         return jax.tree.map(lambda leaf: jax.lax.convert_element_type(leaf, leaf.dtype), state)
 
-    def update(
-        self, state: TrainState, key: Array, progress: Array | float = 0.0
-    ) -> tuple[TrainState, UpdateMetrics, Episodes]:
+    def update(self, state: TrainState, key: Array) -> tuple[TrainState, UpdateMetrics, Episodes]:
         """One rollout and the weight updates on it.
 
         Args:
           key: of this update alone.
-          progress: share of the training that is done, 0 to 1, for coefficients that change with it.
         """
         key_rollout, key_shuffle = jax.random.split(key)
         params, opt_state, rollout = state
@@ -321,7 +319,7 @@ class PPO:
             )
         )
         params, opt_state, metrics, grad_norm = self._learn(
-            params, opt_state, samples, key_shuffle, rollout.lane, progress
+            params, opt_state, samples, key_shuffle, rollout.lane
         )
         unexplained = self._moments(samples.advantage)[1]  # the advantage is what the value did not foresee
         variance = self._moments(samples.target)[1]
@@ -358,14 +356,12 @@ class PPO:
         samples: Samples,
         key: Array,
         lane: Array,
-        progress: Array | float,
     ) -> tuple[Any, Any, LossMetrics, Array]:
         """All epochs over grouped samples [G, N, ...]; the mean metrics of the minibatches, and gradient norm."""
         local, size = samples.action.shape[:2]
         group = lane.reshape(local, -1)[:, 0] // (self.num_envs // self.groups)
         share = size // self.num_minibatches
         count = share * self.groups
-        ent_coef = self.ent_coef(jnp.asarray(progress)) if callable(self.ent_coef) else self.ent_coef
 
         def minibatch(carry: tuple[Any, Any], chosen: Array) -> tuple[tuple[Any, Any], Any]:
             params, opt_state = carry
@@ -376,7 +372,7 @@ class PPO:
                 taken: Samples = jax.tree.map(lambda leaf: leaf[at, rows], samples)
                 taken = taken._replace(advantage=(taken.advantage - mean) / (jnp.sqrt(variance) + 1e-8))
                 return jax.grad(loss, has_aux=True)(
-                    params, self.apply, taken, self.clip_eps, self.vf_coef, ent_coef, count
+                    params, self.apply, taken, self.clip_eps, self.vf_coef, self.ent_coef, count
                 )
 
             groups = (jnp.arange(local), chosen)
