@@ -35,7 +35,7 @@ def sent(
     """A run that was stopped, on the server; the machine that it ran on."""
     for name, value in server.environment.items():
         monkeypatch.setenv(name, value)
-    settings = {"save_interval_chunks": 100, "keep_last": 3}
+    settings: dict[str, Any] = {"save_interval_chunks": 100, "keep_last": 3}
     assert descend(tmp_path / "old", stop_at=STOPPED, tracking={"wandb": True}, **settings) == 143
     return tmp_path / "old"
 
