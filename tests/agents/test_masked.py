@@ -122,7 +122,7 @@ def test_frequencies_are_the_probabilities() -> None:
 
 def test_where_nothing_is_legal_everything_is_and_stays_finite() -> None:
     logits = np.array([[1.0, 2.0, 3.0]], np.float32)
-    nothing = np.zeros((1, 3), bool)
+    nothing: Any = np.zeros((1, 3), bool)
 
     def total(logits: Any) -> Any:
         log_probs = masked.masked_log_softmax(logits, nothing)
