@@ -171,7 +171,8 @@ def table(results: Mapping[str, Games]) -> str:
             "stuck": games.outcome_count(Outcome.INVALID_ACTION),
         }
         ends = ", ".join(f"{count:,} {how}" for how, count in counts.items() if count)
-        columns.append({**_means(games.intervals), "games": ends})
+        best = f"{games.returns.max():,.2f} in game {games.best_game}"
+        columns.append({**_means(games.intervals), "best return": best, "games": ends})
     width = 2 + max(BAR_WIDTH + 8, *(len(text) for column in columns for text in column.values()))
     lines = [f"{'':<15}" + "".join(f"{way:<{width}}" for way in results)]
     lines += [

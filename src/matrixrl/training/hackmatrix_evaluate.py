@@ -167,6 +167,11 @@ class Games:
         return {stage: int((self.highest_stages == stage).sum()) for stage in range(1, NUM_STAGES + 1)}
 
     @property
+    def best_game(self) -> int:
+        """Number of the game of the highest return."""
+        return int(self.returns.argmax())
+
+    @property
     def intervals(self) -> dict[str, Interval]:
         """Means with 95 % confidence intervals: `return`, `highest_stage`, `score`, `win_rate`, `steps`."""
         return {
@@ -183,6 +188,7 @@ class Games:
             **{name: interval.as_record() for name, interval in self.intervals.items()},
             "highest_stage_counts": {str(stage): count for stage, count in self.stage_counts.items()},
             "best_stage": int(self.highest_stages.max()),
+            "best_game": self.best_game,
             "games": self.count,
             "won": self.outcome_count(Outcome.WON),
             "died": self.outcome_count(Outcome.DIED),
