@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from matrixrl.tracking.audit import audit
 from matrixrl.tracking.events import is_wall_clock
 from matrixrl.tracking.local import JournalReader
@@ -69,8 +71,25 @@ MATMUL = System(
         "finish": "finish:1",
     },
 )
-SYSTEMS = [MATMUL]
-"""A second trainer is tested by adding it here."""
+HACKMATRIX = System(
+    name="hackmatrix",
+    # Twenty-five updates in chunks of two, of which the last is not full; long enough to be met in the middle.
+    tiny=shlex.split("""
+        --preset dev --seed 3 --num-envs 8 --num-steps 64 --num-minibatches 2 --update-epochs 4 --hidden-dim 32
+        --total-timesteps 12800 --log-interval 2
+    """),
+    same=("params_sha256", "global_step", "update_step", "episodes", "mean_return", "highest_stage"),
+    moments={
+        "compile": "advance:chunk:1",
+        "update": "advance:chunk:4",
+        "checkpoint": "write:2",
+        "last checkpoint": "write:last",
+        "finish": "finish:1",
+    },
+)
+# The game compiles for a minute and is traced in each process, so its faults are tested in `make test-all`.
+SYSTEMS = [MATMUL, pytest.param(HACKMATRIX, marks=pytest.mark.slow)]
+"""A further trainer is tested by adding it here."""
 
 
 def environment(cache: Path) -> dict[str, str]:
