@@ -92,5 +92,4 @@ def load_agent(command: str, reference: str, runs_dir: Path, step: int | None, b
     observation, _ = jax.eval_shape(HackMatrix(packed=True).reset, key)
     template = jax.eval_shape(lambda shown: network.init(key, shown[None]), observation)
     params = checkpoint.restore({"params": template})["params"]
-    policy = NetworkPolicy(network.apply, params)  # pyright: ignore[reportArgumentType]
-    return TrainedAgent(folder.name, checkpoint.step, config, policy)
+    return TrainedAgent(folder.name, checkpoint.step, config, NetworkPolicy(network, params))

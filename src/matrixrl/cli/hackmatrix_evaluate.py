@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
@@ -27,7 +27,7 @@ BAR_WIDTH = 20
 class Evaluate:
     """How well an agent plays."""
 
-    run: tyro.conf.Positional[str | None] = None
+    run: tyro.conf.Positional[Annotated[str | None, tyro.conf.arg(metavar="RUN")]] = None
     """Name or id of a run, or `latest`; leave it out with --agent random."""
 
     agent: Literal["trained", "random"] = "trained"

@@ -37,7 +37,7 @@ Flag = Annotated[bool, tyro.conf.FlagCreatePairsOff]
 class Watch:
     """Watch a trained agent play (80 columns, 24 lines)."""
 
-    run: tyro.conf.Positional[str]
+    run: tyro.conf.Positional[Annotated[str, tyro.conf.arg(metavar="RUN")]]
     """Name or id of a run, or `latest`."""
 
     greedy: Flag = False
@@ -148,7 +148,7 @@ def run_command(command: Watch) -> int:
     most = command.max_steps or agent.config.time_limit
     title = f"{agent.where}, {'greedy' if command.greedy else 'sampled'}, seed {command.seed}, game {command.game}"
     if terminal.is_interactive():
-        watch_screen(Viewer(game, command, most))
+        watch_screen(Viewer(game, command, most, title))
         print(title)
     else:
         print(title)
@@ -206,8 +206,9 @@ class Viewer:
       delay: seconds that a position is shown.
     """
 
-    def __init__(self, game: AgentGame, command: Watch, most: int) -> None:
+    def __init__(self, game: AgentGame, command: Watch, most: int, title: str) -> None:
         self.game = game
+        self._title = title
         self.at = 0
         self.paused = False
         self.delay = command.delay
@@ -265,7 +266,7 @@ class Viewer:
             reveal=self._command.reveal,
             thoughts=position.thoughts,
         )
-        message = "the start"
+        message = self._title
         if position.action is not None and position.result is not None:
             message = describe(self.game.positions[self.at - 1].state, position.action, position.result)
         if self.at_end:

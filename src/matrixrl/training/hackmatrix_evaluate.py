@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -42,22 +42,26 @@ Policy = Callable[[Array, Array], Array]
 """(packed observations uint32 [N, 117], legal actions bool [N, 28]) to logits or log-probabilities float [N, 28]."""
 
 
-@partial(jax.tree_util.register_dataclass, data_fields=["params"], meta_fields=["apply"])
+class Network(Protocol):
+    """An actor-critic network such as `networks.actor_critic.ActorCritic`; equal ones compile once."""
+
+    def apply(self, params: Any, observations: Any, /) -> Any:
+        """Packed observations uint32 [N, 117] to logits [N, 28] and values [N]."""
+        ...
+
+
+@partial(jax.tree_util.register_dataclass, data_fields=["params"], meta_fields=["network"])
 @dataclass(frozen=True)
 class NetworkPolicy:
-    """The policy of an actor-critic network. Its parameters are data: other parameters do not compile again.
+    """The policy of an actor-critic network. Its parameters are data: other parameters do not compile again."""
 
-    Attributes:
-      apply: (params, packed observations [N, 117]) -> logits [N, 28], values [N].
-    """
-
-    apply: Callable[[Any, Array], tuple[Array, Array]]
+    network: Network
     params: Any
 
     def __call__(self, observations: Array, legal: Array) -> Array:
         """Logits [N, 28]."""
         del legal
-        return self.apply(self.params, observations)[0]
+        return self.network.apply(self.params, observations)[0]
 
 
 def uniform_policy(observations: Array, legal: Array) -> Array:

@@ -6,9 +6,8 @@ each step's chance comes from a key, a game is recorded as actions and keys, and
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import jax
@@ -124,8 +123,7 @@ class AgentGame:
             return Position(state, Thoughts(), (0, 0), action, result)
         probabilities, value, chosen, key_env = jax.device_get(
             _think(
-                self._policy.apply,
-                self._policy.params,
+                self._policy,
                 from_game_state(state),
                 legal_action_mask(state),
                 self._key,
@@ -146,10 +144,9 @@ def _words(key: Array) -> Key:
     return int(first), int(second)
 
 
-@partial(jax.jit, static_argnums=0)
+@jax.jit
 def _think(
-    apply: Callable[[Any, Array], tuple[Array, Array]],
-    params: Any,
+    policy: NetworkPolicy,
     state: State,
     legal: Array,
     key: Array,
@@ -157,7 +154,7 @@ def _think(
     greedy: Array,
 ) -> tuple[Array, Array, Array, Array]:
     """Probabilities [28], value, the action chosen, and the words of the step's key."""
-    logits, value = apply(params, _ENV.observation(state)[None])
+    logits, value = policy.network.apply(policy.params, _ENV.observation(state)[None])
     log_probs = masked.masked_log_softmax(logits[0], legal)
     key_choice, key_env = step_keys(key, number)
     chosen = choose(key_choice, log_probs, greedy)

@@ -223,11 +223,16 @@ def _panel(state: GameState) -> list[list[Piece]]:
 
 
 def _thoughts(thoughts: Thoughts, most: int) -> list[list[Piece]]:
-    """The value, and a bar for each of the likeliest actions, `most` of them or fewer; the chosen one is marked."""
+    """The value, and a bar for each of the likeliest actions; the chosen one is marked. Always as many lines.
+
+    Args:
+      most: actions that there is room for.
+    """
+    most = max(0, min(most, THOUGHTS))
     if thoughts.value is None:
-        return []
+        return [[]] * (1 + most)
     lines: list[list[Piece]] = [[("expects ", DIM), (f"{thoughts.value:+.2f}", BOLD)]]
-    for action, probability in thoughts.top(min(THOUGHTS, most)):
+    for action, probability in thoughts.top(most):
         chosen = action == thoughts.chosen
         code = f"{BOLD};{GREEN}" if chosen else ""
         bar = "#" * round(11 * probability)
@@ -237,6 +242,7 @@ def _thoughts(thoughts: Thoughts, most: int) -> list[list[Piece]]:
                 (bar, code or CYAN),
             ]
         )
+    lines += [[]] * (1 + most - len(lines))
     return [_fitted(line, PANEL_WIDTH) for line in lines]
 
 
