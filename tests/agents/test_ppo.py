@@ -343,7 +343,7 @@ def recorder(num_updates: int) -> optax.GradientTransformation:
 
 
 EPOCHS, MINIBATCHES, T = 3, 2, 4
-GAMMA, LAMBDA, EPS, VF, SCALE, PROGRESS = 0.9, 0.8, 0.2, 0.5, 1e-3, 0.25
+GAMMA, LAMBDA, EPS, VF, ENT, SCALE = 0.9, 0.8, 0.2, 0.5, 0.025, 1e-3
 BATCH = T * LANES
 KEY = jax.random.key(5)
 
@@ -362,7 +362,7 @@ def learner(**changes: Any) -> PPO:
         "gae_lambda": LAMBDA,
         "clip_eps": EPS,
         "vf_coef": VF,
-        "ent_coef": lambda progress: 0.1 * progress,
+        "ent_coef": ENT,
         "reward_scale": SCALE,
     }
     return PPO(**(settings | changes))
@@ -376,7 +376,7 @@ def initial(ppo: PPO) -> TrainState:
 def updated(at_once: bool) -> tuple[Any, UpdateMetrics, Any]:
     ppo = learner(at_once=at_once)
     state = initial(ppo)
-    return jax.device_get(jax.jit(ppo.update, compiler_options=QUICKLY)(state, KEY, PROGRESS))
+    return jax.device_get(jax.jit(ppo.update, compiler_options=QUICKLY)(state, KEY))
 
 
 @cache
@@ -447,7 +447,7 @@ def test_gradients_and_metrics_of_groups_are_those_of_the_whole_minibatch() -> N
 
 @partial(jax.jit, compiler_options=QUICKLY)
 def gradient_of(params: Any, samples: Samples) -> tuple[Any, LossMetrics]:
-    return jax.grad(loss, has_aux=True)(params, network, samples, EPS, VF, 0.1 * PROGRESS)
+    return jax.grad(loss, has_aux=True)(params, network, samples, EPS, VF, ENT)
 
 
 def test_groups_at_once_or_one_after_the_other_give_the_same() -> None:
@@ -464,9 +464,7 @@ def test_environments_spread_over_devices_give_the_same_gradients() -> None:
     ppo = learner(axis_name="device")
     state = initial(ppo)
     halves = jax.tree.map(lambda leaf: leaf.reshape(2, LANES // 2, *leaf.shape[1:]), start(jax.random.key(1)))
-    spread = jax.vmap(
-        lambda rollout: ppo.update(state._replace(rollout=rollout), KEY, PROGRESS), axis_name="device"
-    )
+    spread = jax.vmap(lambda rollout: ppo.update(state._replace(rollout=rollout), KEY), axis_name="device")
     found, metrics, _ = jax.device_get(jax.jit(spread, compiler_options=QUICKLY)(halves))
     whole, whole_metrics, _ = updated(at_once=False)
     for ours, theirs in zip(
@@ -490,3 +488,8 @@ def test_a_fresh_state_and_an_updated_one_have_the_same_types() -> None:
     for before, then in zip(jax.tree.leaves(fresh), jax.tree.leaves(after), strict=True):
         assert (before.shape, before.dtype, before.weak_type) == (then.shape, then.dtype, then.weak_type)
         assert not before.weak_type
+
+
+def test_totals_are_sums_over_all_steps() -> None:
+    values = np.random.default_rng(0).integers(-9, 9, (T, LANES)).astype(np.float32)
+    assert float(learner().total(jnp.asarray(values))) == values.sum()

@@ -31,10 +31,10 @@ class Step(NamedTuple):
 
 @functools.cache
 def _counted_step() -> Any:
-    def step(key: jax.Array, state: Counted, action: jax.Array) -> Any:
-        return COUNTED.step(key, state, action, EnvParams(LIMIT))
+    def step(keys: jax.Array, states: Counted, actions: jax.Array) -> Any:
+        return COUNTED.step_batch(keys, states, actions, EnvParams(LIMIT))
 
-    return jax.jit(jax.vmap(step), compiler_options=QUICKLY)
+    return jax.jit(step, compiler_options=QUICKLY)
 
 
 @functools.cache
