@@ -54,6 +54,7 @@ class StoredArtifact:
     metadata: str
     project: str
     version: int
+    run: str = ""
     state: str = "PENDING"
     files: dict[str, bytes] = field(default_factory=dict)
     manifest: bytes = b""
@@ -234,6 +235,7 @@ class LoopbackServer:
                 given.get("metadata") or "{}",
                 given["projectName"],
                 self.created.get(name, 0),
+                given.get("runName") or "",
             )
             self.created[name] = self.created.get(name, 0) + 1
             self.artifacts[identity] = artifact
@@ -313,6 +315,38 @@ class LoopbackServer:
             "artifactCollection": artifact["artifactSequence"], "artifact": artifact,
         }  # fmt: skip
         return {"project": {"artifactCollectionMembership": membership}}
+
+    def on_run_output_artifacts(self, v: dict[str, Any]) -> dict[str, Any]:
+        """Two on a page, so that a client has to turn pages."""
+        found = [a for a in self.artifacts.values() if a.run == v["run"]]
+        first = int(v.get("cursor") or 0)
+        edges = [{"node": self.described(a)} for a in found[first : first + 2]]
+        page = {
+            "__typename": "PageInfo",
+            "endCursor": str(first + 2),
+            "hasNextPage": first + 2 < len(found),
+        }
+        connection = {"totalCount": len(found), "pageInfo": page, "edges": edges}
+        return {"project": {"run": {"artifacts": connection}}}
+
+    def on_get_artifact_membership_file_urls(self, v: dict[str, Any]) -> dict[str, Any]:
+        (found,) = [
+            a for a in self.artifacts.values() if a.name == v["collection"] and v["alias"] == f"v{a.version}"
+        ]
+        edges = [
+            {
+                "node": {
+                    "__typename": "File",
+                    "name": name,
+                    "directUrl": f"{self.url}/artifact/{found.identity}/{name}",
+                }
+            }
+            for name in found.files
+        ]
+        page = {"__typename": "PageInfo", "endCursor": None, "hasNextPage": False}
+        membership = {"files": {"pageInfo": page, "edges": edges}}
+        collection = {"__typename": "ArtifactSequence", "artifactMembership": membership}
+        return {"project": {"artifactCollection": collection}}
 
     def on_fetch_artifact_manifest(self, v: dict[str, Any]) -> dict[str, Any]:
         file = {"directUrl": f"{self.url}/manifest/{v['id']}"}
@@ -480,6 +514,9 @@ class Handler(BaseHTTPRequestHandler):
         parts = unquote(self.path).split("/", 3)
         if parts[1] == "get":
             self.answer(self.loopback.runs[parts[2]].files[parts[3]])
+        elif parts[1] == "artifact":
+            identity, name = parts[2], parts[3]
+            self.answer(self.loopback.artifacts[identity].files[name])
         elif parts[1] == "manifest":
             self.answer(self.loopback.artifacts[parts[2]].manifest)
         else:

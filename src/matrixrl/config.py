@@ -106,6 +106,12 @@ class CheckpointConfig:
     failed_checkpoint: Literal["warn", "stop"] = "warn"
     """When a checkpoint cannot be written (the disk is full): go on with a warning, or stop."""
 
+    max_rollbacks: int = 0
+    """When training diverges, go back to the last good checkpoint with a lower learning rate, so often; 0 stops."""
+
+    rollback_learning_rate_factor: float = 0.5
+    """The learning rate is multiplied by this at each of these returns."""
+
     def __post_init__(self) -> None:
         require(self.save_interval >= 0, f"--save-interval {self.save_interval}: must be 0 or more seconds")
         require(
@@ -118,6 +124,11 @@ class CheckpointConfig:
         )
         require(self.keep_best >= 0, f"--keep-best {self.keep_best}: must be 0 or more")
         require(self.grace_seconds > 0, f"--grace-seconds {self.grace_seconds}: must be above 0, such as 20")
+        require(self.max_rollbacks >= 0, f"--max-rollbacks {self.max_rollbacks}: must be 0 or more")
+        require(
+            0 < self.rollback_learning_rate_factor < 1,
+            f"--rollback-learning-rate-factor {self.rollback_learning_rate_factor}: must be above 0 and below 1",
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -576,11 +587,6 @@ class PPOConfig:
         """Updates of the whole run."""
         return self.total_timesteps // self.batch_size
 
-    @property
-    def num_gradient_steps(self) -> int:
-        """Steps of the optimizer in the whole run, which the learning rate's schedule spans."""
-        return self.num_updates * self.update_epochs * self.num_minibatches
-
 
 def _nearest_divisor(number: int, wanted: int) -> int:
     """The divisor of `number` that is nearest to `wanted`; of two the smaller."""
@@ -718,6 +724,17 @@ def value_at(config: Any, name: str) -> Any:
     for part in name.split("."):
         config = getattr(config, part)
     return config
+
+
+def with_value(config: Settings, name: str, value: Any) -> Settings:
+    """The config with another value of the field of this dotted name.
+
+    Raises:
+      ConfigError: the value is impossible.
+    """
+    first, _, rest = name.partition(".")
+    inner = with_value(getattr(config, first), rest, value) if rest else value
+    return dataclasses.replace(config, **{first: inner})  # pyright: ignore[reportArgumentType, reportType]
 
 
 MAY_CHANGE_ON_RESUME = (

@@ -13,8 +13,11 @@ from pathlib import Path
 import pytest
 
 from matrixrl.cli.runs import Audit, run_command
+from matrixrl.config import TrackingConfig
 from matrixrl.tracking.audit import Report, audit, same_value
+from matrixrl.tracking.events import MATMUL_EPISODE_COLUMNS, EpisodeRow, TableMark
 from matrixrl.tracking.identity import run_folders
+from matrixrl.tracking.run import Status, open_run
 from tests.tracking.conftest import Trainer, expected_rows, offline_environment
 from tests.wandb_server import LoopbackServer
 
@@ -122,6 +125,33 @@ def test_what_was_changed_in_the_journal_is_found(run: Path, planted: str) -> No
     statements, expected = JOURNAL[planted]
     change_journal(run, *statements)
     assert expected in first(audit(run))
+
+
+@pytest.mark.parametrize(
+    ("numbers", "status", "expected"),
+    [
+        ([2, 1, 4, 3], "finished", []),
+        ([2, 1, 4], "interrupted", []),
+        ([2, 1, 4], "finished", ["journal: missing at step 3: episode 3 expected, 4 found"]),
+        ([2, 3, "mark", 1], "finished", ["journal: missing at step 1: episode 1 expected, 2 found"]),
+        ([2, 1, "mark"], "finished", []),
+        ([1, 3, "mark"], "interrupted", ["journal: missing at step 2: episode 2 expected, 3 found"]),
+    ],
+)
+def test_of_games_played_at_once_a_later_one_may_end_first(
+    numbers: list[int | str], status: Status, expected: list[str], tmp_path: Path
+) -> None:
+    config = TrackingConfig(runs_dir=tmp_path, run_name="r", console="quiet")
+    with open_run(config, system="matmul", name_prefix="t", run_config={}) as run:
+        for number in numbers:
+            tick = run.clock.tick()
+            values = dict.fromkeys(MATMUL_EPISODE_COLUMNS, 1) | {"Global Episode": number, "Solved": True}
+            run.record([TableMark(tick) if number == "mark" else EpisodeRow(tick, values)])
+        run.finish(status)
+    report = audit(tmp_path / "r")
+    assert [str(gap) for gap in report.gaps] == expected
+    early = status == "interrupted" and not expected
+    assert report.notes == (["episode 3 had not ended when the run stopped; 4 had"] if early else [])
 
 
 def edit_console(change: Callable[[list[str]], None]) -> Callable[[Path], None]:

@@ -78,11 +78,16 @@ def test_full_parts_of_the_episode_table_are_written_once(
     journal, clock = new(tmp_path), StepClock()
     folder = tmp_path / "history"
     written = []
+
+    def number(step: int) -> int:
+        """Of three games that are played at once, the third ends first."""
+        return step + 2 if step % 3 == 1 else step - 1
+
     with JournalReader(tmp_path) as reader:
         for batch in range(5):
             for _ in range(7):
                 tick = clock.tick()
-                journal.record([EpisodeRow(tick, episode(tick.step))])
+                journal.record([EpisodeRow(tick, episode(number(tick.step)))])
             total, rows = write_episode_parts(reader, folder)
             assert total == 7 * (batch + 1)
             written.append(rows)
@@ -92,13 +97,13 @@ def test_full_parts_of_the_episode_table_are_written_once(
             for part in sorted(folder.iterdir())
             for n in pq.read_table(part).column("Global Episode").to_pylist()
         ]
-        assert stored == list(range(1, 36))
+        assert stored == [number(step) for step in range(1, 36)]
         journal.close()
         # A resumed run that comes out different from episode 18 on: the parts from there are written anew.
         journal, clock = resumed(tmp_path, 17)
         for _ in range(6):
             tick = clock.tick()
-            journal.record([EpisodeRow(tick, episode(tick.step, reward=99.0))])
+            journal.record([EpisodeRow(tick, episode(number(tick.step), reward=99.0))])
         journal.close()
         assert write_episode_parts(reader, folder) == (23, 13)
         rewards = [

@@ -15,7 +15,7 @@ MASKED = -1e9
 
 
 def masked_log_softmax(logits: Array, legal: Array) -> Array:
-    """Log-probabilities [..., A] of logits [..., A] over the legal actions bool [..., A]; `MASKED` or less elsewhere."""
+    """Log-probabilities [..., A] of logits [..., A] over the legal actions bool [..., A]; about `MASKED` elsewhere."""
     legal = legal | ~legal.any(-1, keepdims=True)
     return jax.nn.log_softmax(jnp.where(legal, logits, MASKED))
 
@@ -33,7 +33,10 @@ def entropy(log_probs: Array) -> Array:
 
 def sample(uniform: Array, log_probs: Array) -> Array:
     """Actions int32 [...] by inverse transform of one uniform number each, float32 [...] in [0, 1)."""
-    cumulative = jnp.cumsum(jnp.exp(log_probs), axis=-1)
-    # With 23 random bits uniform * total rounds to less than total, so an action of positive probability is found.
-    threshold = uniform[..., None] * cumulative[..., -1:]
+    probs = jnp.exp(log_probs)
+    # A running sum that a machine adds up in a tree may rise by a rounding where the probability is zero, and fall short
+    # of the next one: only actions of positive probability count, and the largest sum among them is the whole.
+    cumulative = jnp.where(probs > 0, jnp.cumsum(probs, axis=-1), 0)
+    # With 23 random bits uniform * total rounds to less than total, so an action is found.
+    threshold = uniform[..., None] * cumulative.max(-1, keepdims=True)
     return jnp.argmax(cumulative > threshold, axis=-1).astype(jnp.int32)

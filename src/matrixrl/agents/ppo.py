@@ -18,7 +18,7 @@ from jax import Array
 
 from matrixrl.agents import masked
 from matrixrl.agents.returns import gae
-from matrixrl.envs.base import Environment
+from matrixrl.envs.base import Environment, vectorized
 
 Tree = TypeVar("Tree")
 
@@ -157,18 +157,19 @@ def collect_rollout(
     env_params: Any = None,
 ) -> tuple[RolloutState, Transition, Episodes]:
     """Play `num_steps` steps of every environment with actions drawn from the policy."""
+    games = vectorized(env)
 
     def value_of(observation: Any) -> Array:
         return apply(params, observation)[1]
 
     def step(state: RolloutState, key: Array) -> tuple[RolloutState, tuple[Transition, Episodes]]:
         key_action, key_env = jax.random.split(key)
-        legal = jax.vmap(env.legal_action_mask)(state.env_state)
+        legal = games.legal_action_mask_batch(state.env_state)
         logits, value = apply(params, state.observation)
         log_probs = masked.masked_log_softmax(logits, legal)
         uniform = jax.vmap(jax.random.uniform)(lane_keys(key_action, state.lane))
         action = masked.sample(uniform, log_probs)
-        observation, env_state, reward, terminated, truncated, info = jax.vmap(env.step, (0, 0, 0, None))(
+        observation, env_state, reward, terminated, truncated, info = games.step_batch(
             lane_keys(key_env, state.lane), state.env_state, action, env_params
         )
         # Rare: the last observations are looked at only in a step that truncates somewhere.
@@ -199,8 +200,8 @@ def loss(
     params: Any,
     apply: Apply,
     samples: Samples,
-    clip_eps: float,
-    vf_coef: float,
+    clip_eps: float | Array,
+    vf_coef: float | Array,
     ent_coef: float | Array,
     count: int | None = None,
 ) -> tuple[Array, LossMetrics]:
@@ -264,6 +265,7 @@ class PPO:
       init_params: (key, observations [1, ...]) -> params.
       optimizer: built once and kept out of the state.
       num_envs: environments of all devices together.
+      gamma, gae_lambda, clip_eps, vf_coef, ent_coef, reward_scale: numbers, or traced scalars.
       env_params: handed to the environment.
       axis_name: the mesh axis that environments are spread over; None on one device.
       at_once: whether the groups of a minibatch go through the network together: quicker on an accelerator; on a CPU
@@ -278,12 +280,12 @@ class PPO:
     num_steps: int
     num_minibatches: int
     update_epochs: int
-    gamma: float
-    gae_lambda: float
-    clip_eps: float
-    vf_coef: float
-    ent_coef: Callable[[Array], Array] | float
-    reward_scale: float = 1.0
+    gamma: float | Array
+    gae_lambda: float | Array
+    clip_eps: float | Array
+    vf_coef: float | Array
+    ent_coef: float | Array
+    reward_scale: float | Array = 1.0
     env_params: Any = None
     axis_name: str | None = None
     at_once: bool = False
@@ -292,22 +294,17 @@ class PPO:
         """Fresh parameters, and environments at the start of an episode."""
         key_params, key_envs = jax.random.split(key)
         lane = jnp.arange(self.num_envs, dtype=jnp.int32)
-        observation, env_state = jax.vmap(self.env.reset, (0, None))(
-            lane_keys(key_envs, lane), self.env_params
-        )
+        observation, env_state = vectorized(self.env).reset_batch(lane_keys(key_envs, lane), self.env_params)
         params = self.init_params(key_params, jax.tree.map(lambda leaf: leaf[:1], observation))
         state = TrainState(params, self.optimizer.init(params), RolloutState(env_state, observation, lane))
         # A weakly typed leaf would come back strongly typed from the first update, and compile it twice.
         return jax.tree.map(lambda leaf: jax.lax.convert_element_type(leaf, leaf.dtype), state)
 
-    def update(
-        self, state: TrainState, key: Array, progress: Array | float = 0.0
-    ) -> tuple[TrainState, UpdateMetrics, Episodes]:
+    def update(self, state: TrainState, key: Array) -> tuple[TrainState, UpdateMetrics, Episodes]:
         """One rollout and the weight updates on it.
 
         Args:
           key: of this update alone.
-          progress: share of the training that is done, 0 to 1, for coefficients that change with it.
         """
         key_rollout, key_shuffle = jax.random.split(key)
         params, opt_state, rollout = state
@@ -340,7 +337,7 @@ class PPO:
             )
         )
         params, opt_state, metrics, grad_norm = self._learn(
-            params, opt_state, samples, key_shuffle, rollout.lane, progress
+            params, opt_state, samples, key_shuffle, rollout.lane
         )
         unexplained = self._moments(samples.advantage)[1]  # the advantage is what the value did not foresee
         variance = self._moments(samples.target)[1]
@@ -377,14 +374,12 @@ class PPO:
         samples: Samples,
         key: Array,
         lane: Array,
-        progress: Array | float,
     ) -> tuple[Any, Any, LossMetrics, Array]:
         """All epochs over grouped samples [G, N, ...]; the mean metrics of the minibatches, and gradient norm."""
         local, size = samples.action.shape[:2]
         group = lane.reshape(local, -1)[:, 0] // (self.num_envs // self.groups)
         share = size // self.num_minibatches
         count = share * self.groups
-        ent_coef = self.ent_coef(jnp.asarray(progress)) if callable(self.ent_coef) else self.ent_coef
 
         def minibatch(carry: tuple[Any, Any], chosen: Array) -> tuple[tuple[Any, Any], Any]:
             params, opt_state = carry
@@ -395,7 +390,7 @@ class PPO:
                 taken: Samples = jax.tree.map(lambda leaf: leaf[at, rows], samples)
                 taken = taken._replace(advantage=(taken.advantage - mean) / (jnp.sqrt(variance) + 1e-8))
                 return jax.grad(loss, has_aux=True)(
-                    params, self.apply, taken, self.clip_eps, self.vf_coef, ent_coef, count
+                    params, self.apply, taken, self.clip_eps, self.vf_coef, self.ent_coef, count
                 )
 
             groups = (jnp.arange(local), chosen)

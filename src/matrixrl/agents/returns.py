@@ -14,8 +14,8 @@ def gae(
     truncated: Array,
     final_value: Array,
     last_value: Array,
-    gamma: float,
-    gae_lambda: float,
+    gamma: float | Array,
+    gae_lambda: float | Array,
 ) -> tuple[Array, Array]:
     """Generalised advantage estimation (Schulman et al. 2016, equations 11 to 16).
 

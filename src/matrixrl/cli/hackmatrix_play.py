@@ -23,6 +23,7 @@ from matrixrl.envs.hackmatrix.referee import (
     ACTION_NAMES,
     NUM_ACTIONS,
     PROGRAMS,
+    Draws,
     GameState,
     RandomDraws,
     StepResult,
@@ -32,7 +33,7 @@ from matrixrl.envs.hackmatrix.referee import (
 )
 from matrixrl.envs.hackmatrix.referee.game import FIRST_PROGRAM, SIPHON, line_of_fire_target
 from matrixrl.envs.hackmatrix.render.text import PROGRAM_KEYS, program_cost, render_text
-from matrixrl.envs.hackmatrix.scenario import ScenarioError, dump_text, load
+from matrixrl.envs.hackmatrix.scenario import ReplayStep, Scenario, ScenarioError, dump_text, load, run_replay
 
 DEFAULT_SAVE = "hackmatrix.json"
 BACK = "back"
@@ -70,8 +71,8 @@ class HackmatrixPlayCommand:
     actions: Path | None = None
     """Play the actions of this file (`-` for standard input) and stop: names or indices, `back` to take one back."""
 
-    agent: Literal["human", "random"] = "human"
-    """Who plays: you, or random legal actions until the game ends."""
+    agent: Literal["human", "random", "replay"] = "human"
+    """Who plays: you, random legal actions until the game ends, or the actions recorded in the --scenario file."""
 
     max_steps: int = 1_000
     """Most steps the random agent plays."""
@@ -93,15 +94,17 @@ class HackmatrixPlayCommand:
         require(self.max_steps >= 1, f"--max-steps {self.max_steps}: must be 1 or more")
         require(
             self.actions is None or self.agent == "human",
-            "--actions and --agent random exclude one another: leave one out",
+            f"--actions and --agent {self.agent} exclude one another: leave one out",
+        )
+        require(
+            self.agent != "replay" or self.scenario is not None,
+            "--agent replay: name the file that holds the replay with --scenario",
         )
 
     @property
     def in_colour(self) -> bool:
         """Whether to paint."""
-        if self.colour == "auto":
-            return sys.stdout.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
-        return self.colour == "always"
+        return terminal.in_colour(self.colour)
 
 
 class Session:
@@ -118,9 +121,14 @@ class Session:
         self.message = ""
         self.past: list[GameState] = []
 
-    def play(self, action: int) -> StepResult:
-        """Play one action of a game that is not over; an illegal one ends it, as in the rules."""
-        draws = RandomDraws(np.random.default_rng([self.seed, self.state.episode.steps]))
+    def play(self, action: int, draws: Draws | None = None) -> StepResult:
+        """Play one action of a game that is not over; an illegal one ends it, as in the rules.
+
+        Args:
+          draws: chance; by default that of the seed and the step.
+        """
+        if draws is None:
+            draws = RandomDraws(np.random.default_rng([self.seed, self.state.episode.steps]))
         result = step(self.state, action, draws)
         self.past.append(self.state)
         self.state = result.state
@@ -151,11 +159,16 @@ class Session:
 
 def describe(before: GameState, action: int, result: StepResult) -> str:
     """One line about a step: its action, its reward and where the reward comes from."""
-    parts = ", ".join(f"{key} {value:+.2f}" for key, value in result.breakdown.items() if value != 0)
+    parts = reward_parts(result)
     if result.invalid:
         parts = f"not possible: {why_illegal(before, action)}"
     line = f"{result.state.episode.steps:>4} {ACTION_NAMES[action]:<9} {result.reward:+9.2f}  {parts}"
     return line.rstrip()
+
+
+def reward_parts(result: StepResult) -> str:
+    """Where the reward of a step comes from."""
+    return ", ".join(f"{key} {value:+.2f}" for key, value in result.breakdown.items() if value != 0)
 
 
 def outcome_line(state: GameState) -> str:
@@ -224,6 +237,29 @@ def run_words(session: Session, words: Iterator[str], source: str, command: Hack
                 return
             session.play(action)
         report(session, command)
+
+
+def play_replay(session: Session, scenario: Scenario, command: HackmatrixPlayCommand) -> list[str]:
+    """Play the actions that a scenario file recorded, and return how the game differs from what it expects.
+
+    Raises:
+      ConfigError: it recorded none.
+    """
+
+    def play_step(state: GameState, action: int, key: tuple[int, int] | None) -> ReplayStep:
+        del state  # the session's
+        draws = None
+        if key is not None:
+            from matrixrl.envs.hackmatrix.keyed_draws import KeyedDraws  # loads JAX
+
+            draws = KeyedDraws(key)
+        result = session.play(action, draws)
+        report(session, command)
+        return ReplayStep(result.state, result.reward, result.done, result.breakdown)
+
+    if scenario.replay is None:
+        raise ConfigError(f"--agent replay: {command.scenario} holds no replay; `watch --replay` records one")
+    return run_replay(scenario, play_step)[1]
 
 
 def report(session: Session, command: HackmatrixPlayCommand) -> None:
@@ -339,7 +375,7 @@ def file_key(session: Session, key: str) -> None:
             write_scenario(session.state, path)
             session.message = f"saved to {path}"
         else:
-            session.go_to(read_scenario(path), f"loaded {path}")
+            session.go_to(read_scenario(path).state, f"loaded {path}")
     except ConfigError as error:
         session.message = str(error)
 
@@ -347,14 +383,14 @@ def file_key(session: Session, key: str) -> None:
 # Files ----------------------------------------------------------------------------------------------------------------
 
 
-def read_scenario(path: Path) -> GameState:
-    """The state of a scenario file.
+def read_scenario(path: Path) -> Scenario:
+    """What a scenario file holds.
 
     Raises:
       ConfigError: it cannot be read or is faulty.
     """
     try:
-        return load(path.read_text(encoding="utf-8")).state
+        return load(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: cannot be read: {_reason(error)}") from None
     except ScenarioError as error:
@@ -389,12 +425,13 @@ def run_command(command: HackmatrixPlayCommand) -> int:
     Raises:
       ConfigError: a file cannot be read or written, or holds something else.
     """
-    if command.scenario is not None:
-        state = read_scenario(command.scenario)
-    else:
-        state = new_game(RandomDraws(np.random.default_rng([command.seed])))
-    session = Session(state, command.seed)
-    if command.agent == "random":
+    scenario = None if command.scenario is None else read_scenario(command.scenario)
+    start = scenario.state if scenario else new_game(RandomDraws(np.random.default_rng([command.seed])))
+    session = Session(start, command.seed)
+    differences: list[str] = []
+    if command.agent == "replay" and scenario is not None:
+        differences = play_replay(session, scenario, command)
+    elif command.agent == "random":
         for _ in range(command.max_steps):
             if session.state.episode.done:
                 break
@@ -418,7 +455,9 @@ def run_command(command: HackmatrixPlayCommand) -> int:
     if command.save is not None:
         write_scenario(session.state, command.save)
         print(f"saved to {command.save}")
-    return 0
+    for line in differences:
+        print(f"not as recorded: {line}", file=sys.stderr)
+    return 1 if differences else 0
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -41,6 +41,12 @@ COMMANDS: dict[tuple[str, str], Command] = {
         "matrixrl.cli.matmul", None, "measure the speed of search and learning, part by part"
     ),
     ("hackmatrix", "train"): Command("matrixrl.cli.hackmatrix", None, "train a masked PPO agent on the game"),
+    ("hackmatrix", "evaluate"): Command(
+        "matrixrl.cli.hackmatrix_evaluate", "Evaluate", "how well a run's agent plays, over many whole games"
+    ),
+    ("hackmatrix", "watch"): Command(
+        "matrixrl.cli.hackmatrix_watch", "Watch", "watch a run's agent play, with what it thinks"
+    ),
     ("hackmatrix", "play"): Command(
         "matrixrl.cli.hackmatrix_play", "HackmatrixPlayCommand", "play the game here"
     ),
@@ -54,6 +60,7 @@ COMMANDS: dict[tuple[str, str], Command] = {
         "matrixrl.cli.runs", "Audit", "prove that journal, console, table and W&B agree"
     ),
     ("runs", "export"): Command("matrixrl.cli.runs", "Export", "scalars and episodes as Parquet or CSV"),
+    ("runs", "restore"): Command("matrixrl.cli.runs", "Restore", "rebuild a run folder from W&B"),
     ("schemes", "verify"): Command("matrixrl.cli.schemes", "Verify", "prove a scheme file exactly"),
     ("schemes", "show"): Command("matrixrl.cli.schemes", "Show", "a scheme as formulas and as a picture"),
     ("schemes", "records"): Command("matrixrl.cli.schemes", "Records", "best known ranks of small formats"),

@@ -69,7 +69,7 @@ def train(config: MatmulConfig) -> int:
 
 
 def matmul_session(config: MatmulConfig) -> session.Session[MatmulConfig, MatmulTrainer]:
-    """The matmul trainer for the shared command; all trainers that it makes of one config share their programs."""
+    """The matmul trainer for the shared command; trainers that it makes of one config after another share programs."""
     compiled: dict[MatmulConfig, MatmulProgram] = {}
 
     def make_trainer(config: MatmulConfig, run: Run) -> MatmulTrainer:
@@ -78,6 +78,7 @@ def matmul_session(config: MatmulConfig) -> session.Session[MatmulConfig, Matmul
         from matrixrl.training.matmul_program import MatmulProgram
 
         if config not in compiled:
+            compiled.clear()
             compiled[config] = MatmulProgram(config)
         provenance = {
             "source": f"matrixrl {config.preset}, seed {config.seed}",
@@ -89,7 +90,7 @@ def matmul_session(config: MatmulConfig) -> session.Session[MatmulConfig, Matmul
 
     def summarize(trainer: MatmulTrainer, _: MatmulState, seconds: float) -> str:
         trainer.discoveries.settle()
-        return summary(config, trainer.discoveries, seconds)
+        return summary(trainer.config, trainer.discoveries, seconds)
 
     return session.Session(
         system="matmul",

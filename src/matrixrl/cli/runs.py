@@ -1,4 +1,4 @@
-"""`matrixrl runs list|show|sync|audit|export`: what was recorded, and where it has arrived."""
+"""`matrixrl runs list|show|sync|audit|export|restore`: what was recorded, and where it has arrived."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
-from matrixrl.config import ConfigError
+from matrixrl.config import ConfigError, TrackingConfig, require
+from matrixrl.tracking import wandb as tracking_wandb
 from matrixrl.tracking.audit import audit
 from matrixrl.tracking.chart import chart
 from matrixrl.tracking.courier import DELIVERY_LOCK_FILE, DeliveryProcess, DeliverySettings
@@ -22,6 +23,8 @@ from matrixrl.tracking.export import export
 from matrixrl.tracking.identity import Lock, find_run, run_folders
 from matrixrl.tracking.journal import TrackingError
 from matrixrl.tracking.local import JournalReader
+from matrixrl.tracking.restore import restore
+from matrixrl.tracking.run import PROJECTS
 from matrixrl.tracking.summary import RunSummary, summarize
 
 MAIN_METRICS: Mapping[str, tuple[str, ...]] = {
@@ -102,16 +105,37 @@ class Export(Common):
     """Folder to write to; by default `export` in the run folder."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class Restore(Common):
+    """Rebuild a run folder from W&B, so that the run can be resumed on another machine."""
+
+    run: tyro.conf.Positional[str]
+    """Name or id of a run."""
+
+    step: int | None = None
+    """Take the checkpoint of this step; by default the newest one that is whole."""
+
+    best: bool = False
+    """Take the checkpoint that is marked as the best."""
+
+    project: str | None = None
+    """W&B project; by default `rlmm` and `hackmatrix` are searched."""
+
+    entity: str | None = None
+    """W&B entity; by default WANDB_ENTITY, or the account's own."""
+
+
 RunsCommand = (
     Annotated[List, tyro.conf.subcommand("list")]
     | Annotated[Show, tyro.conf.subcommand("show")]
     | Annotated[Sync, tyro.conf.subcommand("sync")]
     | Annotated[Audit, tyro.conf.subcommand("audit")]
     | Annotated[Export, tyro.conf.subcommand("export")]
+    | Annotated[Restore, tyro.conf.subcommand("restore")]
 )
 
 
-def run_command(command: List | Show | Sync | Audit | Export) -> int:
+def run_command(command: List | Show | Sync | Audit | Export | Restore) -> int:
     """Run a command.
 
     Returns:
@@ -130,6 +154,8 @@ def run_command(command: List | Show | Sync | Audit | Export) -> int:
                 status, answer = run_audit(command)
             case Export():
                 status, answer = run_export(command)
+            case Restore():
+                status, answer = run_restore(command)
     except (ConfigError, TrackingError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
@@ -290,3 +316,36 @@ def run_export(command: Export) -> tuple[int, dict[str, Any]]:
         for name, count in written.items():
             print(f"{folder / name}: {count} rows")
     return 0, {"folder": str(folder), "rows": written, "damage": damage}
+
+
+def run_restore(command: Restore) -> tuple[int, dict[str, Any]]:
+    """Rebuild one run folder."""
+    require(
+        command.step is None or not command.best,
+        f"--step {command.step} --best: each names a checkpoint; give one of them",
+    )
+    require(command.step is None or command.step >= 0, f"--step {command.step}: must be 0 or more")
+    require(command.run != "latest", "runs restore latest: W&B is asked by the run's name or id")
+    os.environ.setdefault("WANDB_SILENT", "true")
+    from matrixrl.checkpoints import format as checkpoint_format
+    from matrixrl.cli.session import resume_command
+
+    with tracking_wandb.never_asking():
+        restored = restore(
+            command.run,
+            command.runs_dir,
+            projects=[command.project] if command.project else sorted(set(PROJECTS.values()), reverse=True),
+            entity=command.entity,
+            check=lambda folder: dict(checkpoint_format.read(folder).record),
+            step=command.step,
+            best=command.best,
+        )
+    name = restored.directory.name
+    tracking = TrackingConfig(runs_dir=command.runs_dir)
+    resume = resume_command("hackmatrix" if restored.system == "hackmatrix" else "matmul", tracking, name)
+    for text in restored.warnings:
+        print(f"warning: {text}", file=sys.stderr)
+    if not command.json:
+        print(f"{name} restored to {restored.directory} at step {restored.step}; continue with: {resume}")
+    answer = dataclasses.asdict(restored) | {"directory": str(restored.directory), "run": name}
+    return 0, {**answer, "command": resume}

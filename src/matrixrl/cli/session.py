@@ -6,6 +6,8 @@ resuming the run, checkpoints, the loop, how each kind of ending is told, and th
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
 import json
 import os
 import shlex
@@ -17,7 +19,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 from matrixrl.cli.resume import resumed_settings
-from matrixrl.config import CheckpointConfig, ConfigError, TrackingConfig, as_record, value_at
+from matrixrl.config import CheckpointConfig, ConfigError, TrackingConfig, as_record, value_at, with_value
 from matrixrl.tracking.events import System
 from matrixrl.tracking.identity import find_run
 
@@ -25,7 +27,8 @@ if TYPE_CHECKING:
     # `--help` answers at once, and signals are taken care of before JAX is loaded.
     from matrixrl.checkpoints.format import Checkpoint
     from matrixrl.tracking.run import FinishReport, Run
-    from matrixrl.training.loop import Ending, StopRequest
+    from matrixrl.training.keeper import Keeper
+    from matrixrl.training.loop import Ending, StopRequest, TrainingDivergedError
 
 
 class TrainConfig(Protocol):
@@ -62,6 +65,9 @@ class SessionTrainer(Protocol):
         """
         ...
 
+
+ROLLBACK_SECONDS = 5.0
+"""How long going back to a checkpoint may wait for W&B."""
 
 Config = TypeVar("Config", bound=TrainConfig)
 TrainerT = TypeVar("TrainerT", bound=SessionTrainer)
@@ -153,7 +159,11 @@ def train(session: Session[Any, Any]) -> int:
     grace_seconds = session.config.checkpoint.grace_seconds
     expiry = GraceExpiry(grace_seconds)
     with StopRequest(grace_seconds, expiry) as stop:
-        outcome = _train(session, stop, expiry, began)
+        rollbacks = 0
+        outcome = _attempt(session, rollbacks, stop, expiry, began)
+        while isinstance(outcome, Session):
+            session, rollbacks = outcome, rollbacks + 1
+            outcome = _attempt(session, rollbacks, stop, expiry, began)
         if outcome is None:
             return 1
         if session.config.json:
@@ -177,10 +187,17 @@ def _result(session: Session[Any, Any], outcome: Outcome[Any]) -> dict[str, Any]
     }
 
 
-def _train(
-    session: Session[Any, Any], stop: StopRequest, expiry: GraceExpiry, began: float
-) -> Outcome[Any] | None:
-    """One attempt at a run, from opening to closing it; None when it failed and that was told."""
+def _attempt(
+    session: Session[Any, Any], rollbacks: int, stop: StopRequest, expiry: GraceExpiry, began: float
+) -> Outcome[Any] | Session[Any, Any] | None:
+    """One attempt at a run, from opening to closing it.
+
+    Args:
+      rollbacks: how often this command went back to a checkpoint already.
+
+    Returns:
+      How it ended; where training diverged and may go back, what to go on with; None when it failed and that was told.
+    """
     from matrixrl.devices.machine import describe_machine, use_compilation_cache
     from matrixrl.tracking.run import open_run
     from matrixrl.training.keeper import CheckpointError, Keeper
@@ -207,14 +224,9 @@ def _train(
                 f"name another folder with --runs-dir"
             ) from error
         except TrainingDivergedError as error:
-            keeper.settle()
-            lower = f"{value_at(config, session.learning_rate) / 2:g}"
-            command = resume_command(system, config.tracking, run.name, "--learning-rate", lower)
-            text = f"{error}; {keeper.where}; go on from there with: {command}"
-            run.warn(text)
-            run.finish("crashed")
-            print(f"matrixrl: {text}", file=sys.stderr)
-            return None
+            with contextlib.suppress(CheckpointError):
+                keeper.settle()  # if it could not be written, the one before it is the last good one
+            return _diverged(session, error, rollbacks, run, keeper)
         except CheckpointError as error:
             run.warn(str(error))
             run.finish("crashed")
@@ -234,6 +246,30 @@ def _train(
             file=sys.stderr,
         )
     return Outcome(run, trainer, state, ending, report, seconds)
+
+
+def _diverged(
+    session: Session[Any, Any], error: TrainingDivergedError, rollbacks: int, run: Run, keeper: Keeper
+) -> Session[Any, Any] | None:
+    """Close an attempt whose numbers are no numbers any more; what to go back with, or None when the run ends here."""
+    config = session.config
+    rate, allowed = value_at(config, session.learning_rate), config.checkpoint.max_rollbacks
+    if rollbacks < allowed:
+        lower = rate * config.checkpoint.rollback_learning_rate_factor
+        run.warn(
+            f"{error}; {keeper.where}; going back there with --learning-rate {lower:g} (rollback {rollbacks + 1} of {allowed})"
+        )
+        # What W&B does not have by then is delivered by the next attempt.
+        run.finish("crashed", min(ROLLBACK_SECONDS, config.tracking.finish_seconds))
+        tracking = dataclasses.replace(config.tracking, run_name=None, run_suffix=None, resume_run=run.name)
+        config = with_value(dataclasses.replace(config, tracking=tracking), session.learning_rate, lower)
+        return dataclasses.replace(session, config=config)
+    command = resume_command(session.system, config.tracking, run.name, "--learning-rate", f"{rate / 2:g}")
+    text = f"{error}; {keeper.where}; go on from there with: {command}"
+    run.warn(text)
+    run.finish("crashed")
+    print(f"matrixrl: {text}", file=sys.stderr)
+    return None
 
 
 def changes_on_resume(session: Session[Any, Any]) -> dict[str, tuple[Any, Any]]:

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 ENTER_SCREEN, LEAVE_SCREEN = "\x1b[?1049h", "\x1b[?1049l"
-CLEAR = "\x1b[2J\x1b[H"
+HOME, CLEAR_LINE, CLEAR_BELOW = "\x1b[H", "\x1b[2K", "\x1b[J"
 ESCAPE = "\x1b"
 ESCAPE_SECONDS = 0.05  # what follows an escape later than this is another key
 ARROWS = {"A": "up", "B": "down", "C": "right", "D": "left"}
@@ -20,6 +20,13 @@ def is_interactive() -> bool:
     """Whether standard input and output are a terminal whose keys can be read one by one."""
     known = importlib.util.find_spec("termios") is not None  # absent on Windows
     return known and sys.stdin.isatty() and sys.stdout.isatty()
+
+
+def in_colour(choice: str) -> bool:
+    """Whether to paint standard output, for a choice of ``auto``, ``always`` or ``never``."""
+    if choice == "auto":
+        return sys.stdout.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+    return choice == "always"
 
 
 @contextmanager
@@ -41,7 +48,16 @@ def full_screen() -> Iterator[None]:
 
 def show(text: str) -> None:
     """Replace the screen; the cursor stays after the last character."""
-    print(CLEAR + text, end="", flush=True)
+    # Line by line: a screen that is cleared as a whole first flickers when it is shown many times a second.
+    lines = "\n".join(CLEAR_LINE + line for line in text.split("\n"))
+    print(HOME + lines + CLEAR_BELOW, end="", flush=True)
+
+
+def wait_for_key(seconds: float | None) -> str | None:
+    """`read_key`, or None if no key is pressed within so many seconds; None waits for ever."""
+    if not select.select([sys.stdin.fileno()], [], [], seconds)[0]:
+        return None
+    return read_key()
 
 
 def read_key() -> str:

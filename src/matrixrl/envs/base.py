@@ -67,6 +67,36 @@ class Environment(Protocol[State, Params]):
         ...
 
 
+class Vectorized(Protocol[State]):
+    """An environment for B games at once: what the `jax.vmap` of each method of `Environment` computes."""
+
+    def reset_batch(self, keys: jax.Array, params: Any = None) -> tuple[Any, State]:
+        """`reset` for keys [B]."""
+        ...
+
+    def step_batch(
+        self, keys: jax.Array, states: State, actions: jax.Array, params: Any = None
+    ) -> tuple[Any, State, jax.Array, jax.Array, jax.Array, dict[str, Any]]:
+        """`step` for B games; every array has the batch first."""
+        ...
+
+    def legal_action_mask_batch(self, states: State) -> jax.Array:
+        """bool[B, num_actions]."""
+        ...
+
+
+def vectorized(env: Environment[Any, Any]) -> Vectorized[Any]:
+    """The environment itself where it is written for batches, so that it is traced once; else its `vmap`."""
+    return env if hasattr(env, "step_batch") else _Vmapped(env)  # pyright: ignore[reportReturnType]
+
+
+class _Vmapped:
+    def __init__(self, env: Environment[Any, Any]) -> None:
+        self.reset_batch = jax.vmap(env.reset, (0, None))
+        self.step_batch = jax.vmap(env.step, (0, 0, 0, None))
+        self.legal_action_mask_batch = jax.vmap(env.legal_action_mask)
+
+
 @dataclass(frozen=True)
 class Discrete:
     """The actions ``0 .. n - 1``."""

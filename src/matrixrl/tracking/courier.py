@@ -35,6 +35,7 @@ class DeliveryState:
         thinned: [first step, last step, rows left out] where a backlog was thinned.
         artifacts: files on the server, by path in the run folder: sha256, the version's full name, step, aliases.
         history_rows: rows in the newest Parquet artifact of the episode table.
+        journal: of the newest copy of the journal on the server: the version's full name, and the step it reaches.
     """
 
     mode: str = "none"
@@ -45,6 +46,7 @@ class DeliveryState:
     thinned: list[list[int]] = field(default_factory=list)
     artifacts: dict[str, dict[str, Any]] = field(default_factory=dict)
     history_rows: int = 0
+    journal: dict[str, Any] = field(default_factory=dict)
 
     @classmethod
     def load(cls, directory: Path) -> DeliveryState | None:

@@ -14,6 +14,7 @@ import contextlib
 import json
 import os
 import queue
+import shutil
 import signal
 import sys
 import threading
@@ -28,8 +29,10 @@ from matrixrl.tracking.courier import DELIVERY_LOCK_FILE, FIRST_RETRY_SECONDS, D
 from matrixrl.tracking.events import EPISODE_TABLE
 from matrixrl.tracking.files import sha256_of
 from matrixrl.tracking.identity import Lock, Owner
+from matrixrl.tracking.journal import JournalError
 from matrixrl.tracking.local import Delivery as Row
 from matrixrl.tracking.local import FileRecord, JournalReader
+from matrixrl.tracking.packed import PACKED_FOLDER, pack_journal
 from matrixrl.tracking.parquet import HISTORY_FOLDER, write_episode_parts
 
 POLL_SECONDS = 0.25
@@ -38,6 +41,12 @@ LAST_RETRY_SECONDS = 30.0
 STATE_SECONDS = 1.0
 HISTORY_ARTIFACT_SECONDS = 600.0
 """The Parquet of a long episode table is sent so often while the run goes on, and always at its end."""
+
+JOURNAL_SECONDS = 60.0
+"""Between two copies of the journal on the server lie so many seconds at least while the run goes on, ..."""
+
+JOURNAL_SHARE = 0.05
+"""... and so many that making and sending copies takes at most this share of the time."""
 
 ORPHAN_SECONDS = 30.0
 """How long delivery goes on after the training process was killed."""
@@ -77,6 +86,8 @@ class Delivery:
         self._next_history = 0.0
         self._uploads: list[tuple[FileRecord, tracking_wandb.Upload]] = []
         self._history_upload: tuple[int, tracking_wandb.Upload] | None = None
+        self._journal_upload: tuple[int, float, tracking_wandb.Upload] | None = None
+        self._next_journal = 0.0
         self._seen_files: set[tuple[str, str]] = set()
 
     @property
@@ -280,6 +291,8 @@ class Delivery:
         session = self.session
         if session is None or session.mode != "online":
             return
+        if self.settings.artifacts:
+            self._send_journal(session)
         for record in self.reader.files() if self.settings.artifacts else ():
             known = self.state.artifacts.get(record.path, {}).get("sha256")
             key = (record.path, record.sha256)
@@ -297,6 +310,49 @@ class Delivery:
             self._uploads.append((record, session.send_files(name, kind, [path], aliases, metadata)))
         self._send_history()
         self._settle_uploads(0.05)
+
+    def _send_journal(self, session: tracking_wandb.Session) -> None:
+        """Send a copy of the journal when there is a checkpoint that the last one does not reach.
+
+        A checkpoint and a journal that reaches as far are what `matrixrl runs restore` makes a run folder of.
+        """
+        saved = max((record.step for record in self.reader.files() if record.kind == "checkpoint"), default=0)
+        due = self.finishing or time.monotonic() >= self._next_journal
+        if saved <= self.state.journal.get("step", 0) or not due or self._journal_upload is not None:
+            return
+        began = time.monotonic()
+        self.state.save(self.directory)
+        try:
+            metadata = pack_journal(self.reader, self.directory / PACKED_FOLDER)
+        except (JournalError, OSError) as error:
+            self.tell(f"W&B: no copy of the journal is sent ({error})", "warning")
+            self._next_journal = time.monotonic() + JOURNAL_SECONDS
+            return
+        handle = session.send_files(
+            journal_artifact(self.reader.meta),
+            "journal",
+            [self.directory / PACKED_FOLDER],
+            ["latest"],
+            metadata,
+        )
+        self._journal_upload = (saved, began, handle)
+
+    def _settle_journal(self, seconds: float) -> None:
+        """Note that the server has a copy of the journal; the copy before is not needed any more."""
+        if self._journal_upload is None:
+            return
+        step, began, upload = self._journal_upload
+        if not upload.settled(min(seconds, self.seconds_left)):
+            return
+        self._journal_upload = None
+        shutil.rmtree(self.directory / PACKED_FOLDER, ignore_errors=True)
+        now = time.monotonic()
+        self._next_journal = now + max(JOURNAL_SECONDS, (now - began) / JOURNAL_SHARE)
+        before = self.state.journal.get("name")
+        if upload.full_name is not None and self.session is not None:
+            self.state.journal = {"name": upload.full_name, "step": step}
+            if before not in (None, upload.full_name):
+                self.session.delete_artifact(before)
 
     def _send_history(self) -> None:
         """Send the complete episode table as Parquet where W&B's table cannot hold it."""
@@ -334,6 +390,7 @@ class Delivery:
                 }
                 self._prune()
         self._uploads = waiting
+        self._settle_journal(seconds)
         if self._history_upload is not None:
             rows, upload = self._history_upload
             if upload.settled(min(seconds, self.seconds_left)):
@@ -352,12 +409,16 @@ class Delivery:
                 self.session.delete_artifact(item["name"])
                 item["pruned"] = True
 
+    @property
+    def _sending(self) -> bool:
+        return bool(self._uploads or self._history_upload or self._journal_upload)
+
     def _finish(self) -> None:
         session = self.session
         if session is None:
             return
         if session.mode == "online":
-            while (self._uploads or self._history_upload) and self.seconds_left > 2.0:
+            while self._sending and self.seconds_left > 2.0:
                 self._settle_uploads(1.0)
         self._save(every=0.0)
         # Something has to be left for asking the server.
@@ -390,6 +451,11 @@ class Delivery:
 def history_artifact(meta: Mapping[str, Any]) -> str:
     """The name of the artifact that holds the complete episode table."""
     return f"episode-history-{meta['run_id']}"
+
+
+def journal_artifact(meta: Mapping[str, Any]) -> str:
+    """The name of the artifact that holds a copy of the journal."""
+    return f"journal-{meta['run_id']}"
 
 
 def artifact_name(record: FileRecord) -> tuple[str, str, list[str]]:

@@ -39,7 +39,10 @@ DURABILITY = "PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL;"
 """A commit survives the death of the process; what the machine's own death may take, the next checkpoint shows."""
 
 HISTORY_TABLES = ("stream", "episodes", "moves", "table_marks", "files")
-"""Tables with a `superseded_by`: their history is the rows where it is NULL."""
+"""Tables with a `superseded_by`: their history is the rows where it is NULL, in the order of their ids."""
+
+COMPARED_TABLES = ("stream", "episodes", "moves")
+"""Tables whose rows a resumed run recomputes."""
 
 
 def plain(value: Any) -> Any:
@@ -104,12 +107,11 @@ class Journal:
         self.attempt = attempt
         self.episode_columns = dict(columns)
         self._connection = connection
-        self._episode_key = next(iter(columns))
-        # Rows of a compared table are recomputed after a resume (rule 10): where earlier attempts ended, and how far
-        # this attempt has been compared with them. A position is a step; of episodes, the global number.
-        self._position = {"stream": "step", "moves": "step", "episodes": quoted(self._episode_key)}
-        self._recorded_until = {table: self._last_position(table) for table in self._position}
-        self._compared_until = dict.fromkeys(self._position, 0)
+        # Rows of a compared table are recomputed after a resume (rule 10), in the order in which they were recorded: the
+        # last row of earlier attempts, and the last one that this attempt has been compared with. Not by number: of games
+        # played at once a later one may end first.
+        self._recorded_until: dict[str, int] = {table: self._last_id(table) for table in COMPARED_TABLES}
+        self._compared_until: dict[str, int] = dict.fromkeys(COMPARED_TABLES, 0)
         self._last_stream_step = 0
         # Episodes of the history up to where this attempt stands: counting them in SQL would take longer and longer.
         self._episodes = 0
@@ -206,12 +208,7 @@ class Journal:
         self._episodes = self._one(
             f"SELECT count(*) FROM episodes WHERE superseded_by IS NULL AND step <= {step:d}"
         )
-        self._compared_until = {
-            table: self._one(
-                f"SELECT coalesce(max({column}), 0) FROM {table} WHERE superseded_by IS NULL AND step <= {step:d}"
-            )
-            for table, column in self._position.items()
-        }
+        self._compared_until = {table: self._last_id(table, step) for table in COMPARED_TABLES}
         self._transaction(
             lambda: self._connection.execute(
                 "UPDATE attempts SET start_step = ? WHERE attempt = ?", (step, self.attempt)
@@ -223,7 +220,7 @@ class Journal:
         """The last step of the history: j of rule 10 when a run has just been resumed."""
         return max(
             self._one(f"SELECT coalesce(max(step), 0) FROM {table} WHERE superseded_by IS NULL")
-            for table in self._position
+            for table in COMPARED_TABLES
         )
 
     def record(
@@ -284,7 +281,6 @@ class Journal:
     def _write_compared(self, event: ScalarRow | EpisodeRow | MoveRow, counts: Counts) -> bool:
         """Insert a row unless an equal one is there. Whether it was inserted."""
         step = event.tick.step
-        position = step
         if isinstance(event, ScalarRow):
             table = "stream"
             values: tuple[Any, ...] = (step, self.attempt, event.tick.seconds, _to_json(event.metrics))
@@ -295,7 +291,6 @@ class Journal:
                     f"an episode with columns {list(event.values)}; this run has {list(self.episode_columns)}"
                 )
             row = [plain(event.values[name]) for name in self.episode_columns]
-            position = row[0]
             values = (step, self.attempt, event.tick.seconds, *row)
             self._episodes += 1
         else:
@@ -303,40 +298,38 @@ class Journal:
             action = _to_json([int(part) for part in event.action])
             values = (step, self.attempt, event.episode, event.move, action)
             values += (plain(event.reward), plain(event.residual))
-        if position <= self._recorded_until[table] and self._recognised(table, position, values, counts):
+        behind = self._compared_until[table] < self._recorded_until[table]
+        if behind and self._recognised(table, values, counts):
             return False
         try:
             self._connection.execute(self._insert[table], values)
         except sqlite3.IntegrityError as error:
-            raise ValueError(
-                f"{table}: a second row at position {position} ({error}): {values[3:]}"
-            ) from error
+            raise ValueError(f"{table}: a second row of step or number ({error}): {values}") from error
         return True
 
-    def _recognised(self, table: str, position: int, values: tuple[Any, ...], counts: Counts) -> bool:
-        """Whether a recomputed row equals the recorded one and none between was left out (rule 10).
+    def _recognised(self, table: str, values: tuple[Any, ...], counts: Counts) -> bool:
+        """Whether a recomputed row equals the next one that is recorded (rule 10).
 
         Otherwise what earlier attempts recorded from here on leaves the history, in every table: the history is one
         trajectory. Those rows stay in the journal, marked with the attempt that superseded them.
         """
-        column = self._position[table]
         recorded = self._connection.execute(
-            f"SELECT * FROM {table} WHERE superseded_by IS NULL AND {column} > ? AND {column} <= ? ORDER BY {column}",
-            (self._compared_until[table], position),
-        ).fetchall()
-        self._compared_until[table] = position
-        if len(recorded) == 1 and _equal(table, recorded[0][1:-1], values):
+            f"SELECT * FROM {table} WHERE superseded_by IS NULL AND id > ? ORDER BY id LIMIT 1",
+            (self._compared_until[table],),
+        ).fetchone()
+        self._compared_until[table] = recorded[0]
+        if _equal(table, recorded[1:-1], values):
             counts.recognised += 1
             return True
-        step = min([values[0], *(row[1] for row in recorded)])
+        step = min(values[0], recorded[1])
         for name in HISTORY_TABLES:
             cursor = self._connection.execute(
                 f"UPDATE {name} SET superseded_by = ? WHERE superseded_by IS NULL AND step >= ? AND attempt < ?",
                 (self.attempt, step, self.attempt),
             )
-            counts.differing += cursor.rowcount if name in self._position else 0
+            counts.differing += cursor.rowcount if name in COMPARED_TABLES else 0
         counts.first_difference = step
-        self._recorded_until = dict.fromkeys(self._position, 0)
+        self._recorded_until = dict.fromkeys(COMPARED_TABLES, 0)
         return False
 
     def _write_other(self, event: TableMark | Note | FileRow, now: float) -> bool:
@@ -394,15 +387,7 @@ class Journal:
         Raises:
             JournalError: the copy cannot be written.
         """
-        draft = path.with_name(f".{path.name}.{os.getpid()}")
-        try:
-            with contextlib.closing(sqlite3.connect(draft)) as copy:
-                self._connection.backup(copy)
-            draft.replace(path)
-        except (sqlite3.Error, OSError) as error:
-            raise JournalError(f"{path}: the journal cannot be copied there ({error})") from error
-        finally:
-            draft.unlink(missing_ok=True)
+        copy_database(self._connection, path)
 
     def close(self) -> None:
         """Close the file; what was committed stays."""
@@ -432,9 +417,12 @@ class Journal:
     def _one(self, query: str) -> int:
         return self._connection.execute(query).fetchone()[0]
 
-    def _last_position(self, table: str) -> int:
-        column = self._position[table]
-        return self._one(f"SELECT coalesce(max({column}), 0) FROM {table} WHERE superseded_by IS NULL")
+    def _last_id(self, table: str, until_step: int | None = None) -> int:
+        """The last row of a table's history (up to a step); searched from the end, so that a long history costs nothing."""
+        until = "" if until_step is None else f" AND step <= {until_step:d}"
+        query = f"SELECT id FROM {table} WHERE superseded_by IS NULL{until} ORDER BY id DESC LIMIT 1"
+        row = self._connection.execute(query).fetchone()
+        return row[0] if row else 0
 
 
 def _equal(table: str, recorded: tuple[Any, ...], values: tuple[Any, ...]) -> bool:
@@ -491,6 +479,23 @@ def merged(events: Iterable[Event]) -> list[Event]:
 def connect(path: Path) -> sqlite3.Connection:
     """Open a journal for writing, with transactions by hand. `DURABILITY` comes before the first of them."""
     return sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=10.0)
+
+
+def copy_database(connection: sqlite3.Connection, path: Path) -> None:
+    """Copy a database as it stands to `path`: written beside it, then renamed.
+
+    Raises:
+        JournalError: the copy cannot be written.
+    """
+    draft = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        with contextlib.closing(sqlite3.connect(draft)) as copy:
+            connection.backup(copy)
+        draft.replace(path)
+    except (sqlite3.Error, OSError) as error:
+        raise JournalError(f"{path}: the journal cannot be copied there ({error})") from error
+    finally:
+        draft.unlink(missing_ok=True)
 
 
 MIGRATIONS: Mapping[int, str] = {}

@@ -10,7 +10,15 @@ from typing import Any, NamedTuple
 
 from matrixrl.config import ConfigError
 from matrixrl.tracking.events import Kind, Scalar
-from matrixrl.tracking.journal import JOURNAL_FILE, SCHEMA_VERSION, JournalError, connect, migrate, quoted
+from matrixrl.tracking.journal import (
+    JOURNAL_FILE,
+    SCHEMA_VERSION,
+    JournalError,
+    connect,
+    copy_database,
+    migrate,
+    quoted,
+)
 
 
 class StreamRow(NamedTuple):
@@ -201,21 +209,30 @@ class JournalReader:
         after: int | None = None,
         limit: int | None = None,
         history: bool = True,
-        first: int | None = None,
         after_id: int = 0,
     ) -> Iterator[EpisodeRecord]:
-        """Rows of the episode table in order, as `stream`; `first` leaves out smaller global numbers."""
+        """Rows of the episode table in the order in which the episodes ended, as `stream`."""
         names = list(self.episode_columns)
         columns = ", ".join(["step", "attempt", "time", *map(quoted, names), "superseded_by"])
         truths = [index for index, name in enumerate(names) if self.episode_columns[name] == "bool"]
-        condition = f"id > {after_id:d}" + ("" if first is None else f" AND {quoted(names[0])} >= {first:d}")
         for step, attempt, time, *values, by in self._rows(
-            "episodes", columns, after, limit, history, condition
+            "episodes", columns, after, limit, history, f"id > {after_id:d}"
         ):
             for index in truths:
                 if values[index] is not None:
                     values[index] = bool(values[index])
             yield EpisodeRecord(step, attempt, time, tuple(values), by)
+
+    def episode_id(self, number: int) -> int | None:
+        """The id of the episode of the history that has this global number."""
+        key = quoted(next(iter(self.episode_columns)))
+        query = f"SELECT id FROM episodes WHERE {key} = ? AND superseded_by IS NULL"
+        try:
+            row = self._connection.execute(query, (number,)).fetchone()
+        except sqlite3.DatabaseError as error:
+            self._damaged("episodes", error)
+            return None
+        return row[0] if row else None
 
     def moves(self, history: bool = True, after_id: int = 0) -> Iterator[MoveRecord]:
         """Moves in order, where the run recorded them."""
@@ -352,6 +369,31 @@ class JournalReader:
             self._damaged(table, error)
             return []
         return [row[0] for row in rows]
+
+    def copy_to(self, path: Path) -> None:
+        """Copy the journal as it stands, whole, while it is being written; its writer is not held up.
+
+        Raises:
+            JournalError: the journal is damaged, or the copy cannot be written.
+        """
+        copy_database(self._connection, path)
+
+    def is_empty(self, table: str) -> bool:
+        """Whether a table has no row, superseded or not."""
+        try:
+            return self._connection.execute(f"SELECT 1 FROM {table} LIMIT 1").fetchone() is None
+        except sqlite3.DatabaseError as error:
+            self._damaged(table, error)
+            return False
+
+    def has_superseded(self, table: str, step: int) -> bool:
+        """Whether a later attempt replaced rows of a table at a step."""
+        query = f"SELECT 1 FROM {table} WHERE step = ? AND superseded_by IS NOT NULL LIMIT 1"
+        try:
+            return self._connection.execute(query, (step,)).fetchone() is not None
+        except sqlite3.DatabaseError as error:
+            self._damaged(table, error)
+            return True
 
     def count(self, table: str, after: int = 0) -> int:
         """Rows of the history of a table with a step greater than `after`.

@@ -27,19 +27,17 @@ def write_episode_parts(reader: JournalReader, folder: Path) -> tuple[int, int]:
     folder.mkdir(exist_ok=True)
     key = next(iter(reader.episode_columns))
     parts = sorted(folder.glob("episodes-*.parquet"))
-    full = 0
+    full = last_id = 0
     for index, path in enumerate(parts):
-        if path.name != part_name(index) or not _is_current(reader, path, key):
+        identity = _last_id(reader, path, key) if path.name == part_name(index) else None
+        if identity is None:
             break
-        full += 1
+        full, last_id = full + 1, identity
     for path in parts[full:]:
         path.unlink()
     total = full * PART_ROWS
-    first = None
-    if full:
-        first = _last_row(folder / part_name(full - 1))[key] + 1
     written, index, rows = 0, full, []
-    for episode in reader.episodes(first=first):
+    for episode in reader.episodes(after_id=last_id):
         rows.append(episode.values)
         if len(rows) == PART_ROWS:
             write_parquet(folder / part_name(index), reader.episode_columns, rows)
@@ -91,15 +89,21 @@ def _write_table(path: Path, table: Any) -> None:
         draft.unlink(missing_ok=True)
 
 
-def _is_current(reader: JournalReader, path: Path, key: str) -> bool:
-    """Whether a part is full and ends with the episode that the history has there."""
+def _last_id(reader: JournalReader, path: Path, key: str) -> int | None:
+    """The id of the last episode of a part; None if the part is not full, or the history has another one there.
+
+    Not by number: of games played at once a later one may end first.
+    """
     import pyarrow.parquet as pq
 
     if pq.read_metadata(path).num_rows != PART_ROWS:
-        return False
+        return None
     last = _last_row(path)
-    there = next(iter(reader.episodes(first=last[key], limit=1)), None)
-    return there is not None and dict(zip(reader.episode_columns, there.values, strict=True)) == last
+    identity = reader.episode_id(last[key])
+    if identity is None:
+        return None
+    there = next(reader.episodes(after_id=identity - 1, limit=1))
+    return identity if dict(zip(reader.episode_columns, there.values, strict=True)) == last else None
 
 
 def _last_row(path: Path) -> dict[str, Any]:

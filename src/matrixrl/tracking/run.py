@@ -133,13 +133,14 @@ def open_run(
         if config.resume_run is None:
             shutil.rmtree(directory, ignore_errors=True)  # a full disk leaves no half of a run
         raise
-    return Run(config, directory, lock, journal, SystemMonitor(accelerator_bytes), wall_time)
+    return Run(config, system, directory, lock, journal, SystemMonitor(accelerator_bytes), wall_time)
 
 
 class Run:
     """An open run. Use it as a context manager: an exception ends it as `crashed`.
 
     Attributes:
+        system: which trainer.
         name: the run's name; also its folder's.
         run_id: `md5(name)[:8]`.
         directory: the run folder.
@@ -150,12 +151,14 @@ class Run:
     def __init__(
         self,
         config: TrackingConfig,
+        system: System,
         directory: Path,
         lock: Lock,
         journal: Journal,
         monitor: SystemMonitor,
         wall_time: Callable[[], float],
     ) -> None:
+        self.system: System = system
         self.name = directory.name
         self.run_id = run_id(directory.name)
         self.directory = directory
@@ -191,8 +194,8 @@ class Run:
 
     @property
     def resumed(self) -> bool:
-        """Whether this is a later attempt of a run that was there before."""
-        return self.attempt > 1
+        """Whether this is a later attempt of a run that was there before, even if its journal was lost."""
+        return self.attempt > 1 or self._config.resume_run is not None
 
     @property
     def recorded_until(self) -> int:
@@ -205,8 +208,12 @@ class Run:
         """Time that tracking took from the training thread, in percent of the time since the run was opened."""
         return 100.0 * self._busy_seconds / max(time.perf_counter() - self._started, 1e-9)
 
-    def restore_clock(self, saved_step: int) -> None:
+    def restore_clock(self, saved_step: int, recorded_until: int | None = None) -> None:
         """Set the clock to the step that a checkpoint saved, before the first tick of this attempt.
+
+        Args:
+            recorded_until: the last step that the journal held a row of when the checkpoint was made; by default the
+                step itself.
 
         Raises:
             ConfigError: the clock has ticked already.
@@ -214,10 +221,11 @@ class Run:
         with self._mutex:
             self.clock.restore(saved_step)
             self._journal.started_at(saved_step)
-            if saved_step > self._journal.recorded_until:
+            held = saved_step if recorded_until is None else recorded_until
+            if held > self._journal.recorded_until:
                 self.warn(
-                    f"the checkpoint stands at step {saved_step}, the journal at {self._journal.recorded_until}: "
-                    "rows between were lost with the machine's memory"
+                    f"the checkpoint was made when the journal stood at step {held}, now it stands at "
+                    f"{self._journal.recorded_until}: rows between were lost with the machine's memory"
                 )
 
     def record(self, events: Iterable[Event]) -> None:

@@ -357,6 +357,76 @@ def artifact_digests(full_name: str) -> dict[str, str]:
     return {name: entry.digest for name, entry in entries.items()}
 
 
+class LoggedArtifact(NamedTuple):
+    """An artifact version that a run logged.
+
+    Attributes:
+        name: of its collection, such as `checkpoint-1200`.
+        kind: `model` for a checkpoint, `journal` for a copy of the journal, `result` for another file.
+        full_name: entity/project/name:version.
+    """
+
+    name: str
+    kind: str
+    full_name: str
+    aliases: list[str]
+    metadata: dict[str, Any]
+
+
+def logged_artifacts(project: str, entity: str | None, run_id: str) -> list[LoggedArtifact] | None:
+    """Every artifact version that a run logged and that is still there; None where there is no such run.
+
+    Args:
+        entity: None for WANDB_ENTITY or the account's own.
+
+    Raises:
+        UnreachableError: the server does not answer as it should.
+    """
+    import wandb
+    from wandb import errors
+
+    try:
+        api = wandb.Api(timeout=60)
+        owner = entity or api.default_entity
+        try:
+            run = api.run(f"{owner}/{project}/{run_id}")
+        except (errors.Error, ValueError) as error:
+            if "Could not find run" in str(error):  # wandb has no type of its own for it
+                return None
+            raise
+        return [
+            LoggedArtifact(
+                artifact.name.partition(":")[0],
+                artifact.type,
+                artifact.qualified_name,
+                list(artifact.aliases),
+                dict(artifact.metadata),
+            )
+            for artifact in run.logged_artifacts()
+            if artifact.state == "COMMITTED"
+        ]
+    except (errors.Error, ValueError, TypeError) as error:
+        raise UnreachableError(first_line(error)) from error
+
+
+def download_artifact(full_name: str, folder: Path) -> None:
+    """Download the files of an artifact version into a folder.
+
+    Raises:
+        UnreachableError: the server does not answer as it should, or the bytes are not those that it promised.
+        OSError: the folder cannot be written.
+    """
+    import requests
+    import wandb
+    from wandb import errors
+
+    try:
+        artifact = wandb.Api(timeout=60).artifact(full_name)
+        artifact.download(root=str(folder), skip_cache=True)
+    except (errors.Error, ValueError, TypeError, requests.RequestException) as error:
+        raise UnreachableError(f"{full_name}: {first_line(error)}") from error
+
+
 def own_values(row: Mapping[str, Any]) -> dict[str, Any]:
     """A history row without what W&B adds (`_step`, `_runtime`, `_timestamp`)."""
     return {key: value for key, value in row.items() if not key.startswith("_")}

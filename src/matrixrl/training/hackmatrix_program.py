@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from functools import cached_property
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from jax import Array
 from jax.sharding import NamedSharding, PartitionSpec
@@ -53,6 +55,31 @@ def build_network(config: HackmatrixConfig) -> ActorCritic:
     )
 
 
+class Coefficients(NamedTuple):
+    """Numbers that a compiled program takes as arguments: runs that differ in them alone share one compilation.
+
+    The learning rate and the entropy coefficient go linearly from first to final over `num_updates`.
+    """
+
+    learning_rate: Any
+    final_learning_rate: Any
+    ent_coef: Any
+    final_ent_coef: Any
+    gamma: Any
+    gae_lambda: Any
+    clip_eps: Any
+    vf_coef: Any
+    max_grad_norm: Any
+    reward_scale: Any
+    num_updates: Any
+    time_limit: Any
+
+
+def _optimizer(learning_rate: Any, max_grad_norm: Any) -> optax.GradientTransformation:
+    """Clipping by global norm and Adam, whose epsilon is that of the reference implementations of PPO."""
+    return optax.chain(optax.clip_by_global_norm(max_grad_norm), optax.adam(learning_rate, eps=1e-5))
+
+
 class HackmatrixProgram:
     """Builds and holds the compiled programs of a config.
 
@@ -69,16 +96,14 @@ class HackmatrixProgram:
         self.config = config
         settings = config.ppo
         network = build_network(config)
+        apply: Any = network.apply
         groups = num_groups(settings.num_envs, settings.num_steps, settings.num_minibatches)
         self.mesh = data_mesh(config.devices, groups, "groups of environments")
         self.ppo = PPO(
             env=CountedHackMatrix(HackMatrix(packed=True)),
-            apply=network.apply,  # pyright: ignore[reportArgumentType]
+            apply=apply,
             init_params=network.init,
-            # Adam's epsilon is that of the reference implementations of PPO.
-            optimizer=optax.chain(
-                optax.clip_by_global_norm(settings.max_grad_norm), optax.adam(self.schedule, eps=1e-5)
-            ),
+            optimizer=_optimizer(settings.learning_rate, settings.max_grad_norm),
             num_envs=settings.num_envs,
             num_steps=settings.num_steps,
             num_minibatches=settings.num_minibatches,
@@ -87,7 +112,7 @@ class HackmatrixProgram:
             gae_lambda=settings.gae_lambda,
             clip_eps=settings.clip_eps,
             vf_coef=settings.vf_coef,
-            ent_coef=self._ent_coef,
+            ent_coef=settings.ent_coef,
             reward_scale=settings.reward_scale,
             env_params=EnvParams(config.time_limit),
             axis_name=None if self.mesh is None else DATA,
@@ -95,17 +120,49 @@ class HackmatrixProgram:
         )
 
     @cached_property
-    def schedule(self) -> optax.Schedule:
-        """Learning rate by gradient step."""
+    def coefficients(self) -> Coefficients:
+        """The numbers of the config that are handed to the compiled program."""
         settings = self.config.ppo
-        if not settings.anneal_lr:
-            return optax.constant_schedule(settings.learning_rate)
-        return optax.linear_schedule(settings.learning_rate, 0.0, settings.num_gradient_steps)
+        final_ent_coef = settings.ent_coef if settings.final_ent_coef is None else settings.final_ent_coef
+        return Coefficients(
+            *(
+                np.float32(value)
+                for value in (
+                    settings.learning_rate,
+                    0.0 if settings.anneal_lr else settings.learning_rate,
+                    settings.ent_coef,
+                    final_ent_coef,
+                    settings.gamma,
+                    settings.gae_lambda,
+                    settings.clip_eps,
+                    settings.vf_coef,
+                    settings.max_grad_norm,
+                    settings.reward_scale,
+                )
+            ),
+            num_updates=np.int32(settings.num_updates),
+            time_limit=np.int32(self.config.time_limit),
+        )
 
-    def _ent_coef(self, progress: Array) -> Array:
-        settings = self.config.ppo
-        last = settings.ent_coef if settings.final_ent_coef is None else settings.final_ent_coef
-        return settings.ent_coef + (last - settings.ent_coef) * progress
+    def _learner(self, coefficients: Coefficients, number: Array) -> PPO:
+        """The learner with the coefficients that update `number` has."""
+        progress = number / coefficients.num_updates
+
+        def now(first: Array, last: Array) -> Array:
+            return first + (last - first) * progress
+
+        learning_rate = now(coefficients.learning_rate, coefficients.final_learning_rate)
+        return dataclasses.replace(
+            self.ppo,
+            optimizer=_optimizer(learning_rate, coefficients.max_grad_norm),
+            ent_coef=now(coefficients.ent_coef, coefficients.final_ent_coef),
+            gamma=coefficients.gamma,
+            gae_lambda=coefficients.gae_lambda,
+            clip_eps=coefficients.clip_eps,
+            vf_coef=coefficients.vf_coef,
+            reward_scale=coefficients.reward_scale,
+            env_params=EnvParams(coefficients.time_limit),
+        )
 
     @cached_property
     def _specs(self) -> TrainState:
@@ -136,13 +193,18 @@ class HackmatrixProgram:
             return jax.jit(self.ppo.init)
         return jax.jit(self.ppo.init, out_shardings=jax.tree.map(lambda leaf: leaf.sharding, self.template))
 
-    @cached_property
-    def advance(self) -> Callable[[TrainState, Array, Array, Array], tuple[TrainState, Updates]]:
-        """(state, key, first, count) -> the state after `count` updates, the first of them number `first` from 0.
+    def advance(
+        self, state: TrainState, key: Array, first: Array, count: Array
+    ) -> tuple[TrainState, Updates]:
+        """`count` updates, the first of them number `first` from 0; the state is donated.
 
         The key is the run's; an update's own is derived from its number. The count is traced, so that parts of a chunk do
-        not compile again. The state is donated.
+        not compile again.
         """
+        return self._compiled(state, key, first, count, self.coefficients)
+
+    @cached_property
+    def _compiled(self) -> Callable[..., tuple[TrainState, Updates]]:
         if self.mesh is None:
             return jax.jit(self._advance, donate_argnums=0)
         whole, spread = PartitionSpec(), PartitionSpec(None, None, DATA)
@@ -151,20 +213,20 @@ class HackmatrixProgram:
         spread_out = jax.shard_map(
             self._advance,
             mesh=self.mesh,
-            in_specs=(self._specs, whole, whole, whole),
+            in_specs=(self._specs, whole, whole, whole, whole),
             out_specs=(self._specs, results),
             check_vma=False,
         )
         return jax.jit(spread_out, donate_argnums=0)
 
     def _advance(
-        self, state: TrainState, key: Array, first: Array, count: Array
+        self, state: TrainState, key: Array, first: Array, count: Array, coefficients: Coefficients
     ) -> tuple[TrainState, Updates]:
         def one(index: Array, carry: tuple[TrainState, Updates]) -> tuple[TrainState, Updates]:
             state, results = carry
             number = first + index
-            progress = number / self.config.ppo.num_updates
-            state, metrics, episodes = self.ppo.update(state, jax.random.fold_in(key, number), progress)
+            learner = self._learner(coefficients, number)
+            state, metrics, episodes = learner.update(state, jax.random.fold_in(key, number))
 
             def total(values: Array) -> Array:
                 return self.ppo.total(jnp.where(episodes.ended, values.astype(jnp.float32), 0))

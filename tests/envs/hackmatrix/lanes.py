@@ -14,10 +14,11 @@ import numpy as np
 from matrixrl.envs.hackmatrix import referee
 from matrixrl.envs.hackmatrix.convert import from_game_state, to_game_state
 from matrixrl.envs.hackmatrix.env import EnvParams, HackMatrix
+from matrixrl.envs.hackmatrix.keyed_draws import KeyedDraws
 from matrixrl.envs.hackmatrix.observation import split
 from matrixrl.envs.hackmatrix.referee import GameState
 from matrixrl.envs.hackmatrix.state import State
-from tests.envs.hackmatrix.keyed import KeyedDraws, comparable, differences
+from tests.envs.hackmatrix.keyed import comparable, differences
 
 LANES = 64
 ENV = HackMatrix()

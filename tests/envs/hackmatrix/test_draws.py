@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from matrixrl.envs.hackmatrix.draws import Stream, Words, block, key_words, pick
-from tests.envs.hackmatrix.keyed import threefry
+from matrixrl.envs.hackmatrix.keyed_draws import threefry
 
 WORD = st.integers(0, 2**32 - 1)
 

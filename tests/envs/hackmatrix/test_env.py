@@ -15,10 +15,11 @@ from matrixrl.envs.hackmatrix.batch import block_size
 from matrixrl.envs.hackmatrix.convert import from_game_state
 from matrixrl.envs.hackmatrix.draws import Stream
 from matrixrl.envs.hackmatrix.env import HackMatrix, random_legal_action
+from matrixrl.envs.hackmatrix.keyed_draws import KeyedDraws
 from matrixrl.envs.hackmatrix.rules import Outcome
 from matrixrl.envs.hackmatrix.state import bytes_per_state
 from tests.envs.hackmatrix.boards import data, enemy, game, transmission
-from tests.envs.hackmatrix.keyed import KeyedDraws, comparable, differences
+from tests.envs.hackmatrix.keyed import comparable, differences
 from tests.envs.hackmatrix.lanes import (
     ENV,
     LANES,

@@ -141,8 +141,9 @@ class HackMatrix:
         """The observation of a state; `observation.split` names the parts of a flat one."""
         return self._observe(state)
 
-    def reset_batch(self, keys: jax.Array) -> tuple[jax.Array, State]:
+    def reset_batch(self, keys: jax.Array, params: EnvParams | None = None) -> tuple[jax.Array, State]:
         """`reset` for keys [B]: what `jax.vmap(env.reset)` calls."""
+        del params
         return self._reset_batch(key_words(keys))
 
     def step_batch(
@@ -154,6 +155,10 @@ class HackMatrix:
         return self._step_batch(
             key_words(keys), states, actions.astype(jnp.int32), jnp.broadcast_to(limit, actions.shape)
         )
+
+    def legal_action_mask_batch(self, states: State) -> jax.Array:
+        """`legal_action_mask` for B games, bool[B, 28]."""
+        return batch.legal_action_mask(states)
 
 
 def _checked(action: jax.Array | int) -> jax.Array:

@@ -70,47 +70,81 @@ class CountedHackMatrix:
 
     def reset(self, key: jax.Array, params: EnvParams | None = None) -> tuple[jax.Array, Counted]:
         """A new game."""
-        observation, state = self.game.reset(key, params)
-        zero = jnp.int32(0)
-        components = jnp.zeros(len(REWARD_COMPONENTS), jnp.float32)
-        return observation, Counted(state, components, zero, zero, zero, jnp.uint32(0))
+        observation, game = self.game.reset(key, params)
+        return observation, _nothing_counted(game)
+
+    def reset_batch(self, keys: jax.Array, params: EnvParams | None = None) -> tuple[jax.Array, Counted]:
+        """`reset` for keys [B]."""
+        observation, game = self.game.reset_batch(keys, params)
+        return observation, _nothing_counted(game)
 
     def step(
         self, key: jax.Array, state: Counted, action: jax.Array, params: EnvParams | None = None
     ) -> tuple[jax.Array, Counted, jax.Array, jax.Array, jax.Array, dict[str, Any]]:
         """One step of the game."""
-        observation, game, reward, terminated, truncated, info = self.game.step(
-            key, state.game, action, params
-        )
-        program = action - FIRST_PROGRAM_ACTION
-        is_program = program >= 0
-        bit = jnp.uint32(1) << jnp.maximum(program, 0).astype(jnp.uint32)
-        counted = Counted(
-            game,
-            state.components + jnp.stack([info["reward_breakdown"][name] for name in REWARD_COMPONENTS]),
-            state.moves + (action < ACTION_SIPHON),
-            state.siphons + (action == ACTION_SIPHON),
-            state.programs + is_program,
-            state.used | jnp.where(is_program, bit, 0),
-        )
-        episode = {
-            "return": info["episode_return"],
-            "steps": info["episode_length"],
-            "highest_stage": info["stage"],
-            "final_score": info["score"],
-            "win_rate": info["won"].astype(jnp.float32),
-            "programs_used": jax.lax.population_count(counted.used).astype(jnp.int32),
-            "action_moves": counted.moves,
-            "action_siphons": counted.siphons,
-            "action_programs": counted.programs,
-            **{f"reward_{name}": counted.components[i] for i, name in enumerate(REWARD_COMPONENTS)},
-        }
-        fresh = jax.tree.map(
-            lambda value: jnp.where(terminated | truncated, jnp.zeros_like(value), value), counted[1:]
-        )
-        info = {"final_observation": info["final_observation"], "episode": episode}
-        return observation, Counted(game, *fresh), reward, terminated, truncated, info
+        return _counted(state, action, *self.game.step(key, state.game, action, params))
+
+    def step_batch(
+        self, keys: jax.Array, states: Counted, actions: jax.Array, params: EnvParams | None = None
+    ) -> tuple[jax.Array, Counted, jax.Array, jax.Array, jax.Array, dict[str, Any]]:
+        """`step` for B games."""
+        return _counted(states, actions, *self.game.step_batch(keys, states.game, actions, params))
 
     def legal_action_mask(self, state: Counted) -> jax.Array:
         """Which actions are valid, bool[28] [20]."""
         return self.game.legal_action_mask(state.game)
+
+    def legal_action_mask_batch(self, states: Counted) -> jax.Array:
+        """`legal_action_mask` for B games, bool[B, 28]."""
+        return self.game.legal_action_mask_batch(states.game)
+
+
+def _nothing_counted(game: State) -> Counted:
+    zero = jnp.zeros_like(game.time)
+    components = jnp.zeros((*zero.shape, len(REWARD_COMPONENTS)), jnp.float32)
+    return Counted(game, components, zero, zero, zero, zero.astype(jnp.uint32))
+
+
+def _counted(
+    before: Counted,
+    action: jax.Array,
+    observation: jax.Array,
+    game: State,
+    reward: jax.Array,
+    terminated: jax.Array,
+    truncated: jax.Array,
+    info: dict[str, Any],
+) -> tuple[jax.Array, Counted, jax.Array, jax.Array, jax.Array, dict[str, Any]]:
+    """A step of one game, or of a batch, with what it adds to the counts."""
+    program = action - FIRST_PROGRAM_ACTION
+    is_program = program >= 0
+    bit = jnp.uint32(1) << jnp.maximum(program, 0).astype(jnp.uint32)
+    breakdown = jnp.stack([info["reward_breakdown"][name] for name in REWARD_COMPONENTS], axis=-1)
+    counted = Counted(
+        game,
+        before.components + breakdown,
+        before.moves + (action < ACTION_SIPHON),
+        before.siphons + (action == ACTION_SIPHON),
+        before.programs + is_program,
+        before.used | jnp.where(is_program, bit, 0),
+    )
+    episode = {
+        "return": info["episode_return"],
+        "steps": info["episode_length"],
+        "highest_stage": info["stage"],
+        "final_score": info["score"],
+        "win_rate": info["won"].astype(jnp.float32),
+        "programs_used": jax.lax.population_count(counted.used).astype(jnp.int32),
+        "action_moves": counted.moves,
+        "action_siphons": counted.siphons,
+        "action_programs": counted.programs,
+        **{f"reward_{name}": counted.components[..., i] for i, name in enumerate(REWARD_COMPONENTS)},
+    }
+    ended = terminated | truncated
+    fresh = jax.tree.map(
+        lambda new, zero: jnp.where(ended.reshape(ended.shape + (1,) * (new.ndim - ended.ndim)), zero, new),
+        counted[1:],
+        _nothing_counted(game)[1:],
+    )
+    info = {"final_observation": info["final_observation"], "episode": episode}
+    return observation, Counted(game, *fresh), reward, terminated, truncated, info

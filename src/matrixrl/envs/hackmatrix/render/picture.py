@@ -9,6 +9,7 @@ from functools import cache
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from matrixrl.envs.hackmatrix.referee.game import ACTION_NAMES
 from matrixrl.envs.hackmatrix.referee.observation import is_visible
 from matrixrl.envs.hackmatrix.referee.state import (
     BOARD_SIZE,
@@ -24,8 +25,11 @@ from matrixrl.envs.hackmatrix.referee.state import (
     Transmission,
 )
 from matrixrl.envs.hackmatrix.render.text import block_name
+from matrixrl.envs.hackmatrix.render.thoughts import Thoughts
 
 WIDTH, HEIGHT = 720, 496  # units of a picture at scale 1; a unit is a pixel there
+THOUGHTS_WIDTH = 220  # added where an agent's thoughts are drawn
+THOUGHTS = 10  # actions shown of them
 SUPERSAMPLING = 3  # drawn larger, then reduced, for smooth edges
 
 CELL = 76
@@ -53,23 +57,28 @@ BLOCKS = {
 ENEMIES = {"virus": "#ef4444", "daemon": "#d946ef", "glitch": "#f59e0b", "cryptog": "#2dd4bf"}
 
 
-def render_rgb(state: GameState, *, scale: float = 1.0, reveal: bool = False) -> np.ndarray:
+def render_rgb(
+    state: GameState, *, scale: float = 1.0, reveal: bool = False, thoughts: Thoughts | None = None
+) -> np.ndarray:
     """The picture of a state.
 
     Args:
       state: what to show.
       scale: 1 gives 720 x 496 pixels.
       reveal: also show what the player cannot see: hidden cryptogs, question blocks, types of transmissions.
+      thoughts: of the agent that plays: drawn beside the panel, in a picture that is 220 x scale wider.
 
     Returns:
       [round(496 * scale), round(720 * scale), 3] uint8.
     """
-    canvas = _Canvas(scale)
+    canvas = _Canvas(scale, WIDTH if thoughts is None else WIDTH + THOUGHTS_WIDTH)
     for cell in CELLS:
         _draw_ground(canvas, state, cell, reveal)
     for cell in CELLS:
         _draw_actors(canvas, state, cell, reveal)
     _draw_panel(canvas, state)
+    if thoughts is not None:
+        _draw_thoughts(canvas, state, thoughts)
     return canvas.finish()
 
 
@@ -83,8 +92,8 @@ def render_png(state: GameState, *, scale: float = 1.0, reveal: bool = False) ->
 class _Canvas:
     """Drawing in units of the picture at scale 1."""
 
-    def __init__(self, scale: float) -> None:
-        self.size = (round(WIDTH * scale), round(HEIGHT * scale))
+    def __init__(self, scale: float, width: int) -> None:
+        self.size = (round(width * scale), round(HEIGHT * scale))
         self.factor = scale * SUPERSAMPLING
         large = (self.size[0] * SUPERSAMPLING, self.size[1] * SUPERSAMPLING)
         self.image = Image.new("RGB", large, BACKGROUND)
@@ -164,7 +173,7 @@ class _Canvas:
         )
 
     def finish(self) -> np.ndarray:
-        return np.asarray(self.image.resize(self.size, Image.Resampling.LANCZOS)).copy()
+        return np.asarray(self.image.reduce(SUPERSAMPLING)).copy()
 
 
 @cache
@@ -442,6 +451,29 @@ def _draw_panel(canvas: _Canvas, state: GameState) -> None:
         text, colour = words[state.episode.outcome]
         canvas.box(left, HEIGHT - MARGIN - 34, right, HEIGHT - MARGIN, line=colour, width=2, radius=6)
         canvas.text((left + right) / 2, HEIGHT - MARGIN - 17, text, 16, fill=colour)
+
+
+def _draw_thoughts(canvas: _Canvas, state: GameState, thoughts: Thoughts) -> None:
+    """How the game stands, the return the agent expects, and a bar for each of its likeliest actions."""
+    left, right = WIDTH + 4, WIDTH + THOUGHTS_WIDTH - MARGIN
+    canvas.text(left, MARGIN + 14, f"step {state.episode.steps}", 16, anchor="lm")
+    rows = [("return so far", state.episode.return_)]
+    if thoughts.value is not None:
+        rows.append(("expects from here", thoughts.value))
+    y = MARGIN + 44
+    for name, value in rows:
+        canvas.text(left, y, name, 13, fill=FAINT, anchor="lm")
+        canvas.text(right, y, f"{value:+.2f}", 15, anchor="rm")
+        y += 22
+    y += 16
+    for action, probability in thoughts.top(THOUGHTS):
+        chosen = action == thoughts.chosen
+        colour = PLAYER if chosen else ENERGY
+        canvas.text(left, y, ACTION_NAMES[action], 13, fill=colour if chosen else TEXT, anchor="lm")
+        canvas.text(right, y, f"{probability:.0%}", 13, fill=colour if chosen else FAINT, anchor="rm")
+        canvas.box(left, y + 10, right, y + 16, fill=TILE, radius=3)
+        canvas.box(left, y + 10, left + max(6, (right - left) * probability), y + 16, fill=colour, radius=3)
+        y += 34
 
 
 def _draw_heart(canvas: _Canvas, x: float, y: float, colour: str) -> None:

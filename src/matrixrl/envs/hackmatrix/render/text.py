@@ -10,7 +10,7 @@ The board says everything without colour; colour only helps the eye.
 
 from __future__ import annotations
 
-from matrixrl.envs.hackmatrix.referee.game import FIRST_PROGRAM, legal_action_mask
+from matrixrl.envs.hackmatrix.referee.game import ACTION_NAMES, FIRST_PROGRAM, legal_action_mask
 from matrixrl.envs.hackmatrix.referee.observation import is_visible
 from matrixrl.envs.hackmatrix.referee.state import (
     BOARD_SIZE,
@@ -23,9 +23,11 @@ from matrixrl.envs.hackmatrix.referee.state import (
     GameState,
     Resource,
 )
+from matrixrl.envs.hackmatrix.render.thoughts import Thoughts
 
 CELL_WIDTH = 7
 PANEL_WIDTH = 28
+THOUGHTS = 7  # actions shown of what an agent thinks, where there is room
 PROGRAM_KEYS = "abcdefghijklmnopqrstuvw"  # the key of program i is letter i
 LETTERS = {"virus": "V", "daemon": "D", "glitch": "G", "cryptog": "C"}
 
@@ -43,7 +45,14 @@ ENEMY_COLOURS = {"virus": RED, "daemon": MAGENTA, "glitch": YELLOW, "cryptog": C
 Piece = tuple[str, str]
 
 
-def render_text(state: GameState, *, colour: bool = False, legend: bool = True, reveal: bool = False) -> str:
+def render_text(
+    state: GameState,
+    *,
+    colour: bool = False,
+    legend: bool = True,
+    reveal: bool = False,
+    thoughts: Thoughts | None = None,
+) -> str:
     """The state as text, at most 80 columns wide and 22 lines long, without a final line break.
 
     Args:
@@ -51,6 +60,7 @@ def render_text(state: GameState, *, colour: bool = False, legend: bool = True, 
       colour: add ANSI colours.
       legend: add the two lines that explain the signs.
       reveal: also show what the player cannot see: hidden cryptogs, question blocks, types of transmissions.
+      thoughts: of the agent that plays: drawn below the panel, or in one line below the board where programs fill it.
     """
     rule: list[Piece] = [("  +" + ("-" * CELL_WIDTH + "+") * BOARD_SIZE, DIM)]
     lines = [rule]
@@ -61,12 +71,19 @@ def render_text(state: GameState, *, colour: bool = False, legend: bool = True, 
         lines.append(rule)
     lines.append([("   " + "".join(f"{col:^{CELL_WIDTH + 1}}" for col in range(BOARD_SIZE)), DIM)])
     panel = _panel(state)
+    below = [LEGEND[0], LEGEND[1]] if legend else []
+    if thoughts is not None:
+        room = len(lines) - 1 - len(panel)
+        aside = _thoughts(thoughts, room - 1)
+        if room > 2:
+            panel += [[]] * (len(lines) - len(panel) - len(aside)) + aside
+        else:
+            below = [_thoughts_line(thoughts), *below[1:]]
     text = []
     for index, line in enumerate(lines):
         beside = panel[index] if index < len(panel) else []
         text.append(_painted([*line, (" ", ""), *beside], colour).rstrip())
-    if legend:
-        text += [_painted([(line, DIM)], colour) for line in LEGEND]
+    text += [_painted([(line, DIM)], colour) for line in below]
     return "\n".join(text)
 
 
@@ -203,3 +220,38 @@ def _panel(state: GameState) -> list[list[Piece]]:
     for row in range(rows):
         lines.append([*entries[row], *(entries[row + rows] if row + rows < len(entries) else [])])
     return [_fitted(line, PANEL_WIDTH) for line in lines]
+
+
+def _thoughts(thoughts: Thoughts, most: int) -> list[list[Piece]]:
+    """The value, and a bar for each of the likeliest actions; the chosen one is marked. Always as many lines.
+
+    Args:
+      most: actions that there is room for.
+    """
+    most = max(0, min(most, THOUGHTS))
+    if thoughts.value is None:
+        return [[]] * (1 + most)
+    lines: list[list[Piece]] = [[("expects ", DIM), (f"{thoughts.value:+.2f}", BOLD)]]
+    for action, probability in thoughts.top(most):
+        chosen = action == thoughts.chosen
+        code = f"{BOLD};{GREEN}" if chosen else ""
+        bar = "#" * round(11 * probability)
+        lines.append(
+            [
+                (f"{'>' if chosen else ' '} {ACTION_NAMES[action]:<9}{probability:5.0%} ", code),
+                (bar, code or CYAN),
+            ]
+        )
+    lines += [[]] * (1 + most - len(lines))
+    return [_fitted(line, PANEL_WIDTH) for line in lines]
+
+
+def _thoughts_line(thoughts: Thoughts) -> str:
+    """The same in 80 columns."""
+    if thoughts.value is None:
+        return ""
+    words = [
+        f"{'>' if action == thoughts.chosen else ''}{ACTION_NAMES[action]} {probability:.0%}"
+        for action, probability in thoughts.top(4)
+    ]
+    return f"expects {thoughts.value:+.2f}: {', '.join(words)}"[:80]

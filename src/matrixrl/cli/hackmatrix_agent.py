@@ -1,0 +1,95 @@
+"""A trained HackMatrix agent, found by the name of its run: what `evaluate` and `watch` begin with."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from matrixrl.cli.resume import recorded_settings
+from matrixrl.config import ConfigError, HackmatrixConfig, require
+from matrixrl.tracking.identity import find_run
+
+if TYPE_CHECKING:
+    # `--help` answers without JAX.
+    from matrixrl.training.hackmatrix_evaluate import NetworkPolicy
+
+
+@dataclass(frozen=True)
+class TrainedAgent:
+    """The network of a run, as a checkpoint holds it.
+
+    Attributes:
+      name: of the run.
+      step: of the checkpoint: updates that it was trained for.
+      config: of the run.
+      policy: its network with the checkpoint's parameters.
+    """
+
+    name: str
+    step: int
+    config: HackmatrixConfig
+    policy: NetworkPolicy
+
+    @property
+    def where(self) -> str:
+        """The run and how far it was trained, in words."""
+        steps = self.step * self.config.ppo.batch_size
+        return f"{self.name} after {self.step:,} updates ({steps:,} steps)"
+
+
+def check_choice(step: int | None, best: bool) -> None:
+    """Refuse impossible values of `--step` and `--best`.
+
+    Raises:
+      ConfigError: so they are.
+    """
+    require(step is None or step >= 0, f"--step {step}: must be 0 or more")
+    require(step is None or not best, f"--step {step} and --best exclude one another: leave one out")
+
+
+def load_agent(command: str, reference: str, runs_dir: Path, step: int | None, best: bool) -> TrainedAgent:
+    """The agent of a run, from the checkpoint of a step, the best or the newest; damaged ones are told and passed over.
+
+    Args:
+      command: its name starts the messages.
+      reference: a run's name, its id, or `latest`.
+
+    Raises:
+      ConfigError: there is no such run or no whole checkpoint of it, or this matrixrl cannot play it.
+    """
+    folder = find_run(runs_dir, reference, "hackmatrix", flag=command)
+    config = recorded_settings(HackmatrixConfig, folder)
+
+    import jax
+
+    from matrixrl.checkpoints.store import CheckpointStore
+    from matrixrl.envs.hackmatrix.env import HackMatrix
+    from matrixrl.training.hackmatrix_evaluate import NetworkPolicy
+    from matrixrl.training.hackmatrix_program import build_network
+
+    store = CheckpointStore(folder)
+    if step is not None:
+        checkpoint = store.at(step)
+    else:
+        checkpoint, skipped = store.best() if best else store.newest()
+        for line in skipped:
+            print(f"matrixrl: {line}: passed over", file=sys.stderr)
+        if checkpoint is None:
+            raise ConfigError(
+                f"{command} {folder.name}: there is no whole checkpoint in {folder}; one is written every "
+                "--save-interval seconds of training and at its end"
+            )
+    played = checkpoint.record["config"].get("environment_version", HackMatrix.version)
+    if played != HackMatrix.version:
+        raise ConfigError(
+            f"{command} {folder.name}: it was trained on version {played} of HackMatrix, this matrixrl plays version "
+            f"{HackMatrix.version}; use the matrixrl that trained it"
+        )
+    network = build_network(config)
+    key = jax.random.key(0)
+    observation, _ = jax.eval_shape(HackMatrix(packed=True).reset, key)
+    template = jax.eval_shape(lambda shown: network.init(key, shown[None]), observation)
+    params = checkpoint.restore({"params": template})["params"]
+    return TrainedAgent(folder.name, checkpoint.step, config, NetworkPolicy(network, params))

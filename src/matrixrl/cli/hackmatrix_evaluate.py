@@ -1,0 +1,205 @@
+"""`matrixrl hackmatrix evaluate`: how well an agent plays, over many whole games."""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import tyro
+
+from matrixrl.cli.hackmatrix_agent import TrainedAgent, check_choice, load_agent
+from matrixrl.config import HackmatrixConfig, require
+
+if TYPE_CHECKING:
+    from matrixrl.training.hackmatrix_evaluate import Games, Interval
+
+MAX_GAMES = 1_000_000
+BAR_WIDTH = 20
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluate:
+    """How well an agent plays."""
+
+    run: tyro.conf.Positional[Annotated[str | None, tyro.conf.arg(metavar="RUN")]] = None
+    """Name or id of a run, or `latest`; leave it out with --agent random."""
+
+    agent: Literal["trained", "random"] = "trained"
+    """Who plays: the network of a run, or random legal actions, all equally likely."""
+
+    games: int = 256
+    """Games to play, each to its end."""
+
+    policy: Literal["both", "greedy", "sampled"] = "both"
+    """`greedy` plays the likeliest action, `sampled` draws from the probabilities, as training does."""
+
+    seed: int = 0
+    """Seed of games and draws: the same seed gives the same games, however many are asked for."""
+
+    time_limit: int | None = None
+    """Steps after which a game is cut off; by default those of the run, or 1,000."""
+
+    step: int | None = None
+    """Play the checkpoint of this step; by default the newest that is whole."""
+
+    best: bool = False
+    """Play the checkpoint with the best mean return of its chunk."""
+
+    runs_dir: Path = Path("runs")
+    """Folder that holds one folder per run."""
+
+    json: bool = False
+    """Make the last line of the output one JSON object."""
+
+    def __post_init__(self) -> None:
+        require(1 <= self.games <= MAX_GAMES, f"--games {self.games}: must be from 1 to {MAX_GAMES}")
+        require(0 <= self.seed < 2**32, f"--seed {self.seed}: must be from 0 to 4294967295")
+        require(
+            self.time_limit is None or 1 <= self.time_limit < 2**31,
+            f"--time-limit {self.time_limit}: must be from 1 to 2147483647",
+        )
+        check_choice(self.step, self.best)
+        if self.agent == "trained":
+            require(self.run is not None, "evaluate: name a run (or `latest`), or give --agent random")
+            return
+        require(
+            self.run is None,
+            f"evaluate {self.run} --agent random: the random agent has no run; leave one of the two out",
+        )
+        require(
+            self.step is None and not self.best,
+            f"--agent random: it has no checkpoints; leave out {'--best' if self.best else '--step'}",
+        )
+        require(
+            self.policy != "greedy",
+            "--policy greedy: to the random agent all legal actions are equally likely; use --policy sampled",
+        )
+
+
+def run_command(command: Evaluate) -> int:
+    """Evaluate, and say how the games went. Returns the exit status.
+
+    Raises:
+      ConfigError: there is no such run, or it has no checkpoint that can be played.
+    """
+    agent: TrainedAgent | None = None
+    if command.run is not None:
+        agent = load_agent("evaluate", command.run, command.runs_dir, command.step, command.best)
+
+    from matrixrl.devices.machine import use_compilation_cache
+    from matrixrl.training.hackmatrix_evaluate import evaluate, uniform_policy
+
+    use_compilation_cache()
+    limit = command.time_limit or (agent.config if agent else HackmatrixConfig()).time_limit
+    ways = ("greedy", "sampled") if command.policy == "both" and agent else (command.policy,)
+    if agent is None:
+        ways = ("sampled",)
+    began = time.perf_counter()
+    results: dict[str, Games] = {}
+    for way in ways:
+        with Progress(way) as progress:
+            results[way] = evaluate(
+                agent.policy if agent else uniform_policy,
+                command.games,
+                command.seed,
+                way == "greedy",
+                limit,
+                progress=progress,
+            )
+    seconds = time.perf_counter() - began
+    who = agent.where if agent else "random legal play"
+    if agent is None:
+        results = {"random": results["sampled"]}
+    print(
+        f"{who}: {command.games:,} games, seed {command.seed}, at most {limit:,} steps each, {seconds:.1f} s"
+    )
+    print(table(results))
+    if command.json:
+        record = {
+            "run_name": agent.name if agent else None,
+            "step": agent.step if agent else None,
+            "agent": command.agent,
+            "games": command.games,
+            "seed": command.seed,
+            "time_limit": limit,
+            **{way: games.as_record() for way, games in results.items()},
+            "seconds": round(seconds, 3),
+        }
+        print(json.dumps(record))
+    return 0
+
+
+class Progress:
+    """Says on a terminal's error stream how many games have ended; the line is gone afterwards."""
+
+    def __init__(self, way: str) -> None:
+        self._way = way
+        self._shown = sys.stderr.isatty()
+
+    def __enter__(self) -> Callable[[int, int], None]:
+        self._show("compiling, or reading from the cache (the first time on a machine takes a minute)")
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._show("")
+
+    def __call__(self, ended: int, games: int) -> None:
+        """Show how far it is."""
+        self._show(f"{self._way}: {ended:,} of {games:,} games have ended")
+
+    def _show(self, text: str) -> None:
+        if self._shown:
+            print(f"\r\x1b[K{text}", end="", file=sys.stderr, flush=True)
+
+
+def table(results: Mapping[str, Games]) -> str:
+    """What games came to, a column for each way of play, and below it the stages they reached."""
+    from matrixrl.envs.hackmatrix.rules import Outcome
+
+    columns = []
+    for games in results.values():
+        counts = {
+            "died": games.outcome_count(Outcome.DIED),
+            "won": games.outcome_count(Outcome.WON),
+            "cut off": games.outcome_count(Outcome.PLAYING),
+            "stuck": games.outcome_count(Outcome.INVALID_ACTION),
+        }
+        ends = ", ".join(f"{count:,} {how}" for how, count in counts.items() if count)
+        best = f"{games.returns.max():,.2f} in game {games.best_game}"
+        columns.append({**_means(games.intervals), "best return": best, "games": ends})
+    width = 2 + max(BAR_WIDTH + 8, *(len(text) for column in columns for text in column.values()))
+    lines = [f"{'':<15}" + "".join(f"{way:<{width}}" for way in results)]
+    lines += [
+        f"{name:<15}" + "".join(f"{column[name]:<{width}}" for column in columns) for name in columns[0]
+    ]
+    top = max(int(games.highest_stages.max()) for games in results.values())
+    for stage in range(1, top + 1):
+        cells = []
+        for games in results.values():
+            share = games.stage_counts[stage] / games.count
+            cells.append(f"{f'{share:6.1%} ' + '#' * math.ceil(BAR_WIDTH * share):<{width}}")
+        lines.append(f"{f'  in stage {stage}':<15}" + "".join(cells))
+    return "\n".join(line.rstrip() for line in lines)
+
+
+def _means(intervals: Mapping[str, Interval]) -> dict[str, str]:
+    """The means of one way of play, by the names of their lines."""
+
+    def spread(interval: Interval) -> str:
+        half = interval.high - interval.mean
+        return f"{interval.mean:,.2f}" + ("" if math.isnan(half) else f" +- {half:,.2f}")
+
+    won = intervals["win_rate"]
+    return {
+        "return": spread(intervals["return"]),
+        "highest stage": spread(intervals["highest_stage"]),
+        "score": spread(intervals["score"]),
+        "won": f"{won.mean:.1%} ({won.low:.1%} to {won.high:.1%})",
+        "steps": spread(intervals["steps"]),
+    }

@@ -1,0 +1,324 @@
+"""`matrixrl hackmatrix watch RUN`: a trained agent plays, and shows what it thinks.
+
+On a terminal the game goes by as on a film, with keys to stop it, step through it and go back. Elsewhere each step is a
+line. The game can be saved as an animated GIF and as a replay.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import tyro
+
+from matrixrl.cli import terminal
+from matrixrl.cli.hackmatrix_agent import TrainedAgent, check_choice, load_agent
+from matrixrl.cli.hackmatrix_play import describe, outcome_line, read_scenario, reward_parts
+from matrixrl.config import ConfigError, require
+from matrixrl.envs.hackmatrix.referee import ACTION_NAMES
+from matrixrl.envs.hackmatrix.render.text import render_text
+from matrixrl.tracking.files import write_whole
+
+if TYPE_CHECKING:
+    # `--help` answers without JAX.
+    from matrixrl.training.hackmatrix_game import AgentGame, Position
+
+KEYS = "space pause  right step  left back  + - speed  E end  Q quit"
+FASTEST_SECONDS, SLOWEST_SECONDS = 0.02, 5.0
+
+Flag = Annotated[bool, tyro.conf.FlagCreatePairsOff]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Watch:
+    """Watch a trained agent play (80 columns, 24 lines)."""
+
+    run: tyro.conf.Positional[Annotated[str, tyro.conf.arg(metavar="RUN")]]
+    """Name or id of a run, or `latest`."""
+
+    greedy: Flag = False
+    """Play the likeliest action."""
+
+    sampled: Flag = False
+    """Draw from the probabilities, as training does; the default."""
+
+    seed: int = 0
+    """Seed of the game and of the draws."""
+
+    game: int = 0
+    """Number of the game: those of a seed are the games that `evaluate` plays with this seed."""
+
+    scenario: Path | None = None
+    """Start from this scenario file instead of a new game."""
+
+    delay: float = 0.4
+    """Seconds that a position is shown, on a terminal and in a GIF."""
+
+    max_steps: int | None = None
+    """Stop after so many steps; by default after the run's --time-limit."""
+
+    gif: Path | None = None
+    """Save the game as an animated GIF; one that is left early as far as it was played."""
+
+    replay: Path | None = None
+    """Save the game as a scenario with a replay, which `play --agent replay --scenario FILE` plays again."""
+
+    step: int | None = None
+    """Play the checkpoint of this step; by default the newest that is whole."""
+
+    best: bool = False
+    """Play the checkpoint with the best mean return of its chunk."""
+
+    boards: bool = False
+    """Show the board at each step, not only at the end, where standard output is no terminal."""
+
+    reveal: bool = False
+    """Show hidden cryptogs, question blocks and the types of transmissions, which the agent does not see."""
+
+    colour: Literal["auto", "always", "never"] = "auto"
+    """Colours; `auto` uses them on a terminal unless NO_COLOR is set."""
+
+    runs_dir: Path = Path("runs")
+    """Folder that holds one folder per run."""
+
+    def __post_init__(self) -> None:
+        require(0 <= self.seed < 2**32, f"--seed {self.seed}: must be from 0 to 4294967295")
+        require(0 <= self.game < 2**31, f"--game {self.game}: must be from 0 to 2147483647")
+        require(0 <= self.delay <= 60, f"--delay {self.delay}: must be from 0 to 60 seconds")
+        require(
+            self.max_steps is None or self.max_steps >= 1,
+            f"--max-steps {self.max_steps}: must be 1 or more",
+        )
+        require(
+            not (self.greedy and self.sampled), "--greedy and --sampled exclude one another: leave one out"
+        )
+        check_choice(self.step, self.best)
+        for flag, path in (("--gif", self.gif), ("--replay", self.replay)):
+            if path is not None:
+                check_writable(flag, path)
+
+
+def check_writable(flag: str, path: Path) -> None:
+    """Refuse a file that cannot be written before a game is played for it.
+
+    Raises:
+      ConfigError: so it is.
+    """
+    require(not path.is_dir(), f"{flag} {path}: is a folder; name a file in it")
+    require(
+        path.parent.is_dir(), f"{flag} {path}: there is no folder {path.parent}; make it, or name another"
+    )
+    require(os.access(path.parent, os.W_OK), f"{flag} {path}: the folder {path.parent} cannot be written")
+
+
+def run_command(command: Watch) -> int:
+    """Play, show and save. Returns the exit status.
+
+    Raises:
+      ConfigError: there is no such run or no checkpoint that can be played, or a file cannot be read or written.
+    """
+    start = None
+    if command.scenario is not None:
+        start = read_scenario(command.scenario).state
+        require(
+            not start.episode.done,
+            f"--scenario {command.scenario}: its game is over ({start.episode.outcome}); name one that is not",
+        )
+    agent = load_agent("watch", command.run, command.runs_dir, command.step, command.best)
+
+    from matrixrl.devices.machine import use_compilation_cache
+    from matrixrl.training.hackmatrix_game import AgentGame
+
+    use_compilation_cache()
+    try:
+        game = AgentGame(
+            agent.policy,
+            seed=command.seed,
+            game=command.game,
+            greedy=command.greedy,
+            reward_scale=agent.config.ppo.reward_scale,
+            start=start,
+        )
+    except ConfigError as error:
+        raise ConfigError(f"--scenario {command.scenario}: {error}") from None
+    most = command.max_steps or agent.config.time_limit
+    title = f"{agent.where}, {'greedy' if command.greedy else 'sampled'}, seed {command.seed}, game {command.game}"
+    if terminal.is_interactive():
+        watch_screen(Viewer(game, command, most, title))
+        print(title)
+    else:
+        print(title)
+        print_steps(game, command, most)
+    end = game.positions[-1].state
+    print(render_text(end, colour=terminal.in_colour(command.colour), reveal=command.reveal))
+    print(outcome_line(end))
+    save(game, command, agent)
+    return 0
+
+
+# Without a terminal ---------------------------------------------------------------------------------------------------
+
+
+def print_steps(game: AgentGame, command: Watch, most: int) -> None:
+    """Play to the end, a line for each step."""
+    print(f"{'step action':<14} {'chance':>6} {'expects':>8} {'reward':>8}  from")
+    while not game.over and len(game.positions) <= most:
+        before = game.positions[-1]
+        if command.boards:
+            painted = terminal.in_colour(command.colour)
+            print(
+                render_text(
+                    before.state,
+                    colour=painted,
+                    legend=False,
+                    reveal=command.reveal,
+                    thoughts=before.thoughts,
+                )
+            )
+        print(step_line(before, game.play()), flush=True)
+
+
+def step_line(before: Position, after: Position) -> str:
+    """One line about a step: the action, its probability, the value before it, the reward and where that comes from."""
+    assert after.action is not None
+    assert after.result is not None
+    chance = before.thoughts.probabilities[after.action]
+    line = (
+        f"{after.state.episode.steps:>4} {ACTION_NAMES[after.action]:<9} {chance:>6.0%} {before.thoughts.value:>+8.2f} "
+        f"{after.result.reward:>+8.2f}  {reward_parts(after.result)}"
+    )
+    return line.rstrip()
+
+
+# On a terminal --------------------------------------------------------------------------------------------------------
+
+
+class Viewer:
+    """What is on the screen, and how keys and time move it.
+
+    Attributes:
+      at: index of the position that is shown.
+      paused: time does not move it.
+      delay: seconds that a position is shown.
+    """
+
+    def __init__(self, game: AgentGame, command: Watch, most: int, title: str) -> None:
+        self.game = game
+        self._title = title
+        self.at = 0
+        self.paused = False
+        self.delay = command.delay
+        self._command = command
+        self._most = most
+
+    @property
+    def at_end(self) -> bool:
+        """Whether nothing follows the position that is shown."""
+        at_last = self.at == len(self.game.positions) - 1
+        return at_last and (self.game.over or self.at >= self._most)
+
+    @property
+    def wait_seconds(self) -> float | None:
+        """How long to wait for a key before time moves on; None for ever."""
+        return None if self.paused or self.at_end else self.delay
+
+    def forward(self) -> None:
+        """Show the next position, and play it if it is new."""
+        if self.at_end:
+            return
+        if self.at == len(self.game.positions) - 1:
+            self.game.play()
+        self.at += 1
+
+    def press(self, key: str | None) -> bool:
+        """Do what a key says, None being time that has passed; False to leave."""
+        if key is None:
+            self.forward()
+        elif key in ("q", "Q", ""):
+            return False
+        elif key == " ":
+            self.paused = not self.paused
+        elif key in ("right", "s", "S"):
+            self.paused = True
+            self.forward()
+        elif key in ("left", "b", "B"):
+            self.paused = True
+            self.at = max(0, self.at - 1)
+        elif key in ("+", "="):
+            self.delay = max(FASTEST_SECONDS, self.delay / 2)
+        elif key == "-":
+            self.delay = min(SLOWEST_SECONDS, max(self.delay, FASTEST_SECONDS) * 2)
+        elif key in ("e", "E"):
+            while not self.at_end:
+                self.forward()
+        return True
+
+    def screen(self) -> str:
+        """24 lines: the board with the agent's thoughts, what happened last, and the keys."""
+        position = self.game.positions[self.at]
+        board = render_text(
+            position.state,
+            colour=terminal.in_colour(self._command.colour),
+            reveal=self._command.reveal,
+            thoughts=position.thoughts,
+        )
+        message = self._title
+        if position.action is not None and position.result is not None:
+            message = describe(self.game.positions[self.at - 1].state, position.action, position.result)
+        if self.at_end:
+            message = outcome_line(position.state)
+        pace = "the end" if self.at_end else "paused" if self.paused else f"{self.delay:.2g} s a step"
+        return f"{board}\n{message[:79]}\n" + f"{pace:<16}{KEYS}"[:79]
+
+
+def watch_screen(viewer: Viewer) -> None:
+    """Show the game until Q, Ctrl-C or the end of input."""
+    with contextlib.suppress(KeyboardInterrupt), terminal.full_screen():
+        going = True
+        while going:
+            terminal.show(viewer.screen())
+            going = viewer.press(terminal.wait_for_key(viewer.wait_seconds))
+
+
+# Files ----------------------------------------------------------------------------------------------------------------
+
+
+def save(game: AgentGame, command: Watch, agent: TrainedAgent) -> None:
+    """Write what was asked for, and say so.
+
+    Raises:
+      ConfigError: a file cannot be written.
+    """
+    if command.replay is not None:
+        end = game.positions[-1].state
+        meta = {
+            "run": agent.name,
+            "step": agent.step,
+            "policy": "greedy" if command.greedy else "sampled",
+            "seed": command.seed,
+            "game": command.game,
+            "end": outcome_line(end),
+        }
+        _write(command.replay, game.replay_text(meta))
+        print(f"saved to {command.replay}, {len(game.positions) - 1} steps: see it again with "
+              f"matrixrl hackmatrix play --agent replay --scenario {command.replay}")  # fmt: skip
+    if command.gif is not None:
+        from matrixrl.envs.hackmatrix.render.animation import render_gif
+
+        frames = [(position.state, position.thoughts) for position in game.positions]
+        if sys.stderr.isatty():
+            print(f"drawing {len(frames)} pictures", file=sys.stderr)
+        content = render_gif(frames, seconds=command.delay, reveal=command.reveal)
+        _write(command.gif, content)
+        print(f"saved to {command.gif}, {len(frames)} pictures, {len(content) / 1e6:.1f} MB")
+
+
+def _write(path: Path, content: str | bytes) -> None:
+    try:
+        write_whole(path, content)
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be written: {error.strerror or error}") from None

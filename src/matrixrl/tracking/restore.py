@@ -1,0 +1,241 @@
+"""A run folder made of what W&B holds of a run: a checkpoint, and the copy of the journal that reaches as far."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from matrixrl.config import ConfigError
+from matrixrl.tracking import wandb as tracking_wandb
+from matrixrl.tracking.courier import DeliveryState
+from matrixrl.tracking.files import sha256_of
+from matrixrl.tracking.identity import RUN_FILE, check_name, run_folders, run_id
+from matrixrl.tracking.journal import JOURNAL_FILE, JournalError
+from matrixrl.tracking.local import JournalReader
+from matrixrl.tracking.packed import unpack_journal
+from matrixrl.tracking.transcript import complete_transcript
+from matrixrl.tracking.wandb import LoggedArtifact, UnreachableError
+
+CHECKPOINT = re.compile(r"checkpoint-(\d+)")
+RUN_ID = re.compile(r"[0-9a-f]{8}")
+
+
+@dataclass(frozen=True)
+class Restored:
+    """A run folder that can be resumed.
+
+    Attributes:
+        step: where its checkpoint stands.
+        recorded_until: the last step of its journal; 0 where W&B holds no copy of the journal.
+        warnings: what is not as it should be, one line each.
+    """
+
+    directory: Path
+    run_id: str
+    system: str
+    step: int
+    recorded_until: int
+    warnings: list[str]
+
+
+def restore(
+    reference: str,
+    runs_dir: Path,
+    *,
+    projects: Sequence[str],
+    entity: str | None,
+    check: Callable[[Path], dict[str, Any]],
+    step: int | None = None,
+    best: bool = False,
+) -> Restored:
+    """Download a run from W&B into a new run folder.
+
+    Taken is the newest whole checkpoint that the copy of the journal reaches, unless `step` or `best` says another. The
+    folder is filled under a hidden name and renamed when it is whole.
+
+    Args:
+        reference: name or id of the run.
+        projects: where to look for it, in this order.
+        entity: None for WANDB_ENTITY or the account's own.
+        check: is given a checkpoint's folder; returns its record, or raises ValueError where it is not whole.
+        step: take the checkpoint of this step.
+        best: take the best one.
+
+    Raises:
+        ConfigError: W&B cannot be used, there is no such run or checkpoint, the folder exists, or cannot be written.
+    """
+    try:
+        tracking_wandb.require_server()
+        identity, there = _find(reference, projects, entity)
+        for folder in run_folders(runs_dir):
+            if run_id(folder.name) == identity:
+                raise ConfigError(
+                    f"runs restore {reference}: {folder} exists; continue it with --resume-run {folder.name}, or name another "
+                    "folder with --runs-dir"
+                )
+        runs_dir.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=f".restore-{os.getpid()}-", dir=runs_dir) as draft:
+            return _fill(Path(draft), reference, identity, there, runs_dir, check, step, best)
+    except UnreachableError as error:
+        raise ConfigError(f"runs restore {reference}: {error}") from error
+    except JournalError as error:
+        raise ConfigError(
+            f"runs restore {reference}: the copy of the journal is damaged ({error})"
+        ) from error
+    except OSError as error:
+        raise ConfigError(
+            f"--runs-dir {runs_dir}: {error.strerror or error}; name a folder that this user can write to"
+        ) from error
+
+
+def _find(reference: str, projects: Sequence[str], entity: str | None) -> tuple[str, list[LoggedArtifact]]:
+    """The id of a run on the server, and the artifacts that it logged."""
+    identities = [reference] if RUN_ID.fullmatch(reference) else []
+    for identity in [*identities, run_id(reference)]:
+        for project in projects:
+            found = tracking_wandb.logged_artifacts(project, entity, identity)
+            if found is not None:
+                return identity, found
+    raise ConfigError(
+        f"runs restore {reference}: no run of this name or id at {tracking_wandb.server_url()} in {' or '.join(projects)}; "
+        "see --project and --entity"
+    )
+
+
+def _fill(
+    draft: Path,
+    reference: str,
+    identity: str,
+    there: Sequence[LoggedArtifact],
+    runs_dir: Path,
+    check: Callable[[Path], dict[str, Any]],
+    step: int | None,
+    best: bool,
+) -> Restored:
+    run = draft / "run"
+    run.mkdir()
+    warnings: list[str] = []
+    recorded = _fetch_journal(there, identity, draft, run)
+    if recorded is None:
+        warnings.append(
+            "W&B holds no copy of the journal: what was recorded until the checkpoint is not restored"
+        )
+    chosen, record = _fetch_checkpoint(there, reference, recorded, draft, run, check, step, best, warnings)
+    if recorded is None:
+        recorded = 0
+        _write_run_file(run, identity, record)
+    elif recorded < chosen:
+        warnings.append(
+            f"the copy of the journal ends at step {recorded}: rows until step {chosen} are not restored"
+        )
+    about = json.loads((run / RUN_FILE).read_text())
+    name = check_name(str(about["name"]), "the run's name")
+    if (run / JOURNAL_FILE).exists():
+        _fetch_files(there, draft, run)
+        complete_transcript(run)
+    target = runs_dir / name
+    if target.exists():
+        raise ConfigError(f"runs restore {reference}: {target} exists; name another folder with --runs-dir")
+    run.rename(target)
+    return Restored(target, identity, str(about.get("system")), chosen, recorded, warnings)
+
+
+def _fetch_journal(there: Sequence[LoggedArtifact], identity: str, draft: Path, run: Path) -> int | None:
+    """Unpack the newest copy of the journal; the last step that it holds, None where there is no copy."""
+    copies = [artifact for artifact in there if artifact.name == f"journal-{identity}"]
+    if not copies:
+        return None
+    newest = max(copies, key=lambda artifact: artifact.metadata.get("step", 0))
+    folder = draft / "journal"
+    tracking_wandb.download_artifact(newest.full_name, folder)
+    unpack_journal(folder, run, str(newest.metadata.get("sha256")))
+    shutil.rmtree(folder)
+    return int(newest.metadata.get("step", 0))
+
+
+def _fetch_checkpoint(
+    there: Sequence[LoggedArtifact],
+    reference: str,
+    recorded: int | None,
+    draft: Path,
+    run: Path,
+    check: Callable[[Path], dict[str, Any]],
+    step: int | None,
+    best: bool,
+    warnings: list[str],
+) -> tuple[int, dict[str, Any]]:
+    """Download the checkpoint that is asked for and whole; its step and record."""
+    saved = [(int(match[1]), a) for a in there if (match := CHECKPOINT.fullmatch(a.name))]
+    saved.sort(key=lambda item: item[0], reverse=True)
+    steps = sorted({at for at, _ in saved})
+    if not saved:
+        raise ConfigError(
+            f"runs restore {reference}: W&B holds no checkpoint of this run (it was started with --no-artifact, or saved "
+            "none yet)"
+        )
+    if step is not None:
+        wanted = [item for item in saved if item[0] == step]
+        missing = f"--step {step}: W&B holds the checkpoints {', '.join(map(str, steps))}"
+    elif best:
+        wanted = [item for item in saved if "best" in item[1].aliases]
+        missing = f"--best: none of the checkpoints {', '.join(map(str, steps))} is marked as the best"
+    else:
+        # First those that the journal reaches: with them nothing is lost.
+        wanted = sorted(saved, key=lambda item: recorded is None or item[0] <= recorded, reverse=True)
+        missing = ""
+    if not wanted:
+        raise ConfigError(f"runs restore {reference} {missing}")
+    damaged = []
+    for at, artifact in wanted:
+        folder = draft / f"checkpoint-{at}"
+        try:
+            tracking_wandb.download_artifact(artifact.full_name, folder)
+            record = check(folder)
+        except (UnreachableError, ValueError) as error:
+            if isinstance(error, ConfigError):
+                raise
+            damaged.append(f"the checkpoint at step {at} is damaged on W&B ({error})")
+            continue
+        warnings += damaged
+        target = run / "checkpoints" / str(at)
+        target.parent.mkdir()
+        folder.rename(target)
+        return at, record
+    raise ConfigError(f"runs restore {reference}: {'; '.join(damaged)}")
+
+
+def _write_run_file(run: Path, identity: str, record: dict[str, Any]) -> None:
+    """`run.json` of a run whose journal is lost, from what its checkpoint says."""
+    name, system = record.get("run"), record.get("system")
+    if not isinstance(name, str) or system is None or run_id(name) != identity:
+        raise ConfigError(
+            f"runs restore {identity}: without a copy of the journal, and its checkpoint does not say which run it belongs to"
+        )
+    about = {"name": name, "run_id": identity, "system": system, "config": record.get("config", {})}
+    (run / RUN_FILE).write_text(json.dumps(about, indent=2) + "\n")
+
+
+def _fetch_files(there: Sequence[LoggedArtifact], draft: Path, run: Path) -> None:
+    """Download the other files that the journal knows, such as the best scheme; they can be made again."""
+    state = DeliveryState.load(run)
+    if state is None:
+        return
+    logged = {artifact.full_name for artifact in there}
+    with JournalReader(run) as reader:
+        records = [record for record in reader.files() if record.kind == "artifact"]
+    for record in records:
+        sent = state.artifacts.get(record.path, {})
+        if sent.get("sha256") != record.sha256 or sent.get("name") not in logged or "/" in record.path:
+            continue
+        folder = draft / "file"
+        tracking_wandb.download_artifact(sent["name"], folder)
+        if (folder / record.path).exists() and sha256_of(folder / record.path)[0] == record.sha256:
+            (folder / record.path).rename(run / record.path)
+        shutil.rmtree(folder)

@@ -1,0 +1,341 @@
+"""How well an agent plays HackMatrix: whole games, many at once, and what they came to.
+
+A lane plays one game. Every game that is started counts and is played to its end, so that short ones weigh no more than
+long ones. All chance comes from the seed, the number of the game and the step, and games are always played in batches of
+one size: game 7 of a seed is the same game however many are asked for.
+
+The policy and the environment are two programs. The first is small; the second is the one that takes long to compile, and
+it serves every agent.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, NamedTuple, Protocol
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+
+from matrixrl.agents import masked
+from matrixrl.config import require
+from matrixrl.envs.hackmatrix.env import EnvParams, HackMatrix
+from matrixrl.envs.hackmatrix.rules import DEFAULT_TIME_LIMIT, NUM_ACTIONS, NUM_STAGES, Outcome
+from matrixrl.envs.hackmatrix.state import State
+
+LANES = 256
+"""Games at once. Always so many, also for fewer games: one compiled program, and the same bits, for any number."""
+
+STEPS_BETWEEN_LOOKS = 16
+"""The host asks so often whether a game is left. Asking waits for the device, which otherwise works ahead."""
+
+Z_95 = 1.96
+"""Quantile of the normal distribution for 95 % confidence intervals."""
+
+Policy = Callable[[Array, Array], Array]
+"""(packed observations uint32 [N, 117], legal actions bool [N, 28]) to logits or log-probabilities float [N, 28]."""
+
+
+class Network(Protocol):
+    """An actor-critic network such as `networks.actor_critic.ActorCritic`; equal ones compile once."""
+
+    def apply(self, params: Any, observations: Any, /) -> Any:
+        """Packed observations uint32 [N, 117] to logits [N, 28] and values [N]."""
+        ...
+
+
+@partial(jax.tree_util.register_dataclass, data_fields=["params"], meta_fields=["network"])
+@dataclass(frozen=True)
+class NetworkPolicy:
+    """The policy of an actor-critic network. Its parameters are data: other parameters do not compile again."""
+
+    network: Network
+    params: Any
+
+    def __call__(self, observations: Array, legal: Array) -> Array:
+        """Logits [N, 28]."""
+        del legal
+        return self.network.apply(self.params, observations)[0]
+
+
+def uniform_policy(observations: Array, legal: Array) -> Array:
+    """Every legal action is as likely as the others."""
+    del observations
+    return jnp.zeros(legal.shape, jnp.float32)
+
+
+# Chance and choice, which `watch` shares so that it shows the games that were measured. ------------------------------
+
+
+def game_key(seed_key: Array, game: Array | int) -> Array:
+    """The key of a game, by its number."""
+    return jax.random.fold_in(seed_key, game)
+
+
+def start_key(key: Array) -> Array:
+    """The key of the step before a game; its automatic reset starts the game."""
+    return jax.random.fold_in(key, 0)
+
+
+def step_keys(key: Array, step: Array | int) -> tuple[Array, Array]:
+    """The keys of a game's step, numbered from 1: of the policy's choice, and of the environment."""
+    chance = jax.random.split(jax.random.fold_in(key, step))
+    return chance[0], chance[1]
+
+
+def choose(key: Array, log_probs: Array, greedy: Array | bool) -> Array:
+    """The likeliest action (of several the first), or a draw: int32 for log-probabilities [28]."""
+    drawn = masked.sample(jax.random.uniform(key), log_probs)
+    return jnp.where(greedy, jnp.argmax(log_probs).astype(jnp.int32), drawn)
+
+
+# The outcome ---------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A mean and its 95 % confidence interval; the bounds are NaN where a single game says nothing about the spread."""
+
+    mean: float
+    low: float
+    high: float
+
+    def as_record(self) -> dict[str, Any]:
+        """As JSON values: `mean` and `ci95`, which is None where unknown."""
+        return {"mean": self.mean, "ci95": None if math.isnan(self.low) else [self.low, self.high]}
+
+
+def mean_interval(values: np.ndarray) -> Interval:
+    """mean +- 1.96 s / sqrt(n) with the sample's standard deviation s, for values [n]."""
+    mean = float(values.mean())
+    half = Z_95 * float(values.std(ddof=1)) / math.sqrt(values.size) if values.size > 1 else math.nan
+    return Interval(mean, mean - half, mean + half)
+
+
+def wilson_interval(successes: int, trials: int) -> Interval:
+    """The score interval of Wilson 1927 for a share, which stays within 0 and 1 and is sound at either end."""
+    share, z = successes / trials, Z_95
+    scale = 1 + z**2 / trials
+    centre = (share + z**2 / (2 * trials)) / scale
+    half = z / scale * math.sqrt(share * (1 - share) / trials + z**2 / (4 * trials**2))
+    # At either end the bound is exact, whatever rounding says.
+    low = 0.0 if successes == 0 else centre - half
+    high = 1.0 if successes == trials else centre + half
+    return Interval(share, low, high)
+
+
+@dataclass(frozen=True)
+class Games:
+    """Finished games, in order of their numbers; arrays are [N].
+
+    Attributes:
+      seed: of all chance.
+      greedy: the likeliest action was played; otherwise actions were drawn.
+      time_limit: steps after which a game was cut off.
+      returns: float64, sum of rewards.
+      highest_stages: int64, 1 to 8.
+      scores: int64.
+      steps: int64.
+      outcomes: int64, a `rules.Outcome`; `PLAYING` where the game was cut off.
+      seconds: of play, with compilation.
+    """
+
+    seed: int
+    greedy: bool
+    time_limit: int
+    returns: np.ndarray
+    highest_stages: np.ndarray
+    scores: np.ndarray
+    steps: np.ndarray
+    outcomes: np.ndarray
+    seconds: float
+
+    @property
+    def count(self) -> int:
+        """Games."""
+        return self.returns.size
+
+    def outcome_count(self, outcome: Outcome) -> int:
+        """Games that ended so; `PLAYING`: that were cut off."""
+        return int((self.outcomes == outcome).sum())
+
+    @property
+    def stage_counts(self) -> dict[int, int]:
+        """Games by the highest stage they reached."""
+        return {stage: int((self.highest_stages == stage).sum()) for stage in range(1, NUM_STAGES + 1)}
+
+    @property
+    def best_game(self) -> int:
+        """Number of the game of the highest return."""
+        return int(self.returns.argmax())
+
+    @property
+    def intervals(self) -> dict[str, Interval]:
+        """Means with 95 % confidence intervals: `return`, `highest_stage`, `score`, `win_rate`, `steps`."""
+        return {
+            "return": mean_interval(self.returns),
+            "highest_stage": mean_interval(self.highest_stages),
+            "score": mean_interval(self.scores),
+            "win_rate": wilson_interval(self.outcome_count(Outcome.WON), self.count),
+            "steps": mean_interval(self.steps),
+        }
+
+    def as_record(self) -> dict[str, Any]:
+        """What the games came to, as JSON values."""
+        return {
+            **{name: interval.as_record() for name, interval in self.intervals.items()},
+            "highest_stage_counts": {str(stage): count for stage, count in self.stage_counts.items()},
+            "best_stage": int(self.highest_stages.max()),
+            "best_game": self.best_game,
+            "games": self.count,
+            "won": self.outcome_count(Outcome.WON),
+            "died": self.outcome_count(Outcome.DIED),
+            "stuck": self.outcome_count(Outcome.INVALID_ACTION),
+            "truncated": self.outcome_count(Outcome.PLAYING),
+            "seconds": round(self.seconds, 3),
+        }
+
+
+# Play ----------------------------------------------------------------------------------------------------------------
+
+
+class _Lanes(NamedTuple):
+    """Games under way.
+
+    Attributes:
+      games: states, [W, ...].
+      observations: packed, uint32 [W, 117].
+      legal: bool [W, 28].
+      playing: bool [W], whether the lane's own game goes on.
+      results: by name [W], the last step of the lane's game once it has ended.
+    """
+
+    games: State
+    observations: Array
+    legal: Array
+    playing: Array
+    results: dict[str, Array]
+
+
+_RESULTS: dict[str, Any] = {
+    "episode_return": jnp.float32,
+    "stage": jnp.int32,
+    "score": jnp.int32,
+    "episode_length": jnp.int32,
+    "outcome": jnp.int32,
+}
+
+_ENV = HackMatrix(packed=True)
+_NO_ACTION = -1  # invalid in every position
+
+
+def evaluate(
+    policy: Policy,
+    games: int,
+    seed: int = 0,
+    greedy: bool = False,
+    time_limit: int = DEFAULT_TIME_LIMIT,
+    *,
+    lanes: int = LANES,
+    progress: Callable[[int, int], None] | None = None,
+) -> Games:
+    """Play games 0 to N - 1 of a seed to their ends.
+
+    Args:
+      policy: traced under `jit`; illegal actions are masked here, so it may ignore `legal`. `observation.unpack` turns
+        packed observations into flat ones. If it is a pytree (`NetworkPolicy`, `jax.tree_util.Partial(f, params)`) its
+        leaves are arguments of the program; a plain function is compiled with the arrays it closes over.
+      games: N, 1 or more.
+      seed: 0 to 2**32 - 1.
+      greedy: play the likeliest action instead of drawing one.
+      time_limit: steps after which a game is cut off.
+      lanes: games at once. Batches of another size may round differently, and so lead to other games.
+      progress: is told, now and then, how many games have ended, and N.
+
+    Raises:
+      ConfigError: a number is out of its range.
+    """
+    require(games >= 1, f"games {games}: must be 1 or more")
+    require(0 <= seed < 2**32, f"seed {seed}: must be from 0 to 4294967295")
+    require(time_limit >= 1, f"time_limit {time_limit}: must be 1 or more")
+    require(lanes >= 1, f"lanes {lanes}: must be 1 or more")
+    began = time.perf_counter()
+    if jax.tree_util.all_leaves([policy]):
+        policy = jax.tree_util.Partial(policy)
+    seed_key, mode, limit = jax.random.key(seed), jnp.bool_(greedy), jnp.int32(time_limit)
+    batches: list[dict[str, np.ndarray]] = []
+    for first in range(0, games, lanes):
+        numbers = jnp.arange(first, first + lanes, dtype=jnp.int32)
+        keys, start_keys = _keys(seed_key, numbers)
+        batch = _step(_blank(start_keys), jnp.full(lanes, _NO_ACTION), start_keys, limit)
+        batch = batch._replace(playing=numbers < games)
+        for step in itertools.count(1):
+            actions, env_keys = _act(policy, batch.observations, batch.legal, keys, jnp.int32(step), mode)
+            batch = _step(batch, actions, env_keys, limit)
+            if step % STEPS_BETWEEN_LOOKS == 0:
+                playing = int(np.asarray(batch.playing).sum())
+                if progress is not None:
+                    progress(min(first + lanes, games) - playing, games)
+                if not playing:
+                    break
+        batches.append(jax.device_get(batch.results))
+    found = {name: np.concatenate([batch[name] for batch in batches])[:games] for name in _RESULTS}
+    return Games(
+        seed=seed,
+        greedy=greedy,
+        time_limit=time_limit,
+        returns=found["episode_return"].astype(np.float64),
+        highest_stages=found["stage"].astype(np.int64),
+        scores=found["score"].astype(np.int64),
+        steps=found["episode_length"].astype(np.int64),
+        outcomes=found["outcome"].astype(np.int64),
+        seconds=time.perf_counter() - began,
+    )
+
+
+def _blank(keys: Array) -> _Lanes:
+    """Games that the next action, an invalid one, ends.
+
+    The environment's automatic reset then starts those that are played, without a second program that makes stages.
+    """
+    lanes = keys.shape[0]
+    observations, games = jax.eval_shape(_ENV.reset_batch, keys)
+    observations, games = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), (observations, games))
+    results = {name: jnp.zeros(lanes, dtype) for name, dtype in _RESULTS.items()}
+    nothing = jnp.zeros((lanes, NUM_ACTIONS), jnp.bool_)
+    return _Lanes(games, observations, nothing, jnp.zeros(lanes, jnp.bool_), results)
+
+
+@jax.jit
+def _keys(seed_key: Array, numbers: Array) -> tuple[Array, Array]:
+    """The keys of games, and those they start with."""
+    keys = jax.vmap(game_key, (None, 0))(seed_key, numbers)
+    return keys, jax.vmap(start_key)(keys)
+
+
+@jax.jit
+def _act(
+    policy: Policy, observations: Array, legal: Array, keys: Array, step: Array, greedy: Array
+) -> tuple[Array, Array]:
+    """The actions of a step, and the environments' keys for it."""
+    key_choice, key_env = jax.vmap(step_keys, (0, None))(keys, step)
+    log_probs = masked.masked_log_softmax(policy(observations, legal), legal)
+    return jax.vmap(choose, (0, 0, None))(key_choice, log_probs, greedy), key_env
+
+
+@partial(jax.jit, donate_argnums=0)
+def _step(lanes: _Lanes, actions: Array, keys: Array, time_limit: Array) -> _Lanes:
+    """One step of all games. A lane whose game has ended goes on with another one, which is not looked at."""
+    observations, games, _, terminated, truncated, info = _ENV.step_batch(
+        keys, lanes.games, actions, EnvParams(time_limit)
+    )
+    ended = lanes.playing & (terminated | truncated)
+    results = {name: jnp.where(ended, info[name], old) for name, old in lanes.results.items()}
+    legal = jax.vmap(_ENV.legal_action_mask)(games)
+    return _Lanes(games, observations, legal, lanes.playing & ~ended, results)

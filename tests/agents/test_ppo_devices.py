@@ -1,0 +1,84 @@
+"""PPO on several devices is PPO on one: a process with eight forced CPU devices compares them."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+
+SCRIPT = """
+import dataclasses
+import jax, jax.numpy as jnp, numpy as np, optax
+from jax.sharding import NamedSharding, PartitionSpec
+from matrixrl.agents.ppo import PPO, TrainState
+from matrixrl.devices.mesh import DATA, data_mesh
+from matrixrl.envs.probes import NUM_ACTIONS, PROBES, ProbeEnvironment
+from matrixrl.networks.actor_critic import MLP, ActorCritic
+
+assert jax.device_count() == 8
+network = ActorCritic(lambda observation: observation, MLP(16, 1), NUM_ACTIONS)
+ppo = PPO(
+    env=ProbeEnvironment(), apply=network.apply, init_params=network.init,
+    # Plain gradient descent: Adam's first step is the sign of the gradient and would hide a factor.
+    optimizer=optax.sgd(0.1), num_envs=16, num_steps=8, num_minibatches=2, update_epochs=2, gamma=0.9,
+    gae_lambda=0.95, clip_eps=0.2, vf_coef=0.5, ent_coef=0.01,
+    env_params=PROBES["seen_and_chosen_reward"]().tables,
+)
+assert ppo.groups == 8
+
+
+def updated(devices):
+    mesh = data_mesh(devices, ppo.groups, "groups")
+    state, key = jax.jit(ppo.init)(jax.random.key(0)), jax.random.key(1)
+    before = state.params
+    if mesh is None:
+        state, metrics, episodes = jax.jit(ppo.update)(state, key)
+    else:
+        whole, spread = PartitionSpec(), PartitionSpec(DATA)
+        specs = TrainState(whole, whole, spread)
+        update = jax.shard_map(
+            dataclasses.replace(ppo, axis_name=DATA).update, mesh=mesh, in_specs=(specs, whole),
+            out_specs=(specs, whole, PartitionSpec(None, DATA)), check_vma=False,
+        )
+        state = TrainState(*(
+            jax.tree.map(lambda leaf: jax.device_put(leaf, NamedSharding(mesh, spec)), part)
+            for part, spec in zip(state, specs)
+        ))
+        state, metrics, episodes = jax.jit(update)(state, key)
+        assert len(state.rollout.lane.sharding.device_set) == devices
+    moved = max(float(jnp.abs(a - b).max()) for a, b in zip(jax.tree.leaves(before), jax.tree.leaves(state.params)))
+    assert moved > 1e-3, moved
+    return jax.device_get((state, metrics, episodes))
+
+
+one = updated(1)
+for devices in (2, 8):
+    several = updated(devices)
+    for alone, spread in zip(jax.tree.leaves(one), jax.tree.leaves(several), strict=True):
+        # The same games, minibatches and gradients, up to the rounding of products over fewer rows.
+        if np.issubdtype(alone.dtype, np.floating):
+            np.testing.assert_allclose(spread, alone, rtol=1e-5, atol=1e-6)
+        else:
+            np.testing.assert_array_equal(spread, alone)
+print("equal")
+"""
+
+
+def test_two_and_eight_devices_learn_what_one_learns() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", SCRIPT],
+        env={
+            **os.environ,
+            "PYTHONPATH": str(ROOT / "src"),
+            "JAX_PLATFORMS": "cpu",
+            "XLA_FLAGS": "--xla_force_host_platform_device_count=8 --xla_backend_optimization_level=0",
+        },
+        capture_output=True,
+        text=True,
+        timeout=250,
+        check=False,
+    )
+    assert done.stdout == "equal\n", done.stderr[-3000:]

@@ -1,0 +1,153 @@
+"""A run that is left on W&B alone goes on from there on another machine."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from matrixrl.checkpoints.store import CheckpointStore
+from matrixrl.cli.main import main
+from matrixrl.tracking.audit import audit
+from matrixrl.tracking.identity import run_id
+from tests.checkpoints.runs import history
+from tests.cli.descent import RESUMED, STEPS, descend
+from tests.wandb_server import LoopbackServer
+
+STOPPED = 234
+ID = run_id("r")
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    runs_dir = tmp_path_factory.mktemp("undisturbed")
+    assert descend(runs_dir) == 0
+    return runs_dir / "r"
+
+
+@pytest.fixture
+def sent(
+    server: LoopbackServer, environment: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Path:
+    """A run that was stopped, on the server; the machine that it ran on."""
+    for name, value in server.environment.items():
+        monkeypatch.setenv(name, value)
+    settings: dict[str, Any] = {"save_interval_chunks": 100, "keep_last": 3}
+    assert descend(tmp_path / "old", stop_at=STOPPED, tracking={"wandb": True}, **settings) == 143
+    return tmp_path / "old"
+
+
+def restore(runs_dir: Path, *flags: str) -> list[str]:
+    return ["runs", "restore", "r", "--runs-dir", str(runs_dir), *flags]
+
+
+def in_one_line(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
+    capsys.readouterr()
+    assert main(arguments) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    (line,) = captured.err.splitlines()
+    return line
+
+
+def test_the_run_goes_on_as_if_nothing_had_happened(
+    server: LoopbackServer,
+    sent: Path,
+    undisturbed: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    copies = [a for a in server.artifacts.values() if a.kind == "journal"]
+    assert [a.name for a in copies] == [f"journal-{ID}"]  # earlier copies are deleted
+    assert not (sent / "r" / "packed").exists()
+    new = tmp_path / "new"
+    assert main([*restore(new), "--json"]) == 0
+    answer: dict[str, Any] = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert (answer["run"], answer["step"], answer["recorded_until"]) == ("r", STOPPED, STOPPED)
+    assert shlex.split(answer["command"])[:5] == ["matrixrl", "matmul", "train", "--resume-run", "r"]
+    assert [path.name for path in new.iterdir()] == ["r"]
+    assert audit(new / "r", server=False).agrees
+    assert descend(new, tracking={**RESUMED, "wandb": True}) == 0
+    assert {k: v for k, v in history(new / "r").items() if k != "files"} == {
+        k: v for k, v in history(undisturbed).items() if k != "files"
+    }
+    report = audit(new / "r")
+    assert report.gaps == []
+    assert [row["_step"] for row in server.runs[ID].rows()] == list(range(1, STEPS + 1))
+    assert in_one_line(capsys, *restore(new)).endswith("or name another folder with --runs-dir")
+
+
+def test_a_step_or_the_id_can_be_named_and_the_rows_after_it_are_recognised(
+    sent: Path, undisturbed: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    new = tmp_path / "new"
+    line = in_one_line(capsys, *restore(new, "--step", "150"))
+    assert "--step 150: W&B holds the checkpoints 100, 200, 234" in line
+    assert main(["runs", "restore", ID, "--runs-dir", str(new), "--step", "100", "--project", "rlmm"]) == 0
+    assert "restored to" in capsys.readouterr().out
+    assert CheckpointStore(new / "r").steps() == [100]
+    assert descend(new, tracking=RESUMED) == 0
+    assert history(new / "r")["counts"] == history(undisturbed)["counts"]
+    assert audit(new / "r", server=False).agrees
+
+
+def test_a_damaged_checkpoint_is_passed_over(
+    server: LoopbackServer, sent: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (newest,) = [a for a in server.artifacts.values() if a.name == f"checkpoint-{STOPPED}"]
+    del newest.files["checkpoint.json"]
+    assert main(restore(tmp_path / "new")) == 0
+    captured = capsys.readouterr()
+    assert f"the checkpoint at step {STOPPED} is damaged on W&B" in captured.err
+    assert "at step 200" in captured.out
+    line = in_one_line(capsys, *restore(tmp_path / "other", "--step", str(STOPPED)))
+    assert "is damaged" in line
+    assert not list((tmp_path / "other").iterdir())
+
+
+def test_without_a_copy_of_the_journal_the_checkpoint_is_enough(
+    server: LoopbackServer, sent: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (copy,) = [a for a in server.artifacts.values() if a.kind == "journal"]
+    del server.artifacts[copy.identity]
+    new = tmp_path / "new"
+    assert main(restore(new)) == 0
+    assert "W&B holds no copy of the journal" in capsys.readouterr().err
+    assert descend(new, tracking=RESUMED) == 0
+    assert [step for step, _ in history(new / "r")["stream"]] == list(range(STOPPED + 1, STEPS + 1))
+
+
+def test_what_cannot_be_restored_is_one_line(
+    server: LoopbackServer,
+    environment: dict[str, str],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    new = tmp_path / "new"
+    for name, value in server.environment.items():
+        monkeypatch.setenv(name, value)
+    line = in_one_line(capsys, *restore(new))
+    assert "no run of this name or id" in line
+    assert "--project and --entity" in line
+    assert descend(tmp_path / "old", tracking={"wandb": True, "no_artifact": True}) == 0
+    assert "W&B holds no checkpoint of this run" in in_one_line(capsys, *restore(new))
+    assert "give one of them" in in_one_line(capsys, *restore(new, "--best", "--step", "3"))
+    server.refuse()
+    assert "does not answer" in in_one_line(capsys, *restore(new))
+    server.listen()
+    assert not new.exists() or not list(new.iterdir())
+
+
+def test_without_a_key_it_says_so(
+    server: LoopbackServer,
+    environment: dict[str, str],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("WANDB_BASE_URL", server.url)
+    assert f"no key for {server.url}" in in_one_line(capsys, *restore(tmp_path))
