@@ -1,13 +1,14 @@
 """PPO on gymnax CartPole-v1, whole training under `jit`: ours beside a peer of PureJaxRL's kind.
 
     pip install rejax==0.1.3 'gymnax==1.0.1' six
-    taskset -c 1 env XLA_FLAGS=--xla_cpu_multi_thread_eigen=false python benchmarks/bench_cartpole.py --rejax
+    taskset -c 1 env XLA_FLAGS=--xla_cpu_multi_thread_eigen=false python benchmarks/bench_cartpole.py --ours --rejax
 
 256 environments x 128 steps, 4 epochs of 4 minibatches, two tanh layers of 64 for policy and value each. One timed
-repeat is one compiled call of `--updates` updates, rollout and learning together; compilation is reported apart. Prints
-one JSON line per learner: steps per second, median and range over the repeats, and what the trained policy earns.
+repeat is one compiled call of `--updates` updates, rollout and learning together; compilation is reported apart. With
+more than one learner their repeats take turns. Prints one JSON line per learner: steps per second, median and range
+over the repeats, and what the trained policy earns. On a machine with other work compare `steps_per_cpu_second`.
 
-Peers run in one process one after the other; on a machine with other work compare `steps_per_cpu_second`.
+`--learning` trains in place of timing: PureJaxRL's own 4 environments x 128 steps for 500,000 steps.
 """
 
 from __future__ import annotations
@@ -19,26 +20,30 @@ import time
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import optax
 from gymnax.environments.classic_control.cartpole import CartPole
+
+from matrixrl.agents.ppo import PPO
+from matrixrl.networks.actor_critic import HIDDEN_INIT
 
 NUM_ENVS, NUM_STEPS = 256, 128
 HYPERPARAMETERS = {
-    "num_envs": NUM_ENVS,
     "num_steps": NUM_STEPS,
     "num_minibatches": 4,
-    "learning_rate": 2.5e-4,
     "gamma": 0.99,
     "gae_lambda": 0.95,
     "clip_eps": 0.2,
     "vf_coef": 0.5,
     "ent_coef": 0.01,
-    "max_grad_norm": 0.5,
 }
-"""PureJaxRL's for CartPole, but for the batch; rejax and we use the same names."""
+"""PureJaxRL's for CartPole, but for the number of environments; rejax and we use the same names."""
+LEARNING_RATE, MAX_GRAD_NORM = 2.5e-4, 0.5
 UPDATE_EPOCHS = 4
 HIDDEN = (64, 64)
+EPISODES, EPISODE_STEPS = 128, 500
 
 
 class Learner(NamedTuple):
@@ -47,12 +52,12 @@ class Learner(NamedTuple):
     Attributes:
       init: a key -> a training state.
       advance: a training state -> the state one update later.
-      mean_return: a key and a training state -> the mean return of the policy over whole episodes.
+      act: a training state, one observation and a key -> an action drawn from the policy.
     """
 
     init: Callable[[jax.Array], Any]
     advance: Callable[[Any], Any]
-    mean_return: Callable[[jax.Array, Any], jax.Array]
+    act: Callable[[Any, jax.Array, jax.Array], jax.Array]
 
 
 class _OneDone(CartPole):
@@ -64,70 +69,200 @@ class _OneDone(CartPole):
         return observation, state, reward, terminated | truncated, info
 
 
-def rejax_learner() -> Learner:
+def rejax_learner(num_envs: int) -> Learner:
     """The PPO of rejax."""
     try:
         import rejax  # pyright: ignore[reportMissingImports]
-        from rejax.evaluate import evaluate  # pyright: ignore[reportMissingImports]
     except ModuleNotFoundError as error:
         raise SystemExit(f"{error.name} is not installed: pip install rejax==0.1.3") from error
     env = _OneDone()
-    env_params = env.default_params
     algorithm = rejax.PPO.create(
         env=env,
-        env_params=env_params,
+        env_params=env.default_params,
+        num_envs=num_envs,
         num_epochs=UPDATE_EPOCHS,
+        learning_rate=LEARNING_RATE,
+        max_grad_norm=MAX_GRAD_NORM,
         agent_kwargs={"hidden_layer_sizes": HIDDEN, "activation": "tanh"},
         **HYPERPARAMETERS,
     )
 
-    def mean_return(key: jax.Array, state: Any) -> jax.Array:
-        _, returns = evaluate(algorithm.make_act(state), key, env, env_params, 128, 500)
-        return returns.mean()
+    def act(state: Any, observation: jax.Array, key: jax.Array) -> jax.Array:
+        return algorithm.make_act(state)(observation, key)
 
-    return Learner(algorithm.init_state, algorithm.train_iteration, mean_return)
+    return Learner(algorithm.init_state, algorithm.train_iteration, act)
 
 
-def our_learner() -> Learner:
+class Counted(NamedTuple):
+    """A game and what is told about it when it ends."""
+
+    game: Any
+    total: jax.Array
+    steps: jax.Array
+
+
+class CountedCartPole:
+    """gymnax's CartPole-v1 as an environment of `matrixrl.envs.base`: a mask, and the episode's return and length."""
+
+    def __init__(self) -> None:
+        self._env = CartPole()
+
+    @property
+    def default_params(self) -> Any:
+        """gymnax's."""
+        return self._env.default_params
+
+    @property
+    def num_actions(self) -> int:
+        """Left and right."""
+        return 2
+
+    def reset(self, key: jax.Array, params: Any = None) -> tuple[jax.Array, Counted]:
+        """Observation float32[4] and state of a new episode."""
+        observation, game = self._env.reset(key, params)
+        return observation, Counted(game, jnp.float32(0), jnp.int32(0))
+
+    def step(
+        self, key: jax.Array, state: Counted, action: jax.Array, params: Any = None
+    ) -> tuple[jax.Array, Counted, jax.Array, jax.Array, jax.Array, dict[str, Any]]:
+        """One transition. gymnax says both of a pole that falls in the last step: it fell."""
+        observation, game, reward, terminated, truncated, info = self._env.step(
+            key, state.game, action, params
+        )
+        total, steps, done = state.total + reward, state.steps + 1, terminated | truncated
+        info = {
+            "final_observation": info["final_observation"],
+            "episode": {"return": total, "steps": steps},
+        }
+        state = Counted(game, jnp.where(done, 0, total), jnp.where(done, 0, steps))
+        return observation, state, reward, terminated, truncated & ~terminated, info
+
+    def legal_action_mask(self, state: Counted) -> jax.Array:
+        """All, always."""
+        return jnp.ones(2, jnp.bool_)
+
+
+class TwoTowers(nn.Module):
+    """The networks of PureJaxRL and rejax: separate tanh perceptrons for policy and value."""
+
+    @nn.compact
+    def __call__(self, observation: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """Observations [N, 4] to logits [N, 2] and values [N]."""
+
+        def tower(outputs: int, gain: float) -> jax.Array:
+            hidden = observation
+            for width in HIDDEN:
+                hidden = jnp.tanh(nn.Dense(width, kernel_init=HIDDEN_INIT)(hidden))
+            return nn.Dense(outputs, kernel_init=nn.initializers.orthogonal(gain))(hidden)
+
+        return tower(2, 0.01), tower(1, 1.0)[:, 0]
+
+
+def our_learner(num_envs: int) -> Learner:
     """The PPO of `matrixrl.agents.ppo`."""
-    raise SystemExit("--ours: matrixrl.agents.ppo has no PPO yet")
-
-
-def measure(learner: Learner, updates: int, repeats: int, seed: int) -> dict[str, Any]:
-    """Steps per second of `updates` updates in one call."""
-    init_key, return_key = jax.random.split(jax.random.key(seed))
-
-    def chunk(state: Any) -> Any:
-        return jax.lax.fori_loop(0, updates, lambda _, state: learner.advance(state), state)
-
-    # Some initial states hold Python numbers or weak types, which a loop would refuse or compile for twice.
-    state = jax.tree.map(
-        lambda leaf: jnp.asarray(leaf, jnp.asarray(leaf).dtype), jax.jit(learner.init)(init_key)
+    env, network = CountedCartPole(), TwoTowers()
+    ppo = PPO(
+        env=env,
+        apply=network.apply,  # pyright: ignore[reportArgumentType]
+        init_params=network.init,
+        optimizer=optax.chain(optax.clip_by_global_norm(MAX_GRAD_NORM), optax.adam(LEARNING_RATE)),
+        num_envs=num_envs,
+        update_epochs=UPDATE_EPOCHS,
+        env_params=env.default_params,
+        **HYPERPARAMETERS,  # pyright: ignore[reportArgumentType]
     )
-    begun = time.perf_counter()
-    compiled = jax.jit(chunk, donate_argnums=0).lower(state).compile()
-    compile_seconds = time.perf_counter() - begun
 
-    state = jax.block_until_ready(compiled(state))  # the first call touches memory for the first time
-    steps = updates * NUM_ENVS * NUM_STEPS
-    rates, cpu_rates = [], []
-    for _ in range(repeats):
+    def init(key: jax.Array) -> tuple[Any, jax.Array]:
+        key, key_init = jax.random.split(key)
+        return ppo.init(key_init), key
+
+    def advance(state: tuple[Any, jax.Array]) -> tuple[Any, jax.Array]:
+        key, key_update = jax.random.split(state[1])
+        return ppo.update(state[0], key_update)[0], key
+
+    def act(state: tuple[Any, jax.Array], observation: jax.Array, key: jax.Array) -> jax.Array:
+        logits, _ = ppo.apply(state[0].params, observation[None])
+        return jax.random.categorical(key, logits[0])
+
+    return Learner(init, advance, act)
+
+
+def mean_return(learner: Learner, state: Any, key: jax.Array) -> jax.Array:
+    """Mean return of the policy over `EPISODES` whole episodes."""
+    env = CartPole()
+    params = env.default_params
+
+    def episode(key: jax.Array) -> jax.Array:
+        def step(carry: tuple[Any, ...], key: jax.Array) -> tuple[tuple[Any, ...], None]:
+            observation, game, total, running = carry
+            key_act, key_step = jax.random.split(key)
+            action = learner.act(state, observation, key_act)
+            observation, game, reward, terminated, truncated, _ = env.step(key_step, game, action, params)
+            return (observation, game, total + reward * running, running & ~(terminated | truncated)), None
+
+        key_reset, key_steps = jax.random.split(key)
+        start = (*env.reset(key_reset, params), jnp.float32(0), jnp.bool_(True))
+        (*_, total, _), _ = jax.lax.scan(step, start, jax.random.split(key_steps, EPISODE_STEPS))
+        return total
+
+    return jax.vmap(episode)(jax.random.split(key, EPISODES)).mean()
+
+
+class Timed:
+    """A learner with its compiled call, and how long its repeats took."""
+
+    def __init__(self, learner: Learner, num_envs: int, updates: int, seed: int) -> None:
+        self.learner = learner
+        self.steps = updates * num_envs * NUM_STEPS
+        self.rates: list[float] = []
+        self.cpu_rates: list[float] = []
+        init_key, self.return_key = jax.random.split(jax.random.key(seed))
+
+        def chunk(state: Any) -> Any:
+            return jax.lax.fori_loop(0, updates, lambda _, state: learner.advance(state), state)
+
+        # Some initial states hold Python numbers or weak types, which a loop would refuse or compile for twice.
+        self.state = jax.tree.map(
+            lambda leaf: jnp.asarray(leaf, jnp.asarray(leaf).dtype), jax.jit(learner.init)(init_key)
+        )
+        begun = time.perf_counter()
+        self.compiled = jax.jit(chunk, donate_argnums=0).lower(self.state).compile()
+        self.compile_seconds = time.perf_counter() - begun
+        self.calls = 0
+
+    def run(self, timed: bool) -> None:
+        """One call."""
         begun, cpu_begun = time.perf_counter(), time.process_time()
-        state = jax.block_until_ready(compiled(state))
-        rates.append(steps / (time.perf_counter() - begun))
-        cpu_rates.append(steps / (time.process_time() - cpu_begun))
-    memory = compiled.memory_analysis()
-    assert memory is not None  # every backend but those without buffers of their own has one
-    return {
-        "steps_per_second": round(statistics.median(rates)),
-        "steps_per_second_range": [round(min(rates)), round(max(rates))],
-        "steps_per_cpu_second": round(statistics.median(cpu_rates)),
-        "repeats": repeats,
-        "compile_seconds": round(compile_seconds, 2),
-        "temporary_mb": round(memory.temp_size_in_bytes / 2**20, 1),
-        "env_steps": (repeats + 1) * steps,
-        "mean_return": round(float(jax.jit(learner.mean_return)(return_key, state)), 1),
-    }
+        self.state = jax.block_until_ready(self.compiled(self.state))
+        seconds, cpu_seconds = time.perf_counter() - begun, time.process_time() - cpu_begun
+        self.calls += 1
+        if timed:
+            self.rates.append(self.steps / seconds)
+            self.cpu_rates.append(self.steps / cpu_seconds)
+
+    def result(self) -> dict[str, Any]:
+        """What is printed of it."""
+        memory = self.compiled.memory_analysis()
+        assert memory is not None  # every backend but those without buffers of their own has one
+        earned = jax.jit(lambda state, key: mean_return(self.learner, state, key))(
+            self.state, self.return_key
+        )
+        speed = {}
+        if self.rates:
+            speed = {
+                "steps_per_second": round(statistics.median(self.rates)),
+                "steps_per_second_range": [round(min(self.rates)), round(max(self.rates))],
+                "steps_per_cpu_second": round(statistics.median(self.cpu_rates)),
+                "steps_per_cpu_second_range": [round(min(self.cpu_rates)), round(max(self.cpu_rates))],
+                "repeats": len(self.rates),
+            }
+        return {
+            **speed,
+            "compile_seconds": round(self.compile_seconds, 2),
+            "temporary_mb": round(memory.temp_size_in_bytes / 2**20, 1),
+            "env_steps": self.calls * self.steps,
+            "mean_return": round(float(earned), 1),
+        }
 
 
 def main() -> None:
@@ -138,6 +273,7 @@ def main() -> None:
     learners = {"rejax": rejax_learner, "ours": our_learner}
     for name in learners:
         parser.add_argument(f"--{name}", action="store_true")
+    parser.add_argument("--learning", action="store_true")
     parser.add_argument("--updates", type=int, default=5)
     parser.add_argument("--repeats", type=int, default=7)
     parser.add_argument("--seed", type=int, default=0)
@@ -145,9 +281,15 @@ def main() -> None:
     asked = [name for name in learners if getattr(flags, name)]
     if not asked:
         parser.error("nothing to measure: give --rejax, --ours or both")
-    for name in asked:
-        result = measure(learners[name](), flags.updates, flags.repeats, flags.seed)
-        print(json.dumps({"learner": name, **result}), flush=True)
+    num_envs, updates = (4, 500_000 // (4 * NUM_STEPS)) if flags.learning else (NUM_ENVS, flags.updates)
+    timed = {name: Timed(learners[name](num_envs), num_envs, updates, flags.seed) for name in asked}
+    for one in timed.values():
+        one.run(timed=False)  # the first call touches memory for the first time
+    for _ in range(0 if flags.learning else flags.repeats):
+        for one in timed.values():
+            one.run(timed=True)
+    for name, one in timed.items():
+        print(json.dumps({"learner": name, **one.result()}), flush=True)
 
 
 if __name__ == "__main__":

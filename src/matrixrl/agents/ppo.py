@@ -24,6 +24,9 @@ Tree = TypeVar("Tree")
 
 MAX_GROUPS = 8
 
+MAX_PACKED = 1 << 16
+"""A shuffle of more numbers than this leaves too few random bits beside them."""
+
 # (params, observations [N, ...]) -> logits [N, A], values [N]
 Apply = Callable[[Any, Any], tuple[Array, Array]]
 
@@ -127,6 +130,21 @@ class TrainState(NamedTuple):
 def lane_keys(key: Array, lane: Array) -> Array:
     """A key for each environment, the same whatever device it lies on."""
     return jax.vmap(jax.random.fold_in, (None, 0))(key, lane)
+
+
+def shuffled(key: Array, size: int) -> Array:
+    """The numbers 0 .. size - 1 in random order, int32 [size].
+
+    Up to `MAX_PACKED` numbers, what is sorted are single integers of random high bits over the number itself, which a
+    CPU does seven times as fast as the two sorts of pairs of `jax.random.permutation`. Numbers whose random bits agree
+    stay in ascending order: of minibatches cut from the result it only changes those that a cut between two such numbers
+    falls into.
+    """
+    if size > MAX_PACKED:
+        return jax.random.permutation(key, size)
+    low = jnp.uint32((1 << (size - 1).bit_length()) - 1)
+    packed = (jax.random.bits(key, (size,)) & ~low) | jnp.arange(size, dtype=jnp.uint32)
+    return (jax.lax.sort(packed, is_stable=False) & low).astype(jnp.int32)
 
 
 def collect_rollout(
@@ -383,7 +401,7 @@ class PPO:
             return (optax.apply_updates(params, updates), opt_state), (metrics, norm)
 
         def epoch(carry: tuple[Any, Any], key: Array) -> tuple[tuple[Any, Any], Any]:
-            order = jax.vmap(jax.random.permutation, (0, None))(lane_keys(key, group), size)
+            order = jax.vmap(shuffled, (0, None))(lane_keys(key, group), size)
             chosen = order.reshape(local, self.num_minibatches, share).swapaxes(0, 1)
             return jax.lax.scan(minibatch, carry, chosen)
 
