@@ -14,6 +14,7 @@ from matrixrl.config import ActorCriticConfig, ConfigError, HackmatrixConfig
 from matrixrl.envs.hackmatrix.convert import _OUTCOMES
 from matrixrl.envs.hackmatrix.observation import PACKED_WORDS
 from matrixrl.envs.hackmatrix.rules import Outcome
+from matrixrl.training import hackmatrix_evaluate
 from matrixrl.training.hackmatrix_evaluate import (
     LANES,
     Games,
@@ -63,6 +64,8 @@ def test_games_go_as_on_the_referee(policy: NetworkPolicy, greedy: bool) -> None
     games = evaluate(policy, 5, seed=7, greedy=greedy, time_limit=LIMIT)
     for number in range(games.count):
         expect_as_on_referee(games, number, policy)
+    # Compiling the environment is most of what a small evaluation costs.
+    assert hackmatrix_evaluate._step._cache_size() == 1
 
 
 def test_a_game_is_the_same_however_many_are_played(policy: NetworkPolicy) -> None:

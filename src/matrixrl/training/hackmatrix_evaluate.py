@@ -273,7 +273,7 @@ def evaluate(
     for first in range(0, games, lanes):
         numbers = jnp.arange(first, first + lanes, dtype=jnp.int32)
         keys, start_keys = _keys(seed_key, numbers)
-        batch = _step(_blank(start_keys), jnp.full(lanes, _NO_ACTION), start_keys, limit)
+        batch = _step(_blank(start_keys), jnp.full(lanes, _NO_ACTION, jnp.int32), start_keys, limit)
         batch = batch._replace(playing=numbers < games)
         for step in itertools.count(1):
             actions, env_keys = _act(policy, batch.observations, batch.legal, keys, jnp.int32(step), mode)
