@@ -16,10 +16,18 @@ def env(request: pytest.FixtureRequest) -> dict[str, str]:
     return runs.environment(Path(request.config.cache.mkdir("jax")))
 
 
+@pytest.fixture(scope="session", params=runs.SYSTEMS, ids=lambda system: system.name)
+def system(request: pytest.FixtureRequest) -> runs.System:
+    return request.param
+
+
 @pytest.fixture(scope="session")
-def reference(env: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
+def reference(
+    env: dict[str, str], system: runs.System, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Path, dict[str, Any]]:
     """Folder and JSON result of the undisturbed run `r`."""
     runs_dir = tmp_path_factory.mktemp("reference")
-    done = runs.run(env, "train", *runs.TINY, "--runs-dir", str(runs_dir), "--run-name", "r", "--json")
+    begin = system.command(*system.tiny, "--runs-dir", str(runs_dir), "--run-name", "r", "--json")
+    done = runs.run(env, begin)
     assert done.stderr == ""
     return runs_dir / "r", runs.result(done)

@@ -1,4 +1,4 @@
-"""Real processes of the matmul trainer on a tiny setting, and what two runs must have in common."""
+"""Real processes of a trainer on a tiny setting, and what two runs must have in common."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ import shlex
 import sqlite3
 import subprocess
 import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -27,8 +29,48 @@ TINY = shlex.split("""
 """)
 
 
-def command(*arguments: str) -> list[str]:
-    return [sys.executable, "-m", "matrixrl.cli.main", "matmul", *arguments]
+SIGNALLED = Path(__file__).with_name("signalled.py")
+
+
+@dataclass(frozen=True)
+class System:
+    """A trainer that the tests of faults run with.
+
+    Attributes:
+      name: on the command line.
+      tiny: flags of a run that takes seconds, after `matrixrl <name> train`.
+      same: fields of the JSON result in which two equal runs agree.
+      moments: in words, what `signalled.py` is told to send a signal at.
+    """
+
+    name: str
+    tiny: Sequence[str]
+    same: Sequence[str]
+    moments: Mapping[str, str]
+
+    def command(self, *arguments: str, moment: str | None = None, number: str = "SIGTERM") -> list[str]:
+        """`matrixrl <name> train`; with a moment the process sends itself a signal at it."""
+        program = ["-m", "matrixrl.cli.main"] if moment is None else [str(SIGNALLED), moment, number]
+        return [sys.executable, *program, self.name, "train", *arguments]
+
+
+MATMUL = System(
+    name="matmul",
+    tiny=TINY,
+    same=("params_sha256", "global_step", "episodes", "epochs", "best_rank", "ring"),
+    moments={
+        "compile": "advance:pretrain:1",
+        "pre-training": "advance:pretrain:3",
+        "self-play": "advance:self-play:3",
+        "update": "advance:train:2",
+        "evaluation": "advance:evaluate:2",
+        "checkpoint": "write:3",
+        "last checkpoint": "write:last",
+        "finish": "finish:1",
+    },
+)
+SYSTEMS = [MATMUL]
+"""A second trainer is tested by adding it here."""
 
 
 def environment(cache: Path) -> dict[str, str]:
@@ -43,10 +85,8 @@ def environment(cache: Path) -> dict[str, str]:
     }
 
 
-def run(env: dict[str, str], *arguments: str, status: int = 0) -> subprocess.CompletedProcess[str]:
-    done = subprocess.run(
-        command(*arguments), env=env, capture_output=True, text=True, timeout=250, check=False
-    )
+def run(env: Mapping[str, str], command: Sequence[str], status: int = 0) -> subprocess.CompletedProcess[str]:
+    done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=250, check=False)
     assert done.returncode == status, (done.returncode, done.stdout, done.stderr)
     assert "Traceback" not in done.stderr
     return done

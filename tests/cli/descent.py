@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import math
 import os
+import resource
 import signal
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -38,10 +41,14 @@ class Descent:
     Args:
       poisoned: a NaN is put in once at these steps.
       stop_at: this process gets a SIGTERM at this step.
+      ballast: random bytes in each checkpoint.
     """
 
-    def __init__(self, config: DescentConfig, poisoned: list[int], stop_at: int | None) -> None:
+    def __init__(
+        self, config: DescentConfig, poisoned: list[int], stop_at: int | None, ballast: int = 0
+    ) -> None:
         self.config, self.poisoned, self.stop_at = config, poisoned, stop_at
+        self.ballast = np.random.default_rng(0).integers(0, 256, ballast, np.uint8)
 
     def init(self) -> tuple[int, np.float32]:
         return 0, np.float32(1)
@@ -84,7 +91,7 @@ class Descent:
         return state
 
     def snapshot(self, state: tuple[int, np.float32], step: int) -> Snapshot:
-        return Snapshot(step, {}, {"done": state[0], "x": float(state[1])})
+        return Snapshot(step, {"ballast": self.ballast}, {"done": state[0], "x": float(state[1])})
 
 
 def descend(
@@ -92,6 +99,7 @@ def descend(
     rate: float = 0.1,
     poisoned: tuple[int, ...] = (),
     stop_at: int | None = None,
+    ballast: int = 0,
     tracking: Mapping[str, Any] | None = None,
     **checkpoint: Any,
 ) -> int:
@@ -109,7 +117,7 @@ def descend(
             name_prefix="descent",
             config=config,
             learning_rate="optimizer.learning_rate",
-            make_trainer=lambda config, run: Descent(config, bad, stop_at),
+            make_trainer=lambda config, run: Descent(config, bad, stop_at, ballast),
             summarize=lambda trainer, state, seconds: f"x = {state[1]}",
             show=lambda outcome: None,
             result=lambda outcome: {"rate": outcome.trainer.config.optimizer.learning_rate},
@@ -118,3 +126,9 @@ def descend(
 
 
 RESUMED = {"run_name": None, "resume_run": "r"}
+
+if __name__ == "__main__":
+    # A process of its own: RUNS_DIR, the other arguments of `descend` as JSON, and how large a file may become.
+    if sys.argv[3:] > [""]:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[3]), int(sys.argv[3])))
+    sys.exit(descend(Path(sys.argv[1]), **json.loads(sys.argv[2])))

@@ -116,7 +116,10 @@ def test_a_journal_behind_the_checkpoint_is_told(tmp_path: Path, capsys: pytest.
         run.record([ScalarRow(run.clock.tick(), {"loss": 1.0})])
     with start(tmp_path, resume_run="latest") as run:
         run.restore_clock(5)
-    assert "warning: the checkpoint stands at step 5, the journal at 1" in capsys.readouterr().out
+    assert (
+        "warning: the checkpoint was made when the journal stood at step 5, now it stands at 1"
+        in capsys.readouterr().out
+    )
 
 
 def test_the_run_uses_the_time_that_is_passed_in(tmp_path: Path) -> None:

@@ -11,12 +11,14 @@ The folder is filled under a hidden name, forced to the disk, and renamed: a rea
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 import hashlib
 import json
+import logging
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -54,6 +56,7 @@ class Snapshot:
       progress: plain JSON values: where the trainer stands.
       files: small text files by name.
       score: higher is better; `keep_best` goes by it. None is worse than any number.
+      recorded_until: the last step that the journal held a row of, by which a lost tail of it is noticed.
     """
 
     step: int
@@ -61,6 +64,7 @@ class Snapshot:
     progress: Mapping[str, Any]
     files: Mapping[str, str] = field(default_factory=dict)
     score: float | None = None
+    recorded_until: int = 0
 
 
 @dataclass(frozen=True)
@@ -89,6 +93,11 @@ class Checkpoint:
     def score(self) -> float | None:
         """What `keep_best` goes by."""
         return self.record["score"]
+
+    @property
+    def recorded_until(self) -> int:
+        """The last step that the journal held a row of; 0 where that was not noted."""
+        return self.record.get("recorded_until", 0)
 
     def text(self, name: str) -> str | None:
         """The content of a small file, or None where the checkpoint has none of this name."""
@@ -186,13 +195,15 @@ def write(folder: Path, snapshot: Snapshot, about: Mapping[str, Any]) -> None:
     folder.mkdir()
     saved = {name: array for name, array in snapshot.arrays.items() if array.size}
     if saved:
-        _checkpointer().save(folder.resolve() / ARRAYS_FOLDER, saved)
+        with _quiet_orbax():
+            _checkpointer().save(folder.resolve() / ARRAYS_FOLDER, saved)
     for name, text in snapshot.files.items():
         (folder / name).write_text(text)
     record = {
         "format_version": FORMAT_VERSION,
         "step": snapshot.step,
         "score": snapshot.score,
+        "recorded_until": snapshot.recorded_until,
         **about,
         "progress": dict(snapshot.progress),
         "versions": versions(),
@@ -290,6 +301,18 @@ def plain(value: Any) -> dict[str, Any]:
         name: list(item) if isinstance(item, tuple) else item
         for name, item in dataclasses.asdict(value).items()
     }
+
+
+@contextlib.contextmanager
+def _quiet_orbax() -> Iterator[None]:
+    """Keep orbax from printing the traceback of an error that it raises as well."""
+    logger = logging.getLogger("absl")
+    before = logger.level
+    logger.setLevel(logging.CRITICAL + 1)
+    try:
+        yield
+    finally:
+        logger.setLevel(before)
 
 
 @functools.cache

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import re
 import shutil
 import time
 from collections.abc import Mapping
@@ -67,6 +69,7 @@ class CheckpointStore:
         self._keep_last = keep_last
         self._keep_best = keep_best
         self._scores: dict[int, float | None] = {}
+        self._size_bytes = 0  # of the last one that was written here
         self._writer: ThreadPoolExecutor | None = None
         self._pending: Future[Saved | Failed] | None = None
 
@@ -208,6 +211,7 @@ class CheckpointStore:
         target, replaced = self.folder / str(step), self.folder / f"{REPLACED}{step}"
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
+            self._require_room()
             checkpoint_format.write(draft, snapshot, self._about)
             if target.exists():
                 target.rename(replaced)
@@ -220,9 +224,21 @@ class CheckpointStore:
                 replaced.rename(target)
             return Failed(step, _one_line(error))
         shutil.rmtree(replaced, ignore_errors=True)
+        self._size_bytes = sum(path.stat().st_size for path in target.rglob("*") if path.is_file())
         self._scores[step] = snapshot.score
         self._prune()
         return Saved(step, target, is_best=self._best(1) == [step])
+
+    def _require_room(self) -> None:
+        """A checkpoint that cannot fit must not take the last bytes of the disk from the journal, which stops the run.
+
+        Raises:
+          OSError: there is less room than one like the last one takes, and a quarter.
+        """
+        free = shutil.disk_usage(self.folder).free
+        if free < self._size_bytes * 5 // 4:
+            text = f"{os.strerror(errno.ENOSPC)}: {free / 1e6:.1f} MB are free, the last one took {self._size_bytes / 1e6:.1f}"
+            raise OSError(errno.ENOSPC, text)
 
     def _best(self, count: int) -> list[int]:
         scored = [(score, step) for step, score in self._scores.items() if score is not None]
@@ -242,7 +258,10 @@ class CheckpointStore:
 
 
 def _one_line(error: Exception) -> str:
-    text = str(error).strip().splitlines()
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
+    # What tensorstore says is long, and has the operating system's reason at its end.
+    if code := re.search(r"os_error_code='(\d+)'", str(error)):
+        return os.strerror(int(code[1]))
+    text = str(error).strip().splitlines()
     return text[0][:300] if text else type(error).__name__

@@ -9,6 +9,7 @@ import math
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from matrixrl.tracking.events import EPISODE_TABLE
 from matrixrl.tracking.files import sha256_of
 from matrixrl.tracking.identity import LOCK_FILE, Lock
 from matrixrl.tracking.local import JournalReader, Mark
-from matrixrl.tracking.transcript import TABLES, journal_lines, read_transcript
+from matrixrl.tracking.transcript import TABLES, Line, journal_lines, read_transcript
 from matrixrl.tracking.wandb import UnreachableError, WandbRow
 
 TABLES_COMPARED = 20
@@ -161,33 +162,64 @@ def _audit_console(reader: JournalReader, report: Report) -> None:
     """The transcript holds the line of every row, in order. The tail of a killed run may not have been shown yet."""
     attempts = reader.attempts()
     ended = not attempts or attempts[-1].ended is not None
-    shown = {
-        kind: [line for line in read_transcript(reader.directory) if line.kind == kind] for kind in TABLES
-    }
-    for kind, lines in shown.items():
-        report.checks[f"console {kind} lines"] = len(lines)
-        expected = list(journal_lines(reader, kind))
-        for index, (line, wanted) in enumerate(zip(lines, expected, strict=False)):
-            if line == wanted:
-                continue
-            later = expected[index + 1 : index + 2] == [line]
-            again = index > 0 and line == lines[index - 1]
-            what = "missing" if later else "doubled" if again else "changed"
-            report.gap("console", what, wanted.step, f"shown {line.text!r}, the journal says {wanted.text!r}")
+    for kind in TABLES:
+        # Line by line: a long run has a million of them.
+        shown = (line for line in read_transcript(reader.directory) if line.kind == kind)
+        wanted = journal_lines(reader, kind)
+        compared = _compare_lines(shown, wanted, report)
+        report.checks[f"console {kind} lines"] = compared.shown
+        if compared.differ:
+            continue
+        first = compared.first_not_shown
+        if compared.first_surplus is not None:
+            line = compared.first_surplus
+            report.gap("journal", "missing", line.step, f"the console showed {line.text!r}, no row says so")
+        elif first is not None and ended:
+            report.gap("console", "missing", first.step, f"{first.text!r} was not shown")
+        elif first is not None:
+            report.notes.append(
+                f"{compared.not_shown} {kind} lines had not been shown when the run was killed"
+            )
+
+
+@dataclass
+class _Lines:
+    """What comparing the lines of one kind gave.
+
+    Attributes:
+        shown: lines of the transcript.
+        differ: a line is not the one that the journal makes, which was reported.
+        first_surplus: the first line of the transcript behind all that the journal makes.
+        first_not_shown, not_shown: the first line behind the end of the transcript, and how many there are.
+    """
+
+    shown: int = 0
+    differ: bool = False
+    first_surplus: Line | None = None
+    first_not_shown: Line | None = None
+    not_shown: int = 0
+
+
+def _compare_lines(shown: Iterator[Line], wanted: Iterator[Line], report: Report) -> _Lines:
+    result = _Lines()
+    previous: Line | None = None
+    for line, expected in zip_longest(shown, wanted):
+        if line is None:
+            result.first_not_shown = result.first_not_shown or expected
+            result.not_shown += 1
+            continue
+        result.shown += 1
+        if expected is None:
+            result.first_surplus = result.first_surplus or line
+        elif line != expected:
+            result.differ = True
+            what = "missing" if next(wanted, None) == line else "doubled" if line == previous else "changed"
+            text = f"shown {line.text!r}, the journal says {expected.text!r}"
+            report.gap("console", what, expected.step, text)
+            result.shown += sum(1 for _ in shown)
             break
-        else:
-            if len(lines) > len(expected):
-                line = lines[len(expected)]
-                report.gap(
-                    "journal", "missing", line.step, f"the console showed {line.text!r}, no row says so"
-                )
-            elif len(lines) < len(expected) and ended:
-                wanted = expected[len(lines)]
-                report.gap("console", "missing", wanted.step, f"{wanted.text!r} was not shown")
-            elif len(lines) < len(expected):
-                report.notes.append(
-                    f"{len(expected) - len(lines)} {kind} lines had not been shown when the run was killed"
-                )
+        previous = line
+    return result
 
 
 def _audit_offline(reader: JournalReader, report: Report) -> None:

@@ -378,6 +378,23 @@ class JournalReader:
         """
         copy_database(self._connection, path)
 
+    def is_empty(self, table: str) -> bool:
+        """Whether a table has no row, superseded or not."""
+        try:
+            return self._connection.execute(f"SELECT 1 FROM {table} LIMIT 1").fetchone() is None
+        except sqlite3.DatabaseError as error:
+            self._damaged(table, error)
+            return False
+
+    def has_superseded(self, table: str, step: int) -> bool:
+        """Whether a later attempt replaced rows of a table at a step."""
+        query = f"SELECT 1 FROM {table} WHERE step = ? AND superseded_by IS NOT NULL LIMIT 1"
+        try:
+            return self._connection.execute(query, (step,)).fetchone() is not None
+        except sqlite3.DatabaseError as error:
+            self._damaged(table, error)
+            return True
+
     def count(self, table: str, after: int = 0) -> int:
         """Rows of the history of a table with a step greater than `after`.
 

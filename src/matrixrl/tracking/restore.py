@@ -17,9 +17,10 @@ from matrixrl.tracking import wandb as tracking_wandb
 from matrixrl.tracking.courier import DeliveryState
 from matrixrl.tracking.files import sha256_of
 from matrixrl.tracking.identity import RUN_FILE, check_name, run_folders, run_id
-from matrixrl.tracking.journal import JournalError
+from matrixrl.tracking.journal import JOURNAL_FILE, JournalError
 from matrixrl.tracking.local import JournalReader
 from matrixrl.tracking.packed import unpack_journal
+from matrixrl.tracking.transcript import complete_transcript
 from matrixrl.tracking.wandb import LoggedArtifact, UnreachableError
 
 CHECKPOINT = re.compile(r"checkpoint-(\d+)")
@@ -136,7 +137,9 @@ def _fill(
         )
     about = json.loads((run / RUN_FILE).read_text())
     name = check_name(str(about["name"]), "the run's name")
-    _fetch_files(there, draft, run)
+    if (run / JOURNAL_FILE).exists():
+        _fetch_files(there, draft, run)
+        complete_transcript(run)
     target = runs_dir / name
     if target.exists():
         raise ConfigError(f"runs restore {reference}: {target} exists; name another folder with --runs-dir")

@@ -208,8 +208,12 @@ class Run:
         """Time that tracking took from the training thread, in percent of the time since the run was opened."""
         return 100.0 * self._busy_seconds / max(time.perf_counter() - self._started, 1e-9)
 
-    def restore_clock(self, saved_step: int) -> None:
+    def restore_clock(self, saved_step: int, recorded_until: int | None = None) -> None:
         """Set the clock to the step that a checkpoint saved, before the first tick of this attempt.
+
+        Args:
+            recorded_until: the last step that the journal held a row of when the checkpoint was made; by default the
+                step itself.
 
         Raises:
             ConfigError: the clock has ticked already.
@@ -217,10 +221,11 @@ class Run:
         with self._mutex:
             self.clock.restore(saved_step)
             self._journal.started_at(saved_step)
-            if saved_step > self._journal.recorded_until:
+            held = saved_step if recorded_until is None else recorded_until
+            if held > self._journal.recorded_until:
                 self.warn(
-                    f"the checkpoint stands at step {saved_step}, the journal at {self._journal.recorded_until}: "
-                    "rows between were lost with the machine's memory"
+                    f"the checkpoint was made when the journal stood at step {held}, now it stands at "
+                    f"{self._journal.recorded_until}: rows between were lost with the machine's memory"
                 )
 
     def record(self, events: Iterable[Event]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Iterator
+from itertools import takewhile
 from pathlib import Path
 from typing import NamedTuple
 
@@ -31,10 +32,35 @@ def read_transcript(directory: Path) -> Iterator[Line]:
     if not path.exists():
         return
     with path.open(encoding="utf-8", errors="replace", newline="\n") as file:
-        for line in file:
-            parts = line[:-1].split("\t", 2)
-            if line.endswith("\n") and len(parts) == 3 and parts[0].isdigit():
-                yield Line(int(parts[0]), parts[1], parts[2])
+        for text in file:
+            if text.endswith("\n") and (line := _parsed(text[:-1])) is not None:
+                yield line
+
+
+def _parsed(text: str) -> Line | None:
+    parts = text.split("\t", 2)
+    return Line(int(parts[0]), parts[1], parts[2]) if len(parts) == 3 and parts[0].isdigit() else None
+
+
+def read_backwards(directory: Path) -> Iterator[Line]:
+    """The lines of `console.log`, the last one first, as far as they are asked for."""
+    path = directory / TRANSCRIPT_FILE
+    if not path.exists():
+        return
+    with path.open("rb") as file:
+        position = file.seek(0, 2)
+        tail = b""
+        while position > 0:
+            size = min(position, 1 << 16)
+            position -= size
+            file.seek(position)
+            first, *whole = (file.read(size) + tail).split(b"\n")
+            for text in reversed(whole):
+                if (line := _parsed(text.decode(errors="replace"))) is not None:
+                    yield line
+            tail = first
+        if (line := _parsed(tail.decode(errors="replace"))) is not None:
+            yield line
 
 
 def journal_lines(reader: JournalReader, kind: str, after_id: int = 0) -> Iterator[Line]:
@@ -62,24 +88,34 @@ def complete_transcript(directory: Path) -> int:
     path = directory / TRANSCRIPT_FILE
     if path.exists():
         cut_partial_line(path)
-    last: dict[str, int] = {}
-    count: dict[str, int] = {}
-    for line in read_transcript(directory):
-        last[line.kind] = line.step
-    for line in read_transcript(directory):
-        if line.step == last[line.kind]:
-            count[line.kind] = count.get(line.kind, 0) + 1
     appended = 0
     with JournalReader(directory) as reader, path.open("a", encoding="utf-8") as file:
         missing = []
         for kind, table in TABLES.items():
-            shown = reader.ids(table, last[kind])[: count[kind]] if kind in last else []
-            missing.append(journal_lines(reader, kind, shown[-1] if shown else 0))
+            missing.append(journal_lines(reader, kind, _last_shown(reader, kind, table)))
         # Line by line: without a transcript (the run folder came from elsewhere) this is the whole history.
         for line in heapq.merge(*missing, key=lambda line: line.step):
             file.write(str(line))
             appended += 1
     return appended
+
+
+def _last_shown(reader: JournalReader, kind: str, table: str) -> int:
+    """The id of the last row that the transcript has a line of; 0 where it has none."""
+    if reader.is_empty(table):
+        return 0
+    lines = (line for line in read_backwards(reader.directory) if line.kind == kind)
+    last = next(lines, None)
+    if last is None:
+        return 0
+    ids = reader.ids(table, last.step)
+    # The end of the file tells how many rows of the step were shown, unless earlier attempts showed rows of it too.
+    if reader.has_superseded(table, last.step):
+        lines = (line for line in read_transcript(reader.directory) if line.kind == kind)
+        shown = sum(line.step == last.step for line in lines)
+    else:
+        shown = 1 + sum(1 for _ in takewhile(lambda line: line.step == last.step, lines))
+    return ids[min(shown, len(ids)) - 1] if ids else 0
 
 
 def cut_partial_line(path: Path) -> None:

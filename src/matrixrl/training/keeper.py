@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from collections.abc import Mapping
 from typing import Any
@@ -65,7 +66,7 @@ class Keeper:
             return None
         step = 0 if checkpoint is None else checkpoint.step
         where = f"step {step}" if checkpoint else "the beginning (there is no whole checkpoint)"
-        self._run.restore_clock(step)
+        self._run.restore_clock(step, 0 if checkpoint is None else checkpoint.recorded_until)
         if skipped:
             self._run.warn(f"{'; '.join(skipped)}: the run goes on from {where}; set aside as damaged-<step>")
         self._run.note(f"resumed {self._run.name} at {where}, attempt {self._run.attempt}")
@@ -107,7 +108,7 @@ class Keeper:
         if snapshot.step == self.last_step:
             return
         self._tick = self._run.clock.now()
-        self._store.start(snapshot)
+        self._store.start(dataclasses.replace(snapshot, recorded_until=self._run.recorded_until))
         self._held_seconds = time.perf_counter() - held_since
 
     def save_last(self, snapshot: Snapshot, held_since: float, wait_seconds: float | None = None) -> None:
