@@ -69,8 +69,20 @@ MATMUL = System(
         "finish": "finish:1",
     },
 )
-SYSTEMS = [MATMUL]
-"""A second trainer is tested by adding it here."""
+HACKMATRIX = System(
+    name="hackmatrix",
+    tiny=shlex.split("""
+        --num-envs 4 --num-steps 16 --total-timesteps 768 --log-interval 2 --hidden-dim 8 --num-layers 1 --seed 2
+    """),
+    same=("params_sha256", "global_step", "episodes", "mean_return", "highest_stage"),
+    moments={
+        "compile": "advance:chunk:1",
+        "update": "advance:chunk:3",
+        "checkpoint": "write:2",
+        "last checkpoint": "write:last",
+        "finish": "finish:1",
+    },
+)
 
 
 def environment(cache: Path) -> dict[str, str]:
@@ -86,7 +98,7 @@ def environment(cache: Path) -> dict[str, str]:
 
 
 def run(env: Mapping[str, str], command: Sequence[str], status: int = 0) -> subprocess.CompletedProcess[str]:
-    done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=250, check=False)
+    done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=900, check=False)
     assert done.returncode == status, (done.returncode, done.stdout, done.stderr)
     assert "Traceback" not in done.stderr
     return done
