@@ -13,8 +13,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 from matrixrl.tracking.audit import audit
 from matrixrl.tracking.events import is_wall_clock
 from matrixrl.tracking.local import JournalReader
@@ -73,23 +71,18 @@ MATMUL = System(
 )
 HACKMATRIX = System(
     name="hackmatrix",
-    # Twenty-five updates in chunks of two, of which the last is not full; long enough to be met in the middle.
     tiny=shlex.split("""
-        --preset dev --seed 3 --num-envs 8 --num-steps 64 --num-minibatches 2 --update-epochs 4 --hidden-dim 32
-        --total-timesteps 12800 --log-interval 2
+        --num-envs 4 --num-steps 16 --total-timesteps 768 --log-interval 2 --hidden-dim 8 --num-layers 1 --seed 2
     """),
-    same=("params_sha256", "global_step", "update_step", "episodes", "mean_return", "highest_stage"),
+    same=("params_sha256", "global_step", "episodes", "mean_return", "highest_stage"),
     moments={
         "compile": "advance:chunk:1",
-        "update": "advance:chunk:4",
+        "update": "advance:chunk:3",
         "checkpoint": "write:2",
         "last checkpoint": "write:last",
         "finish": "finish:1",
     },
 )
-# The game compiles for a minute and is traced in each process, so its faults are tested in `make test-all`.
-SYSTEMS = [MATMUL, pytest.param(HACKMATRIX, marks=pytest.mark.slow)]
-"""A further trainer is tested by adding it here."""
 
 
 def environment(cache: Path) -> dict[str, str]:
@@ -105,7 +98,7 @@ def environment(cache: Path) -> dict[str, str]:
 
 
 def run(env: Mapping[str, str], command: Sequence[str], status: int = 0) -> subprocess.CompletedProcess[str]:
-    done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=250, check=False)
+    done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=900, check=False)
     assert done.returncode == status, (done.returncode, done.stdout, done.stderr)
     assert "Traceback" not in done.stderr
     return done

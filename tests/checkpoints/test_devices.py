@@ -65,7 +65,7 @@ def steps(folder: Path, devices: list[int]) -> str:
             },
             capture_output=True,
             text=True,
-            timeout=120,
+            timeout=300,
             check=False,
         )
         assert done.returncode == 0, done.stderr

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +36,7 @@ def sent(
     """A run that was stopped, on the server; the machine that it ran on."""
     for name, value in server.environment.items():
         monkeypatch.setenv(name, value)
-    settings: dict[str, Any] = {"save_interval_chunks": 100, "keep_last": 3}
+    settings: dict[str, Any] = {"save_interval_chunks": 100, "keep_last": 3, "grace_seconds": 200}
     assert descend(tmp_path / "old", stop_at=STOPPED, tracking={"wandb": True}, **settings) == 143
     return tmp_path / "old"
 
@@ -151,3 +152,22 @@ def test_without_a_key_it_says_so(
 ) -> None:
     monkeypatch.setenv("WANDB_BASE_URL", server.url)
     assert f"no key for {server.url}" in in_one_line(capsys, *restore(tmp_path))
+
+
+def test_of_a_run_that_went_back_the_newest_version_of_a_checkpoint_is_taken(
+    sent: Path, server: LoopbackServer, tmp_path: Path
+) -> None:
+    """Resumed from step 200 with another learning rate, it passes step 234 again."""
+    shutil.rmtree(sent / "r" / "checkpoints" / str(STOPPED))
+    again = {**RESUMED, "wandb": True}
+    assert (
+        descend(sent, rate=0.05, stop_at=STOPPED, tracking=again, save_interval_chunks=100, grace_seconds=200)
+        == 143
+    )
+    assert [a.version for a in server.artifacts.values() if a.name == f"checkpoint-{STOPPED}"] == [0, 1]
+    assert main(restore(tmp_path / "new")) == 0
+    old, new = (CheckpointStore(folder / "r").newest()[0] for folder in (sent, tmp_path / "new"))
+    assert old is not None
+    assert new is not None
+    assert new.record == old.record
+    assert history(tmp_path / "new" / "r") == history(sent / "r")

@@ -35,7 +35,7 @@ class DeliveryState:
         thinned: [first step, last step, rows left out] where a backlog was thinned.
         artifacts: files on the server, by path in the run folder: sha256, the version's full name, step, aliases.
         history_rows: rows in the newest Parquet artifact of the episode table.
-        journal: of the newest copy of the journal on the server: the version's full name, and the step it reaches.
+        journal: of the newest copy of the journal on the server: the version's full name, and the sha256 of its newest checkpoint.
     """
 
     mode: str = "none"

@@ -86,7 +86,7 @@ class Delivery:
         self._next_history = 0.0
         self._uploads: list[tuple[FileRecord, tracking_wandb.Upload]] = []
         self._history_upload: tuple[int, tracking_wandb.Upload] | None = None
-        self._journal_upload: tuple[int, float, tracking_wandb.Upload] | None = None
+        self._journal_upload: tuple[str, float, tracking_wandb.Upload] | None = None
         self._next_journal = 0.0
         self._seen_files: set[tuple[str, str]] = set()
 
@@ -312,13 +312,16 @@ class Delivery:
         self._settle_uploads(0.05)
 
     def _send_journal(self, session: tracking_wandb.Session) -> None:
-        """Send a copy of the journal when there is a checkpoint that the last one does not reach.
+        """Send a copy of the journal when there is a checkpoint that the last one does not know.
 
         A checkpoint and a journal that reaches as far are what `matrixrl runs restore` makes a run folder of.
         """
-        saved = max((record.step for record in self.reader.files() if record.kind == "checkpoint"), default=0)
+        saved = [record for record in self.reader.files() if record.kind == "checkpoint"]
         due = self.finishing or time.monotonic() >= self._next_journal
-        if saved <= self.state.journal.get("step", 0) or not due or self._journal_upload is not None:
+        if not saved or not due or self._journal_upload is not None:
+            return
+        newest = saved[-1].sha256  # not its step: a run that went back to a checkpoint passes a step again
+        if newest == self.state.journal.get("checkpoint"):
             return
         began = time.monotonic()
         self.state.save(self.directory)
@@ -335,13 +338,13 @@ class Delivery:
             ["latest"],
             metadata,
         )
-        self._journal_upload = (saved, began, handle)
+        self._journal_upload = (newest, began, handle)
 
     def _settle_journal(self, seconds: float) -> None:
         """Note that the server has a copy of the journal; the copy before is not needed any more."""
         if self._journal_upload is None:
             return
-        step, began, upload = self._journal_upload
+        newest, began, upload = self._journal_upload
         if not upload.settled(min(seconds, self.seconds_left)):
             return
         self._journal_upload = None
@@ -350,7 +353,7 @@ class Delivery:
         self._next_journal = now + max(JOURNAL_SECONDS, (now - began) / JOURNAL_SHARE)
         before = self.state.journal.get("name")
         if upload.full_name is not None and self.session is not None:
-            self.state.journal = {"name": upload.full_name, "step": step}
+            self.state.journal = {"name": upload.full_name, "checkpoint": newest}
             if before not in (None, upload.full_name):
                 self.session.delete_artifact(before)
 

@@ -152,7 +152,7 @@ def _fetch_journal(there: Sequence[LoggedArtifact], identity: str, draft: Path, 
     copies = [artifact for artifact in there if artifact.name == f"journal-{identity}"]
     if not copies:
         return None
-    newest = max(copies, key=lambda artifact: artifact.metadata.get("step", 0))
+    newest = max(copies, key=_version)
     folder = draft / "journal"
     tracking_wandb.download_artifact(newest.full_name, folder)
     unpack_journal(folder, run, str(newest.metadata.get("sha256")))
@@ -173,7 +173,8 @@ def _fetch_checkpoint(
 ) -> tuple[int, dict[str, Any]]:
     """Download the checkpoint that is asked for and whole; its step and record."""
     saved = [(int(match[1]), a) for a in there if (match := CHECKPOINT.fullmatch(a.name))]
-    saved.sort(key=lambda item: item[0], reverse=True)
+    # Of one step the newest version: a run that went back to a checkpoint passes a step again.
+    saved.sort(key=lambda item: (item[0], _version(item[1])), reverse=True)
     steps = sorted({at for at, _ in saved})
     if not saved:
         raise ConfigError(
@@ -209,6 +210,10 @@ def _fetch_checkpoint(
         folder.rename(target)
         return at, record
     raise ConfigError(f"runs restore {reference}: {'; '.join(damaged)}")
+
+
+def _version(artifact: LoggedArtifact) -> int:
+    return int(artifact.full_name.rpartition(":v")[2])
 
 
 def _write_run_file(run: Path, identity: str, record: dict[str, Any]) -> None:
