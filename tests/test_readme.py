@@ -31,6 +31,9 @@ SHORTER: dict[str, list[str]] = {
     "matmul train --preset discover": TINY,
     "matmul train --size 2 2 3": TINY,
     "matmul train --preset dev": ["--num-epochs", "1"],
+    "hackmatrix train --preset dev": ["--total-timesteps", "1024"],
+    "hackmatrix evaluate latest": ["--games", "4", "--time-limit", "20"],
+    "hackmatrix watch latest": ["--max-steps", "5"],
     "hackmatrix bench": ["--num-envs", "8", "--seconds", "0.1"],
     "matmul evaluate latest": ["--games", "2", "--num-simulations", "2"],
     "matmul bench": ["--repeats", "1", "--num-simulations", "4", "--batch-size", "8", "--width", "16"],
@@ -52,6 +55,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("readme")
 
 
+@pytest.mark.timeout(900)
 def test_every_command_of_the_readme_runs_in_order(folder: Path) -> None:
     for line in commands():
         words = shlex.split(line)[1:]

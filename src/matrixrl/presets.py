@@ -82,10 +82,23 @@ def hackmatrix_default() -> HackmatrixConfig:
 
 
 def hackmatrix_tuned() -> HackmatrixConfig:
-    """What learns most per second of training on a CPU."""
+    """What learns most per second of training on a CPU: smaller batches, a higher rate that falls, the grid's network.
+
+    Rewards are scaled so that values stay near 1, where the clipping of the value loss lets them move.
+    """
     return HackmatrixConfig(
         preset="tuned",
-        ppo=PPOConfig(anneal_lr=True, ent_coef=0.02, final_ent_coef=0.005),
+        ppo=PPOConfig(
+            num_steps=64,
+            total_timesteps=20_000_000,
+            learning_rate=2e-3,
+            anneal_lr=True,
+            gamma=0.995,
+            num_minibatches=16,
+            ent_coef=0.01,
+            final_ent_coef=0.002,
+            reward_scale=0.1,
+        ),
         network=ActorCriticConfig(torso="grid", hidden_dim=128),
     )
 

@@ -71,10 +71,12 @@ MATMUL = System(
 )
 HACKMATRIX = System(
     name="hackmatrix",
+    # Twenty-five updates in chunks of two, of which the last is not full; long enough to be met in the middle.
     tiny=shlex.split("""
-        --num-envs 4 --num-steps 16 --total-timesteps 768 --log-interval 2 --hidden-dim 8 --num-layers 1 --seed 2
+        --preset dev --seed 3 --num-envs 8 --num-steps 64 --num-minibatches 2 --update-epochs 4 --hidden-dim 32
+        --total-timesteps 12800 --log-interval 2
     """),
-    same=("params_sha256", "global_step", "episodes", "mean_return", "highest_stage"),
+    same=("params_sha256", "global_step", "update_step", "episodes", "mean_return", "highest_stage"),
     moments={
         "compile": "advance:chunk:1",
         "update": "advance:chunk:3",
