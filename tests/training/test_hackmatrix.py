@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import itertools
 import shlex
 import shutil
@@ -19,6 +18,7 @@ import pytest
 from matrixrl.checkpoints import format as checkpoint_format
 from matrixrl.checkpoints.store import CheckpointStore
 from matrixrl.cli.hackmatrix import ENVIRONMENT_VERSION, read_config
+from matrixrl.cli.main import main
 from matrixrl.config import ConfigError, as_record
 from matrixrl.envs.hackmatrix.env import HackMatrix
 from matrixrl.envs.hackmatrix.rules import REWARD_COMPONENTS
@@ -88,11 +88,12 @@ def play(
     *flags: str,
     base: Sequence[str] = SETTINGS,
     trainer_type: type[HackmatrixTrainer] = HackmatrixTrainer,
+    version: int = ENVIRONMENT_VERSION,
 ) -> Made:
     """What `hackmatrix train` does in the run `r`, with a program that is compiled already."""
     named = [] if "--resume-run" in flags else ["--run-name", "r"]
     config = read_config([*base, *flags, *named, "--runs-dir", str(runs_dir)])
-    record = {**as_record(config), "environment_version": ENVIRONMENT_VERSION}
+    record = {**as_record(config), "environment_version": version}
     with (
         StopRequest() as stop,
         open_run(config.tracking, system="hackmatrix", name_prefix="t", run_config=record) as run,
@@ -342,21 +343,21 @@ def test_parameters_that_are_not_finite_are_never_saved(program: HackmatrixProgr
         trainer.snapshot(state._replace(device=state.device._replace(params=bad)), 7)
 
 
-def test_the_version_of_the_game_is_told_and_another_one_is_refused(
-    program: HackmatrixProgram, chunked: tuple[Path, HackmatrixState]
+def test_a_run_of_another_version_of_the_game_is_not_resumed_and_stays_as_it_is(
+    program: HackmatrixProgram, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert HackMatrix.version == ENVIRONMENT_VERSION
-    checkpoint, _ = CheckpointStore(chunked[0]).newest()
+    play(program, tmp_path, "--monolithic", version=ENVIRONMENT_VERSION + 1)
+    checkpoint, _ = CheckpointStore(tmp_path / "r").newest()
     assert checkpoint is not None
-    assert checkpoint.record["config"]["environment_version"] == HackMatrix.version
-    other = {**checkpoint.record["config"], "environment_version": HackMatrix.version + 1}
-    checkpoint = dataclasses.replace(checkpoint, record={**checkpoint.record, "config": other})
-    with pytest.raises(ConfigError) as refused:
+    with pytest.raises(ConfigError, match=rf"^environment_version: .* version {ENVIRONMENT_VERSION + 1} "):
         HackmatrixTrainer(read_config(SETTINGS), program).resume(checkpoint)
-    (line,) = str(refused.value).splitlines()
-    assert "environment_version" in line
-    assert f"version {HackMatrix.version + 1}" in line
-    assert f"version {HackMatrix.version};" in line
+    capsys.readouterr()
+    assert main(["hackmatrix", "train", "--resume-run", "r", "--runs-dir", str(tmp_path)]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert f"environment_version is {ENVIRONMENT_VERSION + 1} there and {ENVIRONMENT_VERSION} in" in line
+    with JournalReader(tmp_path / "r") as reader:
+        assert [attempt.status for attempt in reader.attempts()] == ["finished"]
 
 
 def test_an_illness_is_told_in_the_journal_once(
