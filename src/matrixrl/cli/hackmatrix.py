@@ -83,14 +83,18 @@ def hackmatrix_session(config: HackmatrixConfig) -> session.Session[HackmatrixCo
     """The HackMatrix trainer for the shared command; trainers that it makes of one config share their programs."""
     compiled: dict[HackmatrixConfig, HackmatrixProgram] = {}
 
-    def make_trainer(config: HackmatrixConfig, run: Run) -> HackmatrixTrainer:
-        del run
-        from matrixrl.training.hackmatrix import HackmatrixTrainer
+    def program(config: HackmatrixConfig) -> HackmatrixProgram:
         from matrixrl.training.hackmatrix_program import HackmatrixProgram
 
         if config not in compiled:
             compiled[config] = HackmatrixProgram(config)
-        return HackmatrixTrainer(config, compiled[config])
+        return compiled[config]
+
+    def make_trainer(config: HackmatrixConfig, run: Run) -> HackmatrixTrainer:
+        del run
+        from matrixrl.training.hackmatrix import HackmatrixTrainer
+
+        return HackmatrixTrainer(config, program(config))
 
     return session.Session(
         system="hackmatrix",
@@ -98,6 +102,7 @@ def hackmatrix_session(config: HackmatrixConfig) -> session.Session[HackmatrixCo
         config=config,
         learning_rate="ppo.learning_rate",
         versions={"environment_version": ENVIRONMENT_VERSION},
+        prepare=program,
         make_trainer=make_trainer,
         summarize=partial(summary, config),
         show=show,

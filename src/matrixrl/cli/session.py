@@ -102,6 +102,7 @@ class Session(Generic[Config, TrainerT]):
       learning_rate: dotted name of the learning rate among the settings.
       about: recorded beside the settings and the machine.
       versions: recorded too; a run whose checkpoint has another one of these cannot be resumed.
+      prepare: called before the run is opened: refuses what this machine cannot do, so that nothing is left behind.
       make_trainer: called once the run is open, with the settings and the run.
       summarize: the line that says what came out, from the trainer, its last state and the seconds it took.
       show: prints what the user sees besides, at the end and without `--json`.
@@ -114,6 +115,7 @@ class Session(Generic[Config, TrainerT]):
     learning_rate: str
     about: Mapping[str, Any] = field(default_factory=dict)
     versions: Mapping[str, int] = field(default_factory=dict)
+    prepare: Callable[[Config], object] | None = None
     make_trainer: Callable[[Config, Run], TrainerT]
     summarize: Callable[[TrainerT, Any, float], str]
     show: Callable[[Outcome[TrainerT]], None]
@@ -209,6 +211,8 @@ def _attempt(
     use_compilation_cache()
     settings = {**as_record(config), **describe_machine(), **session.about, **session.versions}
     changes = changes_on_resume(session)
+    if session.prepare is not None:
+        session.prepare(config)
     run = open_run(config.tracking, system=system, name_prefix=session.name_prefix, run_config=settings)
     expiry.command = resume_command(system, config.tracking, run.name)
     with run:
