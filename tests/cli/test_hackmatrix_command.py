@@ -1,0 +1,274 @@
+"""`matrixrl hackmatrix train`: its flags, and what it cannot do is one line. Nothing here compiles but the slow tests."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from matrixrl.cli.hackmatrix import read_config
+from matrixrl.cli.main import main
+from matrixrl.config import HackmatrixConfig, PPOConfig, as_record, value_at
+from matrixrl.tracking.audit import audit
+from matrixrl.tracking.identity import run_id
+from matrixrl.tracking.local import JournalReader
+from matrixrl.tracking.run import open_run
+
+ROOT = Path(__file__).resolve().parents[2]
+NAME = re.compile(r"hackmatrix-jax-(jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)\d\d-\d\d-\d+(-[a-z]+)?")
+
+# Command line after `hackmatrix train`, and what the one line must say.
+IMPOSSIBLE: list[tuple[list[str], list[str]]] = [
+    (
+        ["--num-envs", "6", "--num-steps", "5"],
+        ["--num-envs 6", "--num-steps 5", "30 steps", "--num-minibatches 4", "make it 3"],
+    ),
+    (["--num-minibatches", "7"], ["32768 steps", "--num-minibatches 7", "make it 8"]),
+    (["--total-timesteps", "100"], ["--total-timesteps 100", "32768", "rounds down to no update"]),
+    (["--total-timesteps", "-1"], ["--total-timesteps -1", "32768"]),
+    (["--total-timesteps", "1e6"], ["--total-timesteps", "1e6"]),
+    (["--ent-coef", "-0.1"], ["--ent-coef -0.1", "0 or more"]),
+    (["--final-ent-coef", "-0.1"], ["--final-ent-coef -0.1", "0 or more"]),
+    (["--vf-coef", "-0.5"], ["--vf-coef -0.5", "0 or more"]),
+    (["--clip-eps", "-0.2"], ["--clip-eps -0.2", "0 or more"]),
+    (["--clip-eps", "nan"], ["--clip-eps nan", "0 or more"]),
+    (["--learning-rate", "0"], ["--learning-rate 0", "above 0"]),
+    (["--learning-rate", "nan"], ["--learning-rate nan", "above 0"]),
+    (["--max-grad-norm", "0"], ["--max-grad-norm 0", "above 0"]),
+    (["--reward-scale", "-1"], ["--reward-scale -1", "above 0"]),
+    (["--gamma", "1.5"], ["--gamma 1.5", "0 to 1"]),
+    (["--gae-lambda", "-0.1"], ["--gae-lambda -0.1", "0 to 1"]),
+    (["--num-envs", "0"], ["--num-envs 0", "1 or more"]),
+    (["--num-steps", "-3"], ["--num-steps -3", "1 or more"]),
+    (["--num-minibatches", "0"], ["--num-minibatches 0", "1 or more"]),
+    (["--update-epochs", "0"], ["--update-epochs 0", "1 or more"]),
+    (["--hidden-dim", "0"], ["--hidden-dim 0", "1 or more"]),
+    (["--num-layers", "-1"], ["--num-layers -1", "0 or more"]),
+    (["--torso", "cnn"], ["--torso cnn", "mlp, grid"]),
+    (["--cell-dim", "3"], ["--cell-dim 3", "even"]),
+    (["--seed", "-1"], ["--seed -1", "0 to"]),
+    (["--log-interval", "0"], ["--log-interval 0", "1 or more"]),
+    (["--save-interval", "-1"], ["--save-interval -1", "0 or more"]),
+    (["--time-limit", "0"], ["--time-limit 0", "1 or more"]),
+    (["--devices", "0"], ["--devices 0", "1 or more"]),
+    (["--devices", "99"], ["--devices 99"]),
+    (["--preset", "nope"], ["--preset nope", "default, tuned, dev"]),
+    (["--preset"], ["--preset", "tuned"]),
+    (["--num-env", "4", "--gama", "1"], ["unknown flag --num-env", "--num-envs"]),
+    (["--resume-run", "latest"], ["--resume-run latest"]),
+    (["--resume-run", "r", "--run-name", "s"], ["--resume-run r"]),
+    (["--run-name", "a/b"], ["--run-name", "a/b", "separator"]),
+    (["surplus"], ["surplus"]),
+]
+
+# Spelling, a value, the setting's name, and what it becomes.
+FLAGS: list[tuple[list[str], str, Any]] = [
+    (["--wandb"], "tracking.wandb", True),
+    (["--project", "p"], "tracking.project", "p"),
+    (["--entity", "e"], "tracking.entity", "e"),
+    (["--run-name", "n"], "tracking.run_name", "n"),
+    (["--run-suffix", "s"], "tracking.run_suffix", "s"),
+    (["--no-artifact"], "tracking.no_artifact", True),
+    (["--log-interval", "7"], "tracking.log_interval", 7),
+    (["--save-interval", "7"], "checkpoint.save_interval", 7.0),
+    (["--runs-dir", "d"], "tracking.runs_dir", Path("d")),
+    (["--checkpoint-dir", "d"], "tracking.runs_dir", Path("d")),
+    (["--checkpoint-dir=d"], "tracking.runs_dir", Path("d")),
+    (["--checkpoint_dir", "d"], "tracking.runs_dir", Path("d")),
+    (["--benchmark"], "benchmark", True),
+    (["--auto-tune"], "auto_tune", True),
+    (["--monolithic"], "monolithic", True),
+    (["--json"], "json", True),
+    (["--seed", "7"], "seed", 7),
+    (["--num-envs", "8"], "ppo.num_envs", 8),
+    (["--num-steps", "8"], "ppo.num_steps", 8),
+    (["--total-timesteps", "99999"], "ppo.total_timesteps", 99_999),
+    (["--learning-rate", "0.5"], "ppo.learning_rate", 0.5),
+    (["--anneal-lr"], "ppo.anneal_lr", True),
+    (["--gamma", "0.5"], "ppo.gamma", 0.5),
+    (["--gae-lambda", "0.5"], "ppo.gae_lambda", 0.5),
+    (["--num-minibatches", "2"], "ppo.num_minibatches", 2),
+    (["--update-epochs", "2"], "ppo.update_epochs", 2),
+    (["--clip-eps", "0.5"], "ppo.clip_eps", 0.5),
+    (["--vf-coef", "0.25"], "ppo.vf_coef", 0.25),
+    (["--ent-coef", "0.5"], "ppo.ent_coef", 0.5),
+    (["--max-grad-norm", "2"], "ppo.max_grad_norm", 2.0),
+    (["--hidden-dim", "32"], "network.hidden_dim", 32),
+    (["--num-layers", "1"], "network.num_layers", 1),
+    (["--torso", "grid"], "network.torso", "grid"),
+]
+
+
+def one_line(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
+    assert main(["hackmatrix", "train", *arguments]) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    (line,) = captured.err.splitlines()
+    assert line.startswith("matrixrl: ")
+    return line
+
+
+@pytest.mark.parametrize(("arguments", "said"), IMPOSSIBLE, ids=lambda value: " ".join(value)[:40])
+def test_an_impossible_setting_is_one_line_and_leaves_nothing(
+    arguments: list[str], said: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    line = one_line(capsys, "--runs-dir", str(tmp_path / "runs"), *arguments)
+    for part in said:
+        assert part in line
+    runs = tmp_path / "runs"
+    assert not runs.exists() or not list(runs.iterdir())
+
+
+@pytest.mark.parametrize(("arguments", "name", "value"), FLAGS, ids=lambda value: str(value)[:30])
+def test_every_flag_has_its_spelling(arguments: list[str], name: str, value: Any) -> None:
+    config = read_config(arguments)
+    assert value_at(config, name) == value
+    changed = as_record(config)
+    assert changed != as_record(HackmatrixConfig())
+
+
+def test_defaults_are_those_of_the_reference_setting() -> None:
+    config = read_config([])
+    assert config == HackmatrixConfig()
+    assert {field.name: getattr(config.ppo, field.name) for field in dataclasses.fields(PPOConfig)} == {
+        "num_envs": 256,
+        "num_steps": 128,
+        "total_timesteps": 10_000_000,
+        "learning_rate": 2.5e-4,
+        "anneal_lr": False,
+        "gamma": 0.99,
+        "gae_lambda": 0.95,
+        "num_minibatches": 4,
+        "update_epochs": 4,
+        "clip_eps": 0.2,
+        "vf_coef": 0.5,
+        "ent_coef": 0.1,
+        "final_ent_coef": None,
+        "max_grad_norm": 0.5,
+        "reward_scale": 1.0,
+    }
+    assert (config.network.torso, config.network.hidden_dim, config.network.num_layers) == ("mlp", 256, 2)
+    assert (config.seed, config.tracking.log_interval) == (0, 10)
+    # A chunk is 327,680 steps; what is left of the last batch is not played.
+    assert config.chunk * config.ppo.batch_size == 327_680
+    assert config.ppo.num_updates == 10_000_000 // 32_768 == 305
+
+
+def test_help_shows_every_flag_and_the_other_name_of_the_runs_folder(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        main(["hackmatrix", "train", "--help"])
+    assert stopped.value.code == 0
+    text = capsys.readouterr().out
+    for arguments, _, _ in FLAGS:
+        flag = arguments[0].partition("=")[0]
+        assert flag.replace("_", "-") in text, flag
+    assert "--resume-run" in text
+
+
+@pytest.fixture
+def started(tmp_path: Path) -> Path:
+    """The folder of a run that was started and not trained."""
+    config = read_config(["--run-name", "r", "--runs-dir", str(tmp_path), "--num-envs", "8"])
+    with open_run(config.tracking, system="hackmatrix", name_prefix="t", run_config=as_record(config)) as run:
+        run.finish()
+    return tmp_path / "r"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--hidden-dim", "32"], ["--hidden-dim 32", "started with 256"]),
+        (["--num-layers", "3"], ["--num-layers 3", "started with 2"]),
+        (["--torso", "grid"], ["--torso grid", "started with mlp"]),
+        (["--num-envs", "16"], ["--num-envs 16", "started with 8"]),
+        (["--num-steps", "64"], ["--num-steps 64", "started with 128"]),
+        (["--seed", "1"], ["--seed 1", "started with 0"]),
+        (["--time-limit", "5"], ["--time-limit 5", "started with 1000"]),
+        (["--run-name", "s"], ["--resume-run r", "--run-name"]),
+        (["--run-suffix", "s"], ["--resume-run r", "--run-suffix"]),
+    ],
+    ids=lambda value: " ".join(value)[:30],
+)
+def test_a_resumed_run_keeps_its_network_and_its_games(
+    arguments: list[str], said: list[str], started: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    capsys.readouterr()
+    where = ["--resume-run", "r", "--checkpoint-dir", str(started.parent)]
+    line = one_line(capsys, *where, *arguments)
+    for part in said:
+        assert part in line
+    with JournalReader(started) as reader:
+        assert len(reader.attempts()) == 1
+
+
+def test_a_resumed_run_has_its_recorded_settings_and_may_change_some(started: Path) -> None:
+    where = ["--resume-run", "r", "--checkpoint-dir", str(started.parent)]
+    assert read_config(where).ppo.num_envs == 8
+    config = read_config([*where, "--learning-rate", "0.5", "--total-timesteps", "20000000", "--monolithic"])
+    assert (config.ppo.num_envs, config.ppo.learning_rate, config.monolithic) == (8, 0.5, True)
+    assert config.ppo.total_timesteps == 20_000_000
+    # By its id, and as the newest one.
+    for reference in (run_id("r"), "latest"):
+        assert read_config(["--resume-run", reference, *where[2:]]).ppo.num_envs == 8
+
+
+TINY = shlex.split("""
+    --preset dev --num-envs 4 --num-steps 6 --total-timesteps 290 --num-minibatches 2 --update-epochs 2
+    --hidden-dim 8 --num-layers 1 --time-limit 8 --seed 3 --log-interval 5 --json
+""")
+
+
+def train(cache: Path, *arguments: str) -> tuple[dict[str, Any], str]:
+    """A process that trains; its JSON object, and what it wrote to stderr."""
+    done = subprocess.run(
+        [sys.executable, "-m", "matrixrl.cli.main", "hackmatrix", "train", *TINY, *arguments],
+        env={
+            **os.environ,
+            "PYTHONPATH": str(ROOT / "src"),
+            "JAX_COMPILATION_CACHE_DIR": str(cache),
+            "JAX_PLATFORMS": "cpu",
+        },
+        capture_output=True,
+        text=True,
+        timeout=280,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout.splitlines()[-1]), done.stderr
+
+
+@pytest.mark.slow
+def test_chunks_and_one_go_are_equal_when_each_is_compiled_by_itself(
+    tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    """Real processes, each with the program of its own chunk size: five and its remainder, four, and all twelve."""
+    assert request.config.cache is not None
+    cache = request.config.cache.mkdir("jax")
+    results = []
+    for number, flags in enumerate(
+        [[], ["--log-interval", "4"], ["--monolithic", "--run-suffix", "whole"]], 1
+    ):
+        result, errors = train(cache, "--runs-dir", str(tmp_path), *flags)
+        assert errors == ""
+        assert NAME.fullmatch(result["run_name"])
+        assert result["run_name"].removesuffix("-whole").endswith(f"-{number}")
+        assert result["run_id"] == run_id(result["run_name"])
+        assert Path(result["run_dir"]) == tmp_path / result["run_name"]
+        assert audit(tmp_path / result["run_name"]).agrees
+        results.append(result)
+    for name in ("params_sha256", "episodes", "highest_stage", "update_step", "total_timesteps"):
+        assert len({result[name] for result in results}) == 1, name
+    assert results[0]["update_step"] == 12
+    assert results[0]["total_timesteps"] == 288  # of 290: whole batches
+    assert len(results[0]["params_sha256"]) == 64
+    assert results[0]["steps_per_second"] > 0
