@@ -191,3 +191,24 @@ def test_sigkill_while_writing_leaves_whole_checkpoints_only(tmp_path: Path) -> 
         store = CheckpointStore(tmp_path)
         assert store.newest()[1] == []
         assert all(store.newest()[0] is not None for _ in store.steps())
+
+
+def test_the_best_and_any_other_checkpoint_can_be_named(tmp_path: Path) -> None:
+    store = store_of(tmp_path, keep_last=9)
+    assert store.best() == (None, [])
+    for step, score in ((1, None), (2, 5.0), (3, 7.0), (4, 7.0), (5, 6.0), (6, None)):
+        save(store, step, score)
+    best, skipped = store.best()
+    assert best is not None
+    assert (best.step, skipped) == (4, [])  # of equal ones the newest
+    (store.folder / "4" / "checkpoint.json").write_text("{}")
+    best, skipped = store.best()
+    assert best is not None
+    assert best.step == 3
+    assert len(skipped) == 1
+    assert "step 4 is damaged" in skipped[0]
+    assert store.at(5).step == 5
+    with pytest.raises(ConfigError, match="step 4 is damaged"):
+        store.at(4)
+    with pytest.raises(ConfigError, match="no checkpoint of step 9; there are: 1, 2, 3, 4, 5, 6"):
+        store.at(9)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import re
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -65,7 +67,7 @@ def test_games_go_as_on_the_referee(policy: NetworkPolicy, greedy: bool) -> None
     for number in range(games.count):
         expect_as_on_referee(games, number, policy)
     # Compiling the environment is most of what a small evaluation costs.
-    assert hackmatrix_evaluate._step._cache_size() == 1
+    assert getattr(hackmatrix_evaluate._step, "_cache_size")() == 1  # noqa: B009
 
 
 def test_a_game_is_the_same_however_many_are_played(policy: NetworkPolicy) -> None:
@@ -103,6 +105,13 @@ def test_a_policy_is_any_function_of_packed_observations_and_legal_actions() -> 
     closed = evaluate(lambda observations, legal: upwards(2.0, observations, legal), 6, time_limit=LIMIT)
     leaves = evaluate(jax.tree_util.Partial(upwards, 2.0), 6, time_limit=LIMIT)
     assert same(closed, leaves)
+
+
+def test_the_example_of_the_docs_runs(capsys: pytest.CaptureFixture[str]) -> None:
+    page = Path(__file__).resolve().parents[2] / "docs" / "hackmatrix_training.md"
+    (block,) = re.findall(r"```python\n(.*?)```", page.read_text(), flags=re.DOTALL)
+    exec(block, {})
+    assert "'win_rate'" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("numbers", [{"games": 0}, {"seed": -1}, {"time_limit": 0}, {"lanes": 0}])

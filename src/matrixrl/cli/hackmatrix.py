@@ -97,7 +97,7 @@ def hackmatrix_session(config: HackmatrixConfig) -> session.Session[HackmatrixCo
         name_prefix="hackmatrix-jax",
         config=config,
         learning_rate="ppo.learning_rate",
-        about={"environment_version": ENVIRONMENT_VERSION},
+        versions={"environment_version": ENVIRONMENT_VERSION},
         make_trainer=make_trainer,
         summarize=partial(summary, config),
         show=show,

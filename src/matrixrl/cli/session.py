@@ -101,6 +101,7 @@ class Session(Generic[Config, TrainerT]):
       config: the settings.
       learning_rate: dotted name of the learning rate among the settings.
       about: recorded beside the settings and the machine.
+      versions: recorded too; a run whose checkpoint has another one of these cannot be resumed.
       make_trainer: called once the run is open, with the settings and the run.
       summarize: the line that says what came out, from the trainer, its last state and the seconds it took.
       show: prints what the user sees besides, at the end and without `--json`.
@@ -112,6 +113,7 @@ class Session(Generic[Config, TrainerT]):
     config: Config
     learning_rate: str
     about: Mapping[str, Any] = field(default_factory=dict)
+    versions: Mapping[str, int] = field(default_factory=dict)
     make_trainer: Callable[[Config, Run], TrainerT]
     summarize: Callable[[TrainerT, Any, float], str]
     show: Callable[[Outcome[TrainerT]], None]
@@ -205,7 +207,7 @@ def _attempt(
 
     config, system = session.config, session.system
     use_compilation_cache()
-    settings = {**as_record(config), **describe_machine(), **session.about}
+    settings = {**as_record(config), **describe_machine(), **session.about, **session.versions}
     changes = changes_on_resume(session)
     run = open_run(config.tracking, system=system, name_prefix=session.name_prefix, run_config=settings)
     expiry.command = resume_command(system, config.tracking, run.name)
@@ -284,5 +286,12 @@ def changes_on_resume(session: Session[Any, Any]) -> dict[str, tuple[Any, Any]]:
     if tracking.resume_run is None:
         return {}
     folder = find_run(tracking.runs_dir, tracking.resume_run, session.system)
-    CheckpointStore(folder).newest()
+    checkpoint, _ = CheckpointStore(folder).newest()
+    recorded = {} if checkpoint is None else checkpoint.record["config"]
+    for name, version in session.versions.items():
+        if (theirs := recorded.get(name, version)) != version:
+            raise ConfigError(
+                f"--resume-run {folder.name}: {name} is {theirs} there and {version} in this matrixrl; start a new run, or "
+                "resume with the matrixrl that wrote it"
+            )
     return resumed_settings(type(session.config), folder, folder.name, lambda _: session.config)[1]

@@ -92,8 +92,10 @@ class HackmatrixTrainer:
         self.program = program or HackmatrixProgram(config)
         self._key = jax.random.key(config.seed)
         self._updates_per_call = 1
-        # Watches, not results: since when the chunk and the call under way have been running.
+        # Watches, not results: since when the chunk and the call under way have been running, and for how many updates of
+        # the chunk (a process that resumed in the middle of it made only the last ones).
         self._chunk_began: float | None = None
+        self._timed_updates = 0
         self._call_began: float | None = None
         self.steps_per_second = 0.0
 
@@ -155,6 +157,7 @@ class HackmatrixTrainer:
         results = jax.device_get(outcome.updates)
         count, first = outcome.count, state.progress.recorded
         self._pace(count)
+        self._timed_updates += count
         ticks = run.clock.advance(count)
         metrics = {name: values[:count] for name, values in results.metrics._asdict().items()}
         for name, values in metrics.items():
@@ -226,9 +229,9 @@ class HackmatrixTrainer:
         """The stream's row of a chunk that is over, and the progress with its sums cleared."""
         now = time.perf_counter()
         began = now if self._chunk_began is None else self._chunk_began
-        self._chunk_began = now
+        timed, self._chunk_began, self._timed_updates = self._timed_updates, now, 0
+        self.steps_per_second = timed * self.config.ppo.batch_size / max(now - began, 1e-9)
         updates, episodes = progress.chunk_updates, progress.chunk_episodes
-        self.steps_per_second = updates * self.config.ppo.batch_size / max(now - began, 1e-9)
         row: dict[str, float | int] = {
             f"train/{name}": value / updates for name, value in progress.metric_sums.items()
         }

@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from PIL import Image
 
 from matrixrl.envs.hackmatrix.referee import Block, GameState, Resource, step
-from matrixrl.envs.hackmatrix.render import render_png, render_rgb, render_text
+from matrixrl.envs.hackmatrix.render import Thoughts, render_gif, render_png, render_rgb, render_text
 from tests.envs.hackmatrix.boards import (
     ScriptedDraws,
     data,
@@ -121,6 +121,61 @@ def test_the_panel_gives_numbers_and_programs_with_costs() -> None:
         "  CALM   2c4e",
     ):
         assert words in text
+
+
+# What an agent thinks
+
+
+@relaxed
+@given(game_states())
+def test_thoughts_fit_beside_any_state(state: GameState) -> None:
+    text = render_text(state, thoughts=Thoughts((0.5, *[0.5 / 27] * 27), -123.456, 26))
+    assert len(text.split("\n")) == 22
+    assert max(map(len, text.split("\n"))) <= 80
+    assert "expects -123.46" in text
+    assert re.search(r"> ?(reduc|atk_plus|hack)", text)
+
+
+def test_the_likeliest_actions_are_shown_and_always_the_chosen_one() -> None:
+    thoughts = Thoughts((0.5, 0.25, 0.15, 0.1, *[0.0] * 24), 2.5, 3)
+    assert thoughts.top(9) == [(0, 0.5), (1, 0.25), (2, 0.15), (3, 0.1)]
+    assert thoughts.top(2) == [(0, 0.5), (3, 0.1)]
+    assert Thoughts().top(2) == []
+    lines = render_text(game(), thoughts=thoughts).split("\n")
+    beside = [line[52:] for line in lines if line[52:].startswith(("expects", "  ", "> "))][-5:]
+    assert beside == [
+        "expects +2.50",
+        "  up         50% ######",
+        "  down       25% ###",
+        "  left       15% ##",
+        "> right      10% #",
+    ]
+    over = render_text(game(), thoughts=Thoughts())
+    assert "expects" not in over
+    assert over.split("\n") == render_text(game()).split("\n")
+
+
+def test_thoughts_are_drawn_beside_the_picture() -> None:
+    plain = render_rgb(game(), scale=0.5)
+    drawn, other, over = (
+        render_rgb(game(), scale=0.5, thoughts=thoughts)
+        for thoughts in (Thoughts((0.9, 0.1), 1.0, 0), Thoughts((0.8, 0.2), 1.0, 0), Thoughts())
+    )
+    assert drawn.shape == over.shape == (248, 470, 3)
+    assert np.array_equal(drawn[:, :360], plain)
+    assert not np.array_equal(drawn, other)
+
+
+def test_a_gif_shows_the_frames_in_order() -> None:
+    states = [game(score=score) for score in (1, 2, 3)]
+    image = Image.open(io.BytesIO(render_gif([(state, None) for state in states], seconds=0.1, scale=0.5)))
+    assert getattr(image, "n_frames") == 3  # noqa: B009
+    for index, state in enumerate(states):
+        image.seek(index)
+        shown = np.asarray(image.convert("RGB")).astype(int)
+        assert np.abs(shown - render_rgb(state, scale=0.5)).mean() < 4
+        assert image.info["duration"] == (100 if index < 2 else 3000)
+    assert Image.open(io.BytesIO(render_gif([(states[0], None)], scale=0.5))).size == (360, 248)
 
 
 # Picture
