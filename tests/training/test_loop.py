@@ -97,6 +97,24 @@ def test_sigterm_finishes_the_chunk_and_saves(tmp_path: Path) -> None:
     assert CheckpointStore(tmp_path / "c").steps() == [5]
 
 
+def test_a_signal_while_recording_starts_no_further_chunk(tmp_path: Path) -> None:
+    class Waiting(Counter):
+        """Recorded before the next chunk starts; the signal comes while it is."""
+
+        def needs_record(self, state: Count) -> bool:
+            return True
+
+        def record(self, state: Count, outcome: int, run: Run) -> Count:
+            if outcome == 4:
+                os.kill(os.getpid(), signal.SIGTERM)
+            return super().record(state, outcome, run)
+
+    with StopRequest() as stop:
+        state, ending = play(tmp_path, Waiting(), stop, CheckpointConfig())
+    assert (state, ending) == (Count(4, 4), "interrupted")
+    assert CheckpointStore(tmp_path / "c").steps() == [4]
+
+
 def test_an_interval_of_zero_saves_at_the_end_only(tmp_path: Path) -> None:
     with StopRequest() as stop:
         play(tmp_path, Counter(), stop, CheckpointConfig(save_interval=0))

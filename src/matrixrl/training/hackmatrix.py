@@ -31,6 +31,9 @@ from matrixrl.training.loop import TrainingDivergedError
 CALL_SECONDS = 1.0
 """About how long the device works on one call, where an update is not longer than that."""
 
+LONG_CALL_SECONDS = 3 * CALL_SECONDS
+"""A call that takes longer, since it cannot be less than an update, is recorded before the next one starts."""
+
 MAX_TABLE_MARKS = 50
 """The episode table goes to W&B about so often in a run."""
 
@@ -92,6 +95,8 @@ class HackmatrixTrainer:
         self.program = program or HackmatrixProgram(config)
         self._key = jax.random.key(config.seed)
         self._updates_per_call = 1
+        self._seconds_per_call = float("inf")  # unknown: the first one is waited for
+        self._told_slow = False
         # Watches, not results: since when the chunk and the call under way have been running, and for how many updates of
         # the chunk (a process that resumed in the middle of it made only the last ones).
         self._chunk_began: float | None = None
@@ -138,8 +143,11 @@ class HackmatrixTrainer:
         return state.progress.updates >= self.config.ppo.num_updates
 
     def needs_record(self, state: HackmatrixState) -> bool:
-        """Never: what comes next does not depend on what was recorded."""
-        return False
+        """Whether calls are so long that two at once would keep a signal waiting; no result depends on it.
+
+        What the host does between two such calls is less than a hundredth of them.
+        """
+        return self._seconds_per_call > LONG_CALL_SECONDS
 
     def advance(self, state: HackmatrixState) -> tuple[HackmatrixState, Outcome]:
         """Start the next updates, at most to the end of the chunk."""
@@ -157,6 +165,7 @@ class HackmatrixTrainer:
         results = jax.device_get(outcome.updates)
         count, first = outcome.count, state.progress.recorded
         self._pace(count)
+        self._warn_if_slow(run)
         self._timed_updates += count
         ticks = run.clock.advance(count)
         metrics = {name: values[:count] for name, values in results.metrics._asdict().items()}
@@ -199,9 +208,24 @@ class HackmatrixTrainer:
         """Let the next calls take about `CALL_SECONDS`; which updates share a call changes no result."""
         now = time.perf_counter()
         if self._call_began is not None:
-            seconds = max((now - self._call_began) / count, 1e-6)
+            self._seconds_per_call = now - self._call_began
+            seconds = max(self._seconds_per_call / count, 1e-6)
             self._updates_per_call = max(1, min(self.config.chunk, int(CALL_SECONDS / seconds)))
         self._call_began = now
+
+    def _warn_if_slow(self, run: Run) -> None:
+        """Say once that a signal cannot be answered in time, where an update is longer than the grace time."""
+        grace = self.config.checkpoint.grace_seconds
+        if (
+            self._updates_per_call == 1
+            and grace < self._seconds_per_call < float("inf")
+            and not self._told_slow
+        ):
+            self._told_slow = True
+            run.warn(
+                f"an update takes {self._seconds_per_call:.0f} s here, longer than the {grace:g} s that a run has to stop in: "
+                f"when it is asked to stop it goes back to its last checkpoint; raise --grace-seconds, or make the batch smaller"
+            )
 
     def _episodes(self, results: Updates, index: int, before: int, tick: Any) -> list[EpisodeRow]:
         """Rows of the episodes that ended in an update, in order of step and environment."""

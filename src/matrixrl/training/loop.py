@@ -164,8 +164,8 @@ def run_loop(
         due = keeper is not None and keeper.due()
         if pending is not None and (due or trainer.needs_record(state)):
             state, pending = trainer.record(state, pending, run), None
-        if trainer.finished(state):
-            break
+        if trainer.finished(state) or (pending is None and stop.requested):
+            break  # a signal that came while recording starts no further chunk
         if keeper is not None and due:
             held_since = time.perf_counter()
             keeper.save(trainer.snapshot(state, run.clock.step), held_since)
