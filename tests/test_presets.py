@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from matrixrl import presets
-from matrixrl.config import ConfigError, as_record
+from matrixrl.config import ConfigError, HackmatrixConfig, as_record, from_record
 
 
 @pytest.mark.parametrize("name", presets.MATMUL)
@@ -51,3 +51,28 @@ def test_dev_records_moves() -> None:
 def test_an_unknown_preset_names_those_that_exist() -> None:
     with pytest.raises(ConfigError, match="quick, discover, full, dev"):
         presets.matmul("big")
+
+
+@pytest.mark.parametrize("name", presets.HACKMATRIX)
+def test_every_hackmatrix_preset_builds_and_is_recorded_as_json(name: str) -> None:
+    import json
+
+    config = presets.hackmatrix(name)
+    assert config.preset == name
+    record = json.loads(json.dumps(as_record(config)))
+    assert record["ppo"]["num_envs"] == config.ppo.num_envs
+    assert from_record(HackmatrixConfig, record) == config
+    # Whole batches, and groups of environments that every minibatch takes an equal share of.
+    assert config.ppo.num_updates >= 1
+    assert config.ppo.batch_size % config.ppo.num_minibatches == 0
+
+
+def test_the_default_hackmatrix_preset_is_the_reference_setting() -> None:
+    assert presets.hackmatrix("default") == HackmatrixConfig()
+    assert presets.hackmatrix("tuned").network.torso in ("mlp", "grid")
+    assert presets.hackmatrix("dev").ppo.total_timesteps < 100_000
+
+
+def test_an_unknown_hackmatrix_preset_names_those_that_exist() -> None:
+    with pytest.raises(ConfigError, match="default, tuned, dev"):
+        presets.hackmatrix("big")

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
 import itertools
+import json
+import re
 import shlex
 import shutil
 import time
 from collections.abc import Callable, Sequence
+from datetime import date
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -19,11 +23,12 @@ from matrixrl.checkpoints import format as checkpoint_format
 from matrixrl.checkpoints.store import CheckpointStore
 from matrixrl.cli.hackmatrix import ENVIRONMENT_VERSION, read_config
 from matrixrl.cli.main import main
-from matrixrl.config import ConfigError, as_record
+from matrixrl.config import ConfigError, HackmatrixConfig, as_record
 from matrixrl.envs.hackmatrix.env import HackMatrix
 from matrixrl.envs.hackmatrix.rules import REWARD_COMPONENTS
 from matrixrl.tracking.audit import audit
 from matrixrl.tracking.events import HACKMATRIX_EPISODE_COLUMNS, is_wall_clock
+from matrixrl.tracking.identity import MONTHS
 from matrixrl.tracking.local import JournalReader
 from matrixrl.tracking.run import open_run
 from matrixrl.training import health
@@ -31,6 +36,7 @@ from matrixrl.training.hackmatrix import HackmatrixState, HackmatrixTrainer
 from matrixrl.training.hackmatrix_program import HackmatrixProgram
 from matrixrl.training.keeper import Keeper
 from matrixrl.training.loop import StopRequest, TrainingDivergedError, run_loop
+from matrixrl.training.parameters import params_sha256
 from tests.envs.hackmatrix.lanes import QUICKLY
 
 UPDATES, ENVS, STEPS = 12, 4, 6
@@ -108,6 +114,29 @@ def play(
             keeper.settle()
             keeper.close()
     return state, trainer
+
+
+@pytest.fixture
+def command(
+    program: HackmatrixProgram, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Callable[..., tuple[int, dict[str, Any], str]]:
+    """`matrixrl hackmatrix train --json` in this process: exit status, the JSON object and what stderr says."""
+
+    def with_room_for_all(config: HackmatrixConfig) -> HackmatrixProgram:
+        made = QuickProgram(config)
+        made.__dict__.update(_compiled=program._compiled, init=program.init)
+        return made
+
+    monkeypatch.setattr("matrixrl.training.hackmatrix_program.HackmatrixProgram", with_room_for_all)
+
+    def train(*arguments: str) -> tuple[int, dict[str, Any], str]:
+        capsys.readouterr()
+        status = main(["hackmatrix", "train", *arguments, "--json"])
+        captured = capsys.readouterr()
+        lines = captured.out.splitlines()
+        return status, json.loads(lines[-1]) if status == 0 else {}, captured.err
+
+    return train
 
 
 def split(*sizes: int) -> type[HackmatrixTrainer]:
@@ -333,6 +362,78 @@ def test_nan_stops_naming_metric_and_step_and_leaves_the_last_good_checkpoint(
     assert [step for step, _ in stream(tmp_path / "r")] == [5]
     assert max(row[0] for row in table(tmp_path / "r")) <= 7
     assert audit(tmp_path / "r").agrees
+
+
+def test_the_command_names_the_run_and_answers_scripts(
+    command: Callable[..., Any], whole: tuple[Path, HackmatrixState], tmp_path: Path
+) -> None:
+    today = date.today()
+    stem = f"hackmatrix-jax-{MONTHS[today.month - 1]}{today.day:02d}-{today.year % 100:02d}"
+    for flags, name in (([], f"{stem}-1"), (["--run-suffix", "bignet"], f"{stem}-2-bignet")):
+        status, result, errors = command(*SETTINGS, "--checkpoint-dir", str(tmp_path), *flags)
+        assert (status, errors) == (0, "")
+        assert result["run_name"] == name
+        assert result["run_id"] == hashlib.md5(name.encode()).hexdigest()[:8]
+        assert Path(result["run_dir"]) == tmp_path / name
+        assert result["update_step"] == result["global_step"] == UPDATES
+        assert result["total_timesteps"] == UPDATES * ENVS * STEPS
+        assert result["steps_per_second"] > 0
+        assert result["params_sha256"] == params_sha256(whole[1].device.params)
+        assert result["highest_stage"] == whole[1].progress.highest_stage
+        assert result["status"] == "finished"
+    with JournalReader(tmp_path / name) as reader:
+        config = reader.config()
+        assert result["mean_return"] == list(reader.stream())[-1].metrics["episode/return"]
+    assert config["ppo"]["num_envs"] == ENVS
+    assert config["environment_version"] == HackMatrix.version
+    assert {"device_type", "device_count", "backend", "seed"} <= set(config)
+
+
+def test_a_learning_rate_that_is_too_high_ends_in_one_line(
+    command: Callable[..., Any], tmp_path: Path
+) -> None:
+    where = ["--runs-dir", str(tmp_path), "--run-name", "r"]
+    status, _, errors = command(*SETTINGS, *where, "--learning-rate", "1e30", "--max-grad-norm", "1e30")
+    assert status == 1
+    (line,) = errors.splitlines()
+    assert re.search(
+        r"train/\w+ is (nan|inf|-inf) at step \d+: training diverged; lower --learning-rate", line
+    )
+    assert "--resume-run r" in line
+    assert audit(tmp_path / "r").agrees
+
+
+@pytest.mark.slow
+def test_rows_reach_the_offline_file_of_wandb(
+    command: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from matrixrl.tracking.wandb import fragments, offline_rows
+
+    home = tmp_path / "home"
+    home.mkdir()
+    for name, value in {
+        "HOME": str(home), "NETRC": str(home / "netrc"), "WANDB_MODE": "offline", "WANDB_API_KEY": "",
+        "WANDB_BASE_URL": "http://127.0.0.1:9", "WANDB_ERROR_REPORTING": "false",
+    }.items():  # fmt: skip
+        monkeypatch.setenv(name, value)
+    where = ["--runs-dir", str(tmp_path / "runs"), "--run-name", "r"]
+    status, result, _ = command(
+        *SETTINGS, *where, "--wandb", "--log-interval", "5", "--finish-seconds", "200"
+    )
+    assert status == 0
+    folder = Path(result["run_dir"])
+    (file,) = fragments(folder)
+    rows = {row.step: row.values for row in offline_rows(file)}
+    with JournalReader(folder) as reader:
+        recorded = {row.step: row.metrics for row in reader.stream()}
+    assert list(rows) == list(recorded) == [5, 10, 12]
+    for step, metrics in recorded.items():
+        sent = {
+            name: value for name, value in rows[step].items() if not name.startswith(("_", "episode_history"))
+        }
+        assert sent == pytest.approx(metrics)
+        assert any(name.startswith("episode_history") for name in rows[step])
+    assert audit(folder).agrees
 
 
 def test_parameters_that_are_not_finite_are_never_saved(program: HackmatrixProgram) -> None:
