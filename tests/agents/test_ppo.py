@@ -27,6 +27,7 @@ from matrixrl.agents.ppo import (
     lane_keys,
     loss,
     num_groups,
+    shuffled,
 )
 from matrixrl.agents.returns import gae
 from tests.agents.test_masked import expected_log_probs
@@ -493,3 +494,21 @@ def test_a_fresh_state_and_an_updated_one_have_the_same_types() -> None:
 def test_totals_are_sums_over_all_steps() -> None:
     values = np.random.default_rng(0).integers(-9, 9, (T, LANES)).astype(np.float32)
     assert float(learner().total(jnp.asarray(values))) == values.sum()
+
+
+@pytest.mark.parametrize("size", [1, 2, 7, 64, 100, 4096, (1 << 16) + 2])
+def test_shuffled_is_a_permutation_that_depends_on_the_key(size: int) -> None:
+    orders = [np.asarray(jax.jit(shuffled, static_argnums=1)(jax.random.key(n), size)) for n in range(2)]
+    for order in orders:
+        assert sorted(order.tolist()) == list(range(size))
+    if size > 7:
+        assert (orders[0] != orders[1]).any()
+
+
+def test_every_order_of_three_is_equally_likely() -> None:
+    draws = 6000
+    orders = jax.vmap(shuffled, (0, None))(jax.random.split(jax.random.key(0), draws), 3)
+    _, counts = np.unique(np.asarray(orders), axis=0, return_counts=True)
+    assert len(counts) == 6
+    # Five standard deviations of a binomial count.
+    assert np.abs(counts - draws / 6).max() < 5 * np.sqrt(draws * 5 / 36)
