@@ -60,6 +60,9 @@ COMMANDS: dict[tuple[str, str], Command] = {
         "matrixrl.cli.runs", "Audit", "prove that journal, console, table and W&B agree"
     ),
     ("runs", "export"): Command("matrixrl.cli.runs", "Export", "scalars and episodes as Parquet or CSV"),
+    ("runs", "copy"): Command(
+        "matrixrl.cli.runs", "Copy", "a run folder to a drive, also while the run goes on"
+    ),
     ("runs", "restore"): Command("matrixrl.cli.runs", "Restore", "rebuild a run folder from W&B"),
     ("schemes", "verify"): Command("matrixrl.cli.schemes", "Verify", "prove a scheme file exactly"),
     ("schemes", "show"): Command("matrixrl.cli.schemes", "Show", "a scheme as formulas and as a picture"),

@@ -1,4 +1,4 @@
-"""`matrixrl runs list|show|sync|audit|export|restore`: what was recorded, and where it has arrived."""
+"""`matrixrl runs list|show|sync|audit|export|copy|restore`: what was recorded, and where it has arrived."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from matrixrl.config import ConfigError, TrackingConfig, require
 from matrixrl.tracking import wandb as tracking_wandb
 from matrixrl.tracking.audit import audit
 from matrixrl.tracking.chart import chart
+from matrixrl.tracking.copy import copy_run
 from matrixrl.tracking.courier import DELIVERY_LOCK_FILE, DeliveryProcess, DeliverySettings
 from matrixrl.tracking.export import export
 from matrixrl.tracking.identity import Lock, find_run, run_folders
@@ -106,6 +107,17 @@ class Export(Common):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Copy(Common):
+    """Copy a run folder to a drive, whole, also while the run goes on; a later call copies what is new."""
+
+    run: tyro.conf.Positional[str]
+    """Name or id of a run, or `latest`."""
+
+    to: Path
+    """Folder that will hold a folder of the run's name; its parent has to be there."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Restore(Common):
     """Rebuild a run folder from W&B, so that the run can be resumed on another machine."""
 
@@ -131,11 +143,12 @@ RunsCommand = (
     | Annotated[Sync, tyro.conf.subcommand("sync")]
     | Annotated[Audit, tyro.conf.subcommand("audit")]
     | Annotated[Export, tyro.conf.subcommand("export")]
+    | Annotated[Copy, tyro.conf.subcommand("copy")]
     | Annotated[Restore, tyro.conf.subcommand("restore")]
 )
 
 
-def run_command(command: List | Show | Sync | Audit | Export | Restore) -> int:
+def run_command(command: List | Show | Sync | Audit | Export | Copy | Restore) -> int:
     """Run a command.
 
     Returns:
@@ -154,6 +167,8 @@ def run_command(command: List | Show | Sync | Audit | Export | Restore) -> int:
                 status, answer = run_audit(command)
             case Export():
                 status, answer = run_export(command)
+            case Copy():
+                status, answer = run_copy(command)
             case Restore():
                 status, answer = run_restore(command)
     except (ConfigError, TrackingError) as error:
@@ -316,6 +331,16 @@ def run_export(command: Export) -> tuple[int, dict[str, Any]]:
         for name, count in written.items():
             print(f"{folder / name}: {count} rows")
     return 0, {"folder": str(folder), "rows": written, "damage": damage}
+
+
+def run_copy(command: Copy) -> tuple[int, dict[str, Any]]:
+    """Copy one run folder."""
+    copied = copy_run(find_run(command.runs_dir, command.run, flag="runs copy"), command.to)
+    if not command.json:
+        saved = "no checkpoint yet" if copied.step is None else f"newest checkpoint at step {copied.step}"
+        print(f"{copied.directory}: rows until step {copied.recorded_until}, {saved}")
+    answer = dataclasses.asdict(copied) | {"directory": str(copied.directory)}
+    return 0, {**answer, "run": copied.directory.name}
 
 
 def run_restore(command: Restore) -> tuple[int, dict[str, Any]]:

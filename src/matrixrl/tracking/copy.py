@@ -1,0 +1,164 @@
+"""A run folder copied to another folder, such as a mounted drive, at any moment: also while the run goes on."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from matrixrl.config import ConfigError, require
+from matrixrl.tracking.courier import DELIVERY_LOCK_FILE
+from matrixrl.tracking.identity import LOCK_FILE, read_run_file
+from matrixrl.tracking.journal import JOURNAL_FILE
+from matrixrl.tracking.local import JournalReader
+from matrixrl.tracking.packed import PACKED_FOLDER
+
+CHECKPOINTS_FOLDER = "checkpoints"
+MANIFEST_FILE = "manifest.json"
+SIDE_FILES = (f"{JOURNAL_FILE}-wal", f"{JOURNAL_FILE}-shm")
+OF_THE_PROCESS = {LOCK_FILE, DELIVERY_LOCK_FILE, PACKED_FOLDER, *SIDE_FILES}
+"""What belongs to the process that writes a run and means nothing elsewhere."""
+
+
+@dataclass(frozen=True)
+class Copied:
+    """A copy that can be resumed.
+
+    Attributes:
+        directory: the copy.
+        step: of its newest checkpoint; None where there is none yet.
+        recorded_until: the last step of its journal.
+        new_checkpoints: how many checkpoints were copied; those that were there are not copied again.
+    """
+
+    directory: Path
+    step: int | None
+    recorded_until: int
+    new_checkpoints: int
+
+
+def copy_run(directory: Path, to: Path) -> Copied:
+    """Copy a run folder to `to/<its name>`, or bring an earlier copy of it up to date. Its writer is not held up.
+
+    Every file of the copy is the old one or the new one, never a part. What is recorded goes on while files are copied,
+    so the journal comes last: it reaches at least as far as each checkpoint and each line of the transcript.
+
+    Args:
+        to: a folder, made if its parent exists: a drive that is not mounted must not become a local folder.
+
+    Raises:
+        ConfigError: `to` cannot be written, holds the run itself, or a copy of another run of this name.
+        JournalError: the journal is damaged.
+    """
+    target = to / directory.name
+    flag = f"--to {to}"
+    require(
+        not to.resolve().is_relative_to(directory.resolve()) and target.resolve() != directory.resolve(),
+        f"{flag}: that is where the run itself lies; name another folder",
+    )
+    require(to.parent.is_dir(), f"{flag}: there is no folder {to.parent}; is the drive mounted?")
+    earlier, own = read_run_file(target), read_run_file(directory)
+    if earlier is not None and own is not None and earlier.get("created") != own.get("created"):
+        raise ConfigError(
+            f"{flag}: {target} is a copy of another run of this name; move it away, or name another folder"
+        )
+    try:
+        to.mkdir(exist_ok=True)
+        if earlier is not None:
+            return _update(directory, target, target)
+        with tempfile.TemporaryDirectory(prefix=f".copy-{os.getpid()}-", dir=to) as hidden:
+            draft = Path(hidden) / directory.name
+            draft.mkdir()
+            copied = _update(directory, draft, target)
+            draft.rename(target)
+        return copied
+    except OSError as error:
+        raise ConfigError(
+            f"{flag}: {error.strerror or error}; name a folder that this user can write to"
+        ) from error
+
+
+def _update(directory: Path, copy: Path, shown: Path) -> Copied:
+    for path in _small_files(directory):
+        _copy_file(path, copy / path.relative_to(directory))
+    steps = _steps(directory)
+    new = sum(_copy_checkpoint(directory / CHECKPOINTS_FOLDER / str(step), copy) for step in steps)
+    recorded_until = _copy_journal(directory, copy)
+    for step in set(_steps(copy)) - set(steps):
+        shutil.rmtree(copy / CHECKPOINTS_FOLDER / str(step))
+    return Copied(shown, max(_steps(copy), default=None), recorded_until, new)
+
+
+def _steps(directory: Path) -> list[int]:
+    folder = directory / CHECKPOINTS_FOLDER
+    if not folder.is_dir():
+        return []
+    return sorted(int(entry.name) for entry in folder.iterdir() if entry.name.isdecimal())
+
+
+def _small_files(directory: Path) -> Iterator[Path]:
+    """All files but journal, checkpoints and drafts; links are left out."""
+    for folder, folders, files in os.walk(directory):
+        top = Path(folder) == directory
+        left_out = {*OF_THE_PROCESS, JOURNAL_FILE, CHECKPOINTS_FOLDER} if top else set()
+        folders[:] = [name for name in folders if name not in left_out and not name.startswith(".")]
+        for name in files:
+            path = Path(folder) / name
+            if name not in left_out and not name.startswith(".") and not path.is_symlink():
+                yield path
+
+
+def _copy_file(source: Path, target: Path) -> None:
+    """Copy one file, whole and then renamed, unless it is there already."""
+    try:
+        there, here = (target.stat() if target.exists() else None), source.stat()
+        if there and (there.st_size, there.st_mtime_ns) == (here.st_size, here.st_mtime_ns):
+            return
+        target.parent.mkdir(parents=True, exist_ok=True)
+        draft = target.with_name(f".{target.name}.{os.getpid()}")
+        try:
+            shutil.copy2(source, draft)
+            draft.replace(target)
+        finally:
+            draft.unlink(missing_ok=True)
+    except FileNotFoundError:
+        if source.exists():
+            raise  # else its writer took it away meanwhile
+
+
+def _copy_checkpoint(source: Path, copy: Path) -> bool:
+    """Copy one checkpoint, whole and then renamed; False where it is there already, or was pruned meanwhile."""
+    target = copy / CHECKPOINTS_FOLDER / source.name
+    try:
+        # Of one step there can be another one: a run that goes back to a checkpoint passes a step again.
+        manifest = (source / MANIFEST_FILE).read_bytes()
+        if (target / MANIFEST_FILE).exists() and (target / MANIFEST_FILE).read_bytes() == manifest:
+            return False
+        target.parent.mkdir(exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=".copy-", dir=target.parent) as hidden:
+            draft = Path(hidden) / source.name
+            shutil.copytree(source, draft)
+            if target.exists():
+                shutil.rmtree(target)
+            draft.rename(target)
+    except (FileNotFoundError, shutil.Error):
+        if (source / MANIFEST_FILE).exists():
+            raise
+        return False
+    return True
+
+
+def _copy_journal(directory: Path, copy: Path) -> int:
+    """Copy the journal by way of the local disk, for SQLite never writes to a drive; the last step that it holds."""
+    with tempfile.TemporaryDirectory(prefix="matrixrl-") as local:
+        with JournalReader(directory) as reader:
+            reader.copy_to(Path(local) / JOURNAL_FILE)
+        with JournalReader(Path(local)) as reader:
+            last = reader.last_step()
+        for name in SIDE_FILES:
+            (copy / name).unlink(missing_ok=True)  # of a process that once opened the copy
+        _copy_file(Path(local) / JOURNAL_FILE, copy / JOURNAL_FILE)
+    return last
