@@ -9,6 +9,8 @@ import re
 import shlex
 import subprocess
 import sys
+from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -228,47 +230,72 @@ TINY = shlex.split("""
 """)
 
 
-def train(cache: Path, *arguments: str) -> tuple[dict[str, Any], str]:
-    """A process that trains; its JSON object, and what it wrote to stderr."""
-    done = subprocess.run(
-        [sys.executable, "-m", "matrixrl.cli.main", "hackmatrix", "train", *TINY, *arguments],
-        env={
-            **os.environ,
-            "PYTHONPATH": str(ROOT / "src"),
-            "JAX_COMPILATION_CACHE_DIR": str(cache),
-            "JAX_PLATFORMS": "cpu",
-        },
-        capture_output=True,
-        text=True,
-        timeout=280,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout.splitlines()[-1]), done.stderr
+SPLITS = {"five": [], "four": ["--log-interval", "4"], "whole": ["--monolithic"]}
+SAME = ("params_sha256", "episodes", "highest_stage", "update_step", "total_timesteps")
+
+
+@pytest.fixture(scope="module")
+def runs_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("runs")
+
+
+@pytest.fixture(scope="module")
+def trained(request: pytest.FixtureRequest, runs_dir: Path) -> Callable[[str], dict[str, Any]]:
+    """The JSON object of a process that trains with the program of its own chunk size, which is compiled for it."""
+    assert request.config.cache is not None
+    environment = {
+        **os.environ,
+        "PYTHONPATH": str(ROOT / "src"),
+        "JAX_COMPILATION_CACHE_DIR": str(request.config.cache.mkdir("jax")),
+        "JAX_PLATFORMS": "cpu",
+        "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",  # it runs for a moment only
+    }
+
+    @cache
+    def train(name: str) -> dict[str, Any]:
+        flags = [*TINY, "--runs-dir", str(runs_dir), "--run-suffix", name, *SPLITS[name]]
+        done = subprocess.run(
+            [sys.executable, "-m", "matrixrl.cli.main", "hackmatrix", "train", *flags],
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=800,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        assert "matrixrl" not in done.stderr
+        return json.loads(done.stdout.splitlines()[-1])
+
+    return train
 
 
 @pytest.mark.slow
-def test_chunks_and_one_go_are_equal_when_each_is_compiled_by_itself(
-    tmp_path: Path, request: pytest.FixtureRequest
+@pytest.mark.timeout(850)  # a large compilation, on a machine that may be busy
+def test_a_process_names_its_run_and_answers_scripts(
+    trained: Callable[[str], dict[str, Any]], runs_dir: Path
 ) -> None:
-    """Real processes, each with the program of its own chunk size: five and its remainder, four, and all twelve."""
-    assert request.config.cache is not None
-    cache = request.config.cache.mkdir("jax")
-    results = []
-    for number, flags in enumerate(
-        [[], ["--log-interval", "4"], ["--monolithic", "--run-suffix", "whole"]], 1
-    ):
-        result, errors = train(cache, "--runs-dir", str(tmp_path), *flags)
-        assert errors == ""
-        assert NAME.fullmatch(result["run_name"])
-        assert result["run_name"].removesuffix("-whole").endswith(f"-{number}")
-        assert result["run_id"] == run_id(result["run_name"])
-        assert Path(result["run_dir"]) == tmp_path / result["run_name"]
-        assert audit(tmp_path / result["run_name"]).agrees
-        results.append(result)
-    for name in ("params_sha256", "episodes", "highest_stage", "update_step", "total_timesteps"):
-        assert len({result[name] for result in results}) == 1, name
-    assert results[0]["update_step"] == 12
-    assert results[0]["total_timesteps"] == 288  # of 290: whole batches
-    assert len(results[0]["params_sha256"]) == 64
-    assert results[0]["steps_per_second"] > 0
+    result = trained("five")
+    assert NAME.fullmatch(result["run_name"])
+    assert result["run_name"].endswith("-1-five")
+    assert result["run_id"] == run_id(result["run_name"])
+    assert Path(result["run_dir"]) == runs_dir / result["run_name"]
+    assert result["update_step"] == 12
+    assert result["total_timesteps"] == 288  # of 290: whole batches
+    assert len(result["params_sha256"]) == 64
+    assert result["steps_per_second"] > 0
+    assert isinstance(result["mean_return"], float)
+    assert audit(Path(result["run_dir"])).agrees
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(850)  # a large compilation, on a machine that may be busy
+@pytest.mark.parametrize("name", ["four", "whole"])
+def test_chunks_and_one_go_are_equal_when_each_is_compiled_by_itself(
+    name: str, trained: Callable[[str], dict[str, Any]]
+) -> None:
+    ours, theirs = trained(name), trained("five")
+    assert [ours[field] for field in SAME] == [theirs[field] for field in SAME]
+    with JournalReader(Path(ours["run_dir"])) as mine, JournalReader(Path(theirs["run_dir"])) as yours:
+        assert [row.values for row in mine.episodes()] == [row.values for row in yours.episodes()]
+        assert [row.step for row in mine.stream()] == ([4, 8, 12] if name == "four" else [12])
+        assert [row.step for row in yours.stream()] == [5, 10, 12]
