@@ -77,8 +77,11 @@ MATMUL: dict[str, Callable[[], MatmulConfig]] = {
 
 
 def hackmatrix_default() -> HackmatrixConfig:
-    """PureJaxRL's settings: a plain network, 10 million steps."""
-    return HackmatrixConfig(preset="default")
+    """PureJaxRL's settings: a plain network, 10 million steps.
+
+    Rewards are scaled, so that the clipped value loss does not spend the first million steps on reaching their level.
+    """
+    return HackmatrixConfig(preset="default", ppo=PPOConfig(reward_scale=0.1))
 
 
 def hackmatrix_tuned() -> HackmatrixConfig:
