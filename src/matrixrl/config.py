@@ -538,7 +538,7 @@ class PPOConfig:
     max_grad_norm: float = 0.5
     """Gradients are clipped to this global norm."""
 
-    reward_scale: float = 1.0
+    reward_scale: float = 0.1
     """The learner sees rewards times this; what is recorded is the game's own."""
 
     def __post_init__(self) -> None:

@@ -81,7 +81,7 @@ def hackmatrix_default() -> HackmatrixConfig:
 
     Rewards are scaled, so that the clipped value loss does not spend the first million steps on reaching their level.
     """
-    return HackmatrixConfig(preset="default", ppo=PPOConfig(reward_scale=0.1))
+    return HackmatrixConfig(preset="default")
 
 
 def hackmatrix_tuned() -> HackmatrixConfig:
@@ -100,7 +100,6 @@ def hackmatrix_tuned() -> HackmatrixConfig:
             num_minibatches=16,
             ent_coef=0.01,
             final_ent_coef=0.002,
-            reward_scale=0.1,
         ),
         network=ActorCriticConfig(torso="grid", hidden_dim=128),
     )

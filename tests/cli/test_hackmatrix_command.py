@@ -155,7 +155,7 @@ def test_defaults_are_those_of_the_reference_setting() -> None:
         "ent_coef": 0.1,
         "final_ent_coef": None,
         "max_grad_norm": 0.5,
-        "reward_scale": 1.0,
+        "reward_scale": 0.1,
     }
     assert (config.network.torso, config.network.hidden_dim, config.network.num_layers) == ("mlp", 256, 2)
     assert (config.seed, config.tracking.log_interval) == (0, 10)
