@@ -21,7 +21,7 @@ from plot_learning import named
 from matrixrl.cli.hackmatrix_agent import load_agent
 from matrixrl.cli.hackmatrix_evaluate import table
 from matrixrl.config import ConfigError
-from matrixrl.devices.machine import use_compilation_cache
+from matrixrl.devices.compilation_cache import use_compilation_cache
 from matrixrl.envs.hackmatrix import observation
 from matrixrl.envs.hackmatrix.rules import DEFAULT_TIME_LIMIT, NUM_ACTIONS, OBSERVATION_SIZE
 from matrixrl.training.hackmatrix_evaluate import Games, Policy, evaluate, uniform_policy

@@ -1,4 +1,4 @@
-"""One compilation cache for all tests of a worker and the processes they start: equal programs compile once."""
+"""One compilation cache for all tests and the processes they start: equal programs compile once."""
 
 from __future__ import annotations
 
@@ -6,12 +6,18 @@ import os
 
 import pytest
 
+from matrixrl.devices.compilation_cache import write_entries_whole
+
+# Most tests compile large programs to run them for a moment.
+QUICK_CODE_GENERATION = "--xla_backend_optimization_level=0"
+
 
 def pytest_configure(config: pytest.Config) -> None:
-    # A folder per worker: two processes that write one entry at once can read each other's half.
-    worker = os.environ.get("PYTEST_XDIST_WORKER", "main")
     if "JAX_COMPILATION_CACHE_DIR" not in os.environ and hasattr(config, "cache"):
         assert config.cache is not None
-        os.environ["JAX_COMPILATION_CACHE_DIR"] = str(config.cache.mkdir(f"jax-{worker}"))
+        os.environ["JAX_COMPILATION_CACHE_DIR"] = str(config.cache.mkdir("jax"))
     os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.1")
     os.environ.setdefault("JAX_PLATFORMS", "cpu")
+    os.environ.setdefault("XLA_FLAGS", QUICK_CODE_GENERATION)
+    # The workers, and the processes that tests start, share the folder.
+    write_entries_whole()

@@ -26,7 +26,8 @@ def watch(runs: Path, *arguments: str | Path) -> int:
 
 
 def agent_game(runs: Path, **settings) -> AgentGame:
-    return AgentGame(load_agent("watch", "agent", runs, None, False).policy, **{"seed": 0, **settings})
+    agent = load_agent("watch", "agent", runs, None, False)
+    return AgentGame(agent.policy, **{"seed": 0, "reward_scale": agent.config.ppo.reward_scale, **settings})
 
 
 # Without a terminal

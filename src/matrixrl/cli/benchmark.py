@@ -16,7 +16,7 @@ def benchmark_tracking(session: Session[Any, Any]) -> int:
     Args:
       session: of a short training of a fixed length, whose trainers share their compiled programs.
     """
-    from matrixrl.devices.machine import use_compilation_cache
+    from matrixrl.devices.compilation_cache import use_compilation_cache
     from matrixrl.tracking.benchmark import as_json, as_table, benchmark
     from matrixrl.tracking.run import open_run
     from matrixrl.training.loop import StopRequest, run_loop

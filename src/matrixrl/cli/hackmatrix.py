@@ -70,7 +70,7 @@ def train(config: HackmatrixConfig) -> int:
 
 def tuned_shape(config: HackmatrixConfig) -> HackmatrixConfig:
     """The config with the batch shape that is quickest on this device, which is printed."""
-    from matrixrl.devices.machine import use_compilation_cache
+    from matrixrl.devices.compilation_cache import use_compilation_cache
     from matrixrl.training.hackmatrix_tune import best_shape
 
     use_compilation_cache()

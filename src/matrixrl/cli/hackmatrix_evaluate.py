@@ -92,7 +92,7 @@ def run_command(command: Evaluate) -> int:
     if command.run is not None:
         agent = load_agent("evaluate", command.run, command.runs_dir, command.step, command.best)
 
-    from matrixrl.devices.machine import use_compilation_cache
+    from matrixrl.devices.compilation_cache import use_compilation_cache
     from matrixrl.training.hackmatrix_evaluate import evaluate, uniform_policy
 
     use_compilation_cache()

@@ -130,7 +130,7 @@ def run_command(command: Watch) -> int:
         )
     agent = load_agent("watch", command.run, command.runs_dir, command.step, command.best)
 
-    from matrixrl.devices.machine import use_compilation_cache
+    from matrixrl.devices.compilation_cache import use_compilation_cache
     from matrixrl.training.hackmatrix_game import AgentGame
 
     use_compilation_cache()

@@ -68,7 +68,7 @@ def evaluate_run(settings: Evaluate) -> int:
     recorded = recorded_settings(MatmulConfig, folder)
 
     from matrixrl.checkpoints.store import CheckpointStore
-    from matrixrl.devices.machine import use_compilation_cache
+    from matrixrl.devices.compilation_cache import use_compilation_cache
     from matrixrl.training.evaluate import evaluate, evaluation_config, restore_params
     from matrixrl.training.matmul_program import MatmulProgram
 

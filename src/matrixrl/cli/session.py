@@ -202,7 +202,8 @@ def _attempt(
     Returns:
       How it ended; where training diverged and may go back, what to go on with; None when it failed and that was told.
     """
-    from matrixrl.devices.machine import describe_machine, use_compilation_cache
+    from matrixrl.devices.compilation_cache import use_compilation_cache
+    from matrixrl.devices.machine import describe_machine
     from matrixrl.tracking.run import open_run
     from matrixrl.training.keeper import CheckpointError, Keeper
     from matrixrl.training.loop import TrainingDivergedError, run_loop

@@ -1,0 +1,79 @@
+"""The compilation cache with processes that die while they write to it."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+PROGRAM = """
+import os, signal, sys, warnings
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+from matrixrl.devices.compilation_cache import use_compilation_cache
+
+warnings.simplefilter("error")
+use_compilation_cache()
+use_compilation_cache()  # wraps once
+jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
+events = []
+jax.monitoring.register_event_listener(lambda name, **_: events.append(name))
+fault = sys.argv[1]
+if fault == "kill":
+    Path.replace = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
+if fault == "full":
+    def replace(*_):
+        raise OSError(28, "No space left on device")
+    Path.replace = replace
+    warnings.simplefilter("default")
+print(jax.jit(lambda x: jnp.sin(x) @ x)(jnp.ones(3)))
+print("hits", events.count("/jax/compilation_cache/cache_hits"))
+"""
+
+
+def run(cache: Path, fault: str = "none", status: int = 0) -> subprocess.CompletedProcess[str]:
+    done = subprocess.run(
+        [sys.executable, "-c", PROGRAM, fault],
+        env={
+            **os.environ,
+            "PYTHONPATH": str(ROOT / "src"),
+            "JAX_COMPILATION_CACHE_DIR": str(cache),
+            "JAX_PLATFORMS": "cpu",
+        },
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+    assert done.returncode == status, done.stderr
+    return done
+
+
+def hits(done: subprocess.CompletedProcess[str]) -> int:
+    return int(done.stdout.split()[-1])
+
+
+def test_the_second_process_compiles_nothing(tmp_path: Path) -> None:
+    first, second = run(tmp_path), run(tmp_path)
+    entries = list(tmp_path.glob("*-cache"))
+    assert entries
+    assert (hits(first), hits(second)) == (0, len(entries))
+    assert [path for path in tmp_path.iterdir() if path.name.startswith(".")] == []
+
+
+def test_a_process_killed_while_it_writes_an_entry_leaves_none(tmp_path: Path) -> None:
+    run(tmp_path, "kill", -signal.SIGKILL)
+    assert list(tmp_path.glob("*-cache")) == []
+    assert hits(run(tmp_path)) == 0  # warnings are errors: a half entry would be one
+    assert hits(run(tmp_path)) > 0
+
+
+def test_a_full_disk_is_a_warning_and_leaves_nothing(tmp_path: Path) -> None:
+    done = run(tmp_path, "full")
+    assert "No space left on device" in done.stderr
+    assert list(tmp_path.iterdir()) == []
