@@ -30,17 +30,17 @@ def every_action(game: GameState, seed: int) -> tuple[list[GameState], list[int]
 
 
 def test_legal_random_games_agree_in_every_field() -> None:
-    counts = play_games(seed=1, num_steps=24, boosted=0.0)
+    counts = play_games(seed=1, num_steps=12, boosted=0.0)
     assert counts["up"]
     assert counts["siphon"]
 
 
 def test_boosted_games_agree_in_every_field() -> None:
-    counts = play_games(seed=2, num_steps=24, boosted=0.08)
+    counts = play_games(seed=2, num_steps=16, boosted=0.08)
     assert sum(count > 0 for count in counts.values()) >= 24
 
 
-@settings(WILD, max_examples=25)
+@settings(WILD, max_examples=15)
 @given(game_states(), SEEDS)
 def test_every_action_from_a_wild_position_agrees(game: GameState, seed: int) -> None:
     check_one_step(*every_action(game, seed))
