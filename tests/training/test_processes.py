@@ -84,7 +84,8 @@ def test_two_processes_train_what_one_does(system: runs.System, env: dict[str, s
     )
     two = result(ended(start(env, system, [*system.tiny, "--runs-dir", tmp_path / "two"])))
     for name in set(system.same) - {"params_sha256"}:
-        assert two[name] == pytest.approx(one[name], rel=1e-4), name
+        near = pytest.approx(one[name], rel=1e-4) if isinstance(one[name], float) else one[name]
+        assert two[name] == near, name
     if system is runs.HACKMATRIX:  # its sums are made in pairs of groups: the same on any number of devices
         assert two["params_sha256"] == one["params_sha256"]
     first, second = (runs.history(Path(found["run_dir"])) for found in (one, two))
