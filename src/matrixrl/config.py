@@ -25,6 +25,14 @@ def require(condition: bool, message: str) -> None:
         raise ConfigError(message)
 
 
+def require_devices(devices: int | None) -> None:
+    """Raise `ConfigError` for a number of devices that no machine has."""
+    require(
+        devices is None or devices >= 1,
+        f"--devices {devices}: must be 1 or more; leave it out for all",
+    )
+
+
 @dataclass(frozen=True, kw_only=True)
 class TrackingConfig:
     """How a run is named and where its rows go. The same flags serve every trainer."""
@@ -132,6 +140,53 @@ class CheckpointConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ProcessConfig:
+    """Training by several processes together, on one host or several. The same flags serve every trainer."""
+
+    distributed: bool = False
+    """Train together with the processes that are started with this same command on the other hosts."""
+
+    coordinator: str | None = None
+    """Where process 0 listens, HOST:PORT; TPU slices, Slurm and Open MPI say so themselves."""
+
+    num_processes: int | None = None
+    """Processes in all, where nothing says so."""
+
+    process_id: int | None = None
+    """Which of them this one is, from 0, where nothing says so; process 0 holds the run folder."""
+
+    join_seconds: int = 300
+    """How long to wait for the others."""
+
+    def __post_init__(self) -> None:
+        given = [self.coordinator, self.num_processes, self.process_id]
+        require(
+            self.distributed or given == [None] * 3,
+            "--coordinator, --num-processes and --process-id say how processes find each other: add --distributed",
+        )
+        require(
+            None not in given or given == [None] * 3,
+            "--distributed: give --coordinator, --num-processes and --process-id all three, or none of them",
+        )
+        if self.coordinator is not None:
+            host, _, port = self.coordinator.rpartition(":")
+            require(
+                bool(host) and port.isdecimal() and 0 < int(port) < 65536,
+                f"--coordinator {self.coordinator}: must be HOST:PORT, such as 10.0.0.2:8476",
+            )
+        require(
+            self.num_processes is None or self.num_processes >= 1,
+            f"--num-processes {self.num_processes}: must be 1 or more",
+        )
+        if self.process_id is not None and self.num_processes is not None:
+            require(
+                0 <= self.process_id < self.num_processes,
+                f"--process-id {self.process_id}: must be from 0 to {self.num_processes - 1}",
+            )
+        require(self.join_seconds >= 1, f"--join-seconds {self.join_seconds}: must be 1 or more")
+
+
+@dataclass(frozen=True, kw_only=True)
 class GameConfig:
     """Which tensor is decomposed, and by which rules."""
 
@@ -216,6 +271,9 @@ class NetworkConfig:
 
     max_token_classes: int = 128
     """Vectors are spelled in tokens of at most so many classes."""
+
+    precision: Literal["float32", "bfloat16"] = "float32"
+    """What the network computes its products in; parameters stay float32, and so does everything on a CPU."""
 
     def __post_init__(self) -> None:
         for name, value in (("width", self.width), ("head-width", self.head_width)):
@@ -455,6 +513,10 @@ class MatmulConfig:
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     tracking: TrackingConfig = field(default_factory=TrackingConfig)
     checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
+    processes: ProcessConfig = field(default_factory=ProcessConfig)
+
+    devices: int | None = None
+    """Devices to spread games and samples over; by default all that fit."""
 
     benchmark: bool = False
     """Measure what tracking costs: short runs with and without it, alternating, on one seed."""
@@ -464,6 +526,7 @@ class MatmulConfig:
 
     def __post_init__(self) -> None:
         require(0 <= self.seed < 2**32, f"--seed {self.seed}: must be from 0 to 4294967295")
+        require_devices(self.devices)
         require(
             self.optimizer.batch_size <= self.selfplay.replay_size,
             f"--batch-size {self.optimizer.batch_size}: larger than the replay buffer (--replay-size "
@@ -610,6 +673,9 @@ class ActorCriticConfig:
     cell_dim: int = 16
     """Units of the first layer of the cells' encoder, and twice those of the second; for `--torso grid`."""
 
+    precision: Literal["float32", "bfloat16"] = "float32"
+    """What the network computes its products in; parameters stay float32, and so does everything on a CPU."""
+
     def __post_init__(self) -> None:
         require(self.torso in ("mlp", "grid"), f"--torso {self.torso}: must be one of mlp, grid")
         require(self.hidden_dim >= 1, f"--hidden-dim {self.hidden_dim}: must be 1 or more")
@@ -634,6 +700,7 @@ class HackmatrixConfig:
     network: ActorCriticConfig = field(default_factory=ActorCriticConfig)
     tracking: TrackingConfig = field(default_factory=TrackingConfig)
     checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
+    processes: ProcessConfig = field(default_factory=ProcessConfig)
 
     time_limit: int = 1_000
     """Steps after which a game is cut off (truncated)."""
@@ -655,10 +722,7 @@ class HackmatrixConfig:
 
     def __post_init__(self) -> None:
         require(0 <= self.seed < 2**32, f"--seed {self.seed}: must be from 0 to 4294967295")
-        require(
-            self.devices is None or self.devices >= 1,
-            f"--devices {self.devices}: must be 1 or more; leave it out for all",
-        )
+        require_devices(self.devices)
         require(self.time_limit >= 1, f"--time-limit {self.time_limit}: must be 1 or more")
 
     @property
@@ -741,6 +805,8 @@ MAY_CHANGE_ON_RESUME = (
     "json",
     "tracking.",
     "checkpoint.",
+    "processes.",
+    "network.precision",
     "optimizer.learning_rate",
     "optimizer.final_learning_rate_fraction",
     "optimizer.max_grad_norm",

@@ -55,6 +55,7 @@ class PolicyValueNetwork(nn.Module):
         (or [B, classes of the given token, classes]).
       num_transforms: direct priors per token at most; 0 for none.
       width, num_blocks, head_width, max_value: sizes.
+      dtype: what the torso's products are computed in; None: float32. The heads are float32.
     """
 
     layout: TokenLayout
@@ -64,10 +65,11 @@ class PolicyValueNetwork(nn.Module):
     num_blocks: int
     head_width: int
     max_value: int
+    dtype: Any = None
 
     def setup(self) -> None:
         """Make the parts."""
-        self.torso = ResidualMLP(self.width, self.num_blocks)
+        self.torso = ResidualMLP(self.width, self.num_blocks, self.dtype)
         self.policy = TokenPolicy(self.layout, self.head_width)
         self.value = IntegerValue(self.max_value)
         # One learned scale per token and transform: the transform is a direct prior over candidate entries.

@@ -244,12 +244,12 @@ def loss(
     )
 
 
-def num_groups(num_envs: int, num_steps: int, num_minibatches: int) -> int:
-    """Groups that a batch is cut into: as many as `MAX_GROUPS` allows, in equal parts for every minibatch.
+def num_groups(num_envs: int, num_steps: int, num_minibatches: int, max_groups: int = MAX_GROUPS) -> int:
+    """Groups that a batch is cut into: as many as `max_groups` allows, in equal parts for every minibatch.
 
-    A power of two, so that sums over groups pair up evenly on any power of two of devices.
+    A power of two where that is one, so that sums over groups pair up evenly on any power of two of devices.
     """
-    groups = MAX_GROUPS
+    groups = max_groups
     while groups > 1 and (num_envs % groups or (num_envs // groups * num_steps) % num_minibatches):
         groups //= 2
     return groups
@@ -270,6 +270,7 @@ class PPO:
       axis_name: the mesh axis that environments are spread over; None on one device.
       at_once: whether the groups of a minibatch go through the network together: quicker on an accelerator; on a CPU
         one after the other fits the cache.
+      max_groups: that a batch is cut into, see `num_groups`; at least the number of devices.
     """
 
     env: Environment[Any, Any]
@@ -289,6 +290,7 @@ class PPO:
     env_params: Any = None
     axis_name: str | None = None
     at_once: bool = False
+    max_groups: int = MAX_GROUPS
 
     def init(self, key: Array) -> TrainState:
         """Fresh parameters, and environments at the start of an episode."""
@@ -365,7 +367,7 @@ class PPO:
     @property
     def groups(self) -> int:
         """Groups of all devices together."""
-        return num_groups(self.num_envs, self.num_steps, self.num_minibatches)
+        return num_groups(self.num_envs, self.num_steps, self.num_minibatches, self.max_groups)
 
     def _learn(
         self,

@@ -29,6 +29,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from matrixrl.config import ConfigError
+from matrixrl.devices.processes import on_host
 
 FORMAT_VERSION = 1
 RECORD_FILE = "checkpoint.json"
@@ -147,11 +148,15 @@ def _placed(name: str, saved: np.ndarray, wanted: Any, folder: Path) -> jax.Arra
             f"{folder}: {name} is {saved.dtype}{list(saved.shape)}, this run needs {like.dtype}{list(like.shape)}; "
             "resume with the settings that the run was started with"
         )
-    array = jnp.asarray(saved)
+    sharding = getattr(wanted, "sharding", None)
+    if sharding is None:
+        array = jnp.asarray(saved)
+    else:
+        # Every process has all of it, and places what its own devices hold. Keys have one axis more, which is whole.
+        array = jax.make_array_from_callback(saved.shape, sharding, lambda index: saved[index])
     if is_key:
         array = jax.random.wrap_key_data(array, impl=jax.random.key_impl(jnp.empty((), wanted.dtype)))
-    sharding = getattr(wanted, "sharding", None)
-    return array if sharding is None else jax.device_put(array, sharding)
+    return array
 
 
 def names_of(tree: Any) -> list[str]:
@@ -172,14 +177,14 @@ def names_of(tree: Any) -> list[str]:
 def flatten(tree: Any) -> dict[str, np.ndarray]:
     """Host copies of a tree's leaves by name. The arrays may be donated or overwritten as soon as this returns.
 
-    Random keys are kept as their key data.
+    Random keys are kept as their key data. Where several processes hold the tree, all of them have to call this.
     """
     leaves = [
         jax.random.key_data(leaf) if jnp.issubdtype(jnp.asarray(leaf).dtype, jax.dtypes.prng_key) else leaf
         for leaf in jax.tree.leaves(tree)
     ]
     # On a CPU device_get returns views of the device's own memory: a copy must not share it.
-    copies = [np.array(leaf, copy=True) for leaf in jax.device_get(leaves)]
+    copies = [np.array(leaf, copy=True) for leaf in jax.device_get([on_host(leaf) for leaf in leaves])]
     return dict(zip(names_of(tree), copies, strict=True))
 
 
@@ -319,4 +324,12 @@ def _quiet_orbax() -> Iterator[None]:
 def _checkpointer() -> Any:
     import orbax.checkpoint as ocp  # half a second, and only runs that save or restore need it
 
-    return ocp.PyTreeCheckpointer()
+    if jax.process_count() == 1:
+        return ocp.PyTreeCheckpointer()
+    # Of several processes one writes host copies, and each reads its own copy: orbax must wait for none of the others.
+    me = jax.process_index()
+    alone = ocp.options.MultiprocessingOptions(
+        primary_host=me, active_processes={me}, barrier_sync_key_prefix=f"process{me}"
+    )
+    handler = ocp.PyTreeCheckpointHandler(multiprocessing_options=alone)
+    return ocp.Checkpointer(handler, multiprocessing_options=alone)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from matrixrl import presets
 from matrixrl.cli import session
 from matrixrl.cli.parse import parse
+from matrixrl.cli.processes import agreed_settings
 from matrixrl.cli.resume import flag_value, resumed_settings, run_folder
 from matrixrl.config import HackmatrixConfig
 
@@ -25,7 +26,7 @@ BENCHMARK_CHUNKS = 3
 def run(name: str, arguments: Sequence[str]) -> int:
     """Run the subcommand `name`."""
     del name
-    return train(read_config(arguments))
+    return train(agreed_settings(HackmatrixConfig, arguments, read_config))
 
 
 def read_config(arguments: Sequence[str]) -> HackmatrixConfig:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from matrixrl import presets
 from matrixrl.cli import session
 from matrixrl.cli.parse import parse
+from matrixrl.cli.processes import agreed_settings
 from matrixrl.cli.resume import flag_value, resumed_settings, run_folder
 from matrixrl.config import MatmulConfig
 
@@ -26,7 +27,7 @@ BENCHMARK_EPOCHS = 3
 def run(name: str, arguments: Sequence[str]) -> int:
     """Run the subcommand `name`."""
     if name == "train":
-        return train(read_config(arguments))
+        return train(agreed_settings(MatmulConfig, arguments, read_config))
     from matrixrl.cli.matmul_bench import bench
 
     return bench(arguments)

@@ -13,10 +13,12 @@ import os
 import shlex
 import signal
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Generic, NoReturn, Protocol, TypeVar
 
 from matrixrl.cli.resume import resumed_settings
 from matrixrl.config import CheckpointConfig, ConfigError, TrackingConfig, as_record, value_at, with_value
@@ -170,11 +172,15 @@ def train(session: Session[Any, Any]) -> int:
             outcome = _attempt(session, rollbacks, stop, expiry, began)
         if outcome is None:
             return 1
-        if session.config.json:
-            print(json.dumps(_result(session, outcome)))
-        else:
-            session.show(outcome)
-    return 128 + stop.signal if stop.signal is not None and outcome.ending == "interrupted" else 0
+        from matrixrl.devices import processes
+
+        if processes.leads():
+            if session.config.json:
+                print(json.dumps(_result(session, outcome)))
+            else:
+                session.show(outcome)
+    # The signal may have come to another process of this training.
+    return 128 + (stop.signal or signal.SIGTERM) if outcome.ending == "interrupted" else 0
 
 
 def _result(session: Session[Any, Any], outcome: Outcome[Any]) -> dict[str, Any]:
@@ -202,52 +208,76 @@ def _attempt(
     Returns:
       How it ended; where training diverged and may go back, what to go on with; None when it failed and that was told.
     """
+    from jax.errors import JaxRuntimeError
+
+    from matrixrl.devices import processes
     from matrixrl.devices.compilation_cache import use_compilation_cache
     from matrixrl.devices.machine import describe_machine
     from matrixrl.tracking.run import open_run
+    from matrixrl.tracking.silent import SilentRun
     from matrixrl.training.keeper import CheckpointError, Keeper
     from matrixrl.training.loop import TrainingDivergedError, run_loop
 
     config, system = session.config, session.system
     use_compilation_cache()
     settings = {**as_record(config), **describe_machine(), **session.about, **session.versions}
-    changes = changes_on_resume(session)
+    leads, several = processes.leads(), processes.count() > 1
+    changes = changes_on_resume(session) if leads else {}
     if session.prepare is not None:
         session.prepare(config)
-    run = open_run(config.tracking, system=system, name_prefix=session.name_prefix, run_config=settings)
-    expiry.command = resume_command(system, config.tracking, run.name)
-    with run:
-        keeper = Keeper(config.checkpoint, run, settings)
+    with contextlib.ExitStack() as files:
+        copies = Path(files.enter_context(tempfile.TemporaryDirectory())) if several else Path()
+        if leads:
+            run = open_run(
+                config.tracking, system=system, name_prefix=session.name_prefix, run_config=settings
+            )
+            processes.share(run.name.encode())
+        else:
+            run = SilentRun(system, processes.share(None).decode(), copies)
+        expiry.command = resume_command(system, config.tracking, run.name)
+        files.enter_context(run)
+        keeper = Keeper(config.checkpoint, run, settings) if leads else None
         trainer: Any = session.make_trainer(config, run)
         try:
-            checkpoint = keeper.resume()
+            checkpoint = keeper.resume() if keeper is not None else None
             for name, (old, new) in changes.items():
                 run.note(f"changed on resume: {name} from {old} to {new}")
-            state = trainer.resume(checkpoint) if run.resumed else trainer.init()
-            state, ending = run_loop(trainer, state, run, stop, keeper)
+            if several:
+                checkpoint = _shared(checkpoint, run, copies)
+            resumed = processes.leaders(int(run.resumed))
+            state = trainer.resume(checkpoint) if resumed else trainer.init()
+            state, ending = run_loop(
+                trainer, state, run, stop, keeper, agree=processes.agree if several else None
+            )
         except OSError as error:
             raise ConfigError(
                 f"{run.directory}: {error.strerror or error}; the journal keeps what was recorded. Free some space, or "
                 f"name another folder with --runs-dir"
             ) from error
         except TrainingDivergedError as error:
-            with contextlib.suppress(CheckpointError):
-                keeper.settle()  # if it could not be written, the one before it is the last good one
+            if keeper is not None:
+                with contextlib.suppress(CheckpointError):
+                    keeper.settle()  # if it could not be written, the one before it is the last good one
             return _diverged(session, error, rollbacks, run, keeper)
         except CheckpointError as error:
             run.warn(str(error))
             run.finish("crashed")
             print(f"matrixrl: {error}; free some space, then: {expiry.command}", file=sys.stderr)
             return None
+        except JaxRuntimeError as error:
+            if not several:
+                raise
+            _leave(run, keeper, error, expiry.command)
         finally:
-            keeper.close()
+            if keeper is not None:
+                keeper.close()
         seconds = time.perf_counter() - began
         run.note(session.summarize(trainer, state, seconds))
         left = config.tracking.finish_seconds
         if stop.seconds_left is not None:
             left = min(left, stop.seconds_left / 2)
         report = run.finish(ending, left)
-    if ending == "interrupted":
+    if ending == "interrupted" and keeper is not None:
         print(
             f"matrixrl: stopped at step {run.clock.step}, {keeper.where}; continue with: {expiry.command}",
             file=sys.stderr,
@@ -255,16 +285,49 @@ def _attempt(
     return Outcome(run, trainer, state, ending, report, seconds)
 
 
+def _shared(checkpoint: Checkpoint | None, run: Run, copies: Path) -> Checkpoint | None:
+    """Process 0's checkpoint on every process, and the clock where it stood."""
+    from matrixrl.checkpoints import format as checkpoint_format
+    from matrixrl.devices import processes
+
+    folder = processes.share_folder(None if checkpoint is None else checkpoint.folder, copies)
+    if folder is None or checkpoint is not None:
+        return checkpoint
+    checkpoint = checkpoint_format.read(folder)
+    run.restore_clock(checkpoint.step)
+    return checkpoint
+
+
+def _leave(run: Run, keeper: Keeper | None, error: Exception, command: str) -> NoReturn:
+    """End this process because another one was lost: what it held of the state is gone, and nothing can be waited for."""
+    where = ""
+    if keeper is not None:
+        from matrixrl.training.keeper import CheckpointError
+
+        with contextlib.suppress(CheckpointError):
+            keeper.settle()
+        where = f"; {keeper.where}; continue, with as many processes as there are, with: {command}"
+    reason = str(error).strip().splitlines()[0][:160]
+    text = f"another process of this training ended or cannot be reached ({reason}){where}"
+    run.warn(text)
+    run.finish("crashed", ROLLBACK_SECONDS)
+    sys.stdout.flush()
+    # The usual end of a Python process would wait for the processes that are gone.
+    os.write(2, f"matrixrl: {text}\n".encode())
+    os._exit(1)
+
+
 def _diverged(
-    session: Session[Any, Any], error: TrainingDivergedError, rollbacks: int, run: Run, keeper: Keeper
+    session: Session[Any, Any], error: TrainingDivergedError, rollbacks: int, run: Run, keeper: Keeper | None
 ) -> Session[Any, Any] | None:
     """Close an attempt whose numbers are no numbers any more; what to go back with, or None when the run ends here."""
     config = session.config
+    where = "" if keeper is None else keeper.where
     rate, allowed = value_at(config, session.learning_rate), config.checkpoint.max_rollbacks
     if rollbacks < allowed:
         lower = rate * config.checkpoint.rollback_learning_rate_factor
         run.warn(
-            f"{error}; {keeper.where}; going back there with --learning-rate {lower:g} (rollback {rollbacks + 1} of {allowed})"
+            f"{error}; {where}; going back there with --learning-rate {lower:g} (rollback {rollbacks + 1} of {allowed})"
         )
         # What W&B does not have by then is delivered by the next attempt.
         run.finish("crashed", min(ROLLBACK_SECONDS, config.tracking.finish_seconds))
@@ -272,10 +335,11 @@ def _diverged(
         config = with_value(dataclasses.replace(config, tracking=tracking), session.learning_rate, lower)
         return dataclasses.replace(session, config=config)
     command = resume_command(session.system, config.tracking, run.name, "--learning-rate", f"{rate / 2:g}")
-    text = f"{error}; {keeper.where}; go on from there with: {command}"
+    text = f"{error}; {where}; go on from there with: {command}"
     run.warn(text)
     run.finish("crashed")
-    print(f"matrixrl: {text}", file=sys.stderr)
+    if keeper is not None:
+        print(f"matrixrl: {text}", file=sys.stderr)
     return None
 
 

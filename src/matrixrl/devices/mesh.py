@@ -10,6 +10,14 @@ from matrixrl.config import ConfigError
 
 DATA = "data"
 
+MIN_GROUPS = 8
+"""Work is cut into so many groups where it can be, so that up to so many devices give the same results."""
+
+
+def max_groups() -> int:
+    """The groups to cut work into where its size allows: a power of two, at least one for each device there is."""
+    return max(MIN_GROUPS, 1 << (jax.device_count() - 1).bit_length())
+
 
 def data_mesh(wanted: int | None, parts: int, what: str) -> Mesh | None:
     """A mesh over some of the devices there are; None for one device, which needs none.
@@ -33,6 +41,11 @@ def data_mesh(wanted: int | None, parts: int, what: str) -> Mesh | None:
         fitting = [n for n in range(1, len(devices) + 1) if parts % n == 0]
         raise ConfigError(
             f"--devices {wanted}: does not divide the {parts} {what}; possible here: {', '.join(map(str, fitting))}"
+        )
+    if wanted < len(devices) and jax.process_count() > 1:
+        raise ConfigError(
+            f"--devices {wanted}: {jax.process_count()} processes have {len(devices)} devices, which all take part; make the "
+            f"{parts} {what} a multiple of them, or start fewer processes"
         )
     return Mesh(np.array(devices[:wanted]), (DATA,)) if wanted > 1 else None
 

@@ -53,18 +53,25 @@ def _heads_init(key: Array, shape: Sequence[int], dtype: Any) -> Array:
 
 
 class MLP(nn.Module):
-    """A plain multi-layer perceptron, [N, F] to [N, hidden_dim]."""
+    """A plain multi-layer perceptron, [N, F] to float32 [N, hidden_dim].
+
+    Attributes:
+      hidden_dim, num_layers: sizes.
+      dtype: what products are computed in, such as bfloat16; parameters and the result stay float32. None: float32.
+    """
 
     hidden_dim: int
     num_layers: int
+    dtype: Any = None
 
     @nn.compact
     def __call__(self, features: Array) -> Array:
         """Features [N, F] to [N, hidden_dim]."""
         hidden = features
         for _ in range(self.num_layers):
-            hidden = jax.nn.relu(nn.Dense(self.hidden_dim, kernel_init=HIDDEN_INIT)(hidden))
-        return hidden
+            layer = nn.Dense(self.hidden_dim, dtype=self.dtype, kernel_init=HIDDEN_INIT)
+            hidden = jax.nn.relu(layer(hidden))
+        return hidden.astype(jnp.float32)
 
 
 class GridTorso(nn.Module):
@@ -77,13 +84,14 @@ class GridTorso(nn.Module):
     Attributes:
       side: the grid has side x side cells.
       cell_dim: units of the first and second layer of the encoder.
-      hidden_dim, num_layers: the head.
+      hidden_dim, num_layers, dtype: the head; see `MLP`.
     """
 
     side: int
     cell_dim: tuple[int, int]
     hidden_dim: int
     num_layers: int
+    dtype: Any = None
 
     @nn.compact
     def __call__(self, features: tuple[Array, Array, Array]) -> Array:
@@ -97,11 +105,11 @@ class GridTorso(nn.Module):
         seen_from = table[_offset_index(self.side)].reshape(num_cells, num_cells * first)
         here = jax.nn.one_hot(agent, num_cells)
         place = (here @ seen_from).reshape(-1, num_cells, first)
-        code = nn.Dense(first, kernel_init=HIDDEN_INIT)(cells) + place
+        code = nn.Dense(first, dtype=self.dtype, kernel_init=HIDDEN_INIT)(cells) + place
         code = jax.nn.relu(code)
-        code = jax.nn.relu(nn.Dense(second, kernel_init=HIDDEN_INIT)(code))
+        code = jax.nn.relu(nn.Dense(second, dtype=self.dtype, kernel_init=HIDDEN_INIT)(code))
         hidden = jnp.concatenate([vector, here, code.reshape(code.shape[0], -1), code.mean(1)], axis=-1)
-        return MLP(self.hidden_dim, self.num_layers)(hidden)
+        return MLP(self.hidden_dim, self.num_layers, self.dtype)(hidden)
 
 
 def _offset_index(side: int) -> np.ndarray:

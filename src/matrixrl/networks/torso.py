@@ -2,25 +2,36 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import flax.linen as nn
 import jax
+import jax.numpy as jnp
 from jax import Array
 
 
 class ResidualMLP(nn.Module):
-    """A residual multi-layer perceptron with normalised blocks, [..., features] to [..., width]."""
+    """A residual multi-layer perceptron with normalised blocks, [..., features] to float32 [..., width].
+
+    Attributes:
+      width, num_blocks: sizes.
+      dtype: what products are computed in, such as bfloat16; parameters and the result stay float32. None: float32.
+    """
 
     width: int
     num_blocks: int
+    dtype: Any = None
 
     @nn.compact
     def __call__(self, features: Array) -> Array:
         """Features [..., F] to [..., width]."""
-        hidden = nn.Dense(self.width)(features)
+        hidden = nn.Dense(self.width, dtype=self.dtype)(features)
         for _ in range(self.num_blocks):
-            block = nn.LayerNorm()(hidden)
-            block = jax.nn.relu(nn.Dense(self.width)(block))
+            block = nn.LayerNorm(dtype=self.dtype)(hidden)
+            block = jax.nn.relu(nn.Dense(self.width, dtype=self.dtype)(block))
             hidden += nn.Dense(
-                self.width, kernel_init=nn.initializers.variance_scaling(0.1, "fan_in", "normal")
+                self.width,
+                dtype=self.dtype,
+                kernel_init=nn.initializers.variance_scaling(0.1, "fan_in", "normal"),
             )(block)
-        return jax.nn.relu(nn.LayerNorm()(hidden))
+        return jax.nn.relu(nn.LayerNorm()(hidden.astype(jnp.float32)))

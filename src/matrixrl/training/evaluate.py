@@ -58,13 +58,12 @@ def evaluation_config(config: MatmulConfig, games: int, num_simulations: int | N
     search = config.search
     if num_simulations is not None:
         search = dataclasses.replace(search, num_simulations=num_simulations)
-    return dataclasses.replace(config, selfplay=selfplay, search=search)
+    return dataclasses.replace(config, selfplay=selfplay, search=search, devices=None)
 
 
 def restore_params(program: MatmulProgram, checkpoint: Checkpoint) -> Any:
     """The parameters of a checkpoint; the batch of games may have another size than the run's."""
-    template = jax.eval_shape(program.init, jax.random.key(0))
-    return checkpoint.restore({"params": template.params})["params"]
+    return checkpoint.restore({"params": program.template.params})["params"]
 
 
 def evaluate(program: MatmulProgram, params: Any, games: int, seed: int) -> Evaluation:

@@ -21,6 +21,7 @@ from matrixrl.agents.ppo import TrainState, UpdateMetrics
 from matrixrl.checkpoints import format as checkpoint_format
 from matrixrl.checkpoints.format import Checkpoint, Snapshot
 from matrixrl.config import ConfigError, HackmatrixConfig
+from matrixrl.devices.processes import leaders
 from matrixrl.envs.hackmatrix.env import HackMatrix
 from matrixrl.tracking.events import EpisodeRow, Event, Note, ScalarRow, TableMark
 from matrixrl.tracking.run import Run
@@ -153,7 +154,7 @@ class HackmatrixTrainer:
         """Start the next updates, at most to the end of the chunk."""
         done, chunk = state.progress.updates, self.config.chunk
         left = min(chunk - done % chunk, self.config.ppo.num_updates - done)
-        count = left if self.config.monolithic else min(left, self._updates_per_call)
+        count = left if self.config.monolithic else leaders(min(left, self._updates_per_call))
         device, updates = self.program.advance(state.device, self._key, jnp.int32(done), jnp.int32(count))
         if self._chunk_began is None:  # tracing and compiling are over by now
             self._chunk_began = self._call_began = time.perf_counter()

@@ -16,7 +16,8 @@ from jax.sharding import NamedSharding, PartitionSpec
 
 from matrixrl.agents.ppo import PPO, TrainState, UpdateMetrics, num_groups
 from matrixrl.config import HackmatrixConfig
-from matrixrl.devices.mesh import DATA, data_mesh
+from matrixrl.devices.machine import compute_dtype
+from matrixrl.devices.mesh import DATA, data_mesh, max_groups, replicated
 from matrixrl.envs.hackmatrix import observation
 from matrixrl.envs.hackmatrix.env import EnvParams, HackMatrix
 from matrixrl.envs.hackmatrix.rules import NUM_ACTIONS, SIZE
@@ -46,13 +47,13 @@ class Updates(NamedTuple):
 def build_network(config: HackmatrixConfig) -> ActorCritic:
     """The network of a config; it takes packed observations, uint32 [N, 117]."""
     settings = config.network
+    dtype = compute_dtype(settings.precision)
     if settings.torso == "mlp":
-        torso = MLP(settings.hidden_dim, settings.num_layers)
+        torso = MLP(settings.hidden_dim, settings.num_layers, dtype)
         return ActorCritic(observation.unpack, torso, NUM_ACTIONS)
     codes = (settings.cell_dim, settings.cell_dim // 2)
-    return ActorCritic(
-        observation.parts, GridTorso(SIZE, codes, settings.hidden_dim, settings.num_layers), NUM_ACTIONS
-    )
+    torso = GridTorso(SIZE, codes, settings.hidden_dim, settings.num_layers, dtype)
+    return ActorCritic(observation.parts, torso, NUM_ACTIONS)
 
 
 class Coefficients(NamedTuple):
@@ -97,7 +98,7 @@ class HackmatrixProgram:
         settings = config.ppo
         network = build_network(config)
         apply: Any = network.apply
-        groups = num_groups(settings.num_envs, settings.num_steps, settings.num_minibatches)
+        groups = num_groups(settings.num_envs, settings.num_steps, settings.num_minibatches, max_groups())
         self.mesh = data_mesh(config.devices, groups, "groups of environments")
         self.ppo = PPO(
             env=CountedHackMatrix(HackMatrix(packed=True)),
@@ -115,6 +116,7 @@ class HackmatrixProgram:
             ent_coef=settings.ent_coef,
             reward_scale=settings.reward_scale,
             env_params=EnvParams(config.time_limit),
+            max_groups=max_groups(),
             axis_name=None if self.mesh is None else DATA,
             at_once=jax.default_backend() != "cpu",
         )
@@ -209,6 +211,7 @@ class HackmatrixProgram:
             return jax.jit(self._advance, donate_argnums=0)
         whole, spread = PartitionSpec(), PartitionSpec(None, None, DATA)
         results = Updates(metrics=whole, ended=spread, table=spread, sums=whole)  # pyright: ignore[reportArgumentType]
+        mesh = self.mesh
         # Replicated inputs stay plain values inside: the learner sums gradients over the devices itself, once.
         spread_out = jax.shard_map(
             self._advance,
@@ -217,7 +220,13 @@ class HackmatrixProgram:
             out_specs=(self._specs, results),
             check_vma=False,
         )
-        return jax.jit(spread_out, donate_argnums=0)
+
+        def readable(*arguments: Any) -> tuple[TrainState, Updates]:
+            # What is recorded is whole on every device, so that each process can read it.
+            state, updates = spread_out(*arguments)
+            return state, jax.lax.with_sharding_constraint(updates, replicated(mesh))
+
+        return jax.jit(readable, donate_argnums=0)
 
     def _advance(
         self, state: TrainState, key: Array, first: Array, count: Array, coefficients: Coefficients

@@ -149,33 +149,47 @@ def run_loop(
     run: Run,
     stop: StopRequest,
     keeper: Keeper | None = None,
+    agree: Callable[[bool, bool], tuple[bool, bool]] | None = None,
 ) -> tuple[State, Ending]:
     """Advance until the trainer is finished or a signal asks to stop; every chunk that was started is recorded.
 
     With a keeper the state is saved now and then, and at the end. Nothing is pending then, so that the clock, the
     journal and the saved state agree.
 
+    Args:
+      agree: where several processes train together, makes of (asked to stop, checkpoint due) of each what is true for all.
+        They then do the same in the same order: a chunk is recorded before the next one, and all take part in a
+        snapshot, which only one has a keeper for.
+
     Raises:
       TrainingDivergedError: a metric is NaN or infinite.
       CheckpointError: a checkpoint could not be written, and the run was asked to stop then.
     """
     pending: Outcome | None = None
-    while not stop.requested:
-        due = keeper is not None and keeper.due()
-        if pending is not None and (due or trainer.needs_record(state)):
+    while True:
+        halt, due = stop.requested, keeper is not None and not stop.requested and keeper.due()
+        if agree is not None:
+            halt, due = agree(halt, due)
+        if halt:
+            break
+        if pending is not None and (due or agree is not None or trainer.needs_record(state)):
             state, pending = trainer.record(state, pending, run), None
-        if trainer.finished(state) or (pending is None and stop.requested):
+        if trainer.finished(state) or (agree is None and pending is None and stop.requested):
             break  # a signal that came while recording starts no further chunk
-        if keeper is not None and due:
+        if due:
             held_since = time.perf_counter()
-            keeper.save(trainer.snapshot(state, run.clock.step), held_since)
+            snapshot = trainer.snapshot(state, run.clock.step)
+            if keeper is not None:
+                keeper.save(snapshot, held_since)
         state, outcome = trainer.advance(state)
         if pending is not None:
             state = trainer.record(state, pending, run)
         pending = outcome
     if pending is not None:
         state = trainer.record(state, pending, run)
-    if keeper is not None:
+    if keeper is not None or agree is not None:
         held_since = time.perf_counter()
-        keeper.save_last(trainer.snapshot(state, run.clock.step), held_since, stop.seconds_left)
-    return state, "interrupted" if stop.requested and not trainer.finished(state) else "finished"
+        snapshot = trainer.snapshot(state, run.clock.step)
+        if keeper is not None:
+            keeper.save_last(snapshot, held_since, stop.seconds_left)
+    return state, "interrupted" if (halt or stop.requested) and not trainer.finished(state) else "finished"

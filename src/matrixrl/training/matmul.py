@@ -170,7 +170,6 @@ class MatmulTrainer:
         if checkpoint is None:
             self.discoveries.resume(None, 0)
             return self.init()
-        template = jax.eval_shape(self.program.init, self._key)
         saved = dict(checkpoint.progress)
         text = checkpoint.text(SCHEME_FILE)
         best = None if text is None else Scheme.from_record(json.loads(text))
@@ -178,7 +177,7 @@ class MatmulTrainer:
         progress = progress_of(saved)
         if progress.phase == "done":
             progress = self._next_phase(dataclasses.replace(progress, phase="evaluate"))
-        return MatmulState(checkpoint.restore(template), progress)
+        return MatmulState(checkpoint.restore(self.program.template), progress)
 
     def finished(self, state: MatmulState) -> bool:
         """No epoch is left, or the wanted rank is reached."""
@@ -379,9 +378,9 @@ class MatmulTrainer:
                 for tick, lane in zip(ticks, live, strict=True)
             ]
         ended = [(tick, lane) for tick, lane in zip(ticks, live, strict=True) if move.terminated[lane]]
-        schemes = {
-            int(lane): self._prove(outcome.batch, int(lane), move) for _, lane in ended if move.solved[lane]
-        }
+        solved = [int(lane) for _, lane in ended if move.solved[lane]]
+        batch = self.program.readable(outcome.batch) if solved else outcome.batch
+        schemes = {lane: self._prove(batch, lane, move) for lane in solved}
         rows = [
             EpisodeRow(
                 tick,

@@ -3,22 +3,31 @@
 Four programs serve every phase: weight updates (pre-training and training are one program), the start of a batch of
 games, one move of all games (self-play and evaluation are one program), and the insertion of finished games into the
 replay buffer.
+
+On several devices the games of a batch lie along the mesh, and each device searches its own; the samples of a weight
+update lie along it too, and the compiler averages their gradients; parameters and the replay buffer are whole on every
+device. Games are searched in groups with keys of their own, as many whatever the number of devices, so that one device
+and several play the same games.
 """
 
 from __future__ import annotations
 
+import math
 from functools import cached_property, partial
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 from jax import Array
+from jax.sharding import NamedSharding, PartitionSpec
 
 from matrixrl.agents import replay, selfplay
 from matrixrl.agents.alphazero import AlphaZero, LossMetrics, PolicyValueNetwork, Targets
 from matrixrl.config import MatmulConfig
+from matrixrl.devices.machine import compute_dtype
+from matrixrl.devices.mesh import DATA, along_data, data_mesh, max_groups, replicated
 from matrixrl.envs.matmul import basis as bases
 from matrixrl.envs.matmul import demonstrations
 from matrixrl.envs.matmul.demonstrations import Demonstration
@@ -27,10 +36,12 @@ from matrixrl.envs.matmul.factors import ActionCodec
 from matrixrl.envs.matmul.features import Features
 from matrixrl.envs.matmul.tensors import matmul_tensor, ring, standard_factors
 from matrixrl.schemes.known import known_scheme
-from matrixrl.search.sampled import search
+from matrixrl.search.sampled import SearchResult, search
 
 # Right next actions that a position is taught at once, at most.
 MAX_LABELS = 8
+
+Tree = TypeVar("Tree")
 
 
 class Batch(NamedTuple):
@@ -61,11 +72,19 @@ class MatmulProgram:
       config: the run's settings.
       codec: shape, ring and spelling of actions.
       target: int8 [a, b, c], the tensor to decompose.
+      groups: that the games of a batch are searched in, with keys of their own.
+      mesh: the devices that games and samples are spread over; None for one.
+
+    Raises:
+      ConfigError: there are fewer devices than asked for, or games and samples cannot be spread over them evenly.
     """
 
     def __init__(self, config: MatmulConfig) -> None:
         self.config = config
         game = config.game
+        self.groups = math.gcd(config.selfplay.batch_of_games, max_groups())
+        parts = math.gcd(self.groups, config.optimizer.batch_size)
+        self.mesh = data_mesh(config.devices, parts, "groups of games and samples")
         self.codec = ActionCodec(
             game.shape, ring(game.ring, game.max_coefficient), config.network.max_token_classes
         )
@@ -80,6 +99,7 @@ class MatmulProgram:
             num_blocks=config.network.num_blocks,
             head_width=config.network.head_width,
             max_value=2 * game.standard_rank,
+            dtype=compute_dtype(config.network.precision),
         )
         self.agent = AlphaZero(
             network=network,
@@ -118,7 +138,47 @@ class MatmulProgram:
         batch = self._start(key, jnp.int32(1), jnp.int32(0), jnp.float32(0))
         assert batch.games.target.shape[0] == num_games
         buffer = replay.empty(batch.games, self.config.selfplay.replay_size)
-        return DeviceState(params, opt_state, buffer, batch)
+        return self._placed(DeviceState(params, opt_state, buffer, batch))
+
+    @cached_property
+    def template(self) -> DeviceState:
+        """Shapes, types and shardings of the state, for restoring it."""
+        shapes = jax.eval_shape(self.init, jax.random.key(0))
+        if self.mesh is None:
+            return shapes
+        whole, spread = replicated(self.mesh), along_data(self.mesh)
+
+        def placed(part: Any, sharding: NamedSharding | None) -> Any:
+            return jax.tree.map(
+                lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding), part
+            )
+
+        return DeviceState(
+            params=placed(shapes.params, whole),
+            opt_state=placed(shapes.opt_state, whole),
+            replay=placed(shapes.replay, whole),
+            batch=placed(shapes.batch, spread),
+        )
+
+    def readable(self, batch: Batch) -> Batch:
+        """The batch so that this host can read every game: where processes hold parts of it, all of them call this."""
+        return batch if jax.process_count() == 1 else self._gather(batch)
+
+    @partial(jax.jit, static_argnums=0)
+    def _gather(self, batch: Batch) -> Batch:
+        return self._whole(batch)
+
+    def _placed(self, state: DeviceState) -> DeviceState:
+        params, opt_state, buffer = self._whole((state.params, state.opt_state, state.replay))
+        return DeviceState(params, opt_state, buffer, self._spread(state.batch))
+
+    def _whole(self, tree: Tree) -> Tree:
+        """The same values, on every device."""
+        return tree if self.mesh is None else jax.lax.with_sharding_constraint(tree, replicated(self.mesh))
+
+    def _spread(self, tree: Tree) -> Tree:
+        """The same values, their first axes along the devices."""
+        return tree if self.mesh is None else jax.lax.with_sharding_constraint(tree, along_data(self.mesh))
 
     @partial(jax.jit, static_argnums=0, donate_argnums=(1, 2))
     def learn(
@@ -138,8 +198,8 @@ class MatmulProgram:
 
         def one(index: Array, carry: tuple[Any, Any, LossMetrics]) -> tuple[Any, Any, LossMetrics]:
             params, opt_state, metrics = carry
-            targets = self._targets(jax.random.fold_in(key, index), buffer, use_replay)
-            params, opt_state, one_update = self.agent.update(params, opt_state, targets)
+            targets = self._spread(self._targets(jax.random.fold_in(key, index), buffer, use_replay))
+            params, opt_state, one_update = self._whole(self.agent.update(params, opt_state, targets))
             metrics = jax.tree.map(
                 lambda all_updates, value: all_updates.at[index].set(value), metrics, one_update
             )
@@ -164,18 +224,46 @@ class MatmulProgram:
         Args:
           exploration: 1 in self-play; 0 in evaluation, where the best action found is played.
         """
-        games = batch.games
-        found = search(
-            params,
-            key,
-            games.state,
-            expand=lambda params, key, states: self.agent.expand(params, key, states.residual),
-            step=self._step,
-            num_simulations=self.config.search.num_simulations,
-            algorithm=self.config.search.algorithm,
-            exploration=exploration,
-            max_depth=self.config.game.moves,
+        keys = jax.random.split(key, self.groups)
+        if self.mesh is None:
+            return self._play_groups(params, batch, keys, exploration)
+        whole, spread = PartitionSpec(), PartitionSpec(DATA)
+        play = jax.shard_map(
+            self._play_groups,
+            mesh=self.mesh,
+            in_specs=(whole, spread, spread, whole),
+            out_specs=(spread, spread),
+            check_vma=False,
         )
+        batch, move = play(params, batch, keys, exploration)
+        return batch, self._whole(move)
+
+    def _play_groups(
+        self, params: Any, batch: Batch, keys: Array, exploration: Array
+    ) -> tuple[Batch, selfplay.Move]:
+        """A move of the games that lie on one device, in as many groups as there are keys."""
+        games, groups = batch.games, keys.shape[0]
+
+        def find(key: Array, states: TensorState) -> SearchResult:
+            return search(
+                params,
+                key,
+                states,
+                expand=lambda params, key, states: self.agent.expand(params, key, states.residual),
+                step=self._step,
+                num_simulations=self.config.search.num_simulations,
+                algorithm=self.config.search.algorithm,
+                exploration=exploration,
+                max_depth=self.config.game.moves,
+            )
+
+        def cut(leaf: Array) -> Array:
+            return leaf.reshape(groups, -1, *leaf.shape[1:])
+
+        def joined(leaf: Array) -> Array:
+            return leaf.reshape(-1, *leaf.shape[2:])
+
+        found = jax.tree.map(joined, jax.vmap(find)(keys, jax.tree.map(cut, games.state)))
         state, reward, _ = self._step(games.state, found.action)
         games, move = selfplay.play(games, found, state, reward)
         return batch._replace(games=games), move
@@ -183,7 +271,7 @@ class MatmulProgram:
     @partial(jax.jit, static_argnums=0, donate_argnums=1)
     def keep(self, buffer: replay.Replay, games: selfplay.Games) -> replay.Replay:
         """Insert a finished batch into the replay buffer."""
-        return replay.insert(buffer, games, self.config.selfplay.good_game_lifetime)
+        return self._whole(replay.insert(buffer, games, self.config.selfplay.good_game_lifetime))
 
     def _step(self, states: TensorState, tokens: Array) -> tuple[TensorState, Array, Array]:
         states, reward = jax.vmap(self.game.step)(states, tokens)
@@ -201,7 +289,8 @@ class MatmulProgram:
             return tensor.astype(jnp.int8), basis.inverse
 
         changed = jax.random.uniform(key_which, (count,)) < random_basis_fraction
-        targets, inverse = jax.vmap(target)(jax.random.split(key_basis, count), changed)
+        keys = self._spread(jax.random.split(key_basis, count))
+        targets, inverse = jax.vmap(target)(keys, changed)
         states = jax.vmap(self.game.reset, in_axes=(0, None))(targets, step_limit)
         games = selfplay.start(
             states,
@@ -210,7 +299,7 @@ class MatmulProgram:
             self.config.search.num_candidates,
             self.codec.layout.num_tokens,
         )
-        return Batch(games, inverse)
+        return self._spread(Batch(games, inverse))
 
     def _random_basis(self, key: Array) -> bases.Basis:
         """Over F2 any basis; over the integers a unimodular one near a signed permutation.
@@ -265,7 +354,7 @@ class MatmulProgram:
                 return choices[0](key_draw)
             return jax.lax.switch(jax.random.randint(key_kind, (), 0, len(choices)), choices, key_draw)
 
-        return jax.vmap(one)(jax.random.split(key, count))
+        return jax.vmap(one)(self._spread(jax.random.split(key, count)))
 
     def _from_scheme(self, key: Array, kind: str) -> Demonstration:
         size = self.config.game.size

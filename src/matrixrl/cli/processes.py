@@ -1,0 +1,77 @@
+"""The command line of a training by several processes: process 0 reads it, and tells the others."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
+
+from matrixrl.cli.resume import flag_value
+from matrixrl.config import ConfigError, ProcessConfig, as_record, from_record
+
+Settings = TypeVar("Settings")
+
+
+def agreed_settings(
+    kind: type[Settings], arguments: Sequence[str], read: Callable[[Sequence[str]], Settings]
+) -> Settings:
+    """What `read` makes of a command line; with `--distributed`, on process 0, once all processes are there.
+
+    Only process 0 needs to see the run folder that `--resume-run` names.
+
+    Raises:
+      ConfigError: the command line is wrong, or the processes do not find each other.
+    """
+    if "--distributed" not in arguments or {"-h", "--help"} & set(arguments):
+        config: Any = read(arguments)
+        # A run that was trained by several processes may go on with one.
+        return (
+            dataclasses.replace(config, processes=ProcessConfig()) if config.processes.distributed else config
+        )
+    settings = _process_settings(arguments)
+
+    from matrixrl.devices import processes
+
+    if settings.process_id == 0:
+        print(
+            f"matrixrl: waiting at {settings.coordinator} for the other processes, {settings.num_processes} in all, "
+            f"at most {settings.join_seconds} s",
+            file=sys.stderr,
+        )
+    processes.join(settings)
+    if processes.leads():
+        answer: dict[str, Any] = {}
+        try:
+            config = read(arguments)
+            answer["config"] = as_record(config)
+            return config
+        except ConfigError as error:
+            answer["error"] = str(error)
+            raise
+        finally:
+            processes.share(json.dumps(answer).encode())
+    answer = json.loads(processes.share(None))
+    if "config" not in answer:
+        raise ConfigError(f"process 0 says: {answer.get('error', 'it cannot go on')}")
+    return from_record(kind, answer["config"])
+
+
+def _process_settings(arguments: Sequence[str]) -> ProcessConfig:
+    def number(flag: str) -> int | None:
+        text = flag_value(arguments, flag, "a number")
+        if text is None:
+            return None
+        if not text.isdecimal():
+            raise ConfigError(f"{flag} {text}: must be a number of 0 or more")
+        return int(text)
+
+    given: dict[str, Any] = {"join_seconds": number("--join-seconds")}
+    return ProcessConfig(
+        distributed=True,
+        coordinator=flag_value(arguments, "--coordinator", "HOST:PORT"),
+        num_processes=number("--num-processes"),
+        process_id=number("--process-id"),
+        **{name: value for name, value in given.items() if value is not None},
+    )

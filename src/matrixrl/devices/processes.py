@@ -1,0 +1,148 @@
+"""The processes of one training: on one host or several, joined by `jax.distributed` into one mesh.
+
+All of them run the same program in the same order. Process 0 leads: it reads the command line, holds the run folder,
+and decides what a clock or a signal decides; the others are told.
+"""
+
+from __future__ import annotations
+
+import io
+import socket
+import tarfile
+import time
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from matrixrl.config import ConfigError, ProcessConfig
+
+
+def join(settings: ProcessConfig) -> None:
+    """Wait for the other processes, and become one of them. Call it before anything asks JAX for its devices.
+
+    Raises:
+      ConfigError: nothing says where process 0 is, or the others do not come.
+    """
+    given = {
+        "coordinator_address": settings.coordinator,
+        "num_processes": settings.num_processes,
+        "process_id": settings.process_id,
+    }
+    if settings.coordinator is not None and settings.process_id:
+        _wait_for(settings.coordinator, settings.join_seconds)
+    try:
+        jax.distributed.initialize(**given, initialization_timeout=settings.join_seconds)
+    except ValueError as error:
+        raise ConfigError(
+            f"--distributed: {_first_line(error)}; give --coordinator HOST:PORT --num-processes N --process-id I, or start "
+            "it where TPU, Slurm or Open MPI say so themselves"
+        ) from error
+    except RuntimeError as error:
+        raise ConfigError(
+            f"--distributed: the processes did not come together within {settings.join_seconds} s "
+            f"({_first_line(error)}); start all of them with the same --coordinator, whose port this host can reach"
+        ) from error
+
+
+def _wait_for(address: str, seconds: float) -> None:
+    """Wait until somebody listens at an address: JAX itself ends a process that does not reach it in time.
+
+    Raises:
+      ConfigError: nobody does.
+    """
+    host, _, port = address.rpartition(":")
+    deadline = time.monotonic() + seconds
+    while True:
+        try:
+            socket.create_connection((host.strip("[]"), int(port)), timeout=5).close()
+        except OSError as error:
+            if time.monotonic() > deadline:
+                raise ConfigError(
+                    f"--coordinator {address}: process 0 did not answer within {seconds:g} s ({error.strerror or error}); "
+                    "start it with the same --coordinator, whose port this host can reach"
+                ) from error
+            time.sleep(0.2)
+        else:
+            return
+
+
+def count() -> int:
+    """Processes in this training; 1 where none were joined."""
+    return jax.process_count()
+
+
+def leads() -> bool:
+    """Whether this is process 0, which holds the run folder."""
+    return jax.process_index() == 0
+
+
+def agree(stop: bool, due: bool) -> tuple[bool, bool]:
+    """Whether any process was asked to stop, and whether process 0 finds that a checkpoint is due."""
+    told = _gathered(np.array([stop, due], np.int32))
+    return bool(told[:, 0].any()), bool(told[0, 1])
+
+
+def leaders(value: int) -> int:
+    """Process 0's value, on every process."""
+    return value if count() == 1 else int(_gathered(np.array([value], np.int32))[0, 0])
+
+
+def share(data: bytes | None) -> bytes:
+    """Process 0's bytes, on every process; what the others give is ignored."""
+    if count() == 1:
+        assert data is not None
+        return data
+    from jax.experimental import multihost_utils
+
+    size = leaders(len(data) if leads() and data is not None else 0)
+    padded = np.zeros(size, np.uint8)
+    if leads() and data is not None:
+        padded[:] = np.frombuffer(data, np.uint8)
+    return np.asarray(multihost_utils.broadcast_one_to_all(padded)).astype(np.uint8).tobytes()
+
+
+def share_folder(folder: Path | None, into: Path) -> Path | None:
+    """Process 0's folder, copied under `into` on the others, which need not see its disk.
+
+    Args:
+      folder: on process 0, or None there when there is none.
+
+    Returns:
+      The folder itself on process 0, the copy on the others; None where process 0 has none.
+    """
+    data = b""
+    if leads() and folder is not None:
+        packed = io.BytesIO()
+        with tarfile.open(fileobj=packed, mode="w") as archive:
+            archive.add(folder, arcname=folder.name)
+        data = packed.getvalue()
+    data = share(data)
+    if leads() or not data:
+        return folder
+    with tarfile.open(fileobj=io.BytesIO(data)) as archive:
+        name = archive.getnames()[0]
+        archive.extractall(into, filter="data")
+    return into / name
+
+
+def on_host(leaf: Any) -> Any:
+    """An array that this host can read whole; a collective where other processes hold parts of it."""
+    if not isinstance(leaf, jax.Array) or leaf.is_fully_addressable or leaf.is_fully_replicated:
+        return leaf
+    from jax.experimental import multihost_utils
+
+    return multihost_utils.process_allgather(leaf, tiled=True)
+
+
+def _gathered(values: np.ndarray) -> np.ndarray:
+    """Values [K] of every process: [P, K]."""
+    from jax.experimental import multihost_utils
+
+    return np.asarray(multihost_utils.process_allgather(values)).reshape(count(), -1)
+
+
+def _first_line(error: Exception) -> str:
+    text = str(error).strip()
+    return text.splitlines()[0][:200] if text else type(error).__name__
