@@ -57,7 +57,9 @@ def test_every_command_of_the_readme_runs_in_order(hackmatrix: bool, tmp_path: P
     """The commands of either system, which need none of the other's runs."""
     environment = dict(os.environ)
     if not hackmatrix:
-        environment.pop("XLA_FLAGS", None)  # the first command trains for a minute, which wants well optimised code
+        environment.pop(
+            "XLA_FLAGS", None
+        )  # the first command trains for a minute, which wants well optimised code
     for line in commands():
         words = shlex.split(line)[1:]
         if (words[0] == "hackmatrix") != hackmatrix:
