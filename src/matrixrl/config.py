@@ -528,6 +528,10 @@ class MatmulConfig:
         require(0 <= self.seed < 2**32, f"--seed {self.seed}: must be from 0 to 4294967295")
         require_devices(self.devices)
         require(
+            not (self.processes.distributed and self.benchmark),
+            "--benchmark measures one process: leave --distributed out",
+        )
+        require(
             self.optimizer.batch_size <= self.selfplay.replay_size,
             f"--batch-size {self.optimizer.batch_size}: larger than the replay buffer (--replay-size "
             f"{self.selfplay.replay_size}); lower the one or raise the other",
@@ -723,6 +727,10 @@ class HackmatrixConfig:
     def __post_init__(self) -> None:
         require(0 <= self.seed < 2**32, f"--seed {self.seed}: must be from 0 to 4294967295")
         require_devices(self.devices)
+        require(
+            not (self.processes.distributed and (self.benchmark or self.auto_tune)),
+            "--auto-tune and --benchmark measure one process: leave --distributed out, and give what they say to all",
+        )
         require(self.time_limit >= 1, f"--time-limit {self.time_limit}: must be 1 or more")
 
     @property

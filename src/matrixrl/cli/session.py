@@ -21,7 +21,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, NoReturn, Protocol, TypeVar
 
 from matrixrl.cli.resume import resumed_settings
-from matrixrl.config import CheckpointConfig, ConfigError, TrackingConfig, as_record, value_at, with_value
+from matrixrl.config import (
+    CheckpointConfig,
+    ConfigError,
+    TrackingConfig,
+    as_record,
+    require,
+    value_at,
+    with_value,
+)
 from matrixrl.tracking.events import System
 from matrixrl.tracking.identity import find_run
 
@@ -228,12 +236,18 @@ def _attempt(
     with contextlib.ExitStack() as files:
         copies = Path(files.enter_context(tempfile.TemporaryDirectory())) if several else Path()
         if leads:
-            run = open_run(
-                config.tracking, system=system, name_prefix=session.name_prefix, run_config=settings
-            )
-            processes.share(run.name.encode())
+            name = b""
+            try:
+                run = open_run(
+                    config.tracking, system=system, name_prefix=session.name_prefix, run_config=settings
+                )
+                name = run.name.encode()
+            finally:
+                processes.share(name)
         else:
-            run = SilentRun(system, processes.share(None).decode(), copies)
+            told = processes.share(None).decode()
+            require(bool(told), "process 0 could not open the run, and says why")
+            run = SilentRun(system, told, copies)
         expiry.command = resume_command(system, config.tracking, run.name)
         files.enter_context(run)
         keeper = Keeper(config.checkpoint, run, settings) if leads else None
