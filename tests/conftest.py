@@ -21,3 +21,8 @@ def pytest_configure(config: pytest.Config) -> None:
     os.environ.setdefault("XLA_FLAGS", QUICK_CODE_GENERATION)
     # The workers, and the processes that tests start, share the folder.
     write_entries_whole()
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    # The longest first: at the end one of them would keep a worker busy while the other has nothing left.
+    items.sort(key=lambda item: "test_every_command_of_the_readme" not in item.nodeid)
