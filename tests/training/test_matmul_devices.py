@@ -76,7 +76,8 @@ print("equal")
 """
 
 
-@pytest.mark.parametrize("devices", [2, pytest.param(8, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("devices", [2, 8])
 def test_several_devices_play_and_learn_what_one_does(devices: int) -> None:
     done = subprocess.run(
         [sys.executable, "-c", SCRIPT, str(devices)],
