@@ -27,17 +27,28 @@ TINY = [
     "--num-simulations",
     "2",
 ]
-TINY += ["--num-candidates", "4", "--width", "16"]
+# The rank profile is most of what there is to compile; the first command has it.
+TINY += ["--num-candidates", "4", "--width", "16", "--no-rank-profile"]
 SHORTER: dict[str, list[str]] = {
     "matmul train --preset discover": TINY,
     "matmul train --size 2 2 3": TINY,
-    "matmul train --preset dev": ["--num-epochs", "1"],
+    "matmul train --preset dev": ["--num-epochs", "1", "--no-rank-profile"],
     "hackmatrix train --preset dev": ["--total-timesteps", "1024"],
     "hackmatrix evaluate latest": ["--games", "4", "--time-limit", "20"],
     "hackmatrix watch latest": ["--max-steps", "5"],
     "hackmatrix bench": ["--num-envs", "8", "--seconds", "0.1"],
     "matmul evaluate latest": ["--games", "2", "--num-simulations", "2"],
-    "matmul bench": ["--repeats", "1", "--num-simulations", "4", "--batch-size", "8", "--width", "16"],
+    "matmul bench": [
+        "--repeats",
+        "1",
+        "--num-simulations",
+        "4",
+        "--batch-size",
+        "8",
+        "--width",
+        "16",
+        "--no-rank-profile",
+    ],
 }
 
 

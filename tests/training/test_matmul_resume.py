@@ -142,7 +142,7 @@ def test_a_finished_run_goes_on_when_it_may_have_more_epochs(
     with JournalReader(tmp_path / "r") as reader:
         assert reader.config()["selfplay"]["num_epochs"] == 4
         # Games of one batch end when they end; each number is there once.
-        numbers = sorted(e.values[0] for e in reader.episodes())
+        numbers = sorted(int(e.values[0] or 0) for e in reader.episodes())
         assert numbers == list(range(1, state.progress.episodes + 1))
     # The newest settings are those that the next resume goes on with.
     assert read_config(["--resume-run", "r", "--runs-dir", str(tmp_path)]).selfplay.num_epochs == 4
