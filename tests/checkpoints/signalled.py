@@ -32,7 +32,7 @@ def passes(what: str) -> None:
 run_loop, write, finish, save_last = loop.run_loop, checkpoint_format.write, Run.finish, Keeper.save_last
 
 
-def run_loop_signalled(trainer: Any, state: Any, *others: Any) -> Any:
+def run_loop_signalled(trainer: Any, state: Any, *others: Any, **named: Any) -> Any:
     advance = trainer.advance
 
     def advance_signalled(state: Any) -> Any:
@@ -41,7 +41,7 @@ def run_loop_signalled(trainer: Any, state: Any, *others: Any) -> Any:
         return advance(state)
 
     trainer.advance = advance_signalled
-    return run_loop(trainer, state, *others)
+    return run_loop(trainer, state, *others, **named)
 
 
 def write_signalled(*arguments: Any) -> None:
