@@ -6,8 +6,6 @@ import os
 
 import pytest
 
-from matrixrl.devices.compilation_cache import write_entries_whole
-
 # Most tests compile large programs to run them for a moment.
 QUICK_CODE_GENERATION = "--xla_backend_optimization_level=0"
 
@@ -19,7 +17,9 @@ def pytest_configure(config: pytest.Config) -> None:
     os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.1")
     os.environ.setdefault("JAX_PLATFORMS", "cpu")
     os.environ.setdefault("XLA_FLAGS", QUICK_CODE_GENERATION)
-    # The workers, and the processes that tests start, share the folder.
+    # The workers, and the processes that tests start, share the folder. JAX reads the environment when it is imported.
+    from matrixrl.devices.compilation_cache import write_entries_whole
+
     write_entries_whole()
 
 

@@ -2,12 +2,7 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
-from pathlib import Path
-
-ROOT = Path(__file__).resolve().parents[2]
+from tests.forced_devices import said_on_eight_devices
 
 SCRIPT = """
 import dataclasses
@@ -68,17 +63,5 @@ print("equal")
 
 
 def test_two_and_eight_devices_learn_what_one_learns() -> None:
-    done = subprocess.run(
-        [sys.executable, "-c", SCRIPT],
-        env={
-            **os.environ,
-            "PYTHONPATH": str(ROOT / "src"),
-            "JAX_PLATFORMS": "cpu",
-            "XLA_FLAGS": "--xla_force_host_platform_device_count=8 --xla_backend_optimization_level=0",
-        },
-        capture_output=True,
-        text=True,
-        timeout=250,
-        check=False,
-    )
-    assert done.stdout == "equal\n", done.stderr[-3000:]
+    said, complaint = said_on_eight_devices(SCRIPT)
+    assert said == "equal\n", complaint

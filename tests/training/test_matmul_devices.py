@@ -2,14 +2,9 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
-from pathlib import Path
-
 import pytest
 
-ROOT = Path(__file__).resolve().parents[2]
+from tests.forced_devices import said_on_eight_devices
 
 SCRIPT = """
 import dataclasses, functools, sys
@@ -79,17 +74,5 @@ print("equal")
 @pytest.mark.slow
 @pytest.mark.parametrize("devices", [2, 8])
 def test_several_devices_play_and_learn_what_one_does(devices: int) -> None:
-    done = subprocess.run(
-        [sys.executable, "-c", SCRIPT, str(devices)],
-        env={
-            **os.environ,
-            "PYTHONPATH": str(ROOT / "src"),
-            "JAX_PLATFORMS": "cpu",
-            "XLA_FLAGS": "--xla_force_host_platform_device_count=8 --xla_backend_optimization_level=0",
-        },
-        capture_output=True,
-        text=True,
-        timeout=280,
-        check=False,
-    )
-    assert done.stdout == "equal\n", done.stderr[-3000:]
+    said, complaint = said_on_eight_devices(SCRIPT, str(devices))
+    assert said == "equal\n", complaint

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import jax
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
@@ -58,3 +60,8 @@ def along_data(mesh: Mesh | None, *before: None) -> NamedSharding | None:
 def replicated(mesh: Mesh | None) -> NamedSharding | None:
     """Sharding of arrays that every device holds whole; None without a mesh."""
     return None if mesh is None else NamedSharding(mesh, PartitionSpec())
+
+
+def placed_shapes(shapes: Any, sharding: NamedSharding | None) -> Any:
+    """A tree of shapes and types, each with the sharding: what a checkpoint is restored by."""
+    return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding), shapes)

@@ -17,7 +17,7 @@ from jax.sharding import NamedSharding, PartitionSpec
 from matrixrl.agents.ppo import PPO, TrainState, UpdateMetrics, num_groups
 from matrixrl.config import HackmatrixConfig
 from matrixrl.devices.machine import compute_dtype
-from matrixrl.devices.mesh import DATA, data_mesh, max_groups, replicated
+from matrixrl.devices.mesh import DATA, data_mesh, max_groups, placed_shapes, replicated
 from matrixrl.envs.hackmatrix import observation
 from matrixrl.envs.hackmatrix.env import EnvParams, HackMatrix
 from matrixrl.envs.hackmatrix.rules import NUM_ACTIONS, SIZE
@@ -179,14 +179,12 @@ class HackmatrixProgram:
         if self.mesh is None:
             return shapes
 
-        def placed(part: Any, spec: Any) -> Any:
-            assert self.mesh is not None
-            sharding = NamedSharding(self.mesh, spec)
-            return jax.tree.map(
-                lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding), part
-            )
-
-        return TrainState(*(placed(part, spec) for part, spec in zip(shapes, self._specs, strict=True)))
+        specs: Any = self._specs
+        placed = (
+            placed_shapes(part, NamedSharding(self.mesh, spec))
+            for part, spec in zip(shapes, specs, strict=True)
+        )
+        return TrainState(*placed)
 
     @cached_property
     def init(self) -> Callable[[Array], TrainState]:

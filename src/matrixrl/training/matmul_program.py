@@ -21,13 +21,13 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from jax import Array
-from jax.sharding import NamedSharding, PartitionSpec
+from jax.sharding import PartitionSpec
 
 from matrixrl.agents import replay, selfplay
 from matrixrl.agents.alphazero import AlphaZero, LossMetrics, PolicyValueNetwork, Targets
 from matrixrl.config import MatmulConfig
 from matrixrl.devices.machine import compute_dtype
-from matrixrl.devices.mesh import DATA, along_data, data_mesh, max_groups, replicated
+from matrixrl.devices.mesh import DATA, along_data, data_mesh, max_groups, placed_shapes, replicated
 from matrixrl.envs.matmul import basis as bases
 from matrixrl.envs.matmul import demonstrations
 from matrixrl.envs.matmul.demonstrations import Demonstration
@@ -147,17 +147,11 @@ class MatmulProgram:
         if self.mesh is None:
             return shapes
         whole, spread = replicated(self.mesh), along_data(self.mesh)
-
-        def placed(part: Any, sharding: NamedSharding | None) -> Any:
-            return jax.tree.map(
-                lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding), part
-            )
-
         return DeviceState(
-            params=placed(shapes.params, whole),
-            opt_state=placed(shapes.opt_state, whole),
-            replay=placed(shapes.replay, whole),
-            batch=placed(shapes.batch, spread),
+            params=placed_shapes(shapes.params, whole),
+            opt_state=placed_shapes(shapes.opt_state, whole),
+            replay=placed_shapes(shapes.replay, whole),
+            batch=placed_shapes(shapes.batch, spread),
         )
 
     def readable(self, batch: Batch) -> Batch:
