@@ -252,6 +252,9 @@ MAX_SIDE = 8
 MAX_MODE = 25
 MAX_MOVES = 256
 
+# Longest vectors that the policy by transforms draws whole, by ring: 4,096 and 729 of them.
+MAX_TRANSFORM_MODE = {"F2": 12, "Z": 6}
+
 
 @dataclass(frozen=True, kw_only=True)
 class NetworkConfig:
@@ -266,8 +269,12 @@ class NetworkConfig:
     head_width: int = 128
     """Units of the policy head."""
 
+    policy: Literal["auto", "transform", "tokens"] = "auto"
+    """`transform` draws whole vectors by transforms of what contractions tell, the same in every basis; `tokens` spells
+    vectors in pieces with a perceptron. Automatic: `transform` where vectors are short enough."""
+
     rank_profile: bool = True
-    """Feed the ranks of the residual's contractions and their transform to the network."""
+    """Feed the ranks of the residual's contractions and their transform to the network of `tokens`."""
 
     max_token_classes: int = 128
     """Vectors are spelled in tokens of at most so many classes."""
@@ -540,6 +547,22 @@ class MatmulConfig:
             self.game.ring == "Z" or self.game.max_coefficient == 1,
             f"--max-coefficient {self.game.max_coefficient}: over F2 every entry is 0 or 1; use --ring Z",
         )
+        require(
+            self.network.policy != "transform" or self._transforms_fit,
+            f"--policy transform: vectors of {max(self.game.shape)} entries over {self.game.ring} with coefficients up "
+            f"to {self.game.max_coefficient} are too many to draw whole; at most {MAX_TRANSFORM_MODE[self.game.ring]} "
+            "entries with coefficients up to 1; use --policy tokens",
+        )
+
+    @property
+    def _transforms_fit(self) -> bool:
+        game = self.game
+        return max(game.shape) <= MAX_TRANSFORM_MODE[game.ring] and game.max_coefficient == 1
+
+    @property
+    def transforms(self) -> bool:
+        """Whether the policy draws whole vectors by transforms."""
+        return self.network.policy == "transform" or (self.network.policy == "auto" and self._transforms_fit)
 
     @property
     def max_demonstration_factors(self) -> int:

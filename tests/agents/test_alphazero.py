@@ -10,7 +10,7 @@ import numpy as np
 import optax
 import pytest
 
-from matrixrl.agents.alphazero import AlphaZero, PolicyValueNetwork, Targets
+from matrixrl.agents.alphazero import AlphaZero, Targets, TokenNetwork
 from matrixrl.types import TokenLayout
 
 LAYOUT = TokenLayout(
@@ -27,7 +27,7 @@ def features(residual: jax.Array) -> tuple[jax.Array, tuple]:
 
 
 def learner(best_fraction: float = 1.0) -> AlphaZero:
-    network = PolicyValueNetwork(LAYOUT, features, 0, width=8, num_blocks=1, head_width=8, max_value=4)
+    network = TokenNetwork(LAYOUT, features, 0, width=8, num_blocks=1, head_width=8, max_value=4)
     return AlphaZero(network, optax.adam(1e-2), 6, 1.0, best_fraction, value_coefficient=0.5)
 
 

@@ -17,6 +17,7 @@ from jax import Array
 
 from matrixrl.networks.heads import IntegerValue, TokenPolicy, best_fraction_mean
 from matrixrl.networks.torso import ResidualMLP
+from matrixrl.networks.transforms import TransformNetwork
 from matrixrl.search.sampled import Expansion, merge_repeated
 from matrixrl.types import TokenLayout
 
@@ -46,8 +47,8 @@ class LossMetrics(NamedTuple):
     grad_norm: Array
 
 
-class PolicyValueNetwork(nn.Module):
-    """Torso, token policy and integer value over features of a residual.
+class TokenNetwork(nn.Module):
+    """Torso, a policy of a perceptron over tokens, and integer value, over features of a residual.
 
     Attributes:
       layout: tokens of an action.
@@ -115,7 +116,7 @@ class AlphaZero:
       value_coefficient: weight of the value loss.
     """
 
-    network: PolicyValueNetwork
+    network: TokenNetwork | TransformNetwork
     optimizer: optax.GradientTransformation
     num_candidates: int
     temperature: float

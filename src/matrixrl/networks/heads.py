@@ -9,6 +9,7 @@ policy, and together they cover it far better than K independent draws, at the c
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import flax.linen as nn
@@ -20,6 +21,9 @@ from jax import Array
 from matrixrl.types import TokenLayout
 
 MASKED = -1e9
+
+# A draw among more classes than this is made in two steps.
+MAX_THRESHOLDS = 32
 
 
 class Candidates(NamedTuple):
@@ -121,34 +125,96 @@ class TokenPolicy(nn.Module):
         priors: tuple[Array, ...] | None,
     ) -> Candidates:
         """Draw K actions for each state `hidden` [B, D], from the policy flattened by `temperature` (1: as it is)."""
-        batch = hidden.shape[0]
-        rotations = jax.random.uniform(key, (self.layout.num_tokens, batch, 1))
-        # K equally spaced points; the random rotation of the first token makes each of them uniform.
-        points = jnp.broadcast_to(jnp.arange(num_candidates) / num_candidates, (batch, num_candidates))
-        tokens = jnp.zeros((batch, num_candidates, 0), jnp.int32)
-        log_prob = jnp.zeros((batch, num_candidates))
-        for index, part in enumerate(self.state_parts(hidden)):
-            # A fresh rotation per token keeps the spacing and restores the precision that the earlier tokens used up.
-            points = jnp.mod(points + rotations[index], 1.0)
+        parts = self.state_parts(hidden)
+
+        def logits_of(index: int, tokens: Array) -> Array:
             prior = None if priors is None else priors[index]
-            logits = self.token_logits(index, part[:, None], tokens, prior)  # [B, K or 1, classes]
-            classes = logits.shape[-1]
-            weights = jax.nn.softmax(logits / temperature, axis=-1)
-            # On accelerators a product of float32 is rounded unless asked otherwise, and draws must be exact.
-            upper = jnp.triu(jnp.ones((classes, classes), jnp.float32))
-            thresholds = jnp.matmul(weights, upper, precision="highest")
-            below = points[..., None] * thresholds[..., -1:] >= thresholds
-            chosen = jnp.minimum(below.sum(-1), classes - 1)
-            is_chosen = chosen[..., None] == jnp.arange(classes)
-            weight = jnp.where(is_chosen, weights, 0.0).sum(-1)
-            start = jnp.where(below, weights, 0.0).sum(-1)
-            points = jnp.clip(
-                (points * thresholds[..., -1] - start) / jnp.maximum(weight, 1e-30), 0.0, 1.0 - 1e-7
-            )
-            log_probs = jax.nn.log_softmax(logits, axis=-1)
-            log_prob += jnp.where(is_chosen, log_probs, 0.0).sum(-1)
-            tokens = jnp.concatenate([tokens, chosen[..., None]], axis=-1)
-        return Candidates(tokens, log_prob)
+            return self.token_logits(index, parts[index][:, None], tokens, prior)
+
+        return draw_tokens(
+            key, logits_of, (hidden.shape[0], num_candidates, self.layout.num_tokens), temperature
+        )
+
+
+def draw_tokens(
+    key: Array,
+    logits_of: Callable[[int, Array], Array],
+    shape: tuple[int, int, int],
+    temperature: float | Array,
+) -> Candidates:
+    """Draw actions token by token, with one uniform number per state and token.
+
+    Args:
+      key: consumed.
+      logits_of: (index, tokens drawn so far [B, K, index]) to logits [B, K or 1, classes].
+      shape: (B, K, number of tokens).
+      temperature: flattens the distribution that is drawn from; log-probabilities are those of the policy itself.
+    """
+    batch, num_candidates, num_tokens = shape
+    rotations = jax.random.uniform(key, (num_tokens, batch, 1))
+    # K equally spaced points; the random rotation of the first token makes each of them uniform.
+    points = jnp.broadcast_to(jnp.arange(num_candidates) / num_candidates, (batch, num_candidates))
+    tokens = jnp.zeros((batch, num_candidates, 0), jnp.int32)
+    log_prob = jnp.zeros((batch, num_candidates))
+    for index in range(num_tokens):
+        # A fresh rotation per token keeps the spacing and restores the precision that the earlier tokens used up.
+        points = jnp.mod(points + rotations[index], 1.0)
+        logits = logits_of(index, tokens)
+        shifted = logits - logits.max(-1, keepdims=True)
+        weights = jnp.exp(shifted)
+        log_total = jnp.log(weights.sum(-1))
+        plain = isinstance(temperature, float) and temperature == 1.0
+        chosen, points = _choose(weights if plain else jnp.exp(shifted / temperature), points)
+        log_prob += _at(shifted, chosen) - log_total
+        tokens = jnp.concatenate([tokens, chosen[..., None]], axis=-1)
+    return Candidates(tokens, log_prob)
+
+
+def _choose(weights: Array, points: Array) -> tuple[Array, Array]:
+    """The class that each point of the unit interval falls on, and where within the class's piece it lies.
+
+    Args:
+      weights: float32 [B, K or 1, classes]; a class's piece is as long as its share of them.
+      points: float32 [B, K].
+
+    Returns:
+      int32 [B, K] and float32 [B, K].
+    """
+    classes = weights.shape[-1]
+    if classes <= MAX_THRESHOLDS:
+        return _choose_by_thresholds(weights, points)
+    # Many classes: first a block of them, then one of the block, so that thresholds stay few.
+    block = 1 << (classes.bit_length() // 2)
+    padded = jnp.pad(weights, ((0, 0), (0, 0), (0, -classes % block)))
+    blocks = padded.reshape(*padded.shape[:-1], -1, block)
+    where, points = _choose(blocks.sum(-1), points)
+    if blocks.shape[1] == 1:
+        inside = jnp.take_along_axis(blocks[:, 0], where[..., None], axis=1)
+    else:
+        inside = jnp.take_along_axis(blocks, where[..., None, None], axis=2)[..., 0, :]
+    chosen, points = _choose(inside, points)
+    return jnp.minimum(where * block + chosen, classes - 1), points
+
+
+def _choose_by_thresholds(weights: Array, points: Array) -> tuple[Array, Array]:
+    """As `_choose`, from weights [B, K or 1, n] that need not sum to 1."""
+    size = weights.shape[-1]
+    # On accelerators a product of float32 is rounded unless asked otherwise, and draws must be exact.
+    upper = jnp.triu(jnp.ones((size, size), jnp.float32))
+    thresholds = jnp.matmul(weights, upper, precision="highest")
+    below = points[..., None] * thresholds[..., -1:] >= thresholds
+    chosen = jnp.minimum(below.sum(-1), size - 1)
+    weight = jnp.where(chosen[..., None] == jnp.arange(size), weights, 0.0).sum(-1)
+    start = jnp.where(below, weights, 0.0).sum(-1)
+    inside = (points * thresholds[..., -1] - start) / jnp.maximum(weight, 1e-30)
+    return chosen, jnp.clip(inside, 0.0, 1.0 - 1e-7)
+
+
+def _at(values: Array, index: Array) -> Array:
+    """values [B, K or 1, n] at index [B, K]."""
+    if values.shape[1] == 1:
+        return jnp.take_along_axis(values[:, 0], index, axis=-1)
+    return jnp.take_along_axis(values, index[..., None], axis=-1)[..., 0]
 
 
 class IntegerValue(nn.Module):

@@ -24,17 +24,19 @@ from jax import Array
 from jax.sharding import PartitionSpec
 
 from matrixrl.agents import replay, selfplay
-from matrixrl.agents.alphazero import AlphaZero, LossMetrics, PolicyValueNetwork, Targets
+from matrixrl.agents.alphazero import AlphaZero, LossMetrics, Targets, TokenNetwork
 from matrixrl.config import MatmulConfig
 from matrixrl.devices.machine import compute_dtype
 from matrixrl.devices.mesh import DATA, along_data, data_mesh, max_groups, placed_shapes, replicated
 from matrixrl.envs.matmul import basis as bases
 from matrixrl.envs.matmul import demonstrations
+from matrixrl.envs.matmul.contractions import Contractions
 from matrixrl.envs.matmul.demonstrations import Demonstration
 from matrixrl.envs.matmul.env import TensorGame, TensorState
 from matrixrl.envs.matmul.factors import ActionCodec
 from matrixrl.envs.matmul.features import Features
 from matrixrl.envs.matmul.tensors import matmul_tensor, ring, standard_factors
+from matrixrl.networks.transforms import TransformNetwork
 from matrixrl.schemes.known import known_scheme
 from matrixrl.search.sampled import SearchResult, search
 
@@ -86,23 +88,15 @@ class MatmulProgram:
         parts = math.gcd(self.groups, config.optimizer.batch_size)
         self.mesh = data_mesh(config.devices, parts, "groups of games and samples")
         self.codec = ActionCodec(
-            game.shape, ring(game.ring, game.max_coefficient), config.network.max_token_classes
+            game.shape,
+            ring(game.ring, game.max_coefficient),
+            config.network.max_token_classes,
+            whole_vectors=config.transforms,
         )
         self.game = TensorGame(self.codec)
         self.target = matmul_tensor(game.size)
-        features = Features(self.codec, config.network.rank_profile)
-        network = PolicyValueNetwork(
-            layout=self.codec.layout,
-            features=features,
-            num_transforms=features.num_transforms,
-            width=config.network.width,
-            num_blocks=config.network.num_blocks,
-            head_width=config.network.head_width,
-            max_value=2 * game.standard_rank,
-            dtype=compute_dtype(config.network.precision),
-        )
         self.agent = AlphaZero(
-            network=network,
+            network=self._network(),
             optimizer=self._optimizer(),
             num_candidates=config.search.num_candidates,
             temperature=config.search.candidate_temperature,
@@ -121,6 +115,27 @@ class MatmulProgram:
             settings.warmup_steps,
             total,
             settings.learning_rate * settings.final_learning_rate_fraction,
+        )
+
+    def _network(self) -> TransformNetwork | TokenNetwork:
+        settings = self.config.network
+        layout, max_value = self.codec.layout, 2 * self.config.game.standard_rank
+        dtype = compute_dtype(settings.precision)
+        if self.config.transforms:
+            contractions = Contractions(self.codec)
+            return TransformNetwork(
+                layout, contractions, settings.width, settings.num_blocks, max_value, dtype
+            )
+        features = Features(self.codec, settings.rank_profile)
+        return TokenNetwork(
+            layout=layout,
+            features=features,
+            num_transforms=features.num_transforms,
+            width=settings.width,
+            num_blocks=settings.num_blocks,
+            head_width=settings.head_width,
+            max_value=max_value,
+            dtype=dtype,
         )
 
     def _optimizer(self) -> optax.GradientTransformation:

@@ -106,7 +106,8 @@ def _parts(
     """The parts of one simulation of the whole batch, each as a program of its own."""
     agent, residual = program.agent, games.target
     network: Any = agent.network
-    features = jax.jit(lambda residual: network.features(residual))
+    inputs = network.geometry if program.config.transforms else network.features
+    features = jax.jit(lambda residual: inputs(residual))
     torso = jax.jit(lambda params, residual: network.apply(params, residual))
     expand = jax.jit(agent.expand)
     step = jax.jit(jax.vmap(program.game.step))

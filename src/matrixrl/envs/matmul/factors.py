@@ -39,20 +39,24 @@ class ActionCodec:
       shape: lengths of u, v and w.
       ring: the values of an entry.
       max_classes: largest number of values of a group.
+      whole_vectors: a token is a whole vector, signs included; `max_classes` does not count.
     """
 
     shape: tuple[int, int, int]
     ring: Ring
     max_classes: int = 128
+    whole_vectors: bool = False
 
     @property
     def splits_signs(self) -> bool:
-        """Whether signs have tokens of their own: over the ternary integers."""
-        return self.ring == TERNARY
+        """Whether signs have tokens of their own: over the ternary integers, unless a token is a whole vector."""
+        return self.ring == TERNARY and not self.whole_vectors
 
     @cached_property
     def groups(self) -> tuple[tuple[int, ...], ...]:
         """Group sizes of each of the three vectors."""
+        if self.whole_vectors:
+            return tuple((length,) for length in self.shape)
         return tuple(group_sizes(length, self.ring.base, self.max_classes) for length in self.shape)
 
     @cached_property

@@ -7,6 +7,9 @@ that is still non-zero is a pivot and clears its lowest bit in every later row, 
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
 import jax
 import jax.numpy as jnp
 from jax import Array
@@ -33,60 +36,125 @@ def lowest_bit(word: Array) -> Array:
     return word & (~word + jnp.uint32(1))
 
 
+def add_mod2(left: tuple[Array], right: tuple[Array]) -> tuple[Array]:
+    """Sum over F2 of packed rows (ones,)."""
+    return (left[0] ^ right[0],)
+
+
+def clear_mod2(row: tuple[Array], pivot: tuple[Array], low: Array) -> tuple[Array]:
+    """The row plus the pivot where the row has the entry at `low`, else the row."""
+    return (jnp.where((row[0] & low) != 0, row[0] ^ pivot[0], row[0]),)
+
+
+def clear_mod3(row: tuple[Array, Array], pivot: tuple[Array, Array], low: Array) -> tuple[Array, Array]:
+    """The row plus or minus the pivot, whichever clears the entry at `low`; the row itself when it is zero there."""
+    p1, p2 = pivot
+    opposite = (((row[0] & p2) | (row[1] & p1)) & low) != 0
+    hit = ((row[0] | row[1]) & low) != 0
+    added = add_mod3(row, (jnp.where(opposite, p1, p2), jnp.where(opposite, p2, p1)))
+    return jnp.where(hit, added[0], row[0]), jnp.where(hit, added[1], row[1])
+
+
+def dot_mod2(left: tuple[Array], right: tuple[Array]) -> Array:
+    """Inner product over F2, uint32 in 0..1."""
+    return jax.lax.population_count(left[0] & right[0]) & 1
+
+
+def dot_mod3(left: tuple[Array, Array], right: tuple[Array, Array]) -> Array:
+    """Inner product over F3, uint32 in 0..2."""
+    (a1, a2), (b1, b2) = left, right
+    equal = jax.lax.population_count((a1 & b1) | (a2 & b2))
+    opposite = jax.lax.population_count((a1 & b2) | (a2 & b1))
+    return (equal + 2 * opposite) % 3
+
+
+# A packed vector: (ones,) over F2, (ones, twos) over F3.
+Packed = tuple[Array, ...]
+
+
+class Field(NamedTuple):
+    """Arithmetic of packed vectors over F_p, for p = 2 and 3.
+
+    Attributes:
+      prime: p.
+      add: sum of two vectors.
+      clear: (row, pivot, low) to the row plus the multiple of the pivot that clears the entry at bit `low`.
+      dot: inner product, uint32 in 0..p-1.
+    """
+
+    prime: int
+    add: Callable[[Any, Any], Packed]
+    clear: Callable[[Any, Any, Array], Packed]
+    dot: Callable[[Any, Any], Array]
+
+    def pack(self, residues: Array) -> Packed:
+        """Residues [..., n] in 0..p-1 to words [...]; n is at most 32."""
+        return tuple(pack_bits(residues == value) for value in range(1, self.prime))
+
+    def support(self, vector: Packed) -> Array:
+        """The bits of the non-zero entries."""
+        return vector[0] if self.prime == 2 else vector[0] | vector[1]
+
+
+FIELDS = {2: Field(2, add_mod2, clear_mod2, dot_mod2), 3: Field(3, add_mod3, clear_mod3, dot_mod3)}
+
+
+class Echelon(NamedTuple):
+    """Rows after elimination: each pivot is cleared from the rows that come later.
+
+    Attributes:
+      rows: R packed rows.
+      lows: per row the bit of its pivot, 0 for a row without one.
+    """
+
+    rows: tuple[Packed, ...]
+    lows: tuple[Array, ...]
+
+    @property
+    def rank(self) -> Array:
+        """Number of pivots, int32."""
+        return sum((low != 0).astype(jnp.int32) for low in self.lows)  # pyright: ignore[reportReturnType]
+
+    def reduce(self, field: Field, vector: Packed) -> Packed:
+        """The vector less the multiples of the rows that clear their pivots; zero there if it is in their span."""
+        for row, low in zip(self.rows, self.lows, strict=True):
+            vector = field.clear(vector, row, low)
+        return vector
+
+
+def eliminate(field: Field, rows: Sequence[Packed], mask: Array | None = None) -> Echelon:
+    """Gaussian elimination without row exchanges; pivots are looked for among the bits of `mask` only."""
+    remaining, lows = list(rows), []
+    for index, pivot in enumerate(remaining):
+        support = field.support(pivot)
+        lows.append(lowest_bit(support if mask is None else support & mask))
+        for later in range(index + 1, len(remaining)):
+            remaining[later] = field.clear(remaining[later], pivot, lows[-1])
+    return Echelon(tuple(remaining), tuple(lows))
+
+
+def rank(field: Field, rows: Packed) -> Array:
+    """Rank, int32 [...], of matrices given as packed rows, words [..., n]."""
+    num_rows = rows[0].shape[-1]
+    if num_rows <= MAX_UNROLLED_ROWS:
+        return eliminate(field, [tuple(word[..., index] for word in rows) for index in range(num_rows)]).rank
+
+    def step(index: Array, carry: tuple[Packed, Array]) -> tuple[Packed, Array]:
+        rows, rank = carry
+        pivot = tuple(jax.lax.dynamic_index_in_dim(word, index, axis=-1) for word in rows)
+        support = field.support(pivot)
+        low = jnp.where(jnp.arange(num_rows) > index, lowest_bit(support), jnp.uint32(0))
+        return field.clear(rows, pivot, low), rank + (support[..., 0] != 0)
+
+    zero = jnp.zeros(rows[0].shape[:-1], jnp.int32)
+    return jax.lax.fori_loop(0, num_rows, step, (rows, zero))[1]
+
+
 def rank_mod2(rows: Array) -> Array:
     """Rank over F2, int32 [...], of matrices given as packed rows, uint32 [..., n]."""
-    num_rows = rows.shape[-1]
-    if num_rows <= MAX_UNROLLED_ROWS:
-        remaining = [rows[..., index] for index in range(num_rows)]
-        rank = jnp.zeros(rows.shape[:-1], jnp.int32)
-        for index, pivot in enumerate(remaining):
-            low = lowest_bit(pivot)
-            rank += (pivot != 0).astype(jnp.int32)
-            for later in range(index + 1, num_rows):
-                row = remaining[later]
-                remaining[later] = jnp.where((row & low) != 0, row ^ pivot, row)
-        return rank
-
-    def eliminate(index: Array, carry: tuple[Array, Array]) -> tuple[Array, Array]:
-        rows, rank = carry
-        pivot = jax.lax.dynamic_index_in_dim(rows, index, axis=-1)
-        later = jnp.arange(num_rows) > index
-        rows = jnp.where(later & ((rows & lowest_bit(pivot)) != 0), rows ^ pivot, rows)
-        return rows, rank + (pivot[..., 0] != 0)
-
-    return jax.lax.fori_loop(0, num_rows, eliminate, (rows, jnp.zeros(rows.shape[:-1], jnp.int32)))[1]
+    return rank(FIELDS[2], (rows,))
 
 
 def rank_mod3(ones: Array, twos: Array) -> Array:
     """Rank over F3, int32 [...], of matrices given as packed rows (ones, twos), each uint32 [..., n]."""
-    num_rows = ones.shape[-1]
-
-    def clear(row: tuple[Array, Array], pivot: tuple[Array, Array], low: Array) -> tuple[Array, Array]:
-        """The row plus or minus the pivot, whichever clears the entry at `low`; the row itself when it is zero."""
-        p1, p2 = pivot
-        opposite = (((row[0] & p2) | (row[1] & p1)) & low) != 0
-        hit = ((row[0] | row[1]) & low) != 0
-        added = add_mod3(row, (jnp.where(opposite, p1, p2), jnp.where(opposite, p2, p1)))
-        return jnp.where(hit, added[0], row[0]), jnp.where(hit, added[1], row[1])
-
-    if num_rows <= MAX_UNROLLED_ROWS:
-        remaining = [(ones[..., index], twos[..., index]) for index in range(num_rows)]
-        rank = jnp.zeros(ones.shape[:-1], jnp.int32)
-        for index, pivot in enumerate(remaining):
-            support = pivot[0] | pivot[1]
-            rank += (support != 0).astype(jnp.int32)
-            for later in range(index + 1, num_rows):
-                remaining[later] = clear(remaining[later], pivot, lowest_bit(support))
-        return rank
-
-    def eliminate(index: Array, carry: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
-        ones, twos, rank = carry
-        p1 = jax.lax.dynamic_index_in_dim(ones, index, axis=-1)
-        p2 = jax.lax.dynamic_index_in_dim(twos, index, axis=-1)
-        later = jnp.arange(num_rows) > index
-        low = jnp.where(later, lowest_bit(p1 | p2), jnp.uint32(0))
-        ones, twos = clear((ones, twos), (p1, p2), low)
-        return ones, twos, rank + ((p1 | p2)[..., 0] != 0)
-
-    zero = jnp.zeros(ones.shape[:-1], jnp.int32)
-    return jax.lax.fori_loop(0, num_rows, eliminate, (ones, twos, zero))[2]
+    return rank(FIELDS[3], (ones, twos))

@@ -1,0 +1,323 @@
+"""What contractions of a residual say about the vectors of its terms, one vector after the other.
+
+Contract the residual T with every vector x of F_p^a along a mode. Of the matrices x . T that remain one can tell
+
+- their ranks, for the first vector f that is drawn (METHOD.md section 9);
+- once f is known, whether f lies in the column space of y . T, for the second vector g;
+- once f and g are known, what subtracting f (x) g does to the rank of z . T, for the third vector h: it falls if f and
+  g lie in the column and row space and f' M^-1 g is 1 there, and rises if they lie in neither.
+
+Where ranks add, each of these is a count or an indicator of <x, f> = 1, <y, g> = 1, <z, h> = 1 over the terms, so that its
+Fourier transform points at the vectors of terms. A policy whose logits are transforms of functions of these conditions
+commutes with every change of basis: what it learns on random tensors holds in every basis of the target.
+
+Over the ternary integers the conditions are taken over F2 and over F3, which together are the entries.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+
+from matrixrl.envs.matmul.factors import ActionCodec
+from matrixrl.envs.matmul.finite_fields import FIELDS, Echelon, Field, Packed, eliminate
+from matrixrl.envs.matmul.rank_profile import group_vectors
+
+# A transform of up to so many entries is one product with its matrix; a longer one is cut in two.
+MAX_SINGLE_TRANSFORM = 64
+
+
+class FieldState(NamedTuple):
+    """What is known of a batch of residuals over one field before any vector is drawn.
+
+    Attributes:
+      ranks: per drawn vector int32 [B, contractions of its mode].
+      second: echelon forms of y . T with the first vector's mode on one side, words [B, contractions].
+      third: of z . T, with the first vector's mode on one side and the second's on the other.
+    """
+
+    ranks: tuple[Array, Array, Array]
+    second: Echelon
+    third: Echelon
+
+
+@dataclass(frozen=True)
+class FieldContractions:
+    """Contractions of residuals of one shape over one field.
+
+    Attributes:
+      shape: lengths of the first, second and third vector, in the order that they are drawn in.
+      prime: 2 or 3.
+    """
+
+    shape: tuple[int, int, int]
+    prime: int
+
+    @property
+    def field(self) -> Field:
+        """Arithmetic."""
+        return FIELDS[self.prime]
+
+    def max_rank(self, index: int) -> int:
+        """No contraction for the vector `index` has a larger rank."""
+        return min(length for other, length in enumerate(self.shape) if other != index)
+
+    @property
+    def num_cases(self) -> tuple[int, int, int]:
+        """Cases that `cases` tells apart, per drawn vector."""
+        return 1, 2, 5
+
+    def signed(self, index: int) -> bool:
+        """Whether the cases of the vector `index` come with signs: the last vector's over F3."""
+        return self.prime == 3 and index == 2
+
+    def num_contractions(self, index: int) -> int:
+        """Of the vector `index`: over F2 all 2^n with zero, over F3 one of each pair x, 2x, without zero."""
+        return 2 ** self.shape[index] if self.prime == 2 else (3 ** self.shape[index] - 1) // 2
+
+    def __call__(self, residual: Array) -> FieldState:
+        """Ranks and echelon forms of integer residuals [B, first, second, third]."""
+        residues = jnp.mod(residual, self.prime)
+        first = self._contract(residues, 0, 1 if self.shape[1] <= self.shape[2] else 2)
+        ranks = eliminate(self.field, first).rank
+        second = self._echelon(residues, 1, self._side(1))
+        third = self._echelon(residues, 2, self._side(2))
+        return FieldState((ranks, second.rank, third.rank), second, third)
+
+    def _sides(self, index: int) -> tuple[int, int]:
+        """The two modes of the matrices that the vector `index` is contracted to."""
+        return (0, 2) if index == 1 else (0, 1)
+
+    def _side(self, index: int) -> int:
+        """Which of them the rows of the echelon form are indexed by: the shorter, whose elimination is cheaper."""
+        return min(self._sides(index), key=lambda mode: self.shape[mode])
+
+    def _columns(self, index: int) -> int:
+        """Length of the rows."""
+        first, second = self._sides(index)
+        return self.shape[second if self._side(index) == first else first]
+
+    def _mask(self, index: int) -> Array:
+        """The bits of a row; those above say which rows were added up to make it."""
+        return jnp.uint32((1 << self._columns(index)) - 1)
+
+    def _contract(self, residues: Array, mode: int, row_mode: int) -> list[Packed]:
+        """Packed rows, words [B, contractions], of all contractions along `mode`."""
+        column_mode = 3 - mode - row_mode
+        slices = jnp.transpose(residues, (row_mode + 1, 0, mode + 1, column_mode + 1))
+        packed = self.field.pack(slices)  # words [rows, B, k]
+        rows, _, entries = packed[0].shape
+
+        def entry(index: int) -> Packed:
+            return tuple(word[..., index : index + 1] for word in packed)
+
+        def joined(parts: list[Packed]) -> Packed:
+            return tuple(jnp.concatenate(words, axis=-1) for words in zip(*parts, strict=True))
+
+        zero = tuple(jnp.zeros_like(word) for word in entry(0))
+        if self.prime == 2:
+            # The index of a contraction spells x with the first entry most significant, as a class spells a vector.
+            seen = zero
+            for index in reversed(range(entries)):
+                seen = joined([seen, self.field.add(seen, entry(index))])
+        else:
+            seen, chosen = zero, []
+            for index in range(entries):
+                chosen.append(self.field.add(seen, entry(index)))
+                if index < entries - 1:
+                    seen = joined([seen, chosen[-1], self.field.add(chosen[-1], entry(index))])
+            seen = joined(chosen)
+        return [tuple(word[row] for word in seen) for row in range(rows)]
+
+    def _echelon(self, residues: Array, mode: int, row_mode: int) -> Echelon:
+        columns = self._columns(mode)
+        rows = []
+        for index, row in enumerate(self._contract(residues, mode, row_mode)):
+            rows.append((row[0] | jnp.uint32(1 << (columns + index)), *row[1:]))
+        return eliminate(self.field, rows, self._mask(mode))
+
+    def _lies_in(
+        self, echelon: Echelon, index: int, vectors: tuple[Packed | None, Packed | None]
+    ) -> tuple[Array | None, Array | None, Array | None]:
+        """Whether vectors of the two sides lie in the spaces that the matrices span there.
+
+        Args:
+          vectors: words [B, K, 1] of either side, None where it is not drawn yet.
+
+        Returns:
+          bool [B, K, contractions] of either side, and where both are given f' M^-1 g, uint32 in 0..p-1.
+        """
+        field, columns, mask = self.field, self._columns(index), self._mask(index)
+        rows_first = self._side(index) == self._sides(index)[0]
+        of_rows, of_columns = vectors if rows_first else vectors[::-1]
+        echelon = Echelon(
+            tuple(tuple(word[:, None] for word in row) for row in echelon.rows),
+            tuple(low[:, None] for low in echelon.lows),
+        )
+        in_rows = in_columns = product = None
+        if of_rows is not None:
+            # Combinations of rows that vanish must vanish on a vector of the row side.
+            outside = False
+            for row, low in zip(echelon.rows, echelon.lows, strict=True):
+                null = tuple(jnp.where(low == 0, word >> columns, 0) for word in row)
+                outside = outside | (field.dot(null, of_rows) != 0)
+            in_rows = ~jnp.asarray(outside)
+        if of_columns is not None:
+            left = echelon.reduce(field, of_columns)
+            in_columns = (field.support(left) & mask) == 0
+            if of_rows is not None:
+                # What was subtracted, as a combination of the rows: minus it stands above the columns.
+                product = field.dot(tuple(word >> columns for word in left), of_rows)
+                if self.prime == 3:
+                    product = (3 - product) % 3
+        return (in_rows, in_columns, product) if rows_first else (in_columns, in_rows, product)
+
+    def cases(self, index: int, state: FieldState, earlier: tuple[Packed, ...]) -> tuple[Array, Array | None]:
+        """Which case each contraction is in, given the vectors drawn so far, and its sign.
+
+        For the second vector: 1 if the first lies in the space of the contraction, else 0. For the third: 1 if the first
+        lies in its space, plus 2 if the second does; if both do and f' M^-1 g is not 0 the case is 4.
+
+        Args:
+          index: of the vector to be drawn: 0, 1 or 2.
+          earlier: words [B, K] of the vectors drawn before.
+
+        Returns:
+          uint32 [B, K or 1, contractions], and for `signed` vectors float32 of the same shape: f' M^-1 g as -1, 0 or 1.
+        """
+        earlier = tuple(tuple(word[..., None] for word in vector) for vector in earlier)
+        if index == 0:
+            return jnp.zeros_like(state.ranks[0][:, None], jnp.uint32), None
+        if index == 1:
+            inside, _, _ = self._lies_in(state.second, 1, (earlier[0], None))
+            assert inside is not None
+            return inside.astype(jnp.uint32), None
+        first, second, product = self._lies_in(state.third, 2, (earlier[0], earlier[1]))
+        assert first is not None
+        assert second is not None
+        assert product is not None
+        product = jnp.where(first & second, product, 0)
+        case = first.astype(jnp.uint32) + 2 * second.astype(jnp.uint32) + (product != 0)
+        return case, (product == 1).astype(jnp.float32) - (product == 2) if self.signed(index) else None
+
+    def transform(self, index: int, even: Array, odd: Array | None) -> Array:
+        """Fourier transforms at all vectors of mode `index`, float32 [..., p^n], by class.
+
+        Args:
+          even: float32 [..., contractions], a function with one value at x and 2x.
+          odd: likewise, over F3: a function with opposite values at x and 2x.
+        """
+        length = self.shape[index]
+        if self.prime == 2:
+            return hadamard(even) * (2.0 / 2**length)
+        matrices = _transforms_mod3(length)
+        transformed = even @ jnp.asarray(matrices[0])
+        return transformed if odd is None else transformed + odd @ jnp.asarray(matrices[1])
+
+
+def hadamard(values: Array) -> Array:
+    """sum_x (-1)^<x, u> values[x] for every u: float32 [..., 2^n] to [..., 2^n]."""
+    size = values.shape[-1]
+    if size <= MAX_SINGLE_TRANSFORM:
+        return values @ jnp.asarray(_hadamard_matrix(size))
+    low = 1 << (size.bit_length() // 2)
+    high = size // low
+    # The matrix is the product of one on the low bits and one on the high bits of the index. The plain product comes
+    # first: XLA fuses what made the values into the other one, and makes them again for every row.
+    half = (values.reshape(-1, low) @ jnp.asarray(_hadamard_matrix(low))).reshape(-1, high, low)
+    return jnp.einsum("gh,bhl->bgl", jnp.asarray(_hadamard_matrix(high)), half).reshape(values.shape)
+
+
+def _hadamard_matrix(size: int) -> np.ndarray:
+    matrix = np.ones((1, 1), np.float32)
+    while len(matrix) < size:
+        matrix = np.block([[matrix, matrix], [matrix, -matrix]])
+    return matrix
+
+
+def _transforms_mod3(length: int) -> np.ndarray:
+    """float32 [2, contractions, 3^length]: real and imaginary part of omega^<x, u>, summed over x and 2x, scaled."""
+    x = group_vectors(3, length).astype(np.int64)
+    u = np.indices((3,) * length).reshape(length, -1)
+    products = np.mod(x @ u, 3)
+    even = np.where(products == 0, 2.0, -1.0)
+    odd = np.choose(products, [0.0, math.sqrt(3.0), -math.sqrt(3.0)])
+    return (np.stack([even, odd]) / 3 ** (length - 1)).astype(np.float32)
+
+
+@dataclass(frozen=True)
+class Contractions:
+    """The contractions of a game's residuals, and how its actions are spelled.
+
+    Attributes:
+      codec: a token is a whole vector.
+    """
+
+    codec: ActionCodec
+
+    @property
+    def order(self) -> tuple[int, int, int]:
+        """Modes in the order their vectors are drawn: the longest first, which has no candidates yet to look at."""
+        first, second, third = sorted(range(3), key=lambda mode: -self.codec.shape[mode])
+        return first, second, third
+
+    @property
+    def fields(self) -> tuple[FieldContractions, ...]:
+        """One for each field of the ring."""
+        first, second, third = (self.codec.shape[mode] for mode in self.order)
+        return tuple(FieldContractions((first, second, third), prime) for prime in self.codec.ring.primes)
+
+    def __call__(self, residual: Array) -> tuple[FieldState, ...]:
+        """What is known of residuals [B, a, b, c]."""
+        turned = jnp.transpose(residual, (0, *(mode + 1 for mode in self.order)))
+        return tuple(field(turned) for field in self.fields)
+
+    def histograms(self, states: tuple[FieldState, ...]) -> Array:
+        """Shares of contractions of every rank, by field and mode, float32 [B, F]: the same in every basis."""
+        parts = []
+        for field, state in zip(self.fields, states, strict=True):
+            for index, ranks in enumerate(state.ranks):
+                counted = ranks[..., None] == jnp.arange(field.max_rank(index) + 1)
+                parts.append(counted.mean(axis=1, dtype=jnp.float32))
+        return jnp.concatenate(parts, axis=-1)
+
+    def cases(
+        self, index: int, states: tuple[FieldState, ...], tokens: Array
+    ) -> tuple[tuple[Array, Array | None], ...]:
+        """Per field the case and sign of each contraction, [B, K or 1, contractions], given the tokens drawn so far."""
+        found = []
+        for field, state in zip(self.fields, states, strict=True):
+            earlier = tuple(self._packed(drawn, tokens[..., drawn], field.field) for drawn in range(index))
+            found.append(field.cases(index, state, earlier))
+        return tuple(found)
+
+    def _packed(self, index: int, token: Array, field: Field) -> Packed:
+        """Words of vectors given by their classes."""
+        vectors = self.codec.tables[self.order[index]].astype(np.int64)
+        residues = np.mod(vectors, field.prime)
+        weights = 1 << np.arange(vectors.shape[1])
+        return tuple(
+            jnp.asarray(((residues == value) * weights).sum(1).astype(np.uint32))[token]
+            for value in range(1, field.prime)
+        )
+
+    def logits(self, index: int, functions: tuple[tuple[Array, Array | None], ...]) -> Array:
+        """Sum over the fields of the transforms at the vectors that the classes spell, float32 [..., classes]."""
+        total = None
+        for field, (even, odd) in zip(self.fields, functions, strict=True):
+            part = field.transform(index, even, odd)
+            if len(self.fields) > 1:
+                part = jnp.take(part, self._class_modulo(index, field.prime), axis=-1)
+            total = part if total is None else total + part
+        assert total is not None
+        return total
+
+    def _class_modulo(self, index: int, prime: int) -> np.ndarray:
+        """The class modulo the prime of each class's vector."""
+        vectors = np.mod(self.codec.tables[self.order[index]].astype(np.int64), prime)
+        return vectors @ prime ** np.arange(vectors.shape[1] - 1, -1, -1)

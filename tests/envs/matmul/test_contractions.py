@@ -1,0 +1,136 @@
+"""Contractions: every case against plain elimination, and their transforms by the definition."""
+
+from __future__ import annotations
+
+import itertools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from matrixrl.envs.matmul import referee
+from matrixrl.envs.matmul.contractions import Contractions, FieldContractions, hadamard
+from matrixrl.envs.matmul.factors import ActionCodec
+from matrixrl.envs.matmul.rank_profile import group_vectors
+from matrixrl.envs.matmul.tensors import F2, TERNARY, Ring
+
+# Rows of the echelon forms on either side of the matrices, and vectors drawn in another order than u, v, w.
+CASES = [((2, 3, 4), F2), ((3, 3, 2), F2), ((4, 2, 3), F2), ((2, 3, 2), TERNARY)]
+BATCH, CANDIDATES = 3, 4
+
+
+def named(value: object) -> str:
+    return value.name if isinstance(value, Ring) else "x".join(map(str, value))  # pyright: ignore[reportArgumentType]
+
+
+def drawn_games(rng: np.random.Generator, codec: ActionCodec) -> tuple[np.ndarray, np.ndarray]:
+    """Sums of CANDIDATES random terms, and the terms as candidates."""
+    vectors = [
+        table[rng.integers(1, len(table), (BATCH, CANDIDATES))].astype(np.int64) for table in codec.tables
+    ]
+    batch = np.einsum("bra,brc,brd->bacd", *vectors)
+    u, v, w = (jnp.asarray(each) for each in vectors)
+    tokens = np.array(codec.encode(*codec.canonical(u, v, w)))
+    # The first game's candidates are mixed from vectors of different terms.
+    tokens[0, :, 1], tokens[0, :, 2] = np.roll(tokens[0, :, 1], 1), np.roll(tokens[0, :, 2], 2)
+    return (batch % 2 if codec.ring.modulus == 2 else batch), tokens
+
+
+def contracted_with(field: FieldContractions, index: int) -> np.ndarray:
+    """The vectors of the contractions, in their order."""
+    length = field.shape[index]
+    if field.prime == 2:
+        return np.array(list(itertools.product((0, 1), repeat=length)))
+    return group_vectors(3, length)
+
+
+def rank(matrix: np.ndarray, prime: int) -> int:
+    return referee.rank_mod(matrix, prime)
+
+
+@pytest.mark.parametrize(("shape", "ring"), CASES, ids=named)
+def test_ranks_and_cases_equal_plain_elimination(shape: tuple[int, int, int], ring: Ring) -> None:
+    codec = ActionCodec(shape, ring, whole_vectors=True)
+    contractions = Contractions(codec)
+    rng = np.random.default_rng(3)
+    batch, tokens = drawn_games(rng, codec)
+    drawn = tokens[..., np.array(contractions.order)]
+    states = contractions(jnp.asarray(batch, jnp.int8))
+    told = [
+        jax.tree.map(np.asarray, contractions.cases(index, states, jnp.asarray(drawn[..., :index])))
+        for index in range(3)
+    ]
+    seen = set()
+    for number, (field, state) in enumerate(zip(contractions.fields, states, strict=True)):
+        prime = field.prime
+        turned = np.transpose(batch, (0, *(mode + 1 for mode in contractions.order))) % prime
+        for game, index in itertools.product(range(BATCH), range(3)):
+            cases, signs = told[index][number]
+            assert cases.max() < field.num_cases[index]
+            assert (signs is not None) == field.signed(index)
+            for at, x in enumerate(contracted_with(field, index)):
+                matrix = np.tensordot(x.astype(int), turned[game], axes=(0, index)) % prime
+                before = rank(matrix, prime)
+                assert before == int(state.ranks[index][game, at])
+                for candidate in range(CANDIDATES if index else 0):
+                    vectors = [
+                        np.mod(codec.tables[mode][drawn[game, candidate, position]].astype(int), prime)
+                        for position, mode in enumerate(contractions.order[:index])
+                    ]
+                    case = int(cases[game, candidate, at])
+                    first = rank(np.column_stack([matrix, vectors[0]]), prime) == before
+                    if index == 1:
+                        assert case == int(first)
+                        continue
+                    second = rank(np.vstack([matrix, vectors[1]]), prime) == before
+                    # What subtracting c f (x) g does to the rank.
+                    change = {
+                        c: rank((matrix - c * np.outer(vectors[0], vectors[1])) % prime, prime) - before
+                        for c in range(1, prime)
+                    }
+                    falls = [c for c, by in change.items() if by == -1]
+                    assert case == (4 if falls else int(first) + 2 * int(second))
+                    assert (set(change.values()) == {1}) == (case == 0)
+                    if signs is not None:
+                        assert signs[game, candidate, at] == ({1: 1, 2: -1}[falls[0]] if falls else 0)
+                    seen.add((prime, case))
+    assert {case for _, case in seen} == {0, 1, 2, 3, 4}
+
+
+@pytest.mark.parametrize("size", [2, 8, 64, 128, 512])
+def test_hadamard_by_the_definition(size: int) -> None:
+    values = np.random.default_rng(size).normal(size=(2, 3, size)).astype(np.float32)
+    index = np.arange(size)
+    signs = (-1.0) ** np.vectorize(int.bit_count)((index[:, None] & index).astype(object)).astype(int)
+    assert np.asarray(hadamard(jnp.asarray(values))) == pytest.approx(values @ signs, abs=1e-3)
+
+
+def test_where_ranks_add_the_transforms_point_at_the_terms() -> None:
+    """Three terms with independent vectors: minus the rank has the value 1 at each of them, and 0 elsewhere."""
+    codec = ActionCodec((3, 3, 3), F2, whole_vectors=True)
+    contractions = Contractions(codec)
+    u, v, w = np.eye(3, dtype=np.int64), np.array([[1, 1, 0], [0, 1, 1], [0, 0, 1]]), np.array([[1, 0, 1], [0, 1, 0], [0, 0, 1]])  # fmt: skip
+    tensor = np.einsum("ra,rb,rc->abc", u, v, w) % 2
+    states = contractions(jnp.asarray(tensor, jnp.int8)[None])
+    tokens = np.asarray(codec.encode(*(jnp.asarray(vectors) for vectors in (u, v, w))))
+    (field,), (state,) = contractions.fields, states
+
+    counts = contractions.logits(0, ((-state.ranks[0][:, None].astype(jnp.float32), None),))[0, 0]
+    assert [int(at) for at in np.flatnonzero(np.asarray(counts[1:]) > 0.5) + 1] == sorted(
+        tokens[:, 0].tolist()
+    )
+
+    for term in tokens:
+        ((case, _),) = contractions.cases(1, states, jnp.asarray(term[None, None, :1]))
+        second = contractions.logits(1, ((-(case == 1).astype(jnp.float32), None),))[0, 0]
+        assert int(second[1:].argmax()) + 1 == term[1]
+        ((case, _),) = contractions.cases(2, states, jnp.asarray(term[None, None, :2]))
+        third = contractions.logits(2, ((-(case == 4).astype(jnp.float32), None),))[0, 0]
+        assert np.asarray(third)[1:] == pytest.approx((np.arange(1, 8) == term[2]).astype(float), abs=1e-5)
+    assert field.prime == 2
+
+
+def test_longest_vectors_are_drawn_first() -> None:
+    assert Contractions(ActionCodec((6, 12, 8), F2, whole_vectors=True)).order == (1, 2, 0)
+    assert Contractions(ActionCodec((4, 4, 4), F2, whole_vectors=True)).order == (0, 1, 2)

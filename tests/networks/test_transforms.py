@@ -1,0 +1,95 @@
+"""The policy by transforms: a distribution over actions, and the same one in every basis."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from matrixrl.envs.matmul import basis
+from matrixrl.envs.matmul.contractions import Contractions
+from matrixrl.envs.matmul.factors import ActionCodec
+from matrixrl.envs.matmul.tensors import F2, TERNARY, Ring
+from matrixrl.networks.transforms import TransformNetwork
+
+CASES = [((2, 3, 4), F2), ((2, 3, 2), TERNARY)]
+BATCH, ACTIONS = 4, 6
+
+
+def named(value: object) -> str:
+    return value.name if isinstance(value, Ring) else "x".join(map(str, value))  # pyright: ignore[reportArgumentType]
+
+
+@cache
+def made(shape: tuple[int, int, int], ring: Ring) -> tuple[ActionCodec, TransformNetwork, Any, Any, Any, Any]:
+    """Codec, network, parameters far from their start, residuals, vectors and tokens of actions."""
+    codec = ActionCodec(shape, ring, whole_vectors=True)
+    network = TransformNetwork(codec.layout, Contractions(codec), 32, 1, 9)
+    rng = np.random.default_rng(5)
+    factors = [rng.choice(ring.values, (BATCH, ACTIONS, length)).astype(np.int32) for length in shape]
+    for vectors in factors:
+        vectors[..., 0] += (vectors == 0).all(-1)
+    # The first three actions are the terms of the residual.
+    tensor = np.einsum("bra,brc,brd->bacd", *(vectors[:, :3] for vectors in factors))
+    residual = jnp.asarray(tensor % 2 if ring.modulus == 2 else tensor, jnp.int8)
+    vectors = codec.canonical(*(jnp.asarray(each) for each in factors))
+    tokens = codec.encode(*vectors)
+    params = network.init(jax.random.key(0), residual, tokens, method="log_prob")
+    leaves, structure = jax.tree.flatten(params)
+    keys = jax.random.split(jax.random.key(1), len(leaves))
+    leaves = [leaf + 0.3 * jax.random.normal(key, leaf.shape) for leaf, key in zip(leaves, keys, strict=True)]
+    return codec, network, jax.tree.unflatten(structure, leaves), residual, vectors, tokens
+
+
+@pytest.mark.parametrize(("shape", "ring"), CASES, ids=named)
+def test_policy_and_value_are_the_same_in_every_basis(shape: tuple[int, int, int], ring: Ring) -> None:
+    codec, network, params, residual, vectors, tokens = made(shape, ring)
+    log_prob, value = network.apply(params, residual, tokens, method="log_prob")  # pyright: ignore[reportGeneralTypeIssues]
+    for seed in range(3):
+        key = jax.random.key(seed)
+        changed = (
+            basis.random_basis(key, shape, ring)
+            if ring.modulus == 2
+            else basis.signed_permutation(key, shape, ring)
+        )
+        moved = jax.vmap(lambda tensor, changed=changed: basis.transform_tensor(tensor, changed.forward, ring))(residual)  # fmt: skip
+        actions = [
+            basis.transform_vectors(each, matrix, ring)
+            for each, matrix in zip(vectors, changed.forward, strict=True)
+        ]
+        there, value_there = network.apply(  # pyright: ignore[reportGeneralTypeIssues]
+            params, moved.astype(jnp.int8), codec.encode(*codec.canonical(*actions)), method="log_prob"
+        )
+        assert (np.asarray(moved) != np.asarray(residual)).any()
+        assert np.asarray(there) == pytest.approx(np.asarray(log_prob), abs=1e-4)
+        assert np.asarray(value_there) == pytest.approx(np.asarray(value), abs=1e-5)
+    assert np.ptp(np.asarray(log_prob)) > 1  # the policy tells actions apart
+
+
+@pytest.mark.parametrize(("shape", "ring"), CASES, ids=named)
+def test_probabilities_of_all_actions_sum_to_one(shape: tuple[int, int, int], ring: Ring) -> None:
+    codec, network, params, residual, _, _ = made(shape, ring)
+    actions = np.indices(codec.layout.num_classes).reshape(3, -1).T
+    applied: Any = network.apply(params, residual[:1], jnp.asarray(actions)[None], method="log_prob")
+    probability = np.exp(np.asarray(applied[0][0], np.float64))
+    assert probability.sum() == pytest.approx(1, abs=1e-4)
+    # An illegal action, with a zero vector or a sign that is not canonical, has none.
+    u, v, w = (np.asarray(each) for each in codec.decode(jnp.asarray(actions)))
+    leading = [np.take_along_axis(each, (each != 0).argmax(-1)[:, None], -1)[:, 0] for each in (u, v)]
+    legal = u.any(-1) & v.any(-1) & w.any(-1)
+    if ring.modulus == 0:
+        legal &= (leading[0] > 0) & (leading[1] > 0)
+    assert ((probability > 0) == legal).all()
+
+
+@pytest.mark.parametrize(("shape", "ring"), CASES, ids=named)
+def test_draws_tell_their_log_probability(shape: tuple[int, int, int], ring: Ring) -> None:
+    _, network, params, residual, _, _ = made(shape, ring)
+    drawn: Any = network.apply(params, jax.random.key(2), residual, 16, 1.5, method="expand")
+    told, _ = network.apply(params, residual, drawn[0].tokens, method="log_prob")  # pyright: ignore[reportGeneralTypeIssues]
+    assert np.asarray(drawn[0].log_prob) == pytest.approx(np.asarray(told), abs=1e-4)
+    assert len(np.unique(np.asarray(drawn[0].tokens[0]), axis=0)) > 1
