@@ -34,13 +34,13 @@ def test_reference_presets_have_the_values_of_the_table(
     assert config.game.moves == config.game.standard_rank
 
 
-@pytest.mark.parametrize("name", ["quick", "discover"])
+@pytest.mark.parametrize("name", ["quick", "discover", "integers"])
 def test_discovering_presets_are_shown_nothing_and_must_beat_the_standard_algorithm(name: str) -> None:
     config = presets.matmul(name)
     assert config.demonstration.demonstrations == ("synthetic",)
     assert config.demonstration.shown == "nothing shown"
     assert config.game.moves == 7
-    assert config.game.ring == ("F2" if name == "quick" else "Z")
+    assert config.game.ring == ("Z" if name == "integers" else "F2")
 
 
 def test_dev_records_moves() -> None:
@@ -49,7 +49,7 @@ def test_dev_records_moves() -> None:
 
 
 def test_an_unknown_preset_names_those_that_exist() -> None:
-    with pytest.raises(ConfigError, match="quick, discover, full, dev"):
+    with pytest.raises(ConfigError, match="quick, discover, integers, full, dev"):
         presets.matmul("big")
 
 

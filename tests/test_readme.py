@@ -27,12 +27,15 @@ TINY = [
     "--num-simulations",
     "2",
 ]
-# The rank profile is most of what there is to compile; the first command has it.
-TINY += ["--num-candidates", "4", "--width", "16", "--no-rank-profile"]
+# What contractions tell is most of what there is to compile; the first command has it.
+CHEAP = ["--policy", "tokens", "--no-rank-profile"]
+TINY += ["--num-candidates", "4", "--width", "16", *CHEAP]
 SHORTER: dict[str, list[str]] = {
     "matmul train --preset discover": TINY,
-    "matmul train --size 2 2 3": TINY,
-    "matmul train --preset dev": ["--num-epochs", "1", "--no-rank-profile"],
+    "matmul train --preset integers": TINY,
+    "matmul train --preset discover --size 2 2 3": TINY,
+    "matmul train --sizes 2x2x2 2x2x3": TINY,
+    "matmul train --preset dev": ["--num-epochs", "1", *CHEAP],
     "hackmatrix train --preset dev": ["--total-timesteps", "1024"],
     "hackmatrix evaluate latest": ["--games", "4", "--time-limit", "20"],
     "hackmatrix watch latest": ["--max-steps", "5"],
@@ -47,7 +50,7 @@ SHORTER: dict[str, list[str]] = {
         "8",
         "--width",
         "16",
-        "--no-rank-profile",
+        *CHEAP,
     ],
 }
 

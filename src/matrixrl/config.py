@@ -7,8 +7,10 @@ are checked when a config is built, before anything compiles; derived numbers ar
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from math import prod
 from pathlib import Path
 from typing import Any, Literal, TypeVar, get_type_hints
 
@@ -193,6 +195,9 @@ class GameConfig:
     size: tuple[int, int, int] = (2, 2, 2)
     """Format n m p: an n x m matrix times an m x p matrix."""
 
+    sizes: tuple[str, ...] = ()
+    """Several formats for one agent, such as 2x2x2 2x2x3: games take turns among them; instead of --size."""
+
     ring: Literal["Z", "F2"] = "F2"
     """`Z`: exact over the integers. `F2`: exact modulo 2, lifted to the integers afterwards where it can be."""
 
@@ -209,10 +214,20 @@ class GameConfig:
     """After a scheme of rank r the games get r - 1 moves."""
 
     def __post_init__(self) -> None:
-        shown = " ".join(map(str, self.size))
+        for text in self.sizes:
+            require(
+                re.fullmatch(r"[1-9]\d?x[1-9]\d?x[1-9]\d?", text) is not None,
+                f"--sizes {text}: must be formats such as 2x2x3, separated by spaces",
+            )
         require(
-            all(1 <= side <= MAX_SIDE for side in self.size) and max(self.shape) <= MAX_MODE,
-            f"--size {shown}: each side must be 1 to {MAX_SIDE} and no matrix may have more than {MAX_MODE} entries "
+            len(set(self.formats)) == len(self.formats),
+            f"--sizes {' '.join(self.sizes)}: name each format once",
+        )
+        shown = "--sizes " + " ".join(self.sizes) if self.sizes else "--size " + " ".join(map(str, self.size))
+        require(
+            all(1 <= side <= MAX_SIDE for sides in self.formats for side in sides)
+            and max(self.shape) <= MAX_MODE,
+            f"{shown}: each side must be 1 to {MAX_SIDE} and no matrix may have more than {MAX_MODE} entries "
             f"(largest supported: 5 5 5)",
         )
         require(self.max_coefficient in (1, 2), f"--max-coefficient {self.max_coefficient}: must be 1 or 2")
@@ -220,10 +235,11 @@ class GameConfig:
             self.step_limit is None or self.step_limit >= 1,
             f"--step-limit {self.step_limit}: must be 1 or more; leave it out for the default",
         )
+        fewest = min(self.formats, key=self.moves_of)
         require(
-            self.moves >= 1,
-            f"--step-margin {self.step_margin}: leaves {self.moves} moves of the {self.standard_rank} that the "
-            f"standard algorithm of {shown} takes; at least {1 - self.standard_rank}",
+            self.moves_of(fewest) >= 1,
+            f"--step-margin {self.step_margin}: leaves {self.moves_of(fewest)} moves of the {prod(fewest)} that the "
+            f"standard algorithm of {' '.join(map(str, fewest))} takes; at least {1 - prod(fewest)}",
         )
         require(
             self.moves <= MAX_MOVES,
@@ -231,21 +247,40 @@ class GameConfig:
         )
 
     @property
+    def formats(self) -> tuple[tuple[int, int, int], ...]:
+        """The formats that games are played of."""
+        if not self.sizes:
+            return (self.size,)
+        n_m_p = [tuple(map(int, text.split("x"))) for text in self.sizes]
+        return tuple((n, m, p) for n, m, p in n_m_p)
+
+    @property
+    def name(self) -> str:
+        """The formats as one word: `2x2x2`, or `2x2x2-2x2x3`."""
+        return "-".join("x".join(map(str, sides)) for sides in self.formats)
+
+    @property
     def shape(self) -> tuple[int, int, int]:
-        """Entries of A, B and C: the shape of the tensor."""
-        n, m, p = self.size
-        return n * m, m * p, n * p
+        """Entries of A, B and C, of the largest format each: the shape of the tensor."""
+        return (
+            max(n * m for n, m, _ in self.formats),
+            max(m * p for _, m, p in self.formats),
+            max(n * p for n, _, p in self.formats),
+        )
 
     @property
     def standard_rank(self) -> int:
-        """Multiplications of the standard algorithm, nmp."""
-        n, m, p = self.size
-        return n * m * p
+        """Multiplications of the standard algorithm, nmp, of the largest format."""
+        return max(map(prod, self.formats))
+
+    def moves_of(self, size: tuple[int, int, int]) -> int:
+        """Moves of a game of one format at most, before any scheme was found."""
+        return prod(size) + self.step_margin if self.step_limit is None else self.step_limit
 
     @property
     def moves(self) -> int:
-        """Moves of a game at most, before any scheme was found."""
-        return self.standard_rank + self.step_margin if self.step_limit is None else self.step_limit
+        """Moves of any game at most, before any scheme was found."""
+        return max(map(self.moves_of, self.formats))
 
 
 MAX_SIDE = 8
@@ -305,7 +340,7 @@ class SearchConfig:
     algorithm: Literal["gumbel", "puct"] = "gumbel"
     """Gumbel search with policy improvement, or PUCT with Dirichlet noise."""
 
-    exploration: float = 0.25
+    exploration: float = 0.5
     """Scale of the noise at the root in self-play; evaluation plays without."""
 
     candidate_temperature: float = 1.0
@@ -403,11 +438,14 @@ class SelfPlayConfig:
     replay_size: int = 4096
     """Games that the replay buffer holds."""
 
-    good_game_lifetime: float = 8.0
+    good_game_lifetime: float = 20.0
     """A game among the best tenth of its batch may be overwritten after so many batches, any other after one."""
 
-    replay_fraction: float = 0.25
+    replay_fraction: float = 0.5
     """Share of a training batch that comes from self-play; the rest are fresh demonstrations."""
+
+    imitated_fraction: float = 0.1
+    """The policy learns from the moves of this best share of the buffered games; the value learns from all."""
 
     evaluation_interval: int = 5
     """Epochs between two evaluations without exploration; 0 never evaluates."""
@@ -439,6 +477,7 @@ class SelfPlayConfig:
             ("random-basis-fraction", self.random_basis_fraction),
             ("basis-density", self.basis_density),
             ("replay-fraction", self.replay_fraction),
+            ("imitated-fraction", self.imitated_fraction),
         ):
             require(0 <= share <= 1, f"--{name} {share}: must be from 0 to 1")
         require(
@@ -507,7 +546,7 @@ class MatmulConfig:
     """Everything about a matmul run."""
 
     preset: str = "quick"
-    """Where the other settings start from: quick, discover, full or dev."""
+    """Where the other settings start from: quick, discover, integers, full or dev."""
 
     seed: int = 0
     """Seed of every random draw."""

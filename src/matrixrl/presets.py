@@ -26,13 +26,21 @@ def quick() -> MatmulConfig:
 
 
 def discover() -> MatmulConfig:
-    """The integers directly, with nothing shown: ternary factors, ranks over F2 and F3 as features."""
+    """For larger formats: longer on random tensors first, then self-play for as long as it takes; F2, lifted to Z."""
     return MatmulConfig(
         preset="discover",
+        demonstration=DemonstrationConfig(pretraining_steps=2000),
+        selfplay=SelfPlayConfig(num_epochs=1000),
+    )
+
+
+def integers() -> MatmulConfig:
+    """The integers directly, with nothing shown: ternary factors, contractions over F2 and F3."""
+    return MatmulConfig(
+        preset="integers",
         game=GameConfig(ring="Z"),
-        demonstration=DemonstrationConfig(pretraining_steps=4000, min_density=0.3, max_density=0.8),
-        # Learning from its own games pulls the agent to the standard algorithm; fresh demonstrations do not.
-        selfplay=SelfPlayConfig(num_epochs=200, updates_per_epoch=200, replay_fraction=0.0),
+        demonstration=DemonstrationConfig(pretraining_steps=1500, min_density=0.3, max_density=0.8),
+        selfplay=SelfPlayConfig(num_epochs=1000),
     )
 
 
@@ -71,6 +79,7 @@ def dev() -> MatmulConfig:
 MATMUL: dict[str, Callable[[], MatmulConfig]] = {
     "quick": quick,
     "discover": discover,
+    "integers": integers,
     "full": full,
     "dev": dev,
 }

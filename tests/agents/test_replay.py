@@ -25,7 +25,9 @@ def games(label: int, costs: list[float], moves: list[int]) -> selfplay.Games:
     """A finished batch; everything of a game holds `label`, so that it can be recognised."""
     batch = len(costs)
     state = State(jnp.zeros((batch, 2), jnp.int8), jnp.ones(batch, bool), jnp.ones(batch, bool))
-    played = selfplay.start(state, jnp.array(moves) > 0, MOVES, CANDIDATES, TOKENS)
+    played = selfplay.start(
+        state, jnp.zeros(len(moves), jnp.int32), jnp.array(moves) > 0, MOVES, CANDIDATES, TOKENS
+    )
     return played._replace(
         target=jnp.full((batch, 2), label, jnp.int8),
         actions=played.actions + label,
@@ -113,7 +115,9 @@ def test_games_that_are_over_take_no_more_part() -> None:
     """Lane 0 ends after its second move, lane 1 plays on, lane 2 never starts."""
     residual = jnp.array([[3, -2], [4, 0], [5, 5]], jnp.int8)
     state = State(residual, jnp.zeros(3, bool), jnp.zeros(3, bool))
-    played = selfplay.start(state, jnp.array([True, True, False]), MOVES, CANDIDATES, TOKENS)
+    played = selfplay.start(
+        state, jnp.zeros(3, jnp.int32), jnp.array([True, True, False]), MOVES, CANDIDATES, TOKENS
+    )
     assert played.state.terminated.tolist() == [False, False, True]
     assert (played.target == residual).all()
     over = [[False, False, True], [True, False, True], [True, False, True], [True, True, True]]
@@ -138,3 +142,25 @@ def test_labels_are_drawn_by_their_weights() -> None:
     first, counts = np.unique(np.asarray(drawn)[0, :, 0], return_counts=True)
     assert first.tolist() == [2, 4]
     assert counts[1] / 4000 == pytest.approx(0.75, abs=0.05)
+
+
+def test_good_games_are_told_by_kind() -> None:
+    """The better half: 3 and 4 of the first kind, 20 of the second; the cheap kind does not outshine the other."""
+    played = games(1, [3.0, 4.0, 9.0, 9.0, 20.0, 30.0], [4] * 6)
+    played = played._replace(kind=jnp.array([0, 0, 0, 0, 1, 1]))
+    buffer = replay.insert(replay.empty(played, 10), played, good_lifetime=4.0)
+    assert replay.costs_of_good_games(buffer, 0.5, 2).tolist() == [4.0, 20.0]
+    assert replay.costs_of_good_games(buffer, 1.0, 2).tolist() == [9.0, 30.0]
+    positions = replay.sample(jax.random.key(0), buffer, 200, good_fraction=0.5, num_kinds=2)
+    costs = np.asarray(positions.cost + positions.move)
+    assert {int(cost) for cost in costs} == {3, 4, 9, 20, 30}
+    assert ((costs <= 4) | (costs == 20)).tolist() == positions.good.tolist()
+
+
+def test_a_good_game_of_each_kind_is_kept_longer() -> None:
+    first = games(1, [3.0] * 10 + [20.0] * 9 + [19.0], [4] * 20)._replace(kind=jnp.array([0] * 10 + [1] * 10))
+    buffer = insert(replay.empty(first, 40), first, good_lifetime=4.0)
+    for label in (2, 3):
+        buffer = insert(buffer, games(label, [9.0] * 20, [4] * 20), good_lifetime=4.0)
+    kept = np.asarray(buffer.target[:, 0]) == 1
+    assert sorted(np.asarray(buffer.cost)[kept].tolist()) == [3.0, 19.0]

@@ -30,6 +30,11 @@ IMPOSSIBLE: list[tuple[list[str], list[str]]] = [
     (["--size", "6", "6", "6"], ["--size 6 6 6", "25"]),
     (["--size", "2", "2"], ["--size"]),
     (["--size", "1", "1", "1"], ["--step-margin -1"]),
+    (["--sizes", "2x2"], ["--sizes 2x2", "2x2x3"]),
+    (["--sizes", "2x2x2", "6x6x6"], ["--sizes 2x2x2 6x6x6", "25"]),
+    (["--sizes", "2x2x2", "2x2x2"], ["--sizes 2x2x2 2x2x2", "each format once"]),
+    (["--policy", "transform", "--size", "4", "4", "4"], ["--policy transform", "16", "--policy tokens"]),
+    (["--policy", "transform", "--ring", "Z", "--size", "2", "4", "2"], ["8 entries over Z", "at most 6"]),
     (["--size", "two", "2", "2"], ["--size", "two"]),
     (["--batch-size", "5000"], ["--batch-size 5000", "--replay-size"]),
     (["--replay-size", "4"], ["--replay-size 4", "--parallel-games"]),
@@ -37,7 +42,7 @@ IMPOSSIBLE: list[tuple[list[str], list[str]]] = [
     (["--learning-rate", "nan"], ["--learning-rate nan", "above 0"]),
     (["--learning-rate", "fast"], ["--learning-rate", "fast"]),
     (["--num-epochs", "1.5"], ["--num-epochs", "1.5"]),
-    (["--preset", "nope"], ["--preset nope", "quick, discover, full, dev"]),
+    (["--preset", "nope"], ["--preset nope", "quick, discover, integers, full, dev"]),
     (["--preset"], ["--preset", "quick"]),
     (["--seed", "-1"], ["--seed -1", "0 to"]),
     (["--seed"], ["--seed"]),
@@ -144,6 +149,9 @@ def test_flags_that_a_preset_switches_on_can_be_given_and_switched_off() -> None
     assert read_config(["--preset", "dev", "--record-moves"]).tracking.record_moves
     assert not read_config(["--preset", "dev", "--no-record-moves"]).tracking.record_moves
     assert not read_config(["--no-rank-profile"]).network.rank_profile
+    assert read_config([]).transforms
+    assert not read_config(["--policy", "tokens"]).transforms
+    assert not read_config(["--size", "4", "4", "4"]).transforms
     assert read_config(["--rank-profile"]).network.rank_profile
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 from matrixrl.schemes.known import known_scheme
 from matrixrl.schemes.scheme import Scheme
+from matrixrl.schemes.symmetry import transpose
 from matrixrl.training.discoveries import Discoveries
 
 FILES = ("scheme.json", "scheme.png", "scheme.txt")
@@ -68,3 +70,28 @@ def test_files_that_the_run_folder_lost_are_written_again(tmp_path: Path) -> Non
     again.resume(first.best, 2)
     assert content(tmp_path) == before
     assert again.num_verified == 2
+
+
+def test_different_solutions_of_the_lowest_rank_are_counted_with_their_classes(tmp_path: Path) -> None:
+    """Two schemes of rank 8 are forgotten at the first of rank 7; then one algorithm in two orders, and its transpose."""
+    found = Discoveries(tmp_path, {"run": "r"})
+    strassen = known_scheme((2, 2, 2))
+    found.check(naive())
+    assert found.count_solutions() == "1 solution, 1 class"
+    found.check(strassen)
+    u, v, w = (factor[::-1] for factor in strassen.factors)
+    again = Scheme(strassen.format, "Z", u, v, w)
+    found.check(again)
+    assert found.count_solutions() == "1 solution, 1 class"
+    found.check(transpose(strassen))
+    assert found.num_verified == 4
+    assert found.count_solutions() == "2 solutions, 1 class"
+
+    path = found.save_solutions()
+    assert path is not None
+    solutions = [Scheme.from_record(record) for record in json.loads(path.read_text())]
+    resumed = Discoveries(tmp_path, {"run": "r"})
+    resumed.resume(None, found.num_verified, solutions)
+    assert resumed.count_solutions() == found.count_solutions()
+    resumed.check(strassen)
+    assert resumed.count_solutions() == "2 solutions, 1 class"

@@ -57,7 +57,7 @@ def play(
         open_run(config.tracking, system="matmul", name_prefix="t", run_config=as_record(config)) as run,
     ):
         keeper = Keeper(config.checkpoint, run, as_record(config))
-        trainer = trainer_type(config, Discoveries(run.directory, {"run": run.name}))
+        trainer = trainer_type(config, [Discoveries(run.directory, {"run": run.name})])
         trainer.program = program
         try:
             checkpoint = keeper.resume()
@@ -112,15 +112,15 @@ def test_resuming_from_every_kind_of_place_gives_the_same_run(
         assert params_sha256(state.device.params) == expected
         assert CheckpointStore(copy).steps()[-1] == steps[-1]
         runs.assert_equal_runs(copy, folder)
-        assert trainer.discoveries.best is not None
-        assert trainer.discoveries.num_verified > 0
+        assert trainer.discoveries[0].best is not None
+        assert trainer.discoveries[0].num_verified > 0
 
 
 def test_replay_and_half_played_games_come_back(program: MatmulProgram, whole: tuple[Path, str]) -> None:
     store = CheckpointStore(whole[0])
     newest, _ = store.newest()
     assert newest is not None
-    trainer = MatmulTrainer(read_config(SETTINGS), Discoveries(whole[0], {}))
+    trainer = MatmulTrainer(read_config(SETTINGS), [Discoveries(whole[0], {})])
     trainer.program = program
     state = trainer.resume(newest)
     again = trainer.snapshot(state, newest.step)
@@ -174,7 +174,7 @@ def test_nan_stops_naming_metric_and_step_and_leaves_the_last_good_checkpoint(
 
 
 def test_parameters_that_are_not_finite_are_never_saved(program: MatmulProgram, tmp_path: Path) -> None:
-    trainer = MatmulTrainer(read_config(SETTINGS), Discoveries(tmp_path, {}))
+    trainer = MatmulTrainer(read_config(SETTINGS), [Discoveries(tmp_path, {})])
     trainer.program = program
     state = trainer.init()
     bad = jax.tree.map(lambda x: x + np.float32("inf"), state.device.params)

@@ -230,3 +230,24 @@ def test_tracked_numbers_reach_the_offline_file_of_wandb(
     assert report.agrees, report.gaps
     assert report.checks["W&B offline file"] == len(result.stream)
     assert result.summary["pending_rows"] == len(result.stream)
+
+
+def test_one_agent_for_several_formats(tmp_path: Path) -> None:
+    """Games take turns; each format has its own step limit, scheme, files and figures."""
+    formats = ("1x2x1", "2x1x2")
+    runs = tmp_path / "several"
+    result = train(runs, "--sizes", *formats, "--episodes-per-epoch", "6", "--no-tighten-step-limit")
+    assert result.status == 0
+    assert result.directory.name.startswith("matmul-1x2x1-2x1x2")
+    found = result.summary["formats"]
+    assert {name: values["best_rank"] for name, values in found.items()} == {"1x2x1": 2, "2x1x2": 4}
+    for name in formats:
+        scheme = Scheme.load(result.directory / found[name]["scheme"])
+        assert verify(scheme)
+        assert "x".join(map(str, scheme.format)) == name
+        assert f"{name} in {scheme.rank} multiplications" in result.output
+        assert any(f"eval/rank_{name}" in row.metrics for row in result.stream)
+        solutions = json.loads((result.directory / f"scheme_{name}_solutions.json").read_text())
+        assert len(solutions) == found[name]["solutions"] >= 1
+    last = [row for row in result.stream if "epoch_loss" in row.metrics][-1]
+    assert (last.metrics["epoch_best_rank_1x2x1"], last.metrics["epoch_best_rank_2x1x2"]) == (2, 4)

@@ -18,6 +18,7 @@ class Replay(NamedTuple):
 
     Attributes:
       target: int8 [G, ...].
+      kind: int32 [G], which of several games it is.
       actions: int16 [G, M, num_tokens].
       candidates: int16 [G, M, K, num_tokens].
       weights: float32 [G, M, K].
@@ -28,6 +29,7 @@ class Replay(NamedTuple):
     """
 
     target: Array
+    kind: Array
     actions: Array
     candidates: Array
     weights: Array
@@ -52,6 +54,7 @@ class Positions(NamedTuple):
       candidates: int16 [B, K, num_tokens].
       weights: float32 [B, K].
       cost: int32 [B], minus the return from here on.
+      good: bool [B], the game is among the best of its kind in the buffer.
       filled: bool [B], false if the buffer is empty.
     """
 
@@ -61,6 +64,7 @@ class Positions(NamedTuple):
     candidates: Array
     weights: Array
     cost: Array
+    good: Array
     filled: Array
 
 
@@ -72,6 +76,7 @@ def empty(games: Games, size: int) -> Replay:
 
     return Replay(
         slots(games.target),
+        slots(games.kind),
         slots(games.actions),
         slots(games.candidates),
         slots(games.weights),
@@ -86,12 +91,14 @@ def insert(replay: Replay, games: Games, good_lifetime: float) -> Replay:
     """Write a finished batch over the games that expire first.
 
     A game expires one batch after it came in, the best tenth of the batch `good_lifetime` batches after; expired games
-    stay until their slot is needed.
+    stay until their slot is needed. Games are compared with those of their kind.
     """
     played = games.num_moves > 0
     cost = jnp.where(played, games.cost, jnp.inf)
-    rank = jnp.argsort(jnp.argsort(cost))
-    good = rank < jnp.maximum(1, played.sum() // 10)
+    same = (games.kind[:, None] == games.kind) & played
+    order = jnp.arange(cost.shape[0])
+    before = (cost < cost[:, None]) | ((cost == cost[:, None]) & (order < order[:, None]))
+    good = played & ((same & before).sum(-1) < jnp.maximum(1, same.sum(-1) // 10))
     expiry = replay.clock + jnp.where(good, good_lifetime, 1.0)
     slots = jnp.argsort(replay.expiry)[: games.target.shape[0]]
     slots = jnp.where(played, slots, replay.expiry.shape[0])  # empty lanes are dropped
@@ -101,6 +108,7 @@ def insert(replay: Replay, games: Games, good_lifetime: float) -> Replay:
 
     return Replay(
         write(replay.target, games.target),
+        write(replay.kind, games.kind),
         write(replay.actions, games.actions),
         write(replay.candidates, games.candidates),
         write(replay.weights, games.weights),
@@ -111,8 +119,30 @@ def insert(replay: Replay, games: Games, good_lifetime: float) -> Replay:
     )
 
 
-def sample(key: Array, replay: Replay, count: int) -> Positions:
-    """Draw positions: a filled slot uniformly, then one of its moves uniformly."""
+def costs_of_good_games(replay: Replay, fraction: float, num_kinds: int) -> Array:
+    """The largest cost of the best `fraction` of the buffer's games of each kind, float32 [num_kinds]."""
+    filled = replay.num_moves > 0
+    limits = []
+    for kind in range(num_kinds):
+        mine = filled & (replay.kind == kind)
+        costs = jnp.sort(jnp.where(mine, replay.cost, jnp.inf))
+        last = jnp.ceil(fraction * mine.sum()).astype(jnp.int32) - 1
+        limits.append(costs[jnp.maximum(last, 0)])
+    return jnp.stack(limits)
+
+
+def sample(
+    key: Array, replay: Replay, count: int, good_fraction: float = 1.0, num_kinds: int = 1
+) -> Positions:
+    """Draw positions: a filled slot uniformly, then one of its moves uniformly.
+
+    Args:
+      key: consumed.
+      replay: the buffer.
+      count: positions.
+      good_fraction: a game is good if it costs no more than the worst of this share of its kind.
+      num_kinds: kinds of games.
+    """
     key_game, key_move = jax.random.split(key)
     filled = replay.num_moves > 0
     reached = jnp.cumsum(filled)
@@ -128,5 +158,6 @@ def sample(key: Array, replay: Replay, count: int) -> Positions:
         replay.candidates[slot, move],
         replay.weights[slot, move],
         jnp.round(replay.cost[slot]).astype(jnp.int32) - move,
+        replay.cost[slot] <= costs_of_good_games(replay, good_fraction, num_kinds)[replay.kind[slot]],
         filled[slot],
     )

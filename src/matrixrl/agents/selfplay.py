@@ -40,6 +40,7 @@ class Games(NamedTuple):
     Attributes:
       state: game states, B of each leaf.
       target: int8 [B, ...], the residuals that the games started from.
+      kind: int32 [B], which of several games it is.
       actions: int16 [B, M, num_tokens], what was played.
       candidates: int16 [B, M, K, num_tokens], what the search chose from.
       weights: float32 [B, M, K], the improved policy over the candidates.
@@ -50,6 +51,7 @@ class Games(NamedTuple):
 
     state: Any
     target: Array
+    kind: Array
     actions: Array
     candidates: Array
     weights: Array
@@ -84,13 +86,16 @@ class Move(NamedTuple):
     value: Array
 
 
-def start(state: Any, taking_part: Array, max_moves: int, num_candidates: int, num_tokens: int) -> Games:
+def start(
+    state: Any, kind: Array, taking_part: Array, max_moves: int, num_candidates: int, num_tokens: int
+) -> Games:
     """A fresh batch of games from a batch of states; lanes that take no part are over before they start."""
     batch = taking_part.shape[0]
     state = state._replace(terminated=state.terminated | ~taking_part)
     return Games(
         state=state,
         target=state.residual,
+        kind=kind,
         actions=jnp.zeros((batch, max_moves, num_tokens), jnp.int16),
         candidates=jnp.zeros((batch, max_moves, num_candidates, num_tokens), jnp.int16),
         weights=jnp.zeros((batch, max_moves, num_candidates), jnp.float32),
@@ -118,6 +123,7 @@ def play(games: Games, found: SearchResult, state: Any, reward: Array) -> tuple[
     played = Games(
         state=state,
         target=games.target,
+        kind=games.kind,
         actions=games.actions.at[batch, at].set(action, mode="drop"),
         candidates=games.candidates.at[batch, at].set(found.tokens.astype(jnp.int16), mode="drop"),
         weights=games.weights.at[batch, at].set(found.weights, mode="drop"),

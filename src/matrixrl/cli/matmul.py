@@ -87,15 +87,27 @@ def matmul_session(config: MatmulConfig) -> session.Session[MatmulConfig, Matmul
             "run": run.name,
             "run_id": run.run_id,
         }
-        return MatmulTrainer(config, Discoveries(run.directory, provenance), compiled[config])
+        # The one format of most runs has plain file names.
+        several = len(config.game.formats) > 1
+        discoveries = [
+            Discoveries(
+                run.directory, provenance, f"scheme_{'x'.join(map(str, size))}" if several else "scheme"
+            )
+            for size in config.game.formats
+        ]
+        return MatmulTrainer(config, discoveries, compiled[config])
 
     def summarize(trainer: MatmulTrainer, _: MatmulState, seconds: float) -> str:
-        trainer.discoveries.settle()
-        return summary(trainer.config, trainer.discoveries, seconds)
+        lines = []
+        for size, found in zip(trainer.config.game.formats, trainer.discoveries, strict=True):
+            found.settle()
+            found.save_solutions()
+            lines.append(summary(trainer.config, size, found, seconds))
+        return "\n".join(lines)
 
     return session.Session(
         system="matmul",
-        name_prefix=f"matmul-{'x'.join(map(str, config.game.size))}",
+        name_prefix=f"matmul-{config.game.name}",
         config=config,
         learning_rate="optimizer.learning_rate",
         about={"shown": config.demonstration.shown},
@@ -107,46 +119,62 @@ def matmul_session(config: MatmulConfig) -> session.Session[MatmulConfig, Matmul
 
 
 def show(outcome: session.Outcome[MatmulTrainer]) -> None:
-    """Print the best scheme."""
+    """Print the best schemes."""
     from matrixrl.schemes.formulas import formulas
-    from matrixrl.training.discoveries import SCHEME_FILE
 
-    best = outcome.trainer.discoveries.best
-    if best is not None:
-        directory = outcome.run.directory
-        print(formulas(best))
-        print(f"\npicture  {directory / 'scheme.png'}\nscheme   {directory / SCHEME_FILE}")
+    for found in outcome.trainer.discoveries:
+        if found.best is not None:
+            directory = outcome.run.directory
+            print(formulas(found.best))
+            print(f"\npicture  {directory / f'{found.stem}.png'}\nscheme   {directory / found.scheme_file}")
 
 
 def result(outcome: session.Outcome[MatmulTrainer]) -> dict[str, Any]:
     """What was found, as JSON values."""
-    from matrixrl.training.discoveries import SCHEME_FILE
     from matrixrl.training.parameters import params_sha256
 
-    best, verdict = outcome.trainer.discoveries.best, outcome.trainer.discoveries.verdict
+    trainer = outcome.trainer
+    of_formats = [_found(found) for found in trainer.discoveries]
     state: MatmulState = outcome.state
     return {
-        "best_rank": best.rank if best else None,
-        "scheme": SCHEME_FILE if best else None,
-        "ring": best.ring if best else None,
-        "verified": best is not None,
-        "shown": outcome.trainer.config.demonstration.shown,
-        "verdict": verdict.message if verdict else None,
+        # One format stands at the top, as long as there is but one.
+        **(of_formats[0] if len(of_formats) == 1 else {}),
+        "formats": {
+            "x".join(map(str, size)): values
+            for size, values in zip(trainer.config.game.formats, of_formats, strict=True)
+        },
+        "shown": trainer.config.demonstration.shown,
         "episodes": state.progress.episodes,
         "epochs": state.progress.epoch,
         "params_sha256": params_sha256(state.device.params),
     }
 
 
-def summary(config: MatmulConfig, discoveries: Discoveries, seconds: float) -> str:
-    """The line that says what the run found and what it had been shown."""
+def _found(discoveries: Discoveries) -> dict[str, Any]:
+    best, verdict = discoveries.best, discoveries.verdict
+    return {
+        "best_rank": best.rank if best else None,
+        "scheme": discoveries.scheme_file if best else None,
+        "ring": best.ring if best else None,
+        "verified": best is not None,
+        "verdict": verdict.message if verdict else None,
+        "solutions": len(discoveries.solutions),
+    }
+
+
+def summary(
+    config: MatmulConfig, size: tuple[int, int, int], discoveries: Discoveries, seconds: float
+) -> str:
+    """The line that says what the run found of a format and what it had been shown."""
     shown = config.demonstration.shown
-    size = "x".join(map(str, config.game.size))
+    name = "x".join(map(str, size))
     best, verdict = discoveries.best, discoveries.verdict
     if best is None or verdict is None:
-        return f"{size}: no game was solved within {config.game.moves} multiplications ({shown}, {seconds:.0f} s)"
+        moves = config.game.moves_of(size)
+        return f"{name}: no game was solved within {moves} multiplications ({shown}, {seconds:.0f} s)"
     over = "the integers" if best.ring == "Z" else "F2"
     return (
-        f"{size} in {best.rank} multiplications, verified over {over}, {shown}: "
-        f"{verdict.message.partition(' ')[2]}; {seconds:.0f} s, {discoveries.num_verified} solved games"
+        f"{name} in {best.rank} multiplications, verified over {over}, {shown}: "
+        f"{verdict.message.partition(' ')[2]}; {seconds:.0f} s, {discoveries.num_verified} solved games, "
+        f"{discoveries.count_solutions()}"
     )

@@ -50,8 +50,11 @@ class Bench:
     head_width: int = 128
     """Units of the policy head."""
 
+    policy: Literal["auto", "transform", "tokens"] = "auto"
+    """Policy by transforms, or by a perceptron over tokens."""
+
     no_rank_profile: bool = False
-    """Leave the rank profile out of the network's input."""
+    """Leave the rank profile out of the network's input; with --policy tokens."""
 
     algorithm: Literal["gumbel", "puct"] = "gumbel"
     """Search."""
@@ -67,6 +70,10 @@ class Bench:
 
     def __post_init__(self) -> None:
         require(self.repeats >= 1, f"--repeats {self.repeats}: must be 1 or more")
+        require(
+            not self.no_rank_profile or self.policy == "tokens",
+            "--no-rank-profile: the policy by transforms is made of it; add --policy tokens",
+        )
         require(self.batch_size >= 1, f"--batch-size {self.batch_size}: must be 1 or more")
 
     @property
@@ -79,6 +86,7 @@ class Bench:
                 width=self.width,
                 num_blocks=self.num_blocks,
                 head_width=self.head_width,
+                policy=self.policy,
                 rank_profile=not self.no_rank_profile,
             ),
             search=SearchConfig(

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import tyro
 
@@ -14,6 +15,9 @@ from matrixrl.cli.parse import parse
 from matrixrl.cli.resume import recorded_settings
 from matrixrl.config import ConfigError, MatmulConfig, require
 from matrixrl.tracking.identity import find_run
+
+if TYPE_CHECKING:
+    from matrixrl.training.evaluate import Evaluation
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,37 +87,42 @@ def evaluate_run(settings: Evaluate) -> int:
     use_compilation_cache()
     config = evaluation_config(recorded, settings.games, settings.num_simulations)
     program = MatmulProgram(config)
-    result = evaluate(program, restore_params(program, checkpoint), settings.games, settings.seed)
+    results = evaluate(program, restore_params(program, checkpoint), settings.games, settings.seed)
 
-    size = "x".join(map(str, config.game.size))
     over = "over the integers" if config.game.ring == "Z" else "modulo 2"
-    print(
-        f"{folder.name} at step {checkpoint.step}: {size} {over}, {result.games} games of at most {config.game.moves} "
-        f"moves, {config.search.num_simulations} simulations per move, {result.seconds:.1f} s"
-    )
-    if result.ranks:
-        spread = ", ".join(f"{count} of rank {rank}" for rank, count in result.ranks.items())
+    for result in results:
         print(
-            f"solved {result.solved} of {result.games} ({result.solved / result.games:.1%}), proved: {spread}"
+            f"{folder.name} at step {checkpoint.step}: {'x'.join(map(str, result.size))} {over}, {result.games} games of at "
+            f"most {config.game.moves_of(result.size)} moves, {config.search.num_simulations} simulations per move, "
+            f"{result.seconds:.1f} s"
         )
-    else:
-        print(f"solved none of {result.games}; the best game left a residual of {result.least_residual}")
+        if result.ranks:
+            spread = ", ".join(f"{count} of rank {rank}" for rank, count in result.ranks.items())
+            share = result.solved / result.games
+            print(f"solved {result.solved} of {result.games} ({share:.1%}), proved: {spread}")
+        else:
+            print(f"solved none of {result.games}; the best game left a residual of {result.least_residual}")
     if settings.json:
-        print(
-            json.dumps(
-                {
-                    "run_name": folder.name,
-                    "step": checkpoint.step,
-                    "games": result.games,
-                    "solved": result.solved,
-                    "solved_share": result.solved / result.games,
-                    "ranks": result.ranks,
-                    "best_rank": result.best.rank if result.best else None,
-                    "least_residual": result.least_residual,
-                    "num_simulations": config.search.num_simulations,
-                    "seed": settings.seed,
-                    "seconds": round(result.seconds, 3),
-                }
-            )
-        )
+        about = {
+            "run_name": folder.name,
+            "step": checkpoint.step,
+            "num_simulations": config.search.num_simulations,
+            "seed": settings.seed,
+            "seconds": round(results[0].seconds, 3),
+        }
+        of_formats = [_values(result) for result in results]
+        # One format stands at the top, as long as there is but one.
+        print(json.dumps(about | (of_formats[0] if len(results) == 1 else {"formats": of_formats})))
     return 0
+
+
+def _values(result: Evaluation) -> dict[str, Any]:
+    return {
+        "size": list(result.size),
+        "games": result.games,
+        "solved": result.solved,
+        "solved_share": result.solved / result.games,
+        "ranks": result.ranks,
+        "best_rank": result.best.rank if result.best else None,
+        "least_residual": result.least_residual,
+    }

@@ -24,16 +24,18 @@ MAX_GAMES_AT_ONCE = 256
 
 @dataclass(frozen=True)
 class Evaluation:
-    """The outcome of some games.
+    """The outcome of some games of one format.
 
     Attributes:
+      size: the format.
       games: how many were played.
       ranks: of the solved ones: how many games ended at each rank.
       least_residual: smallest sum of absolute values that a game left; 0 when one was solved.
       best: the proved scheme of lowest rank, or None.
-      seconds: play only, with compilation.
+      seconds: play only, with compilation, of all formats together.
     """
 
+    size: tuple[int, int, int]
     games: int
     ranks: dict[int, int]
     least_residual: int
@@ -66,43 +68,55 @@ def restore_params(program: MatmulProgram, checkpoint: Checkpoint) -> Any:
     return checkpoint.restore({"params": program.template.params})["params"]
 
 
-def evaluate(program: MatmulProgram, params: Any, games: int, seed: int) -> Evaluation:
-    """Play games from the standard basis without noise at the root.
+def evaluate(program: MatmulProgram, params: Any, games: int, seed: int) -> list[Evaluation]:
+    """Play games from the standard basis without noise at the root; several formats take turns.
 
     Args:
       program: built with `evaluation_config`.
       seed: of the search's draws.
+
+    Returns:
+      One for each format of which a game was played.
 
     Raises:
       RuntimeError: a game ended with residual zero and its scheme is wrong: a defect of this program.
     """
     began = time.perf_counter()
     at_once = program.config.selfplay.batch_of_games
+    formats = program.config.game.formats
     key = jax.random.key(seed)
-    ranks: Counter[int] = Counter()
-    least: int | None = None
-    best: Scheme | None = None
+    played = [0 for _ in formats]
+    ranks: list[Counter[int]] = [Counter() for _ in formats]
+    least: list[int | None] = [None for _ in formats]
+    best: list[Scheme | None] = [None for _ in formats]
     for first in range(0, games, at_once):
         playing = min(at_once, games - first)
         key, key_start = jax.random.split(key)
-        limit = jnp.int32(program.config.game.moves)
-        batch = program.start_games(key_start, limit, jnp.int32(playing), jnp.float32(0))
+        batch = program.start_games(key_start, program.move_limits, jnp.int32(playing), jnp.float32(0))
         move = None
         while move is None or not np.asarray(move.terminated)[:playing].all():
             key, key_move = jax.random.split(key)
             batch, move = program.play_move(params, batch, key_move, jnp.float32(0))
         move = jax.device_get(move)
-        left = int(move.residual[:playing].min())
-        least = left if least is None else min(least, left)
-        for lane in np.flatnonzero(move.solved[:playing]):
-            rank = int(move.num_moves[lane])
-            ranks[rank] += 1
-            scheme = scheme_of(program, batch, int(lane), rank)
+        for lane in range(playing):
+            number = program.format_of(lane)
+            played[number] += 1
+            left, before = int(move.residual[lane]), least[number]
+            least[number] = left if before is None else min(before, left)
+            if not move.solved[lane]:
+                continue
+            scheme = scheme_of(program, batch, lane, int(move.num_moves[lane]))
             if not (proof := verify(scheme)):
                 raise RuntimeError(
                     f"a game ended with residual zero, yet its terms are no scheme: {proof.message}"
                 )
-            if best is None or scheme.rank < best.rank:
-                best = scheme
-    assert least is not None
-    return Evaluation(games, dict(sorted(ranks.items())), least, best, time.perf_counter() - began)
+            ranks[number][scheme.rank] += 1
+            found = best[number]
+            if found is None or scheme.rank < found.rank:
+                best[number] = scheme
+    seconds = time.perf_counter() - began
+    return [
+        Evaluation(size, played[number], dict(sorted(ranks[number].items())), left, best[number], seconds)
+        for number, (size, left) in enumerate(zip(formats, least, strict=True))
+        if left is not None
+    ]

@@ -11,7 +11,7 @@ import dataclasses
 import json
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
@@ -27,7 +27,7 @@ from matrixrl.config import MatmulConfig
 from matrixrl.schemes.scheme import Format, Scheme, render_json
 from matrixrl.tracking.events import EpisodeRow, Event, MoveRow, Note, ScalarRow, TableMark
 from matrixrl.tracking.run import Run
-from matrixrl.training.discoveries import SCHEME_FILE, Discoveries, to_standard_basis
+from matrixrl.training.discoveries import Discoveries, to_standard_basis
 from matrixrl.training.loop import TrainingDivergedError
 from matrixrl.training.matmul_program import Batch, DeviceState, MatmulProgram
 
@@ -46,13 +46,13 @@ class Progress:
       updates: weight updates so far.
       episodes: games finished so far, of self-play and evaluation: the last global episode number given out.
       playing: games of the batch on the board; 0 when the next chunk has to start one.
-      step_limit: moves that the next games get.
+      step_limits: moves that the next games get, of each format.
       solved: self-play games solved in this epoch.
       loss_sums: sums over this epoch's weight updates of loss, policy loss, value loss and gradient norm.
-      best_rank: of the schemes found so far.
+      best_ranks: of the schemes found so far, of each format.
       success_rate: self-play games solved in the last finished epoch, as a share.
-      evaluated: of the evaluation under way, over its finished batches of games: cost, residual and moves of the best
-        game, and how many were solved; empty before the first.
+      evaluated: of the evaluation under way, over its finished batches of games, for each format: cost, residual and
+        moves of the best game, how many were solved and how many were played; empty before the first.
     """
 
     phase: Phase = "pretrain"
@@ -62,10 +62,10 @@ class Progress:
     updates: int = 0
     episodes: int = 0
     playing: int = 0
-    step_limit: int = 0
+    step_limits: tuple[int, ...] = ()
     solved: int = 0
     loss_sums: tuple[float, ...] = (0.0, 0.0, 0.0, 0.0)
-    best_rank: int | None = None
+    best_ranks: tuple[int | None, ...] = ()
     success_rate: float = 0.0
     evaluated: tuple[float, ...] = ()
 
@@ -110,16 +110,17 @@ class MatmulTrainer:
 
     Args:
       config: the run's settings.
-      discoveries: keeps the best scheme.
+      discoveries: keep the best schemes, one for each format.
       program: the compiled programs of the config, where several runs share them.
     """
 
     def __init__(
-        self, config: MatmulConfig, discoveries: Discoveries, program: MatmulProgram | None = None
+        self, config: MatmulConfig, discoveries: Sequence[Discoveries], program: MatmulProgram | None = None
     ) -> None:
         self.config = config
         self.program = program or MatmulProgram(config)
-        self.discoveries = discoveries
+        self.discoveries = tuple(discoveries)
+        assert len(self.discoveries) == len(config.game.formats)
         self._key = jax.random.key(config.seed)
         # Simulations and seconds of this epoch's self-play, for the rate on the console: a watch, not a result.
         self._simulations = 0
@@ -129,7 +130,10 @@ class MatmulTrainer:
     def init(self) -> MatmulState:
         """The state of a fresh run."""
         device = self.program.init(jax.random.fold_in(self._key, 0))
-        progress = Progress(step_limit=self.config.game.moves)
+        game = self.config.game
+        progress = Progress(
+            step_limits=tuple(map(game.moves_of, game.formats)), best_ranks=(None,) * len(game.formats)
+        )
         return MatmulState(device, self._skip_empty_phases(progress))
 
     def snapshot(self, state: MatmulState, step: int) -> Snapshot:
@@ -146,16 +150,27 @@ class MatmulTrainer:
                     f"lower --learning-rate (now {self.config.optimizer.learning_rate}) or --max-grad-norm"
                 )
         progress = state.progress
-        best = self.discoveries.best
         # A lower rank is better; among states of one best rank, more games solved.
-        worst_rank = self.config.game.moves + 1
-        rank = worst_rank if progress.best_rank is None else progress.best_rank
+        game = self.config.game
+        ranks = sum(
+            game.moves_of(size) + 1 if rank is None else rank
+            for size, rank in zip(game.formats, progress.best_ranks, strict=True)
+        )
+        texts: dict[str, str] = {}
+        for found in self.discoveries:
+            if found.best is not None:
+                texts[found.scheme_file] = render_json(found.best.to_record())
+                solutions = [solution.to_record() for solution in found.solutions]
+                texts[f"{found.stem}_solutions.json"] = json.dumps(solutions)
         return Snapshot(
             step,
             arrays,
-            {**checkpoint_format.plain(progress), "num_verified": self.discoveries.num_verified},
-            {} if best is None else {SCHEME_FILE: render_json(best.to_record())},
-            score=progress.success_rate - rank,
+            {
+                **checkpoint_format.plain(progress),
+                "num_verified": [found.num_verified for found in self.discoveries],
+            },
+            texts,
+            score=progress.success_rate - ranks,
         )
 
     def resume(self, checkpoint: Checkpoint | None) -> MatmulState:
@@ -168,12 +183,15 @@ class MatmulTrainer:
           ConfigError: the checkpoint belongs to other settings.
         """
         if checkpoint is None:
-            self.discoveries.resume(None, 0)
+            for found in self.discoveries:
+                found.resume(None, 0)
             return self.init()
         saved = dict(checkpoint.progress)
-        text = checkpoint.text(SCHEME_FILE)
-        best = None if text is None else Scheme.from_record(json.loads(text))
-        self.discoveries.resume(best, saved.pop("num_verified"))
+        for found, num_verified in zip(self.discoveries, saved.pop("num_verified"), strict=True):
+            text = checkpoint.text(found.scheme_file)
+            best = None if text is None else Scheme.from_record(json.loads(text))
+            solutions = json.loads(checkpoint.text(f"{found.stem}_solutions.json") or "[]")
+            found.resume(best, num_verified, map(Scheme.from_record, solutions))
         progress = progress_of(saved)
         if progress.phase == "done":
             progress = self._next_phase(dataclasses.replace(progress, phase="evaluate"))
@@ -226,7 +244,10 @@ class MatmulTrainer:
             playing = min(left, self.config.selfplay.batch_of_games)
             fraction = 0.0 if evaluating else self.config.selfplay.random_basis_fraction
             batch = self.program.start_games(
-                key_start, jnp.int32(progress.step_limit), jnp.int32(playing), jnp.float32(fraction)
+                key_start,
+                jnp.array(progress.step_limits, jnp.int32),
+                jnp.int32(playing),
+                jnp.float32(fraction),
             )
             progress = dataclasses.replace(progress, playing=playing)
         exploration = 0.0 if evaluating else self.config.search.exploration
@@ -271,7 +292,10 @@ class MatmulTrainer:
         return progress
 
     def _good_enough(self) -> bool:
-        best, verdict = self.discoveries.best, self.discoveries.verdict
+        return all(map(self._format_good_enough, self.discoveries))
+
+    def _format_good_enough(self, found: Discoveries) -> bool:
+        best, verdict = found.best, found.verdict
         if best is None or verdict is None:
             return False
         wanted = self.config.selfplay.stop_at_rank
@@ -349,8 +373,9 @@ class MatmulTrainer:
             "epoch_simulations_per_second": self._simulations / max(self._self_play_seconds, 1e-9),
             "train/logging_overhead_pct": run.logging_overhead_pct,
         }
-        if progress.best_rank is not None:
-            metrics["epoch_best_rank"] = progress.best_rank
+        for name, rank in zip(self._names("epoch_best_rank"), progress.best_ranks, strict=True):
+            if rank is not None:
+                metrics[name] = rank
         return metrics
 
     def _record_move(self, state: MatmulState, outcome: Played, run: Run) -> MatmulState:
@@ -403,23 +428,26 @@ class MatmulTrainer:
         over = bool(move.terminated[: progress.playing].all())
         if over and evaluating:
             progress = dataclasses.replace(
-                progress, evaluated=evaluated(progress.evaluated, move, progress.playing)
+                progress,
+                evaluated=evaluated(progress.evaluated, move, progress.playing, len(self.discoveries)),
             )
             total = self._phase_length("evaluate")
             if progress.done + progress.playing == total:
-                metrics = evaluation_metrics(progress.evaluated, total, progress.epoch)
+                metrics = evaluation_metrics(progress.evaluated, self._names(""), progress.epoch)
                 events.append(ScalarRow(ticks[-1], metrics))
         run.record(events)
         progress = dataclasses.replace(progress, solved=progress.solved + (0 if evaluating else len(schemes)))
         for lane, scheme in schemes.items():
-            self._keep(scheme, first_episode + lane, progress, run)
-        if self.discoveries.best is not None:
-            best = self.discoveries.best.rank
-            progress = dataclasses.replace(progress, best_rank=best)
-            if self.config.game.tighten_step_limit:
-                progress = dataclasses.replace(
-                    progress, step_limit=max(1, min(progress.step_limit, best - 1))
-                )
+            discoveries = self.discoveries[self.program.format_of(lane)]
+            self._keep(scheme, discoveries, first_episode + lane, progress, run)
+        best_ranks = tuple(None if found.best is None else found.best.rank for found in self.discoveries)
+        progress = dataclasses.replace(progress, best_ranks=best_ranks)
+        if self.config.game.tighten_step_limit:
+            limits = tuple(
+                limit if best is None else max(1, min(limit, best - 1))
+                for limit, best in zip(progress.step_limits, best_ranks, strict=True)
+            )
+            progress = dataclasses.replace(progress, step_limits=limits)
         device = state.device
         if over:
             if not evaluating:
@@ -437,17 +465,26 @@ class MatmulTrainer:
 
     def _prove(self, batch: Batch, lane: int, move: Any) -> Scheme:
         scheme = scheme_of(self.program, batch, lane, int(move.num_moves[lane]))
-        self.discoveries.check(scheme)
+        self.discoveries[self.program.format_of(lane)].check(scheme)
         return scheme
 
-    def _keep(self, scheme: Scheme, episode: int, progress: Progress, run: Run) -> None:
+    def _names(self, stem: str) -> list[str]:
+        """Names of a figure of each format: the stem, and the format where there are several."""
+        formats = self.config.game.formats
+        if len(formats) == 1:
+            return [stem]
+        return [f"{stem}_{'x'.join(map(str, size))}" for size in formats]
+
+    def _keep(
+        self, scheme: Scheme, discoveries: Discoveries, episode: int, progress: Progress, run: Run
+    ) -> None:
         found = {"episode": episode, "epoch": progress.epoch, "step": run.clock.step}
         began = time.perf_counter()
-        written = self.discoveries.offer(scheme, found)
+        written = discoveries.offer(scheme, found)
         for path in written:
             run.record_file(path, kind="artifact", aliases=("best",), seconds=time.perf_counter() - began)
         if written:
-            best, verdict = self.discoveries.best, self.discoveries.verdict
+            best, verdict = discoveries.best, discoveries.verdict
             assert best is not None
             assert verdict is not None
             over = "the integers" if best.ring == "Z" else "F2 (it does not lift to the integers)"
@@ -465,7 +502,13 @@ def scheme_of(program: MatmulProgram, batch: Batch, lane: int, rank: int) -> Sch
     inverse = tuple(np.asarray(matrix[lane]) for matrix in batch.inverse)
     modulus = codec.ring.modulus
     u, v, w = to_standard_basis(factors, inverse, modulus)  # pyright: ignore[reportArgumentType]
-    return Scheme(Format(*program.config.game.size), "F2" if modulus == 2 else "Z", u, v, w)
+    n, m, p = program.config.game.formats[program.format_of(lane)]
+    if len(program.targets) > 1:
+        # Of a format smaller than the tensor's shape the entries beyond it are zero, whatever the terms have there.
+        u, v, w = u[:, : n * m], v[:, : m * p], w[:, : n * p]
+        needed = u.any(axis=1) & v.any(axis=1) & w.any(axis=1)
+        u, v, w = u[needed], v[needed], w[needed]
+    return Scheme(Format(n, m, p), "F2" if modulus == 2 else "Z", u, v, w)
 
 
 def episode_metrics(rows: list[EpisodeRow]) -> dict[str, float | int]:
@@ -487,24 +530,44 @@ def episode_metrics(rows: list[EpisodeRow]) -> dict[str, float | int]:
     }
 
 
-def evaluated(before: tuple[float, ...], move: Any, playing: int) -> tuple[float, ...]:
+def evaluated(before: tuple[float, ...], move: Any, playing: int, num_formats: int) -> tuple[float, ...]:
     """`Progress.evaluated` with a batch more, whose last move is `move`: its first `playing` games took part."""
-    best = int(move.cost[:playing].argmin())
-    solved = float(move.solved[:playing].sum())
-    found = (float(move.cost[best]), float(move.residual[best]), float(move.num_moves[best]), solved)
-    assert math.isfinite(found[0])
-    if not before:
-        return found
-    return (*min(before[:3], found[:3]), before[3] + solved)
+    found: list[float] = []
+    for number in range(num_formats):
+        lanes = np.arange(number, playing, num_formats)
+        old = before[5 * number : 5 * number + 5]
+        if len(lanes) == 0:
+            found += old or (0.0,) * 5
+            continue
+        best = int(lanes[move.cost[lanes].argmin()])
+        game = (float(move.cost[best]), float(move.residual[best]), float(move.num_moves[best]))
+        assert math.isfinite(game[0])
+        solved, played = float(move.solved[lanes].sum()), float(len(lanes))
+        if old and old[4] > 0:
+            game = min(old[:3], game)
+            solved, played = old[3] + solved, old[4] + played
+        found += (*game, solved, played)
+    return tuple(found)
 
 
-def evaluation_metrics(evaluated: tuple[float, ...], games: int, epoch: int) -> dict[str, float | int]:
-    """The row of an evaluation: the best of all its games, which were played without exploration."""
-    cost, residual, steps, solved = evaluated
-    return {
-        "Epoch": epoch,
-        "eval/rank": round(cost),
-        "eval/residual": residual,
-        "eval/steps": int(steps),
-        "eval/solved": solved / games,
-    }
+def evaluation_metrics(
+    evaluated: tuple[float, ...], suffixes: Sequence[str], epoch: int
+) -> dict[str, float | int]:
+    """The row of an evaluation: the best of all its games, which were played without exploration.
+
+    Args:
+      evaluated: `Progress.evaluated` over all batches.
+      suffixes: of the names of each format's figures.
+    """
+    row: dict[str, float | int] = {"Epoch": epoch}
+    for number, suffix in enumerate(suffixes):
+        cost, residual, steps, solved, played = evaluated[5 * number : 5 * number + 5]
+        if played == 0:
+            continue  # fewer games than formats
+        row |= {
+            f"eval/rank{suffix}": round(cost),
+            f"eval/residual{suffix}": residual,
+            f"eval/steps{suffix}": int(steps),
+            f"eval/solved{suffix}": solved / played,
+        }
+    return row

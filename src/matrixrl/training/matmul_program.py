@@ -13,6 +13,7 @@ and several play the same games.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from functools import cached_property, partial
 from typing import Any, NamedTuple, TypeVar
 
@@ -47,7 +48,7 @@ Tree = TypeVar("Tree")
 
 
 class Batch(NamedTuple):
-    """Games being played, and the bases that they are played in.
+    """Games being played, and the bases that they are played in. With F formats, lane k plays format k modulo F.
 
     Attributes:
       games: see `selfplay.Games`.
@@ -73,7 +74,7 @@ class MatmulProgram:
     Attributes:
       config: the run's settings.
       codec: shape, ring and spelling of actions.
-      target: int8 [a, b, c], the tensor to decompose.
+      targets: int8 [F, a, b, c], the tensors to decompose, one for each format, padded with zeros to one shape.
       groups: that the games of a batch are searched in, with keys of their own.
       mesh: the devices that games and samples are spread over; None for one.
 
@@ -94,7 +95,7 @@ class MatmulProgram:
             whole_vectors=config.transforms,
         )
         self.game = TensorGame(self.codec)
-        self.target = matmul_tensor(game.size)
+        self.targets = np.stack([matmul_tensor(size, game.shape) for size in game.formats])
         self.agent = AlphaZero(
             network=self._network(),
             optimizer=self._optimizer(),
@@ -103,6 +104,16 @@ class MatmulProgram:
             best_fraction=config.search.best_fraction,
             value_coefficient=config.optimizer.value_coefficient,
         )
+
+    @property
+    def move_limits(self) -> Array:
+        """Moves of a game of each format before any scheme was found, int32 [F]."""
+        game = self.config.game
+        return jnp.array([game.moves_of(size) for size in game.formats], jnp.int32)
+
+    def format_of(self, lane: int) -> int:
+        """The number of the format that a lane plays."""
+        return lane % len(self.targets)
 
     @cached_property
     def schedule(self) -> optax.Schedule:
@@ -148,9 +159,9 @@ class MatmulProgram:
     @partial(jax.jit, static_argnums=0)
     def init(self, key: Array) -> DeviceState:
         """Fresh parameters, an empty buffer, a batch of games that are all over. Compiled apart from training."""
-        params, opt_state = self.agent.init(key, jnp.asarray(self.target)[None])
+        params, opt_state = self.agent.init(key, jnp.asarray(self.targets[:1]))
         num_games = self.config.selfplay.batch_of_games
-        batch = self._start(key, jnp.int32(1), jnp.int32(0), jnp.float32(0))
+        batch = self._start(key, jnp.ones(len(self.targets), jnp.int32), jnp.int32(0), jnp.float32(0))
         assert batch.games.target.shape[0] == num_games
         buffer = replay.empty(batch.games, self.config.selfplay.replay_size)
         return self._placed(DeviceState(params, opt_state, buffer, batch))
@@ -219,10 +230,14 @@ class MatmulProgram:
 
     @partial(jax.jit, static_argnums=0)
     def start_games(
-        self, key: Array, step_limit: Array, num_games: Array, random_basis_fraction: Array
+        self, key: Array, step_limits: Array, num_games: Array, random_basis_fraction: Array
     ) -> Batch:
-        """A fresh batch; only the first `num_games` lanes take part."""
-        return self._start(key, step_limit, num_games, random_basis_fraction)
+        """A fresh batch; only the first `num_games` lanes take part.
+
+        Args:
+          step_limits: int32 [F], moves of a game of each format.
+        """
+        return self._start(key, step_limits, num_games, random_basis_fraction)
 
     @partial(jax.jit, static_argnums=0)
     def play_move(
@@ -286,23 +301,25 @@ class MatmulProgram:
         states, reward = jax.vmap(self.game.step)(states, tokens)
         return states, reward, states.terminated
 
-    def _start(self, key: Array, step_limit: Array, num_games: Array, random_basis_fraction: Array) -> Batch:
+    def _start(self, key: Array, step_limits: Array, num_games: Array, random_basis_fraction: Array) -> Batch:
         count = self.config.selfplay.batch_of_games
         key_basis, key_which = jax.random.split(key)
         standard = bases.identity(self.codec.shape)
 
-        def target(key: Array, changed: Array) -> tuple[Array, tuple[Array, Array, Array]]:
+        def target(key: Array, changed: Array, tensor: Array) -> tuple[Array, tuple[Array, Array, Array]]:
             basis = self._random_basis(key)
             basis = jax.tree.map(lambda other, same: jnp.where(changed, other, same), basis, standard)
-            tensor = bases.transform_tensor(jnp.asarray(self.target), basis.forward, self.codec.ring)
+            tensor = bases.transform_tensor(tensor, basis.forward, self.codec.ring)
             return tensor.astype(jnp.int8), basis.inverse
 
         changed = jax.random.uniform(key_which, (count,)) < random_basis_fraction
         keys = self._spread(jax.random.split(key_basis, count))
-        targets, inverse = jax.vmap(target)(keys, changed)
-        states = jax.vmap(self.game.reset, in_axes=(0, None))(targets, step_limit)
+        played = jnp.arange(count) % len(self.targets)
+        targets, inverse = jax.vmap(target)(keys, changed, jnp.asarray(self.targets)[played])
+        states = jax.vmap(self.game.reset)(targets, step_limits[played])
         games = selfplay.start(
             states,
+            played,
             jnp.arange(count) < num_games,
             self.config.game.moves,
             self.config.search.num_candidates,
@@ -334,21 +351,14 @@ class MatmulProgram:
 
     def _demonstrations(self, key: Array, count: int) -> Targets:
         settings = self.config.demonstration
-        makers = []
+        makers: list[Callable[[Array], Demonstration]] = []
         for kind in settings.demonstrations:
             if kind == "synthetic":
-                makers.append(
-                    partial(
-                        demonstrations.synthetic,
-                        codec=self.codec,
-                        min_factors=1,
-                        max_factors=self.config.max_demonstration_factors,
-                        min_density=settings.min_density,
-                        max_density=settings.max_density,
-                    )
-                )
+                makers.append(self._synthetic)
             else:
-                makers.append(partial(self._from_scheme, kind=kind))
+                makers += [
+                    partial(self._from_scheme, kind=kind, size=size) for size in self.config.game.formats
+                ]
 
         def labelled(demonstration: Demonstration) -> Targets:
             # Terms of a demonstration come in random order, so the first few stand for all.
@@ -365,17 +375,41 @@ class MatmulProgram:
 
         return jax.vmap(one)(self._spread(jax.random.split(key, count)))
 
-    def _from_scheme(self, key: Array, kind: str) -> Demonstration:
-        size = self.config.game.size
+    def _synthetic(self, key: Array) -> Demonstration:
+        """Random terms of one of the formats, drawn uniformly."""
+        settings, formats = self.config.demonstration, self.config.game.formats
+        make = partial(
+            demonstrations.synthetic,
+            codec=self.codec,
+            min_factors=1,
+            max_factors=self.config.max_demonstration_factors,
+            min_density=settings.min_density,
+            max_density=settings.max_density,
+        )
+        if len(formats) == 1:
+            return make(key)
+        key_format, key_terms = jax.random.split(key)
+        drawn = jax.random.randint(key_format, (), 0, len(formats))
+        lengths = jnp.array([(n * m, m * p, n * p) for n, m, p in formats], jnp.int32)[drawn]
+        most = [min(math.prod(size), self.config.max_demonstration_factors) for size in formats]
+        return make(key_terms, used=tuple(lengths), most=jnp.array(most, jnp.int32)[drawn])
+
+    def _from_scheme(self, key: Array, kind: str, size: tuple[int, int, int]) -> Demonstration:
         factors = standard_factors(size) if kind == "standard" else known_scheme(size).factors
         if self.codec.ring.modulus == 2:
             factors = tuple(np.mod(factor, 2) for factor in factors)
-        u, v, w = factors
+        padded = (
+            np.pad(factor, ((0, 0), (0, length - factor.shape[1])))
+            for factor, length in zip(factors, self.codec.shape, strict=True)
+        )
+        u, v, w = padded
         return demonstrations.from_factors(key, self.codec, u, v, w)
 
     def _replayed(self, key: Array, buffer: replay.Replay, count: int) -> Targets:
         key_positions, key_labels = jax.random.split(key)
-        positions = replay.sample(key_positions, buffer, count)
+        positions = replay.sample(
+            key_positions, buffer, count, self.config.selfplay.imitated_fraction, len(self.targets)
+        )
         played = jnp.arange(positions.actions.shape[1]) < positions.move[:, None]
 
         def residual(target: Array, actions: Array, played: Array) -> Array:
@@ -383,7 +417,9 @@ class MatmulProgram:
             return target ^ terms if self.codec.ring.modulus == 2 else target - terms
 
         tokens = selfplay.sample_labels(key_labels, positions.candidates, positions.weights, MAX_LABELS)
-        weights = jnp.broadcast_to(positions.filled[:, None] / MAX_LABELS, tokens.shape[:2])
+        weights = jnp.broadcast_to(
+            (positions.filled & positions.good)[:, None] / MAX_LABELS, tokens.shape[:2]
+        )
         return Targets(
             jax.vmap(residual)(positions.target, positions.actions, played),
             tokens.astype(jnp.int32),

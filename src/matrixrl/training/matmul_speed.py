@@ -72,7 +72,7 @@ def measure_speed(config: MatmulConfig, repeats: int) -> Speed:
     key = jax.random.key(config.seed)
     state = program.init(key)
     games = config.selfplay.batch_of_games
-    batch = program.start_games(key, jnp.int32(config.game.moves), jnp.int32(games), jnp.float32(1))
+    batch = program.start_games(key, program.move_limits, jnp.int32(games), jnp.float32(1))
     params = state.params
     search = measure(lambda: program.play_move(params, batch, key, jnp.float32(1)), repeats)
 

@@ -27,31 +27,51 @@ class Demonstration(NamedTuple):
     num_factors: Array
 
 
-def random_vectors(key: Array, codec: ActionCodec, length: int, density: Array, count: int) -> Array:
-    """`count` non-zero vectors int8 [count, length]; an entry is non-zero with probability `density`."""
+def random_vectors(
+    key: Array, codec: ActionCodec, length: int, density: Array, count: int, used: Array | None = None
+) -> Array:
+    """`count` non-zero vectors int8 [count, length]; an entry is non-zero with probability `density`.
+
+    Args:
+      used: int32, only so many leading entries may be non-zero; all by default.
+    """
     key_support, key_value, key_entry = jax.random.split(key, 3)
-    support = jax.random.uniform(key_support, (count, length)) < density
+    end = jnp.int32(length) if used is None else used
+    support = (jax.random.uniform(key_support, (count, length)) < density) & (jnp.arange(length) < end)
     # A vector that came out zero gets one entry.
-    entry = jax.random.randint(key_entry, (count, 1), 0, length) == jnp.arange(length)
+    entry = jax.random.randint(key_entry, (count, 1), 0, end) == jnp.arange(length)
     support = jnp.where(support.any(-1, keepdims=True), support, entry)
     digits = jax.random.randint(key_value, (count, length), 1, codec.ring.base)
     return jnp.where(support, jnp.asarray(codec.ring.values)[digits], 0).astype(jnp.int8)
 
 
 def synthetic(
-    key: Array, codec: ActionCodec, min_factors: int, max_factors: int, min_density: float, max_density: float
+    key: Array,
+    codec: ActionCodec,
+    min_factors: int,
+    max_factors: int,
+    min_density: float,
+    max_density: float,
+    used: tuple[Array, Array, Array] | None = None,
+    most: Array | None = None,
 ) -> Demonstration:
     """The sum of a random number of random terms (METHOD.md section 4).
 
     The number of terms is uniform over min_factors..max_factors, the density of non-zero entries uniform over its
     range and shared by the terms of one demonstration.
+
+    Args:
+      used: int32 leading entries of u, v and w that may be non-zero, for a tensor of a smaller format; all by default.
+      most: int32, at most so many terms, where that is fewer than `max_factors`.
     """
     key_count, key_density, key_u, key_v, key_w = jax.random.split(key, 5)
-    num_factors = jax.random.randint(key_count, (), min_factors, max_factors + 1)
+    num_factors = jax.random.randint(
+        key_count, (), min_factors, 1 + (jnp.int32(max_factors) if most is None else most)
+    )
     density = jax.random.uniform(key_density, (), minval=min_density, maxval=max_density)
     u, v, w = (
-        random_vectors(subkey, codec, length, density, max_factors)
-        for subkey, length in zip((key_u, key_v, key_w), codec.shape, strict=True)
+        random_vectors(subkey, codec, length, density, max_factors, None if used is None else used[mode])
+        for mode, (subkey, length) in enumerate(zip((key_u, key_v, key_w), codec.shape, strict=True))
     )
     u, v, w = codec.canonical(u, v, w)
     active = jnp.arange(max_factors) < num_factors
