@@ -210,8 +210,9 @@ class GameConfig:
     step_margin: int = -1
     """With -1 a game must beat the standard algorithm to be solved."""
 
-    tighten_step_limit: bool = True
-    """After a scheme of rank r the games get r - 1 moves."""
+    tighten_step_limit: bool = False
+    """After a scheme of rank r the games get r - 1 moves. What games then cost is known less well: the leftover's rank is
+    a bound."""
 
     def __post_init__(self) -> None:
         for text in self.sizes:

@@ -48,7 +48,7 @@ def full() -> MatmulConfig:
     """The reference setting: the standard algorithm shown, 350 simulations per move."""
     return MatmulConfig(
         preset="full",
-        game=GameConfig(ring="Z", step_margin=0, tighten_step_limit=False),
+        game=GameConfig(ring="Z", step_margin=0),
         search=SearchConfig(num_simulations=350),
         demonstration=DemonstrationConfig(
             demonstrations=("synthetic", "standard"), pretraining_steps=100, min_density=0.3, max_density=0.8
@@ -62,7 +62,7 @@ def dev() -> MatmulConfig:
     """Rapid iteration: about ten times faster to try a change than `full`, with every move in the journal."""
     return MatmulConfig(
         preset="dev",
-        game=GameConfig(ring="Z", step_margin=0, tighten_step_limit=False),
+        game=GameConfig(ring="Z", step_margin=0),
         network=NetworkConfig(width=64, num_blocks=1, head_width=64),
         search=SearchConfig(num_simulations=50, num_candidates=16),
         demonstration=DemonstrationConfig(

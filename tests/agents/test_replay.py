@@ -150,6 +150,10 @@ def test_good_games_are_told_by_kind() -> None:
     played = played._replace(kind=jnp.array([0, 0, 0, 0, 1, 1]))
     buffer = replay.insert(replay.empty(played, 10), played, good_lifetime=4.0)
     assert replay.costs_of_good_games(buffer, 0.5, 2).tolist() == [4.0, 20.0]
+    # A third of the first kind is one game; three quarters would be three, but the two of cost 9 are alike.
+    assert replay.costs_of_good_games(buffer, 0.34, 2).tolist() == [3.0, 20.0]
+    assert replay.costs_of_good_games(buffer, 0.75, 2).tolist() == [4.0, 20.0]
+    assert replay.costs_of_good_games(buffer, 0.01, 2).tolist() == [3.0, 20.0]
     assert replay.costs_of_good_games(buffer, 1.0, 2).tolist() == [9.0, 30.0]
     positions = replay.sample(jax.random.key(0), buffer, 200, good_fraction=0.5, num_kinds=2)
     costs = np.asarray(positions.cost + positions.move)

@@ -120,14 +120,19 @@ def insert(replay: Replay, games: Games, good_lifetime: float) -> Replay:
 
 
 def costs_of_good_games(replay: Replay, fraction: float, num_kinds: int) -> Array:
-    """The largest cost of the best `fraction` of the buffer's games of each kind, float32 [num_kinds]."""
+    """The largest cost of a good game of each kind, float32 [num_kinds].
+
+    No more than the `fraction` of a kind's games are as good as that, unless more have the least cost of all: where many
+    games end alike, and a few end better, only these count.
+    """
     filled = replay.num_moves > 0
     limits = []
     for kind in range(num_kinds):
         mine = filled & (replay.kind == kind)
         costs = jnp.sort(jnp.where(mine, replay.cost, jnp.inf))
-        last = jnp.ceil(fraction * mine.sum()).astype(jnp.int32) - 1
-        limits.append(costs[jnp.maximum(last, 0)])
+        as_good = jnp.searchsorted(costs, costs, side="right")
+        few = (as_good <= fraction * mine.sum()) & jnp.isfinite(costs)
+        limits.append(jnp.maximum(costs[0], jnp.max(jnp.where(few, costs, -jnp.inf))))
     return jnp.stack(limits)
 
 
@@ -140,7 +145,7 @@ def sample(
       key: consumed.
       replay: the buffer.
       count: positions.
-      good_fraction: a game is good if it costs no more than the worst of this share of its kind.
+      good_fraction: share of the games of a kind that are good, at most; see `costs_of_good_games`.
       num_kinds: kinds of games.
     """
     key_game, key_move = jax.random.split(key)

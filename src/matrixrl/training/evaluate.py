@@ -16,7 +16,7 @@ from matrixrl.checkpoints.format import Checkpoint
 from matrixrl.config import MatmulConfig
 from matrixrl.schemes.scheme import Scheme
 from matrixrl.schemes.verify import verify
-from matrixrl.training.matmul import scheme_of
+from matrixrl.training.matmul import schemes_of
 from matrixrl.training.matmul_program import MatmulProgram
 
 MAX_GAMES_AT_ONCE = 256
@@ -98,14 +98,16 @@ def evaluate(program: MatmulProgram, params: Any, games: int, seed: int) -> list
             key, key_move = jax.random.split(key)
             batch, move = program.play_move(params, batch, key_move, jnp.float32(0))
         move = jax.device_get(move)
+        solved = {int(lane): int(move.num_moves[lane]) for lane in np.flatnonzero(move.solved[:playing])}
+        schemes = schemes_of(program, batch, solved)
         for lane in range(playing):
             number = program.format_of(lane)
             played[number] += 1
             left, before = int(move.residual[lane]), least[number]
             least[number] = left if before is None else min(before, left)
-            if not move.solved[lane]:
+            scheme = schemes.get(lane)
+            if scheme is None:
                 continue
-            scheme = scheme_of(program, batch, lane, int(move.num_moves[lane]))
             if not (proof := verify(scheme)):
                 raise RuntimeError(
                     f"a game ended with residual zero, yet its terms are no scheme: {proof.message}"

@@ -405,7 +405,9 @@ class MatmulTrainer:
         ended = [(tick, lane) for tick, lane in zip(ticks, live, strict=True) if move.terminated[lane]]
         solved = [int(lane) for _, lane in ended if move.solved[lane]]
         batch = self.program.readable(outcome.batch) if solved else outcome.batch
-        schemes = {lane: self._prove(batch, lane, move) for lane in solved}
+        schemes = schemes_of(self.program, batch, {lane: int(move.num_moves[lane]) for lane in solved})
+        for lane, scheme in schemes.items():
+            self.discoveries[self.program.format_of(lane)].check(scheme)
         rows = [
             EpisodeRow(
                 tick,
@@ -463,11 +465,6 @@ class MatmulTrainer:
             progress = self._next_phase(progress)
         return MatmulState(device, progress)
 
-    def _prove(self, batch: Batch, lane: int, move: Any) -> Scheme:
-        scheme = scheme_of(self.program, batch, lane, int(move.num_moves[lane]))
-        self.discoveries[self.program.format_of(lane)].check(scheme)
-        return scheme
-
     def _names(self, stem: str) -> list[str]:
         """Names of a figure of each format: the stem, and the format where there are several."""
         formats = self.config.game.formats
@@ -493,22 +490,34 @@ class MatmulTrainer:
             run.record([Note(run.clock.now(), text)])
 
 
-def scheme_of(program: MatmulProgram, batch: Batch, lane: int, rank: int) -> Scheme:
-    """The terms that a solved game played, in the standard basis; proves nothing by itself."""
-    codec = program.codec
-    factors = tuple(
-        np.asarray(vectors) for vectors in codec.decode(batch.games.actions[lane, :rank].astype(jnp.int32))
-    )
-    inverse = tuple(np.asarray(matrix[lane]) for matrix in batch.inverse)
-    modulus = codec.ring.modulus
-    u, v, w = to_standard_basis(factors, inverse, modulus)  # pyright: ignore[reportArgumentType]
-    n, m, p = program.config.game.formats[program.format_of(lane)]
-    if len(program.targets) > 1:
-        # Of a format smaller than the tensor's shape the entries beyond it are zero, whatever the terms have there.
-        u, v, w = u[:, : n * m], v[:, : m * p], w[:, : n * p]
-        needed = u.any(axis=1) & v.any(axis=1) & w.any(axis=1)
-        u, v, w = u[needed], v[needed], w[needed]
-    return Scheme(Format(n, m, p), "F2" if modulus == 2 else "Z", u, v, w)
+def schemes_of(program: MatmulProgram, batch: Batch, ranks: Mapping[int, int]) -> dict[int, Scheme]:
+    """The terms that solved games played, in the standard basis; proves nothing by itself.
+
+    Args:
+      program: that played them.
+      batch: the games.
+      ranks: lane to number of moves played, of the games that are solved.
+    """
+    if not ranks:
+        return {}
+    modulus = program.codec.ring.modulus
+    decoded = program.codec.decode(batch.games.actions.astype(jnp.int32))
+    factors, inverse = jax.device_get((decoded, batch.inverse))
+    found = {}
+    for lane, rank in ranks.items():
+        u, v, w = to_standard_basis(
+            tuple(vectors[lane, :rank] for vectors in factors),  # pyright: ignore[reportArgumentType]
+            tuple(matrix[lane] for matrix in inverse),  # pyright: ignore[reportArgumentType]
+            modulus,
+        )
+        n, m, p = program.config.game.formats[program.format_of(lane)]
+        if len(program.targets) > 1:
+            # Of a format smaller than the tensor's shape the entries beyond it are zero, whatever the terms have there.
+            u, v, w = u[:, : n * m], v[:, : m * p], w[:, : n * p]
+            needed = u.any(axis=1) & v.any(axis=1) & w.any(axis=1)
+            u, v, w = u[needed], v[needed], w[needed]
+        found[lane] = Scheme(Format(n, m, p), "F2" if modulus == 2 else "Z", u, v, w)
+    return found
 
 
 def episode_metrics(rows: list[EpisodeRow]) -> dict[str, float | int]:
