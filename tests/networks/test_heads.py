@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from matrixrl.networks.heads import IntegerValue, TokenPolicy, best_fraction_mean
+from matrixrl.networks.heads import MASKED, IntegerValue, TokenPolicy, best_fraction_mean, draw_tokens
 from matrixrl.types import TokenLayout
 
 
@@ -157,3 +157,29 @@ def test_best_fraction_is_the_mean_of_the_lowest_costs(
     weights: list[float], fraction: float, mean: float
 ) -> None:
     assert float(best_fraction_mean(jnp.log(jnp.array(weights)), fraction)) == pytest.approx(mean, abs=1e-5)
+
+
+@pytest.mark.parametrize("classes", [33, 81, 300, 4096])
+def test_draws_among_many_classes_are_exact(classes: int) -> None:
+    """Drawn block by block: every class with its own share, the last and the smallest too, an illegal one never."""
+    rng = np.random.default_rng(classes)
+    logits = rng.normal(size=classes).astype(np.float32)
+    # Shares that can be told apart by counting: three classes have two thirds of the weight, one at either end.
+    logits[[0, classes // 2, classes - 1]] = np.log(np.exp(logits).sum() * np.array([1.0, 0.7, 0.5]))
+    logits[5] = MASKED
+    shares = np.exp(logits.astype(np.float64) - logits.max())
+    shares /= shares.sum()
+    states, count = 500, 16
+    drawn = jax.jit(
+        lambda key: draw_tokens(
+            key, lambda index, tokens: jnp.broadcast_to(jnp.asarray(logits), (states, 1, classes)),
+            (states, count, 1), 1.0,
+        )
+    )(jax.random.key(0))  # fmt: skip
+    tokens = np.asarray(drawn.tokens).ravel()
+    counts = np.bincount(tokens, minlength=classes) / len(tokens)
+    assert counts[5] == 0
+    # The draws of a state are spread, so that shares vary less than those of independent draws.
+    tolerance = 5 * np.sqrt(shares * (1 - shares) / len(tokens)) + 5 / len(tokens)
+    assert (np.abs(counts - shares) <= tolerance).all()
+    assert np.asarray(drawn.log_prob).ravel() == pytest.approx(np.log(shares[tokens]), abs=1e-4)

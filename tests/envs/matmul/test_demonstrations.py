@@ -109,3 +109,23 @@ def test_a_position_of_strassens_scheme_is_right() -> None:
     shown = from_factors(jax.random.key(1), codec, *scheme.factors)
     assert shown.tokens.shape == (7, codec.layout.num_tokens)
     assert_right(codec, np.asarray(shown.residual), np.asarray(shown.tokens), int(shown.num_factors))
+
+
+@pytest.mark.parametrize("codec", [ActionCodec((4, 6, 6), F2, whole_vectors=True), ActionCodec((4, 4, 4), TERNARY, whole_vectors=True)], ids=named)  # fmt: skip
+def test_demonstrations_of_a_smaller_format_stay_within_it(codec: ActionCodec) -> None:
+    used, most = (2, 4, 3), 4
+    make = jax.jit(
+        jax.vmap(
+            lambda key: synthetic(
+                key, codec, min_factors=1, max_factors=9, min_density=0.5, max_density=0.5,
+                used=tuple(map(jnp.int32, used)), most=jnp.int32(most),  # pyright: ignore[reportArgumentType]
+            )
+        )
+    )(jax.random.split(jax.random.key(0), 200))  # fmt: skip
+    shown = Demonstration(*(np.asarray(part) for part in make))  # pyright: ignore[reportArgumentType]
+    assert set(np.asarray(shown.num_factors).tolist()) == {1, 2, 3, 4}
+    outside = np.ones(codec.shape, bool)
+    outside[: used[0], : used[1], : used[2]] = False
+    assert not np.asarray(shown.residual)[:, outside].any()
+    for index in range(20):
+        assert_right(codec, shown.residual[index], shown.tokens[index], int(shown.num_factors[index]))  # pyright: ignore[reportArgumentType]

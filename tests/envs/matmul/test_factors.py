@@ -22,6 +22,8 @@ CODECS = [
     ActionCodec((6, 12, 8), QUINARY),
     ActionCodec((25, 25, 25), F2),
     ActionCodec((3, 2, 4), TERNARY, max_classes=9),
+    ActionCodec((6, 12, 8), F2, whole_vectors=True),
+    ActionCodec((4, 6, 6), TERNARY, whole_vectors=True),
 ]
 # Small enough to list every action; the token limits cut vectors into one, two and three tokens.
 LISTED = [
@@ -30,12 +32,15 @@ LISTED = [
     ActionCodec((2, 2, 2), TERNARY, max_classes=9),
     ActionCodec((1, 2, 2), QUINARY, max_classes=8),
     ActionCodec((4, 1, 2), F2, max_classes=2),
+    ActionCodec((2, 3, 2), F2, whole_vectors=True),
+    ActionCodec((2, 2, 2), TERNARY, whole_vectors=True),
 ]
 
 
 def named(codec: ActionCodec) -> str:
     return (
-        f"{'x'.join(map(str, codec.shape))}-{codec.ring.name}{codec.ring.max_coefficient}-{codec.max_classes}"
+        f"{'x'.join(map(str, codec.shape))}-{codec.ring.name}{codec.ring.max_coefficient}-"
+        f"{'whole' if codec.whole_vectors else codec.max_classes}"
     )
 
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import NamedTuple
 
+import jax
 import jax.numpy as jnp
 from jax import Array
 
@@ -114,21 +115,23 @@ def rank_mod_large_prime(matrices: Array) -> Array:
 
     Elimination without division: a later row becomes row * pivot - pivot_row * entry, in residues below the prime.
     """
-    rows = jnp.mod(matrices.astype(jnp.int32), LARGE_PRIME)
+    # Unsigned, since XLA turns the remainder by a constant into products then.
+    prime = jnp.uint32(LARGE_PRIME)
+    rows = jnp.mod(matrices.astype(jnp.int32), LARGE_PRIME).astype(jnp.uint32)
     num_rows = rows.shape[-2]
     rank = jnp.zeros(rows.shape[:-2], jnp.int32)
     for index in range(num_rows):
         pivot_row = rows[..., index, :]
-        column = jnp.argmax(pivot_row != 0, axis=-1)[..., None]
-        pivot = jnp.take_along_axis(pivot_row, column, axis=-1)
+        # The first non-zero column as a mask: a sum over it is far cheaper than a gather.
+        is_column = jnp.argmax(pivot_row != 0, axis=-1)[..., None] == jnp.arange(rows.shape[-1])
+        pivot = jnp.where(is_column, pivot_row, 0).sum(-1, keepdims=True)
         rank += pivot[..., 0] != 0
         if index + 1 < num_rows:
             later = rows[..., index + 1 :, :]
-            entries = jnp.take_along_axis(later, column[..., None, :], axis=-1)
-            cleared = jnp.mod(
-                jnp.mod(later * pivot[..., None], LARGE_PRIME)
-                - jnp.mod(pivot_row[..., None, :] * entries, LARGE_PRIME),
-                LARGE_PRIME,
+            entries = jnp.where(is_column[..., None, :], later, 0).sum(-1, keepdims=True)
+            kept = jax.lax.rem(later * pivot[..., None], prime)
+            cleared = jax.lax.rem(
+                kept + (prime - jax.lax.rem(pivot_row[..., None, :] * entries, prime)), prime
             )
             rows = jnp.concatenate(
                 [rows[..., : index + 1, :], jnp.where((pivot != 0)[..., None], cleared, later)], axis=-2
