@@ -155,7 +155,7 @@ def test_good_games_are_told_by_kind() -> None:
     assert replay.costs_of_good_games(buffer, 0.75, 2).tolist() == [4.0, 20.0]
     assert replay.costs_of_good_games(buffer, 0.01, 2).tolist() == [3.0, 20.0]
     assert replay.costs_of_good_games(buffer, 1.0, 2).tolist() == [9.0, 30.0]
-    positions = replay.sample(jax.random.key(0), buffer, 200, good_fraction=0.5, num_kinds=2)
+    positions = replay.sample(jax.random.key(0), buffer, 200, replay.costs_of_good_games(buffer, 0.5, 2))
     costs = np.asarray(positions.cost + positions.move)
     assert {int(cost) for cost in costs} == {3, 4, 9, 20, 30}
     assert ((costs <= 4) | (costs == 20)).tolist() == positions.good.tolist()

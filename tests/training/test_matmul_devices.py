@@ -36,13 +36,14 @@ def history(devices):
     state = program.init(key)
     for leaf, like in zip(jax.tree.leaves(state), jax.tree.leaves(program.template), strict=True):
         assert devices == 1 or leaf.sharding.is_equivalent_to(like.sharding, leaf.ndim), (leaf.sharding, like)
-    # A device holds its share of the games, and no more.
+    # A device holds its share of the games and of the replay buffer, and no more.
     assert state.batch.games.target.addressable_shards[0].data.shape[0] == 16 // devices
+    assert state.replay.target.addressable_shards[0].data.shape[:2] == (8 // devices, 4)
     params, opt_state, pretrained = program.learn(
         state.params, state.opt_state, state.replay, key, jnp.int32(4), jnp.bool_(False)
     )
     params = jax.device_get(params)
-    batch = program.start_games(key, jnp.int32(4), jnp.int32(13), jnp.float32(0.5))
+    batch = program.start_games(key, jnp.array([4]), jnp.int32(13), jnp.float32(0.5))
     moves = []
     # The weights differ in their last bits by now, and a search may fall either way: it gets the same ones.
     for number in range(4):

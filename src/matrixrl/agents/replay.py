@@ -12,7 +12,7 @@ from matrixrl.agents.selfplay import Games
 
 
 class Replay(NamedTuple):
-    """G games of at most M moves.
+    """G games of at most M moves. Where it is cut into groups, all leaves have one more axis, before the others.
 
     Residuals are not kept: the residual before move t is the target minus the first t terms, which is far smaller.
 
@@ -125,28 +125,27 @@ def costs_of_good_games(replay: Replay, fraction: float, num_kinds: int) -> Arra
     No more than the `fraction` of a kind's games are as good as that, unless more have the least cost of all: where many
     games end alike, and a few end better, only these count.
     """
-    filled = replay.num_moves > 0
+    # A buffer may be cut into groups; games are compared across them.
+    kinds, cost = replay.kind.reshape(-1), replay.cost.reshape(-1)
+    filled = replay.num_moves.reshape(-1) > 0
     limits = []
     for kind in range(num_kinds):
-        mine = filled & (replay.kind == kind)
-        costs = jnp.sort(jnp.where(mine, replay.cost, jnp.inf))
+        mine = filled & (kinds == kind)
+        costs = jnp.sort(jnp.where(mine, cost, jnp.inf))
         as_good = jnp.searchsorted(costs, costs, side="right")
         few = (as_good <= fraction * mine.sum()) & jnp.isfinite(costs)
         limits.append(jnp.maximum(costs[0], jnp.max(jnp.where(few, costs, -jnp.inf))))
     return jnp.stack(limits)
 
 
-def sample(
-    key: Array, replay: Replay, count: int, good_fraction: float = 1.0, num_kinds: int = 1
-) -> Positions:
+def sample(key: Array, replay: Replay, count: int, good_costs: Array | None = None) -> Positions:
     """Draw positions: a filled slot uniformly, then one of its moves uniformly.
 
     Args:
       key: consumed.
       replay: the buffer.
       count: positions.
-      good_fraction: share of the games of a kind that are good, at most; see `costs_of_good_games`.
-      num_kinds: kinds of games.
+      good_costs: float32 [kinds], the largest cost of a good game (`costs_of_good_games`); by default all are good.
     """
     key_game, key_move = jax.random.split(key)
     filled = replay.num_moves > 0
@@ -163,6 +162,6 @@ def sample(
         replay.candidates[slot, move],
         replay.weights[slot, move],
         jnp.round(replay.cost[slot]).astype(jnp.int32) - move,
-        replay.cost[slot] <= costs_of_good_games(replay, good_fraction, num_kinds)[replay.kind[slot]],
+        jnp.ones(count, bool) if good_costs is None else replay.cost[slot] <= good_costs[replay.kind[slot]],
         filled[slot],
     )

@@ -5,9 +5,9 @@ games, one move of all games (self-play and evaluation are one program), and the
 replay buffer.
 
 On several devices the games of a batch lie along the mesh, and each device searches its own; the samples of a weight
-update lie along it too, and the compiler averages their gradients; parameters and the replay buffer are whole on every
-device. Games are searched in groups with keys of their own, as many whatever the number of devices, so that one device
-and several play the same games.
+update lie along it too, and the compiler averages their gradients; so does the replay buffer; parameters are whole on
+every device. Games are searched in groups with keys of their own, and the buffer is cut into as many, each fed by its
+games, whatever the number of devices, so that one device and several play the same games and learn from the same.
 """
 
 from __future__ import annotations
@@ -163,7 +163,8 @@ class MatmulProgram:
         num_games = self.config.selfplay.batch_of_games
         batch = self._start(key, jnp.ones(len(self.targets), jnp.int32), jnp.int32(0), jnp.float32(0))
         assert batch.games.target.shape[0] == num_games
-        buffer = replay.empty(batch.games, self.config.selfplay.replay_size)
+        size = self.config.selfplay.replay_size // self.groups
+        buffer = jax.vmap(partial(replay.empty, size=size))(self._grouped(batch.games))
         return self._placed(DeviceState(params, opt_state, buffer, batch))
 
     @cached_property
@@ -176,7 +177,7 @@ class MatmulProgram:
         return DeviceState(
             params=placed_shapes(shapes.params, whole),
             opt_state=placed_shapes(shapes.opt_state, whole),
-            replay=placed_shapes(shapes.replay, whole),
+            replay=placed_shapes(shapes.replay, spread),
             batch=placed_shapes(shapes.batch, spread),
         )
 
@@ -189,8 +190,13 @@ class MatmulProgram:
         return self._whole(batch)
 
     def _placed(self, state: DeviceState) -> DeviceState:
-        params, opt_state, buffer = self._whole((state.params, state.opt_state, state.replay))
-        return DeviceState(params, opt_state, buffer, self._spread(state.batch))
+        params, opt_state = self._whole((state.params, state.opt_state))
+        buffer, batch = self._spread((state.replay, state.batch))
+        return DeviceState(params, opt_state, buffer, batch)
+
+    def _grouped(self, tree: Tree) -> Tree:
+        """The same values, their first axes cut into groups."""
+        return jax.tree.map(lambda leaf: leaf.reshape(self.groups, -1, *leaf.shape[1:]), tree)
 
     def _whole(self, tree: Tree) -> Tree:
         """The same values, on every device."""
@@ -294,8 +300,9 @@ class MatmulProgram:
 
     @partial(jax.jit, static_argnums=0, donate_argnums=1)
     def keep(self, buffer: replay.Replay, games: selfplay.Games) -> replay.Replay:
-        """Insert a finished batch into the replay buffer."""
-        return self._whole(replay.insert(buffer, games, self.config.selfplay.good_game_lifetime))
+        """Insert a finished batch into the replay buffer, each group of games into its own part."""
+        insert = partial(replay.insert, good_lifetime=self.config.selfplay.good_game_lifetime)
+        return self._spread(jax.vmap(insert)(buffer, self._grouped(games)))
 
     def _step(self, states: TensorState, tokens: Array) -> tuple[TensorState, Array, Array]:
         states, reward = jax.vmap(self.game.step)(states, tokens)
@@ -407,8 +414,13 @@ class MatmulProgram:
 
     def _replayed(self, key: Array, buffer: replay.Replay, count: int) -> Targets:
         key_positions, key_labels = jax.random.split(key)
-        positions = replay.sample(
-            key_positions, buffer, count, self.config.selfplay.imitated_fraction, len(self.targets)
+        good = replay.costs_of_good_games(buffer, self.config.selfplay.imitated_fraction, len(self.targets))
+        each = -(-count // self.groups)
+        keys = jax.random.split(key_positions, self.groups)
+        drawn = jax.vmap(lambda key, part: replay.sample(key, part, each, good))(keys, buffer)
+        # Cut to the count across the groups, so that none has more say than the others by more than one position.
+        positions = jax.tree.map(
+            lambda leaf: jnp.swapaxes(leaf, 0, 1).reshape(-1, *leaf.shape[2:])[:count], drawn
         )
         played = jnp.arange(positions.actions.shape[1]) < positions.move[:, None]
 
