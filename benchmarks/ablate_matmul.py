@@ -45,7 +45,7 @@ class Hindsight(MatmulProgram):
         key_own, key_position, key_subset = jax.random.split(key, 3)
         own = super()._replayed(key_own, buffer, count)
         half = count // 2
-        positions = replay.sample(key_position, buffer, half)
+        positions = self.positions(key_position, buffer, half)
         moves = positions.actions.shape[1]
         played = jnp.arange(moves) < (positions.cost + positions.move)[:, None]
         order = jnp.argsort(jnp.where(played, jax.random.uniform(key_subset, (half, moves)), 2.0), axis=1)

@@ -236,6 +236,10 @@ class GameConfig:
             self.step_limit is None or self.step_limit >= 1,
             f"--step-limit {self.step_limit}: must be 1 or more; leave it out for the default",
         )
+        require(
+            len(self.formats) == 1 or self.step_limit is None,
+            f"--step-limit {self.step_limit}: one limit does not fit several formats; use --step-margin",
+        )
         fewest = min(self.formats, key=self.moves_of)
         require(
             self.moves_of(fewest) >= 1,
@@ -437,7 +441,7 @@ class SelfPlayConfig:
     """Over Z: share of non-zero entries off the diagonals of a random basis; 0 for signed permutations only."""
 
     replay_size: int = 4096
-    """Games that the replay buffer holds."""
+    """Games that the replay buffer holds; rounded down to a multiple of the groups that games are searched in."""
 
     good_game_lifetime: float = 20.0
     """A game among the best tenth of its batch may be overwritten after so many batches, any other after one."""
@@ -446,7 +450,8 @@ class SelfPlayConfig:
     """Share of a training batch that comes from self-play; the rest are fresh demonstrations."""
 
     imitated_fraction: float = 0.1
-    """The policy learns from the moves of this best share of the buffered games; the value learns from all."""
+    """The policy learns from the moves of the buffered games that are among this best share, of 0 from none; the value learns
+    from all."""
 
     evaluation_interval: int = 5
     """Epochs between two evaluations without exploration; 0 never evaluates."""
@@ -586,6 +591,21 @@ class MatmulConfig:
         require(
             self.game.ring == "Z" or self.game.max_coefficient == 1,
             f"--max-coefficient {self.game.max_coefficient}: over F2 every entry is 0 or 1; use --ring Z",
+        )
+        require(
+            self.network.rank_profile or not self.transforms,
+            "--no-rank-profile: the policy by transforms is made of it; add --policy tokens",
+        )
+        formats = len(self.game.formats)
+        require(
+            self.selfplay.batch_of_games >= formats,
+            f"--parallel-games {self.selfplay.parallel_games} --episodes-per-epoch {self.selfplay.episodes_per_epoch}: fewer "
+            f"games at once than the {formats} formats of --sizes; raise both to {formats} or more",
+        )
+        require(
+            formats == 1 or self.selfplay.stop_at_rank is None,
+            f"--stop-at-rank {self.selfplay.stop_at_rank}: one rank does not fit several formats; leave it out to stop at "
+            "the records of all",
         )
         require(
             self.network.policy != "transform" or self._transforms_fit,

@@ -38,7 +38,11 @@ def games(label: int, costs: list[float], moves: list[int]) -> selfplay.Games:
     )
 
 
-insert = jax.jit(replay.insert, static_argnames="good_lifetime")
+def insert(buffer: replay.Replay, games: selfplay.Games, good_lifetime: float) -> replay.Replay:
+    return _insert(buffer, games, replay.is_good(games), good_lifetime=good_lifetime)
+
+
+_insert = jax.jit(replay.insert, static_argnames="good_lifetime")
 sample = jax.jit(replay.sample, static_argnames="count")
 
 
@@ -148,12 +152,14 @@ def test_good_games_are_told_by_kind() -> None:
     """The better half: 3 and 4 of the first kind, 20 of the second; the cheap kind does not outshine the other."""
     played = games(1, [3.0, 4.0, 9.0, 9.0, 20.0, 30.0], [4] * 6)
     played = played._replace(kind=jnp.array([0, 0, 0, 0, 1, 1]))
-    buffer = replay.insert(replay.empty(played, 10), played, good_lifetime=4.0)
+    buffer = insert(replay.empty(played, 10), played, good_lifetime=4.0)
     assert replay.costs_of_good_games(buffer, 0.5, 2).tolist() == [4.0, 20.0]
     # A third of the first kind is one game; three quarters would be three, but the two of cost 9 are alike.
     assert replay.costs_of_good_games(buffer, 0.34, 2).tolist() == [3.0, 20.0]
     assert replay.costs_of_good_games(buffer, 0.75, 2).tolist() == [4.0, 20.0]
     assert replay.costs_of_good_games(buffer, 0.01, 2).tolist() == [3.0, 20.0]
+    none = replay.sample(jax.random.key(0), buffer, 50, replay.costs_of_good_games(buffer, 0.0, 2))
+    assert not none.good.any()
     assert replay.costs_of_good_games(buffer, 1.0, 2).tolist() == [9.0, 30.0]
     positions = replay.sample(jax.random.key(0), buffer, 200, replay.costs_of_good_games(buffer, 0.5, 2))
     costs = np.asarray(positions.cost + positions.move)

@@ -120,10 +120,10 @@ def test_another_format_version_is_refused_not_passed_over(
 ) -> None:
     store = store_of(tmp_path)
     save(store, 1)
-    monkeypatch.setattr("matrixrl.checkpoints.format.FORMAT_VERSION", 2)
+    monkeypatch.setattr("matrixrl.checkpoints.format.FORMAT_VERSION", 3)
     save(store, 2)
     monkeypatch.undo()
-    with pytest.raises(ConfigError, match="format 2; this matrixrl reads format 1"):
+    with pytest.raises(ConfigError, match="format 3; this matrixrl reads format 2"):
         store.newest()
 
 

@@ -33,6 +33,10 @@ IMPOSSIBLE: list[tuple[list[str], list[str]]] = [
     (["--sizes", "2x2"], ["--sizes 2x2", "2x2x3"]),
     (["--sizes", "2x2x2", "6x6x6"], ["--sizes 2x2x2 6x6x6", "25"]),
     (["--sizes", "2x2x2", "2x2x2"], ["--sizes 2x2x2 2x2x2", "each format once"]),
+    (["--sizes", "2x2x2", "2x2x3", "--step-limit", "9"], ["--step-limit 9", "--step-margin"]),
+    (["--sizes", "2x2x2", "2x2x3", "--stop-at-rank", "9"], ["--stop-at-rank 9", "records of all"]),
+    (["--sizes", "2x2x2", "2x2x3", "--parallel-games", "1"], ["--parallel-games 1", "2 formats"]),
+    (["--no-rank-profile"], ["--no-rank-profile", "--policy tokens"]),
     (["--policy", "transform", "--size", "4", "4", "4"], ["--policy transform", "16", "--policy tokens"]),
     (["--policy", "transform", "--ring", "Z", "--size", "2", "4", "2"], ["8 entries over Z", "at most 6"]),
     (["--size", "two", "2", "2"], ["--size", "two"]),
@@ -148,7 +152,7 @@ def test_flags_that_a_preset_switches_on_can_be_given_and_switched_off() -> None
     assert read_config(["--preset", "dev"]).tracking.record_moves
     assert read_config(["--preset", "dev", "--record-moves"]).tracking.record_moves
     assert not read_config(["--preset", "dev", "--no-record-moves"]).tracking.record_moves
-    assert not read_config(["--no-rank-profile"]).network.rank_profile
+    assert not read_config(["--policy", "tokens", "--no-rank-profile"]).network.rank_profile
     assert read_config([]).transforms
     assert not read_config(["--policy", "tokens"]).transforms
     assert not read_config(["--size", "4", "4", "4"]).transforms

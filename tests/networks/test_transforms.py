@@ -16,7 +16,8 @@ from matrixrl.envs.matmul.factors import ActionCodec
 from matrixrl.envs.matmul.tensors import F2, TERNARY, Ring
 from matrixrl.networks.transforms import TransformNetwork
 
-CASES = [((2, 3, 4), F2), ((2, 3, 2), TERNARY)]
+# Over the integers w is drawn last, also where it is the longest.
+CASES = [((2, 3, 4), F2), ((2, 3, 2), TERNARY), ((2, 2, 3), TERNARY)]
 BATCH, ACTIONS = 4, 6
 
 

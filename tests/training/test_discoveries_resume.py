@@ -87,11 +87,39 @@ def test_different_solutions_of_the_lowest_rank_are_counted_with_their_classes(t
     assert found.num_verified == 4
     assert found.count_solutions() == "2 solutions, 1 class"
 
-    path = found.save_solutions()
-    assert path is not None
+    found.save_solutions()
+    path = tmp_path / found.solutions_file
     solutions = [Scheme.from_record(record) for record in json.loads(path.read_text())]
     resumed = Discoveries(tmp_path, {"run": "r"})
     resumed.resume(None, found.num_verified, solutions)
     assert resumed.count_solutions() == found.count_solutions()
     resumed.check(strassen)
     assert resumed.count_solutions() == "2 solutions, 1 class"
+    assert resumed.count_solutions(0.0) == "2 solutions"
+
+
+def test_solutions_of_an_attempt_that_came_further_are_not_lost(tmp_path: Path) -> None:
+    further = Discoveries(tmp_path, {"run": "r"})
+    further.check(known_scheme((2, 2, 2)))
+    further.save_solutions()
+    behind = Discoveries(tmp_path, {"run": "r"})
+    behind.resume(None, 0)
+    behind.check(naive())
+    assert [solution.rank for solution in behind.solutions] == [
+        8
+    ]  # training must not know what it did not find yet
+    behind.save_solutions()
+    (record,) = json.loads((tmp_path / behind.solutions_file).read_text())
+    assert record["rank"] == 7
+    behind.settle()
+    assert behind.count_solutions() == "1 solution, 1 class"
+    assert [solution.rank for solution in behind.solutions] == [7]
+
+
+def test_a_damaged_file_of_solutions_is_made_anew(tmp_path: Path) -> None:
+    (tmp_path / "scheme_solutions.json").write_text('[{"format": [2,')
+    found = Discoveries(tmp_path, {"run": "r"})
+    found.resume(None, 0)
+    found.check(naive())
+    found.save_solutions()
+    assert len(json.loads((tmp_path / "scheme_solutions.json").read_text())) == 1

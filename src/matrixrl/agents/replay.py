@@ -12,7 +12,7 @@ from matrixrl.agents.selfplay import Games
 
 
 class Replay(NamedTuple):
-    """G games of at most M moves. Where it is cut into groups, all leaves have one more axis, before the others.
+    """G games of at most M moves.
 
     Residuals are not kept: the residual before move t is the target minus the first t terms, which is far smaller.
 
@@ -87,18 +87,23 @@ def empty(games: Games, size: int) -> Replay:
     )
 
 
-def insert(replay: Replay, games: Games, good_lifetime: float) -> Replay:
-    """Write a finished batch over the games that expire first.
-
-    A game expires one batch after it came in, the best tenth of the batch `good_lifetime` batches after; expired games
-    stay until their slot is needed. Games are compared with those of their kind.
-    """
+def is_good(games: Games) -> Array:
+    """The best tenth of a finished batch, of each kind, and at least one: bool [B]."""
     played = games.num_moves > 0
     cost = jnp.where(played, games.cost, jnp.inf)
     same = (games.kind[:, None] == games.kind) & played
     order = jnp.arange(cost.shape[0])
     before = (cost < cost[:, None]) | ((cost == cost[:, None]) & (order < order[:, None]))
-    good = played & ((same & before).sum(-1) < jnp.maximum(1, same.sum(-1) // 10))
+    return played & ((same & before).sum(-1) < jnp.maximum(1, same.sum(-1) // 10))
+
+
+def insert(replay: Replay, games: Games, good: Array, good_lifetime: float) -> Replay:
+    """Write a finished batch over the games that expire first.
+
+    A game expires one batch after it came in, a good one (`is_good`) `good_lifetime` batches after; expired games stay
+    until their slot is needed.
+    """
+    played = games.num_moves > 0
     expiry = replay.clock + jnp.where(good, good_lifetime, 1.0)
     slots = jnp.argsort(replay.expiry)[: games.target.shape[0]]
     slots = jnp.where(played, slots, replay.expiry.shape[0])  # empty lanes are dropped

@@ -31,13 +31,28 @@ import numpy as np
 from matrixrl.config import ConfigError
 from matrixrl.devices.processes import on_host
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 RECORD_FILE = "checkpoint.json"
 MANIFEST_FILE = "manifest.json"
 ARRAYS_FOLDER = "arrays"
 PACKAGES = ("matrixrl", "jax", "jaxlib", "flax", "optax", "mctx", "orbax-checkpoint", "numpy")
 
-MIGRATIONS: Mapping[int, Callable[[dict[str, Any]], dict[str, Any]]] = {}
+
+def _from_version_1(record: dict[str, Any]) -> dict[str, Any]:
+    """Version 2 changed the states of matmul runs; those of the other system are the same.
+
+    Raises:
+      ConfigError: it is a matmul run's.
+    """
+    if record.get("system") == "matmul":
+        raise ConfigError(
+            "a matmul checkpoint of format 1, for another policy and game state; this matrixrl reads format 2: resume it with "
+            "the matrixrl that wrote it"
+        )
+    return {**record, "format_version": 2}
+
+
+MIGRATIONS: Mapping[int, Callable[[dict[str, Any]], dict[str, Any]]] = {1: _from_version_1}
 """From a format version to the function that turns its `checkpoint.json` into the next version's."""
 
 Tree = TypeVar("Tree")

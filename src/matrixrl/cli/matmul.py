@@ -97,12 +97,15 @@ def matmul_session(config: MatmulConfig) -> session.Session[MatmulConfig, Matmul
         ]
         return MatmulTrainer(config, discoveries, compiled[config])
 
-    def summarize(trainer: MatmulTrainer, _: MatmulState, seconds: float) -> str:
+    def summarize(trainer: MatmulTrainer, state: MatmulState, seconds: float) -> str:
+        from matrixrl.training.discoveries import COUNTING_SECONDS
+
         lines = []
+        # A run that was told to stop has little time left, and goes on later.
+        counting = COUNTING_SECONDS / len(trainer.discoveries) if trainer.finished(state) else 0.0
         for size, found in zip(trainer.config.game.formats, trainer.discoveries, strict=True):
             found.settle()
-            found.save_solutions()
-            lines.append(summary(trainer.config, size, found, seconds))
+            lines.append(summary(trainer.config, size, found, seconds, counting))
         return "\n".join(lines)
 
     return session.Session(
@@ -163,7 +166,11 @@ def _found(discoveries: Discoveries) -> dict[str, Any]:
 
 
 def summary(
-    config: MatmulConfig, size: tuple[int, int, int], discoveries: Discoveries, seconds: float
+    config: MatmulConfig,
+    size: tuple[int, int, int],
+    discoveries: Discoveries,
+    seconds: float,
+    counting_seconds: float,
 ) -> str:
     """The line that says what the run found of a format and what it had been shown."""
     shown = config.demonstration.shown
@@ -176,5 +183,5 @@ def summary(
     return (
         f"{name} in {best.rank} multiplications, verified over {over}, {shown}: "
         f"{verdict.message.partition(' ')[2]}; {seconds:.0f} s, {discoveries.num_verified} solved games, "
-        f"{discoveries.count_solutions()}"
+        f"{discoveries.count_solutions(counting_seconds)}"
     )

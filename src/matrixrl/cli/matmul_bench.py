@@ -70,10 +70,6 @@ class Bench:
 
     def __post_init__(self) -> None:
         require(self.repeats >= 1, f"--repeats {self.repeats}: must be 1 or more")
-        require(
-            not self.no_rank_profile or self.policy == "tokens",
-            "--no-rank-profile: the policy by transforms is made of it; add --policy tokens",
-        )
         require(self.batch_size >= 1, f"--batch-size {self.batch_size}: must be 1 or more")
 
     @property

@@ -112,7 +112,9 @@ def evaluate_run(settings: Evaluate) -> int:
         }
         of_formats = [_values(result) for result in results]
         # One format stands at the top, as long as there is but one.
-        print(json.dumps(about | (of_formats[0] if len(results) == 1 else {"formats": of_formats})))
+        print(
+            json.dumps(about | (of_formats[0] if len(config.game.formats) == 1 else {"formats": of_formats}))
+        )
     return 0
 
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import re
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -32,6 +33,15 @@ MAIN_METRICS: Mapping[str, tuple[str, ...]] = {
     "matmul": ("pretrain/loss", "episode/reward", "epoch_loss", "epoch_best_rank", "eval/rank"),
     "hackmatrix": ("train/mean_reward", "episode/return", "episode/highest_stage", "train/entropy"),
 }
+
+
+def _main_metrics(system: str, there: Iterable[str]) -> list[str]:
+    """The main metrics that a run has; of a matmul run of several formats those of each format."""
+    there = list(there)
+    found = []
+    for name in MAIN_METRICS.get(system, ()):
+        found += [other for other in there if other == name or re.fullmatch(rf"{name}_\d+x\d+x\d+", other)]
+    return found
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -227,7 +237,7 @@ def show(command: Show) -> tuple[int, dict[str, Any]]:
         raise ConfigError(
             f"--metric {unknown[0]}: not in {directory.name}; it has {', '.join(there) or 'no metrics'}"
         )
-    metrics = command.metric or [name for name in MAIN_METRICS.get(summary.system, ()) if name in there]
+    metrics = command.metric or _main_metrics(summary.system, there)
     if not command.json:
         _table(
             ["run", "id", "state", "steps", "episodes", "best", "W&B pending", "last active"], [_row(summary)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -10,16 +11,16 @@ from typing import Any
 import numpy as np
 
 from matrixrl.schemes.draw import save_png
-from matrixrl.schemes.equivalence import can_classify, canonical_terms, count_classes, group_order
+from matrixrl.schemes.equivalence import can_classify, canonical_form, canonical_terms
 from matrixrl.schemes.formulas import formulas
 from matrixrl.schemes.lift import lift
 from matrixrl.schemes.records import Verdict, judge_scheme
 from matrixrl.schemes.scheme import Scheme, SchemeError
 from matrixrl.schemes.verify import verify
 
-# Different solutions of the best rank that are kept, and classes counted among so many of them at most.
+# Different solutions of the lowest rank that are kept, and the time that counting their classes may take.
 MAX_SOLUTIONS = 1000
-MAX_IMAGES = 20_000_000
+COUNTING_SECONDS = 5.0
 
 
 def to_standard_basis(
@@ -58,11 +59,18 @@ class Discoveries:
         self.num_verified = 0
         # Of the lowest rank so far, as they were played, in canonical order of terms.
         self.solutions: dict[Scheme, None] = {}
+        self._solutions_ahead: dict[Scheme, None] = {}
+        self._unsaved = False
 
     @property
     def scheme_file(self) -> str:
         """Name of the best scheme's file."""
         return f"{self.stem}.json"
+
+    @property
+    def solutions_file(self) -> str:
+        """Name of the file of all different solutions of the lowest rank."""
+        return f"{self.stem}_solutions.json"
 
     def check(self, scheme: Scheme) -> None:
         """Prove a solved game's scheme; it counts only after this.
@@ -78,37 +86,55 @@ class Discoveries:
             )
         self.num_verified += 1
         solution = canonical_terms(scheme)
-        lowest = min((kept.rank for kept in self.solutions), default=solution.rank)
-        if solution.rank < lowest:
+        lowest = _lowest_rank(self.solutions)
+        if lowest is not None and solution.rank > lowest:
+            return
+        if lowest is None or solution.rank < lowest:
             self.solutions.clear()
-        if solution.rank <= lowest and len(self.solutions) < MAX_SOLUTIONS:
-            self.solutions.setdefault(solution)
+        if solution not in self.solutions and len(self.solutions) < MAX_SOLUTIONS:
+            self.solutions[solution] = None
+            self._unsaved = True
 
-    def count_solutions(self) -> str:
+    def count_solutions(self, seconds: float = COUNTING_SECONDS) -> str:
         """`14 solutions, 3 classes`: different ones of the lowest rank, and how many differ by more than symmetries.
 
-        Classes are counted while that takes seconds: of the first so many solutions, which the text then says.
+        Args:
+          seconds: to spend on classes, about; they are counted among the first so many solutions, which the text says.
         """
-        solutions = list(self.solutions)
-        if not solutions or not can_classify(solutions[0]):
-            return count_classes(solutions).message
-        first = solutions[0]
-        most = max(1, MAX_IMAGES // group_order(first.format, first.ring))
-        counted = count_classes(solutions[:most])
-        if len(solutions) <= most and len(solutions) < MAX_SOLUTIONS:
-            return counted.message
-        many = f"{len(solutions)}{'+' * (len(solutions) == MAX_SOLUTIONS)} solutions"
-        return f"{many}, {counted.classes} class{'es' * (counted.classes != 1)} among the first {min(most, len(solutions))}"
+        number = len(self.solutions)
+        text = f"{number}{'+' * (number == MAX_SOLUTIONS)} solution{'s' * (number != 1)}"
+        classes, counted = set(), 0
+        began = time.perf_counter()
+        for solution in self.solutions:
+            if time.perf_counter() - began >= seconds or not can_classify(solution):
+                break
+            classes.add(canonical_form(solution))
+            counted += 1
+        if counted == 0:
+            return text
+        text += f", {len(classes)} class{'es' * (len(classes) != 1)}"
+        return text if counted == number < MAX_SOLUTIONS else f"{text} among the first {counted}"
 
-    def save_solutions(self) -> Path | None:
-        """Write all different solutions of the lowest rank to one file."""
-        if not self.solutions:
-            return None
-        path = self._directory / f"{self.stem}_solutions.json"
+    def save_solutions(self) -> None:
+        """Write all different solutions of the lowest rank to one file, if there are new ones.
+
+        What the file holds from an attempt that came further than the checkpoint is kept in it.
+        """
+        if not self._unsaved:
+            return
+        path = self._directory / self.solutions_file
         temporary = path.with_suffix(".tmp")
-        temporary.write_text(json.dumps([solution.to_record() for solution in self.solutions]))
+        records = [solution.to_record() for solution in self._all_solutions()]
+        temporary.write_text(json.dumps(records))
         temporary.replace(path)
-        return path
+        self._unsaved = False
+
+    def _all_solutions(self) -> dict[Scheme, None]:
+        """Those of this attempt and of one that came further, of the lowest rank of all."""
+        both = {**self.solutions, **self._solutions_ahead}
+        lowest = _lowest_rank(both)
+        kept = [solution for solution in both if solution.rank == lowest]
+        return dict.fromkeys(kept[:MAX_SOLUTIONS])
 
     def offer(self, scheme: Scheme, found: dict[str, Any]) -> list[Path]:
         """Keep a proved scheme if it is better than the best one.
@@ -171,6 +197,7 @@ class Discoveries:
         """
         self.best, self.num_verified = best, num_verified
         self.solutions = dict.fromkeys(solutions)
+        self._solutions_ahead = _read_solutions(self._directory / self.solutions_file)
         path = self._directory / self.scheme_file
         try:
             self._ahead = Scheme.load(path)
@@ -183,6 +210,19 @@ class Discoveries:
         """At the end of training: the best scheme is the one in the run folder, whichever attempt found it."""
         if self._ahead is not None and (self.best is None or _order(self._ahead) < _order(self.best)):
             self.best = self._ahead
+        self.solutions = self._all_solutions()
+
+
+def _lowest_rank(solutions: Iterable[Scheme]) -> int | None:
+    return min((solution.rank for solution in solutions), default=None)
+
+
+def _read_solutions(path: Path) -> dict[Scheme, None]:
+    """The solutions in a file; none if it is missing or damaged, as in a run folder that came from elsewhere."""
+    try:
+        return dict.fromkeys(map(Scheme.from_record, json.loads(path.read_text())))
+    except (OSError, ValueError, TypeError):
+        return {}
 
 
 def _order(scheme: Scheme) -> tuple[int, int]:

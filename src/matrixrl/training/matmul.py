@@ -161,7 +161,7 @@ class MatmulTrainer:
             if found.best is not None:
                 texts[found.scheme_file] = render_json(found.best.to_record())
                 solutions = [solution.to_record() for solution in found.solutions]
-                texts[f"{found.stem}_solutions.json"] = json.dumps(solutions)
+                texts[found.solutions_file] = json.dumps(solutions)
         return Snapshot(
             step,
             arrays,
@@ -190,7 +190,7 @@ class MatmulTrainer:
         for found, num_verified in zip(self.discoveries, saved.pop("num_verified"), strict=True):
             text = checkpoint.text(found.scheme_file)
             best = None if text is None else Scheme.from_record(json.loads(text))
-            solutions = json.loads(checkpoint.text(f"{found.stem}_solutions.json") or "[]")
+            solutions = json.loads(checkpoint.text(found.solutions_file) or "[]")
             found.resume(best, num_verified, map(Scheme.from_record, solutions))
         progress = progress_of(saved)
         if progress.phase == "done":
@@ -452,6 +452,8 @@ class MatmulTrainer:
             progress = dataclasses.replace(progress, step_limits=limits)
         device = state.device
         if over:
+            for discoveries in self.discoveries:
+                discoveries.save_solutions()
             if not evaluating:
                 device = device._replace(replay=self.program.keep(device.replay, outcome.batch.games))
             progress = dataclasses.replace(

@@ -163,8 +163,8 @@ class MatmulProgram:
         num_games = self.config.selfplay.batch_of_games
         batch = self._start(key, jnp.ones(len(self.targets), jnp.int32), jnp.int32(0), jnp.float32(0))
         assert batch.games.target.shape[0] == num_games
-        size = self.config.selfplay.replay_size // self.groups
-        buffer = jax.vmap(partial(replay.empty, size=size))(self._grouped(batch.games))
+        size = self.config.selfplay.replay_size // self.groups * self.groups
+        buffer = replay.empty(batch.games, size)
         return self._placed(DeviceState(params, opt_state, buffer, batch))
 
     @cached_property
@@ -177,7 +177,9 @@ class MatmulProgram:
         return DeviceState(
             params=placed_shapes(shapes.params, whole),
             opt_state=placed_shapes(shapes.opt_state, whole),
-            replay=placed_shapes(shapes.replay, spread),
+            replay=placed_shapes(shapes.replay, spread)._replace(
+                clock=placed_shapes(shapes.replay.clock, whole)
+            ),
             batch=placed_shapes(shapes.batch, spread),
         )
 
@@ -191,12 +193,32 @@ class MatmulProgram:
 
     def _placed(self, state: DeviceState) -> DeviceState:
         params, opt_state = self._whole((state.params, state.opt_state))
-        buffer, batch = self._spread((state.replay, state.batch))
-        return DeviceState(params, opt_state, buffer, batch)
+        return DeviceState(params, opt_state, self._placed_buffer(state.replay), self._spread(state.batch))
+
+    def _placed_buffer(self, buffer: replay.Replay) -> replay.Replay:
+        """The buffer along the devices, its clock on all of them."""
+        placed = [self._spread(leaf) if leaf.ndim else self._whole(leaf) for leaf in buffer]
+        return replay.Replay(*placed)
 
     def _grouped(self, tree: Tree) -> Tree:
-        """The same values, their first axes cut into groups."""
-        return jax.tree.map(lambda leaf: leaf.reshape(self.groups, -1, *leaf.shape[1:]), tree)
+        """The same values, their first axes cut into groups; a scalar is one for all of them."""
+
+        def cut(leaf: Array) -> Array:
+            if leaf.ndim == 0:
+                return jnp.broadcast_to(leaf, self.groups)
+            return leaf.reshape(self.groups, -1, *leaf.shape[1:])
+
+        return jax.tree.map(cut, tree)
+
+    def positions(self, key: Array, buffer: replay.Replay, count: int) -> replay.Positions:
+        """Draw positions of the replay buffer, equally many from each group's part."""
+        good = replay.costs_of_good_games(buffer, self.config.selfplay.imitated_fraction, len(self.targets))
+        each = -(-count // self.groups)
+        drawn = jax.vmap(lambda key, part: replay.sample(key, part, each, good))(
+            jax.random.split(key, self.groups), self._grouped(buffer)
+        )
+        # Cut to the count across the groups, so that none has more say than the others by more than one position.
+        return jax.tree.map(lambda leaf: jnp.swapaxes(leaf, 0, 1).reshape(-1, *leaf.shape[2:])[:count], drawn)
 
     def _whole(self, tree: Tree) -> Tree:
         """The same values, on every device."""
@@ -302,7 +324,13 @@ class MatmulProgram:
     def keep(self, buffer: replay.Replay, games: selfplay.Games) -> replay.Replay:
         """Insert a finished batch into the replay buffer, each group of games into its own part."""
         insert = partial(replay.insert, good_lifetime=self.config.selfplay.good_game_lifetime)
-        return self._spread(jax.vmap(insert)(buffer, self._grouped(games)))
+        good = replay.is_good(games)
+        filled = jax.vmap(insert)(self._grouped(buffer), self._grouped(games), self._grouped(good))
+        # The groups' clocks are alike.
+        flat = [
+            new.reshape(old.shape) if old.ndim else new[0] for new, old in zip(filled, buffer, strict=True)
+        ]
+        return self._placed_buffer(replay.Replay(*flat))
 
     def _step(self, states: TensorState, tokens: Array) -> tuple[TensorState, Array, Array]:
         states, reward = jax.vmap(self.game.step)(states, tokens)
@@ -358,14 +386,10 @@ class MatmulProgram:
 
     def _demonstrations(self, key: Array, count: int) -> Targets:
         settings = self.config.demonstration
-        makers: list[Callable[[Array], Demonstration]] = []
-        for kind in settings.demonstrations:
-            if kind == "synthetic":
-                makers.append(self._synthetic)
-            else:
-                makers += [
-                    partial(self._from_scheme, kind=kind, size=size) for size in self.config.game.formats
-                ]
+        makers: list[Callable[[Array], Demonstration]] = [
+            self._synthetic if kind == "synthetic" else partial(self._from_scheme, kind=kind)
+            for kind in settings.demonstrations
+        ]
 
         def labelled(demonstration: Demonstration) -> Targets:
             # Terms of a demonstration come in random order, so the first few stand for all.
@@ -401,7 +425,16 @@ class MatmulProgram:
         most = [min(math.prod(size), self.config.max_demonstration_factors) for size in formats]
         return make(key_terms, used=tuple(lengths), most=jnp.array(most, jnp.int32)[drawn])
 
-    def _from_scheme(self, key: Array, kind: str, size: tuple[int, int, int]) -> Demonstration:
+    def _from_scheme(self, key: Array, kind: str) -> Demonstration:
+        """Terms of the standard or the known scheme of one of the formats, drawn uniformly."""
+        formats = self.config.game.formats
+        shown = [partial(self._of_format, kind=kind, size=size) for size in formats]
+        if len(formats) == 1:
+            return shown[0](key)
+        key_format, key_terms = jax.random.split(key)
+        return jax.lax.switch(jax.random.randint(key_format, (), 0, len(formats)), shown, key_terms)
+
+    def _of_format(self, key: Array, kind: str, size: tuple[int, int, int]) -> Demonstration:
         factors = standard_factors(size) if kind == "standard" else known_scheme(size).factors
         if self.codec.ring.modulus == 2:
             factors = tuple(np.mod(factor, 2) for factor in factors)
@@ -410,18 +443,13 @@ class MatmulProgram:
             for factor, length in zip(factors, self.codec.shape, strict=True)
         )
         u, v, w = padded
-        return demonstrations.from_factors(key, self.codec, u, v, w)
+        shown = demonstrations.from_factors(key, self.codec, u, v, w)
+        # Those of all formats have one shape; more labels than that are not looked at.
+        return shown._replace(tokens=_pad(shown.tokens[:MAX_LABELS], MAX_LABELS))
 
     def _replayed(self, key: Array, buffer: replay.Replay, count: int) -> Targets:
         key_positions, key_labels = jax.random.split(key)
-        good = replay.costs_of_good_games(buffer, self.config.selfplay.imitated_fraction, len(self.targets))
-        each = -(-count // self.groups)
-        keys = jax.random.split(key_positions, self.groups)
-        drawn = jax.vmap(lambda key, part: replay.sample(key, part, each, good))(keys, buffer)
-        # Cut to the count across the groups, so that none has more say than the others by more than one position.
-        positions = jax.tree.map(
-            lambda leaf: jnp.swapaxes(leaf, 0, 1).reshape(-1, *leaf.shape[2:])[:count], drawn
-        )
+        positions = self.positions(key_positions, buffer, count)
         played = jnp.arange(positions.actions.shape[1]) < positions.move[:, None]
 
         def residual(target: Array, actions: Array, played: Array) -> Array:

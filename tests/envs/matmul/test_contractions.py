@@ -134,3 +134,8 @@ def test_where_ranks_add_the_transforms_point_at_the_terms() -> None:
 def test_longest_vectors_are_drawn_first() -> None:
     assert Contractions(ActionCodec((6, 12, 8), F2, whole_vectors=True)).order == (1, 2, 0)
     assert Contractions(ActionCodec((4, 4, 4), F2, whole_vectors=True)).order == (0, 1, 2)
+    assert Contractions(ActionCodec((4, 6, 6), TERNARY, whole_vectors=True)).order == (
+        1,
+        0,
+        2,
+    )  # w has the sign

@@ -262,8 +262,12 @@ class Contractions:
 
     @property
     def order(self) -> tuple[int, int, int]:
-        """Modes in the order their vectors are drawn: the longest first, which has no candidates yet to look at."""
-        first, second, third = sorted(range(3), key=lambda mode: -self.codec.shape[mode])
+        """Modes in the order their vectors are drawn: the longest first, which has no candidates yet to look at.
+
+        Over the integers w comes last: it carries the sign of the term, and only the last vector's cases have signs.
+        """
+        last = 2 if self.codec.ring.modulus == 0 else 3
+        first, second, third = sorted(range(3), key=lambda mode: (mode == last, -self.codec.shape[mode]))
         return first, second, third
 
     @property
