@@ -128,15 +128,15 @@ def costs_of_good_games(replay: Replay, fraction: float, num_kinds: int) -> Arra
     """The largest cost of a good game of each kind, float32 [num_kinds].
 
     No more than the `fraction` of a kind's games are as good as that, unless more have the least cost of all: where many
-    games end alike, and a few end better, only these count.
+    games end alike, and a few end better, only these count. With a fraction of 0 no game is good.
     """
-    # A buffer may be cut into groups; games are compared across them.
-    kinds, cost = replay.kind.reshape(-1), replay.cost.reshape(-1)
-    filled = replay.num_moves.reshape(-1) > 0
+    if fraction == 0:
+        return jnp.full(num_kinds, -jnp.inf)
+    filled = replay.num_moves > 0
     limits = []
     for kind in range(num_kinds):
-        mine = filled & (kinds == kind)
-        costs = jnp.sort(jnp.where(mine, cost, jnp.inf))
+        mine = filled & (replay.kind == kind)
+        costs = jnp.sort(jnp.where(mine, replay.cost, jnp.inf))
         as_good = jnp.searchsorted(costs, costs, side="right")
         few = (as_good <= fraction * mine.sum()) & jnp.isfinite(costs)
         limits.append(jnp.maximum(costs[0], jnp.max(jnp.where(few, costs, -jnp.inf))))
