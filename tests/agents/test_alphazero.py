@@ -10,7 +10,8 @@ import numpy as np
 import optax
 import pytest
 
-from matrixrl.agents.alphazero import AlphaZero, Targets, TokenNetwork
+from matrixrl.agents.alphazero import AlphaZero, Targets
+from matrixrl.networks.tokens import TokenNetwork
 from matrixrl.types import TokenLayout
 
 LAYOUT = TokenLayout(

@@ -5,21 +5,18 @@ Everything here is pure. The learner knows the game only through the functions h
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import optax
 from jax import Array
 
-from matrixrl.networks.heads import IntegerValue, TokenPolicy, best_fraction_mean
-from matrixrl.networks.torso import ResidualMLP
+from matrixrl.networks.heads import best_fraction_mean
+from matrixrl.networks.tokens import TokenNetwork
 from matrixrl.networks.transforms import TransformNetwork
 from matrixrl.search.sampled import Expansion, merge_repeated
-from matrixrl.types import TokenLayout
 
 
 class Targets(NamedTuple):
@@ -45,62 +42,6 @@ class LossMetrics(NamedTuple):
     policy_loss: Array
     value_loss: Array
     grad_norm: Array
-
-
-class TokenNetwork(nn.Module):
-    """Torso, a policy of a perceptron over tokens, and integer value, over features of a residual.
-
-    Attributes:
-      layout: tokens of an action.
-      features: residual [B, ...] to features [B, F], and per token at most `num_transforms` direct priors [B, classes]
-        (or [B, classes of the given token, classes]).
-      num_transforms: direct priors per token at most; 0 for none.
-      width, num_blocks, head_width, max_value: sizes.
-      dtype: what the torso's products are computed in; None: float32. The heads are float32.
-    """
-
-    layout: TokenLayout
-    features: Callable[[Array], tuple[Array, tuple[tuple[Array, ...], ...]]]
-    num_transforms: int
-    width: int
-    num_blocks: int
-    head_width: int
-    max_value: int
-    dtype: Any = None
-
-    def setup(self) -> None:
-        """Make the parts."""
-        self.torso = ResidualMLP(self.width, self.num_blocks, self.dtype)
-        self.policy = TokenPolicy(self.layout, self.head_width)
-        self.value = IntegerValue(self.max_value)
-        # One learned scale per token and transform: the transform is a direct prior over candidate entries.
-        self.prior_scale = self.param(
-            "prior_scale", nn.initializers.constant(0.5), (self.layout.num_tokens, self.num_transforms)
-        )
-
-    def __call__(self, residual: Array) -> tuple[Array, tuple[Array, ...] | None, Array]:
-        """Torso output [B, width], priors per token [B, classes] or None, value logits [B, max_value + 1]."""
-        features, transforms = self.features(residual)
-        hidden = self.torso(features)
-        priors = None
-        if transforms:
-            priors = tuple(
-                sum(self.prior_scale[token, index] * part for index, part in enumerate(parts))
-                for token, parts in enumerate(transforms)
-            )
-        return hidden, priors, self.value(hidden)  # pyright: ignore[reportReturnType]
-
-    def log_prob(self, residual: Array, tokens: Array) -> tuple[Array, Array]:
-        """Log-probabilities [B, M] of actions [B, M, num_tokens], and value logits."""
-        hidden, priors, value_logits = self(residual)
-        return self.policy.log_prob(hidden, tokens, priors), value_logits
-
-    def expand(
-        self, key: Array, residual: Array, num_candidates: int, temperature: float
-    ) -> tuple[Any, Array]:
-        """Candidates of each state, and value logits."""
-        hidden, priors, value_logits = self(residual)
-        return self.policy.draw(key, hidden, num_candidates, temperature, priors), value_logits
 
 
 @dataclass(frozen=True)

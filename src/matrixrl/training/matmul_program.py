@@ -25,7 +25,7 @@ from jax import Array
 from jax.sharding import PartitionSpec
 
 from matrixrl.agents import replay, selfplay
-from matrixrl.agents.alphazero import AlphaZero, LossMetrics, Targets, TokenNetwork
+from matrixrl.agents.alphazero import AlphaZero, LossMetrics, Targets
 from matrixrl.config import MatmulConfig
 from matrixrl.devices.machine import compute_dtype
 from matrixrl.devices.mesh import DATA, along_data, data_mesh, max_groups, placed_shapes, replicated
@@ -37,6 +37,7 @@ from matrixrl.envs.matmul.env import TensorGame, TensorState
 from matrixrl.envs.matmul.factors import ActionCodec
 from matrixrl.envs.matmul.features import Features
 from matrixrl.envs.matmul.tensors import matmul_tensor, ring, standard_factors
+from matrixrl.networks.tokens import TokenNetwork
 from matrixrl.networks.transforms import TransformNetwork
 from matrixrl.schemes.known import known_scheme
 from matrixrl.search.sampled import SearchResult, search
