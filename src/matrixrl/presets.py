@@ -22,7 +22,12 @@ from matrixrl.config import (
 
 def quick() -> MatmulConfig:
     """The README's: Strassen's algorithm on two CPU cores, played over F2 with nothing shown, lifted to Z."""
-    return MatmulConfig(preset="quick")
+    return MatmulConfig(
+        preset="quick",
+        # What a policy by transforms has to learn is little: half a second of weight updates is enough.
+        network=NetworkConfig(width=64, num_blocks=1),
+        demonstration=DemonstrationConfig(pretraining_steps=150),
+    )
 
 
 def discover() -> MatmulConfig:
