@@ -87,6 +87,7 @@ VARIANTS: dict[str, tuple[Callable[[MatmulConfig], MatmulConfig], type[MatmulPro
         "no learning from own games": change("selfplay", replay_fraction=0.0),
         "own games only": change("selfplay", replay_fraction=1.0),
         "all own games imitated": change("selfplay", imitated_fraction=1.0),
+        "only the cheapest own games imitated": change("selfplay", imitated_fraction=1e-6),
         "no own game imitated, value only": change("selfplay", imitated_fraction=0.0),
         "value of the best quarter": change("search", best_fraction=0.25),
         "PUCT": change("search", algorithm="puct"),
@@ -137,10 +138,11 @@ def run(config: MatmulConfig, program: MatmulProgram, limit: float) -> dict[str,
 
 def ablate(size: tuple[int, int, int], names: list[str], seeds: int, limit: float, out: Path) -> None:
     """Run variants and write a line of JSON for each."""
-    base = presets.quick()
+    base = presets.discover()
     base = dataclasses.replace(
         base,
         game=dataclasses.replace(base.game, size=size),
+        demonstration=dataclasses.replace(base.demonstration, pretraining_steps=500),
         selfplay=dataclasses.replace(base.selfplay, num_epochs=10_000, evaluation_interval=0),
         tracking=dataclasses.replace(base.tracking, log_interval=50),
         devices=1,
@@ -198,6 +200,8 @@ def plot(source: Path, target: Path) -> None:
             seconds = [each["seconds"] if each["reached"] else line["limit"] for each in line["runs"]]
             axis.plot(statistics.median(seconds), at, "|", color="black", markersize=14, markeredgewidth=2)
         axis.set_xscale("log")
+        axis.set_xticks(ticks := [1, 2, 5, 10, 20, 60], [str(tick) for tick in ticks])
+        axis.minorticks_off()
         axis.set_xlabel("seconds to the record (cross: not found)")
         axis.set_title(size)
         axis.grid(axis="x", alpha=0.3)

@@ -24,7 +24,7 @@ TINY = shlex.split("""
     --preset dev --size 1 1 3 --seed 2 --tighten-step-limit --ring F2 --step-margin 2 --num-epochs 3
     --episodes-per-epoch 6 --parallel-games 4 --updates-per-epoch 7 --log-interval 3 --pretraining-steps 10
     --num-simulations 4 --num-candidates 4 --replay-size 16 --width 8 --head-width 8
-    --num-blocks 0 --no-rank-profile --batch-size 8 --evaluation-interval 2 --evaluation-games 2
+    --num-blocks 0 --batch-size 8 --evaluation-interval 2 --evaluation-games 2
     --no-stop-at-record
 """)
 

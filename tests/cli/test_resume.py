@@ -72,7 +72,7 @@ def test_what_may_change_changes(tmp_path: Path, flags: list[str], field: str, v
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        (["--width", "64"], r"--width 64: r was started with 256"),
+        (["--width", "128"], r"--width 128: r was started with 64"),
         (["--size", "3", "3", "3"], r"--size 3 3 3: r was started with 2 2 2"),
         (["--ring", "Z"], r"--ring Z: r was started with F2"),
         (["--seed", "1"], r"--seed 1: r was started with 0"),

@@ -17,7 +17,7 @@ preset = presets.matmul("dev")
 config = dataclasses.replace(
     preset,
     game=dataclasses.replace(preset.game, size=(1, 2, 2), ring="F2"),
-    network=dataclasses.replace(preset.network, width=8, num_blocks=1, head_width=8, rank_profile=False),
+    network=dataclasses.replace(preset.network, width=8, num_blocks=1, head_width=8),
     search=dataclasses.replace(preset.search, num_simulations=6, num_candidates=4),
     selfplay=dataclasses.replace(preset.selfplay, parallel_games=16, episodes_per_epoch=16, replay_size=32),
     optimizer=dataclasses.replace(preset.optimizer, batch_size=16, warmup_steps=0),
