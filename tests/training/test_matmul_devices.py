@@ -38,7 +38,7 @@ def history(devices):
         assert devices == 1 or leaf.sharding.is_equivalent_to(like.sharding, leaf.ndim), (leaf.sharding, like)
     # A device holds its share of the games and of the replay buffer, and no more.
     assert state.batch.games.target.addressable_shards[0].data.shape[0] == 16 // devices
-    assert state.replay.target.addressable_shards[0].data.shape[:2] == (8 // devices, 4)
+    assert state.replay.target.addressable_shards[0].data.shape[0] == 32 // devices
     params, opt_state, pretrained = program.learn(
         state.params, state.opt_state, state.replay, key, jnp.int32(4), jnp.bool_(False)
     )

@@ -178,8 +178,8 @@ class MatmulProgram:
         return DeviceState(
             params=placed_shapes(shapes.params, whole),
             opt_state=placed_shapes(shapes.opt_state, whole),
-            replay=placed_shapes(shapes.replay, spread)._replace(
-                clock=placed_shapes(shapes.replay.clock, whole)
+            replay=replay.Replay(
+                *(placed_shapes(leaf, spread if leaf.ndim else whole) for leaf in shapes.replay)
             ),
             batch=placed_shapes(shapes.batch, spread),
         )
