@@ -34,18 +34,15 @@ from matrixrl.training.discoveries import Discoveries
 from matrixrl.training.matmul import MatmulTrainer
 from matrixrl.training.matmul_program import MAX_LABELS, MatmulProgram
 
-# The curriculum's largest demonstration grows to its full size over so many weight updates.
-CURRICULUM_UPDATES = 500
-
 
 class Hindsight(MatmulProgram):
     """Half of the replayed positions are hindsight: some terms that a game played, as a demonstration of their own sum."""
 
-    def _replayed(self, key: jax.Array, buffer: replay.Replay, count: int) -> Targets:
+    def _replayed(self, key: jax.Array, buffer: replay.Replay, count: int, good_costs: jax.Array) -> Targets:
         key_own, key_position, key_subset = jax.random.split(key, 3)
-        own = super()._replayed(key_own, buffer, count)
+        own = super()._replayed(key_own, buffer, count, good_costs)
         half = count // 2
-        positions = self.positions(key_position, buffer, half)
+        positions = self.positions(key_position, buffer, half, good_costs)
         moves = positions.actions.shape[1]
         played = jnp.arange(moves) < (positions.cost + positions.move)[:, None]
         order = jnp.argsort(jnp.where(played, jax.random.uniform(key_subset, (half, moves)), 2.0), axis=1)
@@ -114,23 +111,14 @@ def run(config: MatmulConfig, program: MatmulProgram, limit: float) -> dict[str,
         while not trainer.finished(state) and time.perf_counter() - began < limit:
             state, outcome = trainer.advance(state)
             state = trainer.record(state, outcome, silent)
-            best, verdict = found.best, found.verdict
-            if (
-                best is not None
-                and verdict is not None
-                and best.ring == "Z"
-                and best.rank <= (verdict.record or 0)
-            ):
+            if found.at_record:
                 break
         seconds = time.perf_counter() - began
-        best, verdict = found.best, found.verdict
-        record = verdict.record if verdict is not None else None
-        reached = best is not None and record is not None and best.rank <= record and best.ring == "Z"
         return {
             "seed": config.seed,
-            "reached": reached,
+            "reached": found.at_record,
             "seconds": seconds,
-            "rank": None if best is None else best.rank,
+            "rank": None if found.best is None else found.best.rank,
             "games": state.progress.episodes + state.progress.playing,
             "updates": state.progress.updates,
         }

@@ -184,6 +184,14 @@ class Discoveries:
         """The best scheme against the table of records."""
         return None if self.best is None else judge_scheme(self.best)
 
+    @property
+    def at_record(self) -> bool:
+        """Whether the best scheme has the best known rank, over the integers."""
+        best, verdict = self.best, self.verdict
+        if best is None or verdict is None or verdict.record is None:
+            return False
+        return best.rank <= verdict.record and best.ring == "Z"
+
     def resume(self, best: Scheme | None, num_verified: int, solutions: Iterable[Scheme] = ()) -> None:
         """Go on from a checkpoint.
 

@@ -295,15 +295,14 @@ class MatmulTrainer:
         return all(map(self._format_good_enough, self.discoveries))
 
     def _format_good_enough(self, found: Discoveries) -> bool:
-        best, verdict = found.best, found.verdict
-        if best is None or verdict is None:
-            return False
-        wanted = self.config.selfplay.stop_at_rank
-        if wanted is not None and best.rank <= wanted:
+        settings = self.config.selfplay
+        if (
+            settings.stop_at_rank is not None
+            and found.best is not None
+            and found.best.rank <= settings.stop_at_rank
+        ):
             return True
-        if not self.config.selfplay.stop_at_record or verdict.record is None:
-            return False
-        return best.rank <= verdict.record and best.ring == "Z"
+        return settings.stop_at_record and found.at_record
 
     # ---- recording a chunk ----
 

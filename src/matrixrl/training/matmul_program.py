@@ -211,11 +211,10 @@ class MatmulProgram:
 
         return jax.tree.map(cut, tree)
 
-    def positions(self, key: Array, buffer: replay.Replay, count: int) -> replay.Positions:
+    def positions(self, key: Array, buffer: replay.Replay, count: int, good_costs: Array) -> replay.Positions:
         """Draw positions of the replay buffer, equally many from each group's part."""
-        good = replay.costs_of_good_games(buffer, self.config.selfplay.imitated_fraction, len(self.targets))
         each = -(-count // self.groups)
-        drawn = jax.vmap(lambda key, part: replay.sample(key, part, each, good))(
+        drawn = jax.vmap(lambda key, part: replay.sample(key, part, each, good_costs))(
             jax.random.split(key, self.groups), self._grouped(buffer)
         )
         # Cut to the count across the groups, so that none has more say than the others by more than one position.
@@ -244,10 +243,16 @@ class MatmulProgram:
           Parameters, optimizer state, and the metrics of each update, [log_interval], zeros beyond `count`.
         """
         chunk = self.config.tracking.log_interval
+        # The buffer does not change within a chunk, so it is sorted once.
+        good_costs = replay.costs_of_good_games(
+            buffer, self.config.selfplay.imitated_fraction, len(self.targets)
+        )
 
         def one(index: Array, carry: tuple[Any, Any, LossMetrics]) -> tuple[Any, Any, LossMetrics]:
             params, opt_state, metrics = carry
-            targets = self._spread(self._targets(jax.random.fold_in(key, index), buffer, use_replay))
+            targets = self._spread(
+                self._targets(jax.random.fold_in(key, index), buffer, use_replay, good_costs)
+            )
             params, opt_state, one_update = self._whole(self.agent.update(params, opt_state, targets))
             metrics = jax.tree.map(
                 lambda all_updates, value: all_updates.at[index].set(value), metrics, one_update
@@ -371,7 +376,7 @@ class MatmulProgram:
         """
         return bases.random_basis(key, self.codec.shape, self.codec.ring, self.config.selfplay.basis_density)
 
-    def _targets(self, key: Array, buffer: replay.Replay, use_replay: Array) -> Targets:
+    def _targets(self, key: Array, buffer: replay.Replay, use_replay: Array, good_costs: Array) -> Targets:
         """A training batch: fresh demonstrations, and positions of the replay buffer if asked for."""
         key_demonstrations, key_replay = jax.random.split(key)
         shown = self._demonstrations(key_demonstrations, self.config.optimizer.batch_size)
@@ -380,7 +385,7 @@ class MatmulProgram:
             return shown
 
         def mixed() -> Targets:
-            own = self._replayed(key_replay, buffer, count)
+            own = self._replayed(key_replay, buffer, count, good_costs)
             return jax.tree.map(lambda first, second: jnp.concatenate([first, second[count:]]), own, shown)
 
         return jax.lax.cond(use_replay, mixed, lambda: shown)
@@ -448,9 +453,9 @@ class MatmulProgram:
         # Those of all formats have one shape; more labels than that are not looked at.
         return shown._replace(tokens=_pad(shown.tokens[:MAX_LABELS], MAX_LABELS))
 
-    def _replayed(self, key: Array, buffer: replay.Replay, count: int) -> Targets:
+    def _replayed(self, key: Array, buffer: replay.Replay, count: int, good_costs: Array) -> Targets:
         key_positions, key_labels = jax.random.split(key)
-        positions = self.positions(key_positions, buffer, count)
+        positions = self.positions(key_positions, buffer, count, good_costs)
         played = jnp.arange(positions.actions.shape[1]) < positions.move[:, None]
 
         def residual(target: Array, actions: Array, played: Array) -> Array:

@@ -26,7 +26,7 @@ from jax import Array
 
 from matrixrl.envs.matmul.factors import ActionCodec
 from matrixrl.envs.matmul.finite_fields import FIELDS, Echelon, Field, Packed, eliminate
-from matrixrl.envs.matmul.rank_profile import group_vectors
+from matrixrl.envs.matmul.rank_profile import contractions_mod3, group_vectors
 
 # A transform of up to so many entries is one product with its matrix; a longer one is cut in two.
 MAX_SINGLE_TRANSFORM = 64
@@ -76,10 +76,6 @@ class FieldContractions:
         """Whether the cases of the vector `index` come with signs: the last vector's over F3."""
         return self.prime == 3 and index == 2
 
-    def num_contractions(self, index: int) -> int:
-        """Of the vector `index`: over F2 all 2^n with zero, over F3 one of each pair x, 2x, without zero."""
-        return 2 ** self.shape[index] if self.prime == 2 else (3 ** self.shape[index] - 1) // 2
-
     def __call__(self, residual: Array) -> FieldState:
         """Ranks and echelon forms of integer residuals [B, first, second, third]."""
         residues = jnp.mod(residual, self.prime)
@@ -111,28 +107,12 @@ class FieldContractions:
         column_mode = 3 - mode - row_mode
         slices = jnp.transpose(residues, (row_mode + 1, 0, mode + 1, column_mode + 1))
         packed = self.field.pack(slices)  # words [rows, B, k]
-        rows, _, entries = packed[0].shape
-
-        def entry(index: int) -> Packed:
-            return tuple(word[..., index : index + 1] for word in packed)
-
-        def joined(parts: list[Packed]) -> Packed:
-            return tuple(jnp.concatenate(words, axis=-1) for words in zip(*parts, strict=True))
-
-        zero = tuple(jnp.zeros_like(word) for word in entry(0))
         if self.prime == 2:
-            # The index of a contraction spells x with the first entry most significant, as a class spells a vector.
-            seen = zero
-            for index in reversed(range(entries)):
-                seen = joined([seen, self.field.add(seen, entry(index))])
+            seen: Packed = (_all_sums(packed[0]),)
         else:
-            seen, chosen = zero, []
-            for index in range(entries):
-                chosen.append(self.field.add(seen, entry(index)))
-                if index < entries - 1:
-                    seen = joined([seen, chosen[-1], self.field.add(chosen[-1], entry(index))])
-            seen = joined(chosen)
-        return [tuple(word[row] for word in seen) for row in range(rows)]
+            ones, twos = (word[..., None] for word in packed)
+            seen = tuple(word[..., 0] for word in contractions_mod3(ones, twos))
+        return [tuple(word[row] for word in seen) for row in range(len(seen[0]))]
 
     def _echelon(self, residues: Array, mode: int, row_mode: int) -> Echelon:
         columns = self._columns(mode)
@@ -218,6 +198,17 @@ class FieldContractions:
         matrices = _transforms_mod3(length)
         transformed = even @ jnp.asarray(matrices[0])
         return transformed if odd is None else transformed + odd @ jnp.asarray(matrices[1])
+
+
+def _all_sums(words: Array) -> Array:
+    """Sums over F2 of every subset of the last axis, [..., k] to [..., 2^k].
+
+    The index spells the subset with the first entry most significant, as a class spells a vector.
+    """
+    seen = jnp.zeros_like(words[..., :1])
+    for index in reversed(range(words.shape[-1])):
+        seen = jnp.concatenate([seen, seen ^ words[..., index : index + 1]], axis=-1)
+    return seen
 
 
 def hadamard(values: Array) -> Array:
