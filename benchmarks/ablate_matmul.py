@@ -143,7 +143,7 @@ def ablate(size: tuple[int, int, int], names: list[str], seeds: int, limit: floa
         state = program.init(jax.random.key(0))
         batch = program.start_games(jax.random.key(0), program.move_limits, jnp.int32(1), jnp.float32(1))
         jax.block_until_ready(program.play_move(state.params, batch, jax.random.key(0), jnp.float32(1)))
-        jax.block_until_ready(program.keep(state.replay, batch.games))
+        jax.block_until_ready(program.keep(state.replay, batch))
         runs: list[dict[str, Any]] = []
         for seed in range(seeds):
             runs.append(run(dataclasses.replace(config, seed=seed), program, limit))

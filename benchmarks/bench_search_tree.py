@@ -83,7 +83,7 @@ def main() -> None:
             batch = program.start_games(key, program.move_limits, jnp.int32(options.games), jnp.float32(1))
             reusable, transposed = [], []
             for number in range(config.game.moves):
-                live = ~np.asarray(batch.games.state.terminated)
+                live = ~np.asarray(batch.state.terminated)
                 batch, _, tree = played(params, batch, jax.random.fold_in(key, number))
                 visits, children, action, residual = jax.tree.map(np.asarray, tree)
                 for game in np.flatnonzero(live):

@@ -453,6 +453,14 @@ class SelfPlayConfig:
     """The policy learns from the moves of the buffered games that are among this best share, of 0 from none; the value learns
     from all."""
 
+    leftover_fraction: float = 0.0
+    """Share of the batches whose games start in the middle of the best own games: of a solution some terms, drawn at random, are
+    made, and what they leave is decomposed anew."""
+
+    rewriting_rounds: int = 0
+    """After the games of an epoch own solutions are written anew for so many rounds: a few terms of each, drawn at random, are
+    added up, the policy takes the sum apart without a search, and the solution keeps what is not longer."""
+
     evaluation_interval: int = 5
     """Epochs between two evaluations without exploration; 0 never evaluates."""
 
@@ -475,6 +483,7 @@ class SelfPlayConfig:
         ):
             require(value >= 1, f"--{name} {value}: must be 1 or more")
         require(self.num_epochs >= 0, f"--num-epochs {self.num_epochs}: must be 0 or more")
+        require(self.rewriting_rounds >= 0, f"--rewriting-rounds {self.rewriting_rounds}: must be 0 or more")
         require(
             self.evaluation_interval >= 0,
             f"--evaluation-interval {self.evaluation_interval}: must be 0 or more",
@@ -484,6 +493,7 @@ class SelfPlayConfig:
             ("basis-density", self.basis_density),
             ("replay-fraction", self.replay_fraction),
             ("imitated-fraction", self.imitated_fraction),
+            ("leftover-fraction", self.leftover_fraction),
         ):
             require(0 <= share <= 1, f"--{name} {share}: must be from 0 to 1")
         require(

@@ -26,7 +26,7 @@ def games(label: int, costs: list[float], moves: list[int]) -> selfplay.Games:
     batch = len(costs)
     state = State(jnp.zeros((batch, 2), jnp.int8), jnp.ones(batch, bool), jnp.ones(batch, bool))
     played = selfplay.start(
-        state, jnp.zeros(len(moves), jnp.int32), jnp.array(moves) > 0, MOVES, CANDIDATES, TOKENS
+        state, jnp.zeros(batch, jnp.int32), jnp.arange(batch), jnp.array(moves) > 0, MOVES, CANDIDATES, TOKENS
     )
     return played._replace(
         target=jnp.full((batch, 2), label, jnp.int8),
@@ -120,7 +120,13 @@ def test_games_that_are_over_take_no_more_part() -> None:
     residual = jnp.array([[3, -2], [4, 0], [5, 5]], jnp.int8)
     state = State(residual, jnp.zeros(3, bool), jnp.zeros(3, bool))
     played = selfplay.start(
-        state, jnp.zeros(3, jnp.int32), jnp.array([True, True, False]), MOVES, CANDIDATES, TOKENS
+        state,
+        jnp.zeros(3, jnp.int32),
+        jnp.arange(3),
+        jnp.array([True, True, False]),
+        MOVES,
+        CANDIDATES,
+        TOKENS,
     )
     assert played.state.terminated.tolist() == [False, False, True]
     assert (played.target == residual).all()
@@ -174,3 +180,51 @@ def test_a_good_game_of_each_kind_is_kept_longer() -> None:
         buffer = insert(buffer, games(label, [9.0] * 20, [4] * 20), good_lifetime=4.0)
     kept = np.asarray(buffer.target[:, 0]) == 1
     assert sorted(np.asarray(buffer.cost)[kept].tolist()) == [3.0, 19.0]
+
+
+def test_leftovers_are_good_solutions_of_the_same_kind_with_their_moves_in_any_order() -> None:
+    """Slots: kind 0 solved in 3 and in 4 moves, unsolved, kind 1 solved in 2; only the cheapest of a kind are good."""
+    batch = games(0, [3.0, 4.0, 6.0, 2.0], [3, 4, 4, 2])
+    batch = batch._replace(
+        kind=jnp.array([0, 0, 0, 1]),
+        target=jnp.arange(4, dtype=jnp.int8)[:, None] * jnp.ones(2, jnp.int8),
+        actions=(10 * jnp.arange(4)[:, None, None] + jnp.arange(MOVES)[:, None] + jnp.zeros(TOKENS)).astype(
+            jnp.int16
+        ),
+    )
+    buffer = insert(replay.empty(batch, 8), batch, 4.0)
+    kinds = jnp.array([0, 1, 2] * 50)
+    drawn = replay.leftovers(jax.random.key(0), buffer, kinds, jnp.int32(2), jnp.array([3.0, 9.0, 9.0]))
+    assert drawn.found.tolist() == [True, True, False] * 50
+    assert drawn.target[0::3].tolist() == [[0, 0]] * 50
+    assert drawn.target[1::3].tolist() == [[3, 3]] * 50
+    assert drawn.basis[1::3].tolist() == [3] * 50
+    assert drawn.given[0::3].tolist() == [1] * 50
+    assert drawn.given[1::3].tolist() == [0] * 50
+    orders = {tuple(row) for row in drawn.actions[0::3, :3, 0].tolist()}
+    assert len(orders) == 6
+    assert all(sorted(order) == [0, 1, 2] for order in orders)
+
+
+def test_a_game_placed_in_the_middle_has_made_its_first_moves() -> None:
+    residual = jnp.array([[3, -2], [4, 0]], jnp.int8)
+    state = State(residual, jnp.zeros(2, bool), jnp.zeros(2, bool))
+    fresh = selfplay.start(
+        state, jnp.zeros(2, jnp.int32), jnp.zeros(2, jnp.int32), jnp.ones(2, bool), MOVES, CANDIDATES, TOKENS
+    )
+    placed = selfplay.place(
+        fresh,
+        jnp.array([False, True]),
+        state._replace(residual=residual - 1),
+        residual + 1,
+        jnp.array([7, 7]),
+        jnp.full((2, MOVES, TOKENS), 5, jnp.int16),
+        jnp.array([2, 2]),
+    )
+    assert jax.tree.all(jax.tree.map(lambda new, old: (new[0] == old[0]).all(), placed, fresh))
+    assert placed.target[1].tolist() == [5, 1]
+    assert placed.state.residual[1].tolist() == [3, -1]
+    assert placed.actions[1, :, 0].tolist() == [5, 5, 0, 0]
+    assert placed.candidates[1, :, :, 0].tolist() == [[5, 0, 0], [5, 0, 0], [0, 0, 0], [0, 0, 0]]
+    assert placed.weights[1].tolist() == [[1, 0, 0], [1, 0, 0], [0, 0, 0], [0, 0, 0]]
+    assert (int(placed.num_moves[1]), float(placed.cost[1]), int(placed.basis[1])) == (2, 2.0, 7)

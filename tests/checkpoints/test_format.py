@@ -131,10 +131,10 @@ def test_flipped_array_bytes_are_noticed(tmp_path: Path) -> None:
         checkpoint_format.read(folder)
 
 
-@pytest.mark.parametrize(("version", "remedy"), [(3, "newer matrixrl"), (0, "that wrote it")])
+@pytest.mark.parametrize(("version", "remedy"), [(9, "newer matrixrl"), (0, "that wrote it")])
 def test_another_format_version_is_refused_naming_both(tmp_path: Path, version: int, remedy: str) -> None:
     folder = saved(tmp_path / "5", {"x": np.ones(3)}, format_version=version)
-    with pytest.raises(ConfigError, match=rf"format {version}; this matrixrl reads format 2: .*{remedy}"):
+    with pytest.raises(ConfigError, match=rf"format {version}; this matrixrl reads format 3: .*{remedy}"):
         checkpoint_format.read(folder)
 
 
@@ -142,18 +142,21 @@ def test_an_older_format_is_migrated_step_by_step(tmp_path: Path, monkeypatch: p
     folder = saved(tmp_path / "5", {"x": np.ones(3)}, format_version=-1)
     chain = {
         -1: lambda record: {**record, "format_version": 0, "progress": {"a": 1}},
-        0: lambda record: {**record, "format_version": 2, "progress": {**record["progress"], "b": 2}},
+        0: lambda record: {**record, "format_version": 3, "progress": {**record["progress"], "b": 2}},
     }
     monkeypatch.setattr(checkpoint_format, "MIGRATIONS", chain)
     assert checkpoint_format.read(folder).progress == {"a": 1, "b": 2}
 
 
-def test_of_format_1_hackmatrix_is_read_and_matmul_refused(tmp_path: Path) -> None:
+@pytest.mark.parametrize("version", [1, 2])
+def test_of_older_formats_hackmatrix_is_read_and_matmul_refused(tmp_path: Path, version: int) -> None:
     assert checkpoint_format.read(
-        saved(tmp_path / "5", {"x": np.ones(3)}, format_version=1, system="hackmatrix")
+        saved(tmp_path / "5", {"x": np.ones(3)}, format_version=version, system="hackmatrix")
     )
-    folder = saved(tmp_path / "6", {"x": np.ones(3)}, format_version=1, system="matmul")
-    with pytest.raises(ConfigError, match=r"matmul checkpoint of format 1.*reads format 2.*that wrote it"):
+    folder = saved(tmp_path / "6", {"x": np.ones(3)}, format_version=version, system="matmul")
+    with pytest.raises(
+        ConfigError, match=rf"matmul checkpoint of format {version}.*reads format 3.*that wrote it"
+    ):
         checkpoint_format.read(folder)
 
 

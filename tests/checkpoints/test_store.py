@@ -120,10 +120,10 @@ def test_another_format_version_is_refused_not_passed_over(
 ) -> None:
     store = store_of(tmp_path)
     save(store, 1)
-    monkeypatch.setattr("matrixrl.checkpoints.format.FORMAT_VERSION", 3)
+    monkeypatch.setattr("matrixrl.checkpoints.format.FORMAT_VERSION", 9)
     save(store, 2)
     monkeypatch.undo()
-    with pytest.raises(ConfigError, match="format 3; this matrixrl reads format 2"):
+    with pytest.raises(ConfigError, match="format 9; this matrixrl reads format 3"):
         store.newest()
 
 

@@ -37,7 +37,7 @@ def history(devices):
     for leaf, like in zip(jax.tree.leaves(state), jax.tree.leaves(program.template), strict=True):
         assert devices == 1 or leaf.sharding.is_equivalent_to(like.sharding, leaf.ndim), (leaf.sharding, like)
     # A device holds its share of the games and of the replay buffer, and no more.
-    assert state.batch.games.target.addressable_shards[0].data.shape[0] == 16 // devices
+    assert state.games.target.addressable_shards[0].data.shape[0] == 16 // devices
     assert state.replay.target.addressable_shards[0].data.shape[0] == 32 // devices
     params, opt_state, pretrained = program.learn(
         state.params, state.opt_state, state.replay, key, jnp.int32(4), jnp.bool_(False)
@@ -49,7 +49,7 @@ def history(devices):
     for number in range(4):
         batch, move = program.play_move(weights or params, batch, jax.random.fold_in(key, number), jnp.float32(1))
         moves.append(move)
-    buffer = program.keep(state.replay, batch.games)
+    buffer = program.keep(state.replay, batch)
     learned = program.learn(weights or params, opt_state, buffer, key, jnp.int32(3), jnp.bool_(True))
     return jax.device_get((params, moves, buffer, pretrained, learned))
 

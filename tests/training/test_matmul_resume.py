@@ -79,13 +79,16 @@ def whole(program: MatmulProgram, tmp_path_factory: pytest.TempPathFactory) -> t
 
 def test_the_epoch_row_stands_at_its_last_update_and_holds_them_all(whole: tuple[Path, str]) -> None:
     with JournalReader(whole[0]) as reader:
-        epochs = [row for row in reader.stream() if "epoch_loss" in row.metrics]
+        rows = list(reader.stream())
+        epochs = [row for row in rows if "epoch_loss" in row.metrics]
         moves = {move.step for move in reader.moves()}
+    rewritten = {row.step for row in rows if "rewrite/solved" in row.metrics}
+    assert len(rewritten) == 2 * len(epochs)  # 20 rounds, by 16 and 4
     assert [row.metrics["Epoch"] for row in epochs] == [1, 2, 3]
     for row in epochs:
         assert row.step + 1 in moves or row is epochs[-1]
-        # 7 updates, by 3, 3 and 1: moves end just before the first of them.
-        assert row.step - 7 in moves
+        # 7 updates, by 3, 3 and 1: the rounds of rewriting end just before the first of them.
+        assert row.step - 7 in rewritten
 
 
 def test_resuming_from_every_kind_of_place_gives_the_same_run(
@@ -100,8 +103,16 @@ def test_resuming_from_every_kind_of_place_gives_the_same_run(
         ]
         # Half a phase, half-played games, and the beginnings.
         phases.setdefault((progress["phase"], progress["playing"] > 0, progress["done"] > 0), step)
-    assert {phase for phase, *_ in phases} == {"pretrain", "self-play", "train", "evaluate", "done"}
+    assert {phase for phase, *_ in phases} == {
+        "pretrain",
+        "self-play",
+        "rewrite",
+        "train",
+        "evaluate",
+        "done",
+    }
     assert ("self-play", True, True) in phases
+    assert ("rewrite", True, True) in phases
     for step in phases.values():
         runs_dir = tmp_path / str(step)
         copy = runs_dir / "r"
@@ -124,8 +135,8 @@ def test_replay_and_half_played_games_come_back(program: MatmulProgram, whole: t
     trainer.program = program
     state = trainer.resume(newest)
     again = trainer.snapshot(state, newest.step)
-    # Two groups of eight slots: of an epoch's five games, two at once, the second group played two.
-    assert int(state.device.replay.num_games) == 8 + 6
+    # Six games an epoch and the four solutions that were rewritten: the sixteen slots are full.
+    assert int(state.device.replay.num_games) == 16
     assert again.progress == newest.progress
     loaded = newest.restore(state.device)
     for old, new in zip(jax.tree.leaves(loaded), jax.tree.leaves(state.device), strict=True):

@@ -98,3 +98,8 @@ class AlphaZero:
         return Expansion(
             candidates.tokens, prior_logits, -best_fraction_mean(value_logits, self.best_fraction)
         )
+
+    def draw(self, params: Any, key: Array, residual: Array) -> Array:
+        """One action of the policy for each of a batch of residuals, int32 [B, num_tokens]."""
+        applied: Any = self.network.apply(params, key, residual, 1, 1.0, method="expand")
+        return applied[0].tokens[:, 0]

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax import Array
 
+from matrixrl.agents.rewriting import shuffled
 from matrixrl.agents.selfplay import Games
 
 
@@ -19,6 +20,7 @@ class Replay(NamedTuple):
     Attributes:
       target: int8 [G, ...].
       kind: int32 [G], which of several games it is.
+      basis: arrays of G, what takes the actions back to the game that `kind` names.
       actions: int16 [G, M, num_tokens].
       candidates: int16 [G, M, K, num_tokens].
       weights: float32 [G, M, K].
@@ -30,6 +32,7 @@ class Replay(NamedTuple):
 
     target: Array
     kind: Array
+    basis: Any
     actions: Array
     candidates: Array
     weights: Array
@@ -77,6 +80,7 @@ def empty(games: Games, size: int) -> Replay:
     return Replay(
         slots(games.target),
         slots(games.kind),
+        jax.tree.map(slots, games.basis),
         slots(games.actions),
         slots(games.candidates),
         slots(games.weights),
@@ -114,6 +118,7 @@ def insert(replay: Replay, games: Games, good: Array, good_lifetime: float) -> R
     return Replay(
         write(replay.target, games.target),
         write(replay.kind, games.kind),
+        jax.tree.map(write, replay.basis, games.basis),
         write(replay.actions, games.actions),
         write(replay.candidates, games.candidates),
         write(replay.weights, games.weights),
@@ -169,4 +174,50 @@ def sample(key: Array, replay: Replay, count: int, good_costs: Array | None = No
         jnp.round(replay.cost[slot]).astype(jnp.int32) - move,
         jnp.ones(count, bool) if good_costs is None else replay.cost[slot] <= good_costs[replay.kind[slot]],
         filled[slot],
+    )
+
+
+class Leftovers(NamedTuple):
+    """Solutions taken from the buffer, of which some moves are made and the rest is to be found anew.
+
+    Attributes:
+      target: int8 [B, ...].
+      basis: arrays of B.
+      actions: int16 [B, M, num_tokens], all moves of the solution in random order.
+      given: int32 [B], how many of them are made.
+      found: bool [B], false where the buffer holds no solution of the kind.
+    """
+
+    target: Array
+    basis: Any
+    actions: Array
+    given: Array
+    found: Array
+
+
+def leftovers(key: Array, replay: Replay, kind: Array, left: Array, good_costs: Array) -> Leftovers:
+    """For each of B games a good solution of its kind, whose moves, made in any order, lead to the same end.
+
+    Args:
+      key: consumed.
+      replay: the buffer. A game whose moves are its whole cost is solved.
+      kind: int32 [B].
+      left: int32, moves that are not made.
+      good_costs: float32 [kinds], the largest cost of a good game.
+    """
+    key_game, key_order = jax.random.split(key)
+    solved = (replay.num_moves > 0) & (replay.cost == replay.num_moves)
+    usable = solved & (replay.cost <= good_costs[replay.kind]) & (replay.kind == kind[:, None])
+    reached = jnp.cumsum(usable, axis=-1)
+    drawn = jax.random.uniform(key_game, kind.shape) * reached[:, -1]
+    slot = (reached <= drawn[:, None]).sum(-1)
+    found = reached[:, -1] > 0
+    slot = jnp.minimum(slot, replay.num_moves.shape[0] - 1)
+    num_moves = replay.num_moves[slot]
+    return Leftovers(
+        replay.target[slot],
+        jax.tree.map(lambda leaf: leaf[slot], replay.basis),
+        shuffled(key_order, replay.actions[slot], num_moves),
+        jnp.maximum(num_moves - left, 0),
+        found,
     )

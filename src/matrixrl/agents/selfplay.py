@@ -41,6 +41,7 @@ class Games(NamedTuple):
       state: game states, B of each leaf.
       target: int8 [B, ...], the residuals that the games started from.
       kind: int32 [B], which of several games it is.
+      basis: arrays of B, what takes the actions back to the game that `kind` names; the learner never looks at it.
       actions: int16 [B, M, num_tokens], what was played.
       candidates: int16 [B, M, K, num_tokens], what the search chose from.
       weights: float32 [B, M, K], the improved policy over the candidates.
@@ -52,6 +53,7 @@ class Games(NamedTuple):
     state: Any
     target: Array
     kind: Array
+    basis: Any
     actions: Array
     candidates: Array
     weights: Array
@@ -87,7 +89,13 @@ class Move(NamedTuple):
 
 
 def start(
-    state: Any, kind: Array, taking_part: Array, max_moves: int, num_candidates: int, num_tokens: int
+    state: Any,
+    kind: Array,
+    basis: Any,
+    taking_part: Array,
+    max_moves: int,
+    num_candidates: int,
+    num_tokens: int,
 ) -> Games:
     """A fresh batch of games from a batch of states; lanes that take no part are over before they start."""
     batch = taking_part.shape[0]
@@ -96,6 +104,7 @@ def start(
         state=state,
         target=state.residual,
         kind=kind,
+        basis=basis,
         actions=jnp.zeros((batch, max_moves, num_tokens), jnp.int16),
         candidates=jnp.zeros((batch, max_moves, num_candidates, num_tokens), jnp.int16),
         weights=jnp.zeros((batch, max_moves, num_candidates), jnp.float32),
@@ -103,6 +112,39 @@ def start(
         num_moves=jnp.zeros(batch, jnp.int32),
         taking_part=taking_part,
     )
+
+
+def place(
+    games: Games, chosen: Array, state: Any, target: Array, basis: Any, actions: Array, given: Array
+) -> Games:
+    """The games, where `chosen` [B] in the middle of others: their first `given` moves are made already.
+
+    Args:
+      games: fresh ones.
+      chosen: bool [B]; the other games stay as they are.
+      state: game states after the moves that are made.
+      target, basis: of the games that these moves come from.
+      actions: int16 [B, M, num_tokens], of which the first `given` count.
+      given: int32 [B].
+    """
+    made = jnp.arange(actions.shape[1]) < given[:, None]
+    actions = jnp.where(made[..., None], actions, 0)
+    placed = games._replace(
+        state=state,
+        target=target,
+        basis=basis,
+        actions=actions,
+        # A move that is made was chosen from itself alone.
+        candidates=games.candidates.at[:, :, 0].set(actions),
+        weights=games.weights.at[:, :, 0].set(made),
+        cost=given.astype(jnp.float32),
+        num_moves=given,
+    )
+
+    def choose(new: Array, old: Array) -> Array:
+        return jnp.where(chosen.reshape(-1, *(1,) * (old.ndim - 1)), new, old)
+
+    return jax.tree.map(choose, placed, games)
 
 
 def play(games: Games, found: SearchResult, state: Any, reward: Array) -> tuple[Games, Move]:
@@ -124,6 +166,7 @@ def play(games: Games, found: SearchResult, state: Any, reward: Array) -> tuple[
         state=state,
         target=games.target,
         kind=games.kind,
+        basis=games.basis,
         actions=games.actions.at[batch, at].set(action, mode="drop"),
         candidates=games.candidates.at[batch, at].set(found.tokens.astype(jnp.int16), mode="drop"),
         weights=games.weights.at[batch, at].set(found.weights, mode="drop"),

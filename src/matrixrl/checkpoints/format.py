@@ -31,28 +31,32 @@ import numpy as np
 from matrixrl.config import ConfigError
 from matrixrl.devices.processes import on_host
 
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 RECORD_FILE = "checkpoint.json"
 MANIFEST_FILE = "manifest.json"
 ARRAYS_FOLDER = "arrays"
 PACKAGES = ("matrixrl", "jax", "jaxlib", "flax", "optax", "mctx", "orbax-checkpoint", "numpy")
 
 
-def _from_version_1(record: dict[str, Any]) -> dict[str, Any]:
-    """Version 2 changed the states of matmul runs; those of the other system are the same.
+def _next_unless_matmul(record: dict[str, Any]) -> dict[str, Any]:
+    """Versions 2 and 3 changed the states of matmul runs; those of the other system are the same.
 
     Raises:
       ConfigError: it is a matmul run's.
     """
+    version = record["format_version"]
     if record.get("system") == "matmul":
         raise ConfigError(
-            "a matmul checkpoint of format 1, for another policy and game state; this matrixrl reads format 2: resume it with "
-            "the matrixrl that wrote it"
+            f"a matmul checkpoint of format {version}, for another policy or game state; this matrixrl reads format "
+            f"{FORMAT_VERSION}: resume it with the matrixrl that wrote it"
         )
-    return {**record, "format_version": 2}
+    return {**record, "format_version": version + 1}
 
 
-MIGRATIONS: Mapping[int, Callable[[dict[str, Any]], dict[str, Any]]] = {1: _from_version_1}
+MIGRATIONS: Mapping[int, Callable[[dict[str, Any]], dict[str, Any]]] = {
+    1: _next_unless_matmul,
+    2: _next_unless_matmul,
+}
 """From a format version to the function that turns its `checkpoint.json` into the next version's."""
 
 Tree = TypeVar("Tree")

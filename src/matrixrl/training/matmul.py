@@ -20,7 +20,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from matrixrl.agents.alphazero import LossMetrics
-from matrixrl.agents.selfplay import Move
+from matrixrl.agents.rewriting import Rewritten
+from matrixrl.agents.selfplay import Games, Move
 from matrixrl.checkpoints import format as checkpoint_format
 from matrixrl.checkpoints.format import Checkpoint, Snapshot
 from matrixrl.config import MatmulConfig
@@ -29,9 +30,12 @@ from matrixrl.tracking.events import EpisodeRow, Event, MoveRow, Note, ScalarRow
 from matrixrl.tracking.run import Run
 from matrixrl.training.discoveries import Discoveries, to_standard_basis
 from matrixrl.training.loop import TrainingDivergedError
-from matrixrl.training.matmul_program import Batch, DeviceState, MatmulProgram
+from matrixrl.training.matmul_program import DeviceState, MatmulProgram
 
-Phase = Literal["pretrain", "self-play", "train", "evaluate", "done"]
+Phase = Literal["pretrain", "self-play", "rewrite", "train", "evaluate", "done"]
+
+# Rounds of rewriting in one chunk: a second or a few.
+REWRITING_CHUNK = 16
 
 
 @dataclass(frozen=True)
@@ -41,7 +45,7 @@ class Progress:
     Attributes:
       phase: what the next chunk belongs to.
       chunk: chunks started so far; the next chunk's key is derived from it.
-      done: weight updates or games finished in this phase.
+      done: weight updates, games or rounds of rewriting finished in this phase.
       epoch: the epoch that is under way; 0 while pre-training.
       updates: weight updates so far.
       episodes: games finished so far, of self-play and evaluation: the last global episode number given out.
@@ -102,7 +106,19 @@ class Played:
     """One move of a batch: what happened, and the games as they are now."""
 
     move: Move
-    batch: Batch
+    games: Games
+
+
+@dataclass(frozen=True)
+class Rewriting:
+    """A chunk of rounds in which own solutions were written anew, and the solutions as they are now."""
+
+    rounds: int
+    outcome: Rewritten
+    games: Games
+
+
+Outcome = Updates | Played | Rewriting
 
 
 class MatmulTrainer:
@@ -210,9 +226,11 @@ class MatmulTrainer:
 
     # ---- starting a chunk ----
 
-    def advance(self, state: MatmulState) -> tuple[MatmulState, Updates | Played]:
+    def advance(self, state: MatmulState) -> tuple[MatmulState, Outcome]:
         """Start the next chunk."""
         key = jax.random.fold_in(self._key, state.progress.chunk + 1)
+        if state.progress.phase == "rewrite":
+            return self._advance_rewriting(state, key)
         if state.progress.phase in ("pretrain", "train"):
             return self._advance_updates(state, key)
         return self._advance_games(state, key)
@@ -238,29 +256,48 @@ class MatmulTrainer:
         device, progress = state
         evaluating = progress.phase == "evaluate"
         key_start, key_move = jax.random.split(key)
-        batch = device.batch
+        games = device.games
         if progress.playing == 0:
             left = self._phase_length(progress.phase) - progress.done
             playing = min(left, self.config.selfplay.batch_of_games)
             fraction = 0.0 if evaluating else self.config.selfplay.random_basis_fraction
-            batch = self.program.start_games(
-                key_start,
-                jnp.array(progress.step_limits, jnp.int32),
-                jnp.int32(playing),
-                jnp.float32(fraction),
-            )
+            how = (jnp.array(progress.step_limits, jnp.int32), jnp.int32(playing), jnp.float32(fraction))
+            if not evaluating and self._starts_in_the_middle(progress):
+                games = self.program.start_leftovers(key_start, device.replay, *how)
+            else:
+                games = self.program.start_games(key_start, *how)
             progress = dataclasses.replace(progress, playing=playing)
         exploration = 0.0 if evaluating else self.config.search.exploration
         self._move_began = time.perf_counter()
-        batch, move = self.program.play_move(device.params, batch, key_move, jnp.float32(exploration))
+        games, move = self.program.play_move(device.params, games, key_move, jnp.float32(exploration))
         progress = dataclasses.replace(progress, chunk=progress.chunk + 1)
-        return MatmulState(device._replace(batch=batch), progress), Played(move, batch)
+        return MatmulState(device._replace(games=games), progress), Played(move, games)
+
+    def _advance_rewriting(self, state: MatmulState, key: jax.Array) -> tuple[MatmulState, Rewriting]:
+        device, progress = state
+        key_start, key_rounds = jax.random.split(key)
+        games = device.games
+        if progress.playing == 0:
+            games = self.program.start_rewriting(key_start, device.replay)
+            progress = dataclasses.replace(progress, playing=self.config.selfplay.batch_of_games)
+        rounds = min(REWRITING_CHUNK, self._phase_length("rewrite") - progress.done)
+        games, outcome = self.program.rewrite(device.params, games, key_rounds, jnp.int32(rounds))
+        progress = dataclasses.replace(progress, chunk=progress.chunk + 1, done=progress.done + rounds)
+        return MatmulState(device._replace(games=games), progress), Rewriting(rounds, outcome, games)
+
+    def _starts_in_the_middle(self, progress: Progress) -> bool:
+        """Whether the next batch takes own solutions up again: a fixed share of all batches, evenly spread."""
+        share = self.config.selfplay.leftover_fraction
+        batches = -(-self.config.selfplay.episodes_per_epoch // self.config.selfplay.batch_of_games)
+        number = (progress.epoch - 1) * batches + progress.done // self.config.selfplay.batch_of_games
+        return math.floor((number + 1) * share) > math.floor(number * share)
 
     def _phase_length(self, phase: Phase) -> int:
         settings = self.config.selfplay
         return {
             "pretrain": self.config.demonstration.pretraining_steps,
             "self-play": settings.episodes_per_epoch,
+            "rewrite": settings.rewriting_rounds,
             "train": settings.updates_per_epoch,
             "evaluate": settings.evaluation_games,
             "done": 0,
@@ -270,8 +307,12 @@ class MatmulTrainer:
 
     def _next_phase(self, progress: Progress) -> Progress:
         settings = self.config.selfplay
-        order: dict[Phase, Phase] = {"pretrain": "self-play", "self-play": "train", "evaluate": "self-play"}
+        order: dict[Phase, Phase] = {"pretrain": "self-play", "rewrite": "train", "evaluate": "self-play"}
         phase = order.get(progress.phase)
+        if progress.phase == "self-play":
+            solved = any(rank is not None for rank in progress.best_ranks)
+            wanted = settings.rewriting_rounds and solved and not self._good_enough()
+            phase = "rewrite" if wanted else "train"
         if progress.phase == "train":
             due = settings.evaluation_interval and progress.epoch % settings.evaluation_interval == 0
             phase = "evaluate" if due else "self-play"
@@ -306,8 +347,10 @@ class MatmulTrainer:
 
     # ---- recording a chunk ----
 
-    def record(self, state: MatmulState, outcome: Updates | Played, run: Run) -> MatmulState:
+    def record(self, state: MatmulState, outcome: Outcome, run: Run) -> MatmulState:
         """Fetch, stamp and commit what a chunk gave."""
+        if isinstance(outcome, Rewriting):
+            return self._record_rewriting(state, outcome, run)
         if isinstance(outcome, Updates):
             return self._record_updates(state, outcome, run)
         return self._record_move(state, outcome, run)
@@ -403,8 +446,8 @@ class MatmulTrainer:
             ]
         ended = [(tick, lane) for tick, lane in zip(ticks, live, strict=True) if move.terminated[lane]]
         solved = [int(lane) for _, lane in ended if move.solved[lane]]
-        batch = self.program.readable(outcome.batch) if solved else outcome.batch
-        schemes = schemes_of(self.program, batch, {lane: int(move.num_moves[lane]) for lane in solved})
+        games = self.program.readable(outcome.games) if solved else outcome.games
+        schemes = schemes_of(self.program, games, {lane: int(move.num_moves[lane]) for lane in solved})
         for lane, scheme in schemes.items():
             self.discoveries[self.program.format_of(lane)].check(scheme)
         rows = [
@@ -440,21 +483,15 @@ class MatmulTrainer:
         progress = dataclasses.replace(progress, solved=progress.solved + (0 if evaluating else len(schemes)))
         for lane, scheme in schemes.items():
             discoveries = self.discoveries[self.program.format_of(lane)]
-            self._keep(scheme, discoveries, first_episode + lane, progress, run)
-        best_ranks = tuple(None if found.best is None else found.best.rank for found in self.discoveries)
-        progress = dataclasses.replace(progress, best_ranks=best_ranks)
-        if self.config.game.tighten_step_limit:
-            limits = tuple(
-                limit if best is None else max(1, min(limit, best - 1))
-                for limit, best in zip(progress.step_limits, best_ranks, strict=True)
-            )
-            progress = dataclasses.replace(progress, step_limits=limits)
+            found = {"episode": first_episode + lane, "epoch": progress.epoch, "step": run.clock.step}
+            self._keep(scheme, discoveries, found, f"episode {found['episode']}", run)
+        progress = self._note_ranks(progress)
         device = state.device
         if over:
             for discoveries in self.discoveries:
                 discoveries.save_solutions()
             if not evaluating:
-                device = device._replace(replay=self.program.keep(device.replay, outcome.batch.games))
+                device = device._replace(replay=self.program.keep(device.replay, outcome.games))
             progress = dataclasses.replace(
                 progress,
                 done=progress.done + progress.playing,
@@ -466,6 +503,62 @@ class MatmulTrainer:
             progress = self._next_phase(progress)
         return MatmulState(device, progress)
 
+    def _note_ranks(self, progress: Progress) -> Progress:
+        """The progress with the ranks of the best schemes so far, and what these make of the step limits."""
+        best_ranks = tuple(None if found.best is None else found.best.rank for found in self.discoveries)
+        progress = dataclasses.replace(progress, best_ranks=best_ranks)
+        if self.config.game.tighten_step_limit:
+            limits = tuple(
+                limit if best is None else max(1, min(limit, best - 1))
+                for limit, best in zip(progress.step_limits, best_ranks, strict=True)
+            )
+            progress = dataclasses.replace(progress, step_limits=limits)
+        return progress
+
+    def _record_rewriting(self, state: MatmulState, outcome: Rewriting, run: Run) -> MatmulState:
+        """One row for the chunk; solutions are proved when they beat the best one, and all of them at the end."""
+        games = self.program.readable(outcome.games)
+        num_moves, sums = jax.device_get((games.num_moves, outcome.outcome))
+        progress = state.progress
+        over = progress.done == self._phase_length("rewrite")
+        there = np.flatnonzero(num_moves)
+        lanes = [int(lane) for lane in there if over or self._beats(int(lane), int(num_moves[lane]))]
+        schemes = schemes_of(self.program, games, {lane: int(num_moves[lane]) for lane in lanes})
+        for lane, scheme in schemes.items():
+            self.discoveries[self.program.format_of(lane)].check(scheme)
+        tick = run.clock.advance(outcome.rounds)[-1]
+        if len(there):
+            tried = max(float(sums.tried), 1.0)
+            metrics: dict[str, float | int] = {
+                "rewrite/solved": float(sums.solved) / tried,
+                "rewrite/changed": float(sums.changed) / tried,
+                "rewrite/saved": int(sums.saved),
+            }
+            for number, suffix in enumerate(self._names("")):
+                ranks = num_moves[number :: len(self.discoveries)]
+                ranks = ranks[ranks > 0]
+                if len(ranks):
+                    metrics[f"rewrite/rank{suffix}"] = float(ranks.mean())
+                    metrics[f"rewrite/best_rank{suffix}"] = int(ranks.min())
+            run.record([ScalarRow(tick, metrics)])
+        for lane, scheme in schemes.items():
+            found = {"epoch": progress.epoch, "step": run.clock.step}
+            discoveries = self.discoveries[self.program.format_of(lane)]
+            self._keep(scheme, discoveries, found, f"epoch {progress.epoch}, an own solution rewritten", run)
+        progress = self._note_ranks(progress)
+        run.progress("rewrite", progress.done, self._phase_length("rewrite"))
+        if not (over or self._good_enough()):
+            return MatmulState(state.device, progress)
+        for discoveries in self.discoveries:
+            discoveries.save_solutions()
+        device = state.device._replace(replay=self.program.keep(state.device.replay, outcome.games))
+        return MatmulState(device, self._next_phase(dataclasses.replace(progress, playing=0)))
+
+    def _beats(self, lane: int, rank: int) -> bool:
+        """Whether a solution has a lower rank than the best one of its format."""
+        best = self.discoveries[self.program.format_of(lane)].best
+        return best is None or rank < best.rank
+
     def _names(self, stem: str) -> list[str]:
         """Names of a figure of each format: the stem, and the format where there are several."""
         formats = self.config.game.formats
@@ -474,9 +567,14 @@ class MatmulTrainer:
         return [f"{stem}_{'x'.join(map(str, size))}" for size in formats]
 
     def _keep(
-        self, scheme: Scheme, discoveries: Discoveries, episode: int, progress: Progress, run: Run
+        self, scheme: Scheme, discoveries: Discoveries, found: dict[str, Any], where: str, run: Run
     ) -> None:
-        found = {"episode": episode, "epoch": progress.epoch, "step": run.clock.step}
+        """Offer a proved scheme, and tell if it is the best so far.
+
+        Args:
+          found: when, for the provenance.
+          where: the same in words.
+        """
         began = time.perf_counter()
         written = discoveries.offer(scheme, found)
         for path in written:
@@ -487,23 +585,23 @@ class MatmulTrainer:
             assert verdict is not None
             over = "the integers" if best.ring == "Z" else "F2 (it does not lift to the integers)"
             # At its step, so that a resumed run that finds it again does not tell it twice.
-            text = f"episode {episode}: {verdict.message}; verified over {over}"
+            text = f"{where}: {verdict.message}; verified over {over}"
             run.record([Note(run.clock.now(), text)])
 
 
-def schemes_of(program: MatmulProgram, batch: Batch, ranks: Mapping[int, int]) -> dict[int, Scheme]:
+def schemes_of(program: MatmulProgram, games: Games, ranks: Mapping[int, int]) -> dict[int, Scheme]:
     """The terms that solved games played, in the standard basis; proves nothing by itself.
 
     Args:
       program: that played them.
-      batch: the games.
+      games: the batch.
       ranks: lane to number of moves played, of the games that are solved.
     """
     if not ranks:
         return {}
     modulus = program.codec.ring.modulus
-    decoded = program.codec.decode(batch.games.actions.astype(jnp.int32))
-    factors, inverse = jax.device_get((decoded, batch.inverse))
+    decoded = program.codec.decode(games.actions.astype(jnp.int32))
+    factors, inverse = jax.device_get((decoded, games.basis))
     found = {}
     for lane, rank in ranks.items():
         u, v, w = to_standard_basis(

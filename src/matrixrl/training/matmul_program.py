@@ -24,8 +24,10 @@ import optax
 from jax import Array
 from jax.sharding import PartitionSpec
 
-from matrixrl.agents import replay, selfplay
+from matrixrl.agents import replay, rewriting, selfplay
 from matrixrl.agents.alphazero import AlphaZero, LossMetrics, Targets
+from matrixrl.agents.rewriting import Rewritten
+from matrixrl.agents.selfplay import Games
 from matrixrl.config import MatmulConfig
 from matrixrl.devices.machine import compute_dtype
 from matrixrl.devices.mesh import DATA, along_data, data_mesh, max_groups, placed_shapes, replicated
@@ -45,19 +47,13 @@ from matrixrl.search.sampled import SearchResult, search
 # Right next actions that a position is taught at once, at most.
 MAX_LABELS = 8
 
+# Of a solution at least so many terms are looked for anew: fewer have seldom another way to be written.
+MIN_LEFTOVER = 4
+
+# By the policy alone, without a search, so many at a time: of fewer there is little to save, more it seldom solves.
+MIN_REWRITTEN, MAX_REWRITTEN = 6, 12
+
 Tree = TypeVar("Tree")
-
-
-class Batch(NamedTuple):
-    """Games being played, and the bases that they are played in. With F formats, lane k plays format k modulo F.
-
-    Attributes:
-      games: see `selfplay.Games`.
-      inverse: int32 ([B, a, a], [B, b, b], [B, c, c]): takes a game's factors back to the standard basis.
-    """
-
-    games: selfplay.Games
-    inverse: tuple[Array, Array, Array]
 
 
 class DeviceState(NamedTuple):
@@ -66,7 +62,7 @@ class DeviceState(NamedTuple):
     params: Any
     opt_state: Any
     replay: replay.Replay
-    batch: Batch
+    games: Games
 
 
 class MatmulProgram:
@@ -162,11 +158,11 @@ class MatmulProgram:
         """Fresh parameters, an empty buffer, a batch of games that are all over. Compiled apart from training."""
         params, opt_state = self.agent.init(key, jnp.asarray(self.targets[:1]))
         num_games = self.config.selfplay.batch_of_games
-        batch = self._start(key, jnp.ones(len(self.targets), jnp.int32), jnp.int32(0), jnp.float32(0))
-        assert batch.games.target.shape[0] == num_games
+        games = self._start(key, jnp.ones(len(self.targets), jnp.int32), jnp.int32(0), jnp.float32(0))
+        assert games.target.shape[0] == num_games
         size = self.config.selfplay.replay_size // self.groups * self.groups
-        buffer = replay.empty(batch.games, size)
-        return self._placed(DeviceState(params, opt_state, buffer, batch))
+        buffer = replay.empty(games, size)
+        return self._placed(DeviceState(params, opt_state, buffer, games))
 
     @cached_property
     def template(self) -> DeviceState:
@@ -178,28 +174,27 @@ class MatmulProgram:
         return DeviceState(
             params=placed_shapes(shapes.params, whole),
             opt_state=placed_shapes(shapes.opt_state, whole),
-            replay=replay.Replay(
-                *(placed_shapes(leaf, spread if leaf.ndim else whole) for leaf in shapes.replay)
+            replay=jax.tree.map(
+                lambda leaf: placed_shapes(leaf, spread if leaf.ndim else whole), shapes.replay
             ),
-            batch=placed_shapes(shapes.batch, spread),
+            games=placed_shapes(shapes.games, spread),
         )
 
-    def readable(self, batch: Batch) -> Batch:
-        """The batch so that this host can read every game: where processes hold parts of it, all of them call this."""
-        return batch if jax.process_count() == 1 else self._gather(batch)
+    def readable(self, games: Games) -> Games:
+        """The games so that this host can read all of them: where processes hold parts, all of them call this."""
+        return games if jax.process_count() == 1 else self._gather(games)
 
     @partial(jax.jit, static_argnums=0)
-    def _gather(self, batch: Batch) -> Batch:
-        return self._whole(batch)
+    def _gather(self, games: Games) -> Games:
+        return self._whole(games)
 
     def _placed(self, state: DeviceState) -> DeviceState:
         params, opt_state = self._whole((state.params, state.opt_state))
-        return DeviceState(params, opt_state, self._placed_buffer(state.replay), self._spread(state.batch))
+        return DeviceState(params, opt_state, self._placed_buffer(state.replay), self._spread(state.games))
 
     def _placed_buffer(self, buffer: replay.Replay) -> replay.Replay:
         """The buffer along the devices, its clock on all of them."""
-        placed = [self._spread(leaf) if leaf.ndim else self._whole(leaf) for leaf in buffer]
-        return replay.Replay(*placed)
+        return jax.tree.map(lambda leaf: self._spread(leaf) if leaf.ndim else self._whole(leaf), buffer)
 
     def _grouped(self, tree: Tree) -> Tree:
         """The same values, their first axes cut into groups; a scalar is one for all of them."""
@@ -244,9 +239,7 @@ class MatmulProgram:
         """
         chunk = self.config.tracking.log_interval
         # The buffer does not change within a chunk, so it is sorted once.
-        good_costs = replay.costs_of_good_games(
-            buffer, self.config.selfplay.imitated_fraction, len(self.targets)
-        )
+        good_costs = self._good_costs(buffer, self.config.selfplay.imitated_fraction)
 
         def one(index: Array, carry: tuple[Any, Any, LossMetrics]) -> tuple[Any, Any, LossMetrics]:
             params, opt_state, metrics = carry
@@ -265,8 +258,8 @@ class MatmulProgram:
     @partial(jax.jit, static_argnums=0)
     def start_games(
         self, key: Array, step_limits: Array, num_games: Array, random_basis_fraction: Array
-    ) -> Batch:
-        """A fresh batch; only the first `num_games` lanes take part.
+    ) -> Games:
+        """A fresh batch; only the first `num_games` lanes take part. With F formats, lane k plays format k modulo F.
 
         Args:
           step_limits: int32 [F], moves of a game of each format.
@@ -274,9 +267,140 @@ class MatmulProgram:
         return self._start(key, step_limits, num_games, random_basis_fraction)
 
     @partial(jax.jit, static_argnums=0)
+    def start_leftovers(
+        self,
+        key: Array,
+        buffer: replay.Replay,
+        step_limits: Array,
+        num_games: Array,
+        random_basis_fraction: Array,
+    ) -> Games:
+        """As `start_games`, in the middle of the best own games: some of a solution's terms are made already.
+
+        How many are left to find anew is one number for all, so that the games end at about one time. Where the buffer
+        holds no solution of a lane's format the game starts from the target.
+        """
+        key_fresh, key_left, key_games = jax.random.split(key, 3)
+        games = self._start(key_fresh, step_limits, num_games, random_basis_fraction)
+        moves = self.config.game.moves
+        left = jax.random.randint(key_left, (), min(MIN_LEFTOVER, moves), moves + 1)
+        return self._spread(self._taken_up(key_games, games, buffer, left)[0])
+
+    def _taken_up(self, key: Array, games: Games, buffer: replay.Replay, left: Array) -> tuple[Games, Array]:
+        """The games, in place of them good solutions of the same formats of which `left` moves are not made.
+
+        Returns:
+          The games, and in which lanes there was a solution, bool [B].
+        """
+        good_costs = self._good_costs(buffer, max(self.config.selfplay.imitated_fraction, 1e-6))
+        drawn = jax.vmap(lambda key, part, kind: replay.leftovers(key, part, kind, left, good_costs))(
+            jax.random.split(key, self.groups), self._grouped(buffer), self._grouped(games.kind)
+        )
+        drawn: replay.Leftovers = jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), drawn)
+        made = jnp.arange(drawn.actions.shape[1]) < drawn.given[:, None]
+        residual = jax.vmap(self._residual)(drawn.target, drawn.actions.astype(jnp.int32), made)
+        chosen = drawn.found & games.taking_part
+        over = ~jnp.any(residual != 0, axis=(1, 2, 3))
+        state = TensorState(residual, drawn.given, games.state.step_limit, over)
+        placed = selfplay.place(games, chosen, state, drawn.target, drawn.basis, drawn.actions, drawn.given)
+        return placed, chosen
+
+    @partial(jax.jit, static_argnums=0)
+    def start_rewriting(self, key: Array, buffer: replay.Replay) -> Games:
+        """Good own solutions, whole; lanes of whose format there is none take no part."""
+        games = self._start(
+            key, self.move_limits, jnp.int32(self.config.selfplay.batch_of_games), jnp.float32(0)
+        )
+        games, chosen = self._taken_up(key, games, buffer, jnp.int32(0))
+        return self._spread(games._replace(taking_part=chosen))
+
+    @partial(jax.jit, static_argnums=0)
+    def rewrite(self, params: Any, games: Games, key: Array, rounds: Array) -> tuple[Games, Rewritten]:
+        """So many rounds of `agents.rewriting` over solutions; the search takes no part.
+
+        Each round takes one number of terms out of all solutions, from `MIN_REWRITTEN` to `MAX_REWRITTEN`.
+        """
+        keys = jax.random.split(key, self.groups)
+        if self.mesh is None:
+            games, outcomes = self._rewrite_groups(params, games, keys, key, rounds)
+        else:
+            whole, spread = PartitionSpec(), PartitionSpec(DATA)
+            rewrite = jax.shard_map(
+                self._rewrite_groups,
+                mesh=self.mesh,
+                in_specs=(whole, spread, spread, whole, whole),
+                out_specs=(spread, spread),
+                check_vma=False,
+            )
+            games, outcomes = rewrite(params, games, keys, key, rounds)
+        return self._spread(games), self._whole(jax.tree.map(jnp.sum, outcomes))
+
+    def _rewrite_groups(
+        self, params: Any, games: Games, keys: Array, key: Array, rounds: Array
+    ) -> tuple[Games, Rewritten]:
+        """Rounds over the solutions on one device, in as many groups as there are keys; sums of each group."""
+        most = min(MAX_REWRITTEN, games.actions.shape[1])
+
+        def one_group(key_group: Array, actions: Array, num_moves: Array) -> tuple[Array, Array, Rewritten]:
+            def one_round(
+                index: Array, carry: tuple[Array, Array, Rewritten]
+            ) -> tuple[Array, Array, Rewritten]:
+                actions, num_moves, sums = carry
+                # The same number of terms in all groups, so that none waits for another.
+                terms = jax.random.randint(
+                    jax.random.fold_in(key, index), (), min(MIN_REWRITTEN, most), most + 1
+                )
+                actions, num_moves, outcome = rewriting.rewrite(
+                    jax.random.fold_in(key_group, index),
+                    actions,
+                    num_moves,
+                    terms,
+                    most,
+                    total=lambda actions, taken: jax.vmap(
+                        lambda actions, taken: demonstrations.sum_of_terms(
+                            self.codec, *self.codec.decode(actions), taken
+                        )
+                    )(actions, taken),
+                    draw=partial(self.agent.draw, params),
+                    subtract=lambda residual, action: self.game.subtract(
+                        residual, *self.codec.decode(action)
+                    ),
+                )
+                return actions, num_moves, jax.tree.map(jnp.add, sums, outcome)
+
+            start = (actions, num_moves, rewriting.nothing_rewritten())
+            return jax.lax.fori_loop(0, rounds, one_round, start)
+
+        def cut(leaf: Array) -> Array:
+            return leaf.reshape(keys.shape[0], -1, *leaf.shape[1:])
+
+        actions, num_moves, sums = jax.vmap(one_group)(
+            keys, cut(games.actions.astype(jnp.int32)), cut(games.num_moves)
+        )
+        actions = actions.reshape(games.actions.shape).astype(games.actions.dtype)
+        num_moves = num_moves.reshape(-1)
+        state = games.state._replace(num_factors=num_moves)
+        written = selfplay.place(
+            games._replace(
+                candidates=jnp.zeros_like(games.candidates), weights=jnp.zeros_like(games.weights)
+            ),
+            games.taking_part,
+            state,
+            games.target,
+            games.basis,
+            actions,
+            num_moves,
+        )
+        return written, sums
+
+    def _good_costs(self, buffer: replay.Replay, fraction: float) -> Array:
+        """See `replay.costs_of_good_games`, over the whole buffer."""
+        return replay.costs_of_good_games(buffer, fraction, len(self.targets))
+
+    @partial(jax.jit, static_argnums=0)
     def play_move(
-        self, params: Any, batch: Batch, key: Array, exploration: Array
-    ) -> tuple[Batch, selfplay.Move]:
+        self, params: Any, games: Games, key: Array, exploration: Array
+    ) -> tuple[Games, selfplay.Move]:
         """One search and one move in every live game.
 
         Args:
@@ -284,7 +408,7 @@ class MatmulProgram:
         """
         keys = jax.random.split(key, self.groups)
         if self.mesh is None:
-            return self._play_groups(params, batch, keys, exploration)
+            return self._play_groups(params, games, keys, exploration)
         whole, spread = PartitionSpec(), PartitionSpec(DATA)
         play = jax.shard_map(
             self._play_groups,
@@ -293,14 +417,14 @@ class MatmulProgram:
             out_specs=(spread, spread),
             check_vma=False,
         )
-        batch, move = play(params, batch, keys, exploration)
-        return batch, self._whole(move)
+        games, move = play(params, games, keys, exploration)
+        return games, self._whole(move)
 
     def _play_groups(
-        self, params: Any, batch: Batch, keys: Array, exploration: Array
-    ) -> tuple[Batch, selfplay.Move]:
+        self, params: Any, games: Games, keys: Array, exploration: Array
+    ) -> tuple[Games, selfplay.Move]:
         """A move of the games that lie on one device, in as many groups as there are keys."""
-        games, groups = batch.games, keys.shape[0]
+        groups = keys.shape[0]
 
         def find(key: Array, states: TensorState) -> SearchResult:
             return search(
@@ -323,26 +447,23 @@ class MatmulProgram:
 
         found = jax.tree.map(joined, jax.vmap(find)(keys, jax.tree.map(cut, games.state)))
         state, reward, _ = self._step(games.state, found.action)
-        games, move = selfplay.play(games, found, state, reward)
-        return batch._replace(games=games), move
+        return selfplay.play(games, found, state, reward)
 
     @partial(jax.jit, static_argnums=0, donate_argnums=1)
-    def keep(self, buffer: replay.Replay, games: selfplay.Games) -> replay.Replay:
+    def keep(self, buffer: replay.Replay, games: Games) -> replay.Replay:
         """Insert a finished batch into the replay buffer, each group of games into its own part."""
         insert = partial(replay.insert, good_lifetime=self.config.selfplay.good_game_lifetime)
         good = replay.is_good(games)
         filled = jax.vmap(insert)(self._grouped(buffer), self._grouped(games), self._grouped(good))
         # The groups' clocks are alike.
-        flat = [
-            new.reshape(old.shape) if old.ndim else new[0] for new, old in zip(filled, buffer, strict=True)
-        ]
-        return self._placed_buffer(replay.Replay(*flat))
+        flat = jax.tree.map(lambda new, old: new.reshape(old.shape) if old.ndim else new[0], filled, buffer)
+        return self._placed_buffer(flat)
 
     def _step(self, states: TensorState, tokens: Array) -> tuple[TensorState, Array, Array]:
         states, reward = jax.vmap(self.game.step)(states, tokens)
         return states, reward, states.terminated
 
-    def _start(self, key: Array, step_limits: Array, num_games: Array, random_basis_fraction: Array) -> Batch:
+    def _start(self, key: Array, step_limits: Array, num_games: Array, random_basis_fraction: Array) -> Games:
         count = self.config.selfplay.batch_of_games
         key_basis, key_which = jax.random.split(key)
         standard = bases.identity(self.codec.shape)
@@ -361,12 +482,13 @@ class MatmulProgram:
         games = selfplay.start(
             states,
             played,
+            inverse,
             jnp.arange(count) < num_games,
             self.config.game.moves,
             self.config.search.num_candidates,
             self.codec.layout.num_tokens,
         )
-        return self._spread(Batch(games, inverse))
+        return self._spread(games)
 
     def _random_basis(self, key: Array) -> bases.Basis:
         """Over F2 any basis; over the integers a unimodular one near a signed permutation.
@@ -457,21 +579,21 @@ class MatmulProgram:
         key_positions, key_labels = jax.random.split(key)
         positions = self.positions(key_positions, buffer, count, good_costs)
         played = jnp.arange(positions.actions.shape[1]) < positions.move[:, None]
-
-        def residual(target: Array, actions: Array, played: Array) -> Array:
-            terms = demonstrations.sum_of_terms(self.codec, *self.codec.decode(actions), played)
-            return target ^ terms if self.codec.ring.modulus == 2 else target - terms
-
         tokens = selfplay.sample_labels(key_labels, positions.candidates, positions.weights, MAX_LABELS)
         weights = jnp.broadcast_to(
             (positions.filled & positions.good)[:, None] / MAX_LABELS, tokens.shape[:2]
         )
         return Targets(
-            jax.vmap(residual)(positions.target, positions.actions, played),
+            jax.vmap(self._residual)(positions.target, positions.actions, played),
             tokens.astype(jnp.int32),
             weights,
             positions.cost,
         )
+
+    def _residual(self, target: Array, actions: Array, played: Array) -> Array:
+        """What the played ones [M] of the actions [M, num_tokens] leave of the target."""
+        terms = demonstrations.sum_of_terms(self.codec, *self.codec.decode(actions), played)
+        return target ^ terms if self.codec.ring.modulus == 2 else target - terms
 
 
 def _pad(rows: Array, count: int) -> Array:

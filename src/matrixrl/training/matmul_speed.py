@@ -87,9 +87,9 @@ def measure_speed(config: MatmulConfig, repeats: int) -> Speed:
 
     learning = measure(learn, repeats)
     params = carry[0]
-    parts = _parts(program, params, batch.games, key, repeats)
+    parts = _parts(program, params, batch, key, repeats)
     steps = 200
-    random_play = measure(lambda: _random_play(program, batch.games.state, key, steps), repeats)
+    random_play = measure(lambda: _random_play(program, batch.state, key, steps), repeats)
     return Speed(
         search=search,
         simulations_per_second=games * config.search.num_simulations / search.median,
