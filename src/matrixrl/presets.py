@@ -31,11 +31,14 @@ def quick() -> MatmulConfig:
 
 
 def discover() -> MatmulConfig:
-    """For larger formats: longer on random tensors first, then self-play for as long as it takes; F2, lifted to Z."""
+    """For larger formats: longer on random tensors first, and own solutions rewritten between epochs; F2, lifted to Z."""
     return MatmulConfig(
         preset="discover",
-        demonstration=DemonstrationConfig(pretraining_steps=2000),
-        selfplay=SelfPlayConfig(num_epochs=1000),
+        search=SearchConfig(num_candidates=16),
+        demonstration=DemonstrationConfig(pretraining_steps=1000),
+        selfplay=SelfPlayConfig(
+            num_epochs=1000, episodes_per_epoch=128, parallel_games=128, rewriting_rounds=128
+        ),
     )
 
 

@@ -79,6 +79,9 @@ class SessionTrainer(Protocol):
 ROLLBACK_SECONDS = 5.0
 """How long going back to a checkpoint may wait for W&B."""
 
+LOSS_SECONDS = 10.0
+"""How long the main thread has to notice that another process is gone."""
+
 Config = TypeVar("Config", bound=TrainConfig)
 TrainerT = TypeVar("TrainerT", bound=SessionTrainer)
 
@@ -154,6 +157,37 @@ class GraceExpiry:
         os._exit(128 + number)
 
 
+class ProcessLoss:
+    """Ends this process some time after another one was lost, unless the main thread has by then.
+
+    The main thread may wait in a collective that nobody will complete, and then JAX would end it without a word.
+
+    Attributes:
+      command: continues the run, once there is one.
+      keeper: knows the last checkpoint, on process 0.
+    """
+
+    def __init__(self) -> None:
+        self.command: str | None = None
+        self.keeper: Keeper | None = None
+
+    def __call__(self, number: int) -> None:
+        """Wait, then say so and leave; the journal loses nothing."""
+        time.sleep(LOSS_SECONDS)
+        text = lost_text(f"process {number}", self.keeper, self.command)
+        # Straight to the file: the main thread may hold the stream's lock.
+        os.write(2, f"matrixrl: {text}\n".encode())
+        os._exit(1)
+
+
+def lost_text(reason: str, keeper: Keeper | None, command: str | None) -> str:
+    """That another process is gone, and on process 0 how to go on."""
+    where = ""
+    if keeper is not None:
+        where = f"; {keeper.where}; continue, with as many processes as there are, with: {command}"
+    return f"another process of this training ended or cannot be reached ({reason}){where}"
+
+
 def resume_command(system: System, tracking: TrackingConfig, name: str, *flags: str) -> str:
     """The command that continues a run."""
     folder = tracking.runs_dir
@@ -167,21 +201,30 @@ def train(session: Session[Any, Any]) -> int:
     Raises:
       ConfigError: the run cannot be opened or resumed, or a file of it cannot be written.
     """
+    status = _train(session)
+    from matrixrl.devices import processes
+
+    processes.part()
+    return status
+
+
+def _train(session: Session[Any, Any]) -> int:
     began = time.perf_counter()
     from matrixrl.training.loop import StopRequest
 
     grace_seconds = session.config.checkpoint.grace_seconds
     expiry = GraceExpiry(grace_seconds)
     with StopRequest(grace_seconds, expiry) as stop:
-        rollbacks = 0
-        outcome = _attempt(session, rollbacks, stop, expiry, began)
-        while isinstance(outcome, Session):
-            session, rollbacks = outcome, rollbacks + 1
-            outcome = _attempt(session, rollbacks, stop, expiry, began)
-        if outcome is None:
-            return 1
         from matrixrl.devices import processes
 
+        loss, rollbacks = ProcessLoss(), 0
+        processes.on_loss(loss)
+        outcome = _attempt(session, rollbacks, stop, expiry, loss, began)
+        while isinstance(outcome, Session):
+            session, rollbacks = outcome, rollbacks + 1
+            outcome = _attempt(session, rollbacks, stop, expiry, loss, began)
+        if outcome is None:
+            return 1
         if processes.leads():
             if session.config.json:
                 print(json.dumps(_result(session, outcome)))
@@ -206,7 +249,12 @@ def _result(session: Session[Any, Any], outcome: Outcome[Any]) -> dict[str, Any]
 
 
 def _attempt(
-    session: Session[Any, Any], rollbacks: int, stop: StopRequest, expiry: GraceExpiry, began: float
+    session: Session[Any, Any],
+    rollbacks: int,
+    stop: StopRequest,
+    expiry: GraceExpiry,
+    loss: ProcessLoss,
+    began: float,
 ) -> Outcome[Any] | Session[Any, Any] | None:
     """One attempt at a run, from opening to closing it.
 
@@ -248,9 +296,9 @@ def _attempt(
             told = processes.share(None).decode()
             require(bool(told), "process 0 could not open the run, and says why")
             run = SilentRun(system, told, copies)
-        expiry.command = resume_command(system, config.tracking, run.name)
+        loss.command = expiry.command = resume_command(system, config.tracking, run.name)
         files.enter_context(run)
-        keeper = Keeper(config.checkpoint, run, settings) if leads else None
+        loss.keeper = keeper = Keeper(config.checkpoint, run, settings) if leads else None
         trainer: Any = session.make_trainer(config, run)
         try:
             checkpoint = keeper.resume() if keeper is not None else None
@@ -314,15 +362,12 @@ def _shared(checkpoint: Checkpoint | None, run: Run, copies: Path) -> Checkpoint
 
 def _leave(run: Run, keeper: Keeper | None, error: Exception, command: str) -> NoReturn:
     """End this process because another one was lost: what it held of the state is gone, and nothing can be waited for."""
-    where = ""
     if keeper is not None:
         from matrixrl.training.keeper import CheckpointError
 
         with contextlib.suppress(CheckpointError):
             keeper.settle()
-        where = f"; {keeper.where}; continue, with as many processes as there are, with: {command}"
-    reason = str(error).strip().splitlines()[0][:160]
-    text = f"another process of this training ended or cannot be reached ({reason}){where}"
+    text = lost_text(str(error).strip().splitlines()[0][:160], keeper, command)
     run.warn(text)
     run.finish("crashed", ROLLBACK_SECONDS)
     sys.stdout.flush()

@@ -6,10 +6,15 @@ and decides what a clock or a signal decides; the others are told.
 
 from __future__ import annotations
 
+import contextlib
 import io
+import selectors
 import socket
+import struct
 import tarfile
+import threading
 import time
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +49,100 @@ def join(settings: ProcessConfig) -> None:
             f"--distributed: the processes did not come together within {settings.join_seconds} s "
             f"({_first_line(error)}); start all of them with the same --coordinator, whose port this host can reach"
         ) from error
+    _Joined.lifeline = _lifeline(settings.coordinator)
+
+
+class Lifeline:
+    """Connections between process 0 and the others on which nothing is sent but a goodbye.
+
+    The operating system closes them when a process ends, however it ends, and finds out when a host falls silent. A
+    collective may wait for a dead process for a long time; who listens here knows at once.
+
+    Args:
+      peers: connections by process number.
+    """
+
+    def __init__(self, peers: Mapping[int, socket.socket]) -> None:
+        self._peers = dict(peers)
+        for connection in self._peers.values():
+            connection.setblocking(True)
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+            for name, value in (("TCP_KEEPIDLE", 10), ("TCP_KEEPINTVL", 10), ("TCP_KEEPCNT", 6)):
+                if hasattr(socket, name):  # Linux; elsewhere the system's own, longer ones
+                    connection.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
+
+    def watch(self, tell: Callable[[int], None]) -> None:
+        """Call `tell` from another thread with the number of the first process that is gone without a goodbye."""
+        threading.Thread(target=self._watch, args=(tell,), name="lifeline", daemon=True).start()
+
+    def _watch(self, tell: Callable[[int], None]) -> None:
+        with selectors.DefaultSelector() as waiting:
+            for number, connection in self._peers.items():
+                waiting.register(connection, selectors.EVENT_READ, number)
+            while waiting.get_map():
+                for event, _ in waiting.select():
+                    connection = event.fileobj
+                    assert isinstance(connection, socket.socket)
+                    try:
+                        said = connection.recv(1)
+                    except OSError:
+                        said = b""
+                    waiting.unregister(connection)
+                    if not said:
+                        tell(event.data)
+                        return
+
+    def part(self) -> None:
+        """Say goodbye: this process ends as it should."""
+        for connection in self._peers.values():
+            with contextlib.suppress(OSError):
+                connection.sendall(b".")
+
+
+class _Joined:
+    """What `join` made, for this process's one training."""
+
+    lifeline: Lifeline | None = None
+
+
+def _lifeline(coordinator: str | None, seconds: float = 30.0) -> Lifeline | None:
+    """Connect to process 0; None where that cannot be, and JAX's own heartbeat has to do. All processes call it."""
+    if count() == 1:
+        return None
+    peers: dict[int, socket.socket] = {}
+    if leads():
+        with socket.create_server(("", 0), backlog=count()) as listening:
+            listening.settimeout(seconds)
+            leaders(listening.getsockname()[1])
+            with contextlib.suppress(OSError):
+                while len(peers) < count() - 1:
+                    connection, _ = listening.accept()
+                    connection.settimeout(seconds)
+                    (number,) = struct.unpack("!I", connection.recv(4, socket.MSG_WAITALL))
+                    peers[number] = connection
+    else:
+        port = leaders(0)
+        if coordinator is None:
+            from jax._src import distributed  # JAX found it by itself, and tells it nowhere else
+
+            coordinator = distributed.global_state.coordinator_address or ""
+        host = coordinator.rpartition(":")[0].strip("[]")
+        with contextlib.suppress(OSError):
+            peers[0] = socket.create_connection((host, port), timeout=seconds)
+            peers[0].sendall(struct.pack("!I", jax.process_index()))
+    return Lifeline(peers)
+
+
+def on_loss(tell: Callable[[int], None]) -> None:
+    """Have `tell` called, from another thread, when another process of this training is gone."""
+    if _Joined.lifeline is not None:
+        _Joined.lifeline.watch(tell)
+
+
+def part() -> None:
+    """This process ends as it should: the others need not miss it."""
+    if _Joined.lifeline is not None:
+        _Joined.lifeline.part()
 
 
 def _wait_for(address: str, seconds: float) -> None:
