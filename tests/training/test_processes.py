@@ -91,6 +91,8 @@ def test_two_processes_train_what_one_does(system: runs.System, env: dict[str, s
     first, second = (runs.history(Path(found["run_dir"])) for found in (one, two))
     assert len(first["stream"]) == len(second["stream"])
     assert runs.audit(Path(two["run_dir"])).agrees
+    assert written_by_all(tmp_path / "two")
+    assert not written_by_all(tmp_path / "one")
 
 
 @pytest.mark.slow
@@ -137,18 +139,34 @@ def test_a_run_of_one_goes_on_with_two_of_which_one_does_not_see_its_folder(
     runs.run(env, system.command(*system.tiny, *half, "--runs-dir", str(tmp_path / "two")))
     processes = []
     coordinator = f"127.0.0.1:{free_port()}"
+    # The second has an empty disk of its own where the first has its runs.
+    hide = ["unshare", "--mount", "sh", "-c", f'mount -t tmpfs none "{tmp_path / "two"}" && exec "$@"', "sh"]
+    if os.geteuid() != 0 or subprocess.run([*hide, "true"], capture_output=True, check=False).returncode:
+        pytest.skip("hiding a folder from a process needs the command unshare, and root")
     for number, folder in enumerate((tmp_path / "two", tmp_path / "elsewhere")):
         flags = ["--resume-run", "latest", "--runs-dir", str(folder), "--json", "--distributed"]
         flags += ["--total-timesteps", str(expected["total_timesteps"])]
         flags += ["--coordinator", coordinator, "--num-processes", "2", "--process-id", str(number)]
         processes.append(
             subprocess.Popen(
-                system.command(*flags), env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+                [*(hide if number else []), *system.command(*flags)],
+                env=env,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
             )
         )
     found = result(ended(processes))
     assert {name: found[name] for name in system.same} == {name: expected[name] for name in system.same}
     assert not (tmp_path / "elsewhere").exists()
+    assert not written_by_all(tmp_path / "two")
+
+
+def written_by_all(runs_dir: Path) -> bool:
+    """Whether the newest checkpoint of the only run holds files of process 1."""
+    (folder,) = (entry for entry in runs_dir.iterdir() if not entry.name.startswith("."))
+    newest = max((folder / "checkpoints").iterdir(), key=lambda entry: int(entry.name))
+    return any(newest.glob("arrays/ocdbt.process_1/**/*"))
 
 
 @pytest.mark.slow

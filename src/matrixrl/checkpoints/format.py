@@ -29,7 +29,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from matrixrl.config import ConfigError
-from matrixrl.devices.processes import on_host
+from matrixrl.devices.processes import in_parts, on_host
 
 FORMAT_VERSION = 3
 RECORD_FILE = "checkpoint.json"
@@ -72,7 +72,7 @@ class Snapshot:
 
     Attributes:
       step: where the clock stands.
-      arrays: by name, as `flatten` gives them.
+      arrays: by name, as `flatten` gives them; those that several processes hold parts of are still on their devices.
       progress: plain JSON values: where the trainer stands.
       files: small text files by name.
       score: higher is better; `keep_best` goes by it. None is worse than any number.
@@ -80,7 +80,7 @@ class Snapshot:
     """
 
     step: int
-    arrays: Mapping[str, np.ndarray]
+    arrays: Mapping[str, np.ndarray | jax.Array]
     progress: Mapping[str, Any]
     files: Mapping[str, str] = field(default_factory=dict)
     score: float | None = None
@@ -135,7 +135,7 @@ class Checkpoint:
           ConfigError: an array is missing, or has another shape or type than asked for.
         """
         names = names_of(template)
-        saved = self._load(set(names))
+        saved = self._load(dict(zip(names, jax.tree.leaves(template), strict=True)))
         leaves = []
         for name, wanted in zip(names, jax.tree.leaves(template), strict=True):
             if name not in saved:
@@ -146,20 +146,44 @@ class Checkpoint:
             leaves.append(_placed(name, saved[name], wanted, self.folder))
         return jax.tree.unflatten(jax.tree.structure(template), leaves)
 
-    def _load(self, names: set[str]) -> dict[str, np.ndarray]:
-        table = {name: entry for name, entry in self.record["arrays"].items() if name in names}
+    def _load(self, wanted: Mapping[str, Any]) -> dict[str, np.ndarray | jax.Array]:
+        """The saved arrays by name, whole; of those that several processes hold, this one's parts alone are read."""
+        table = {name: entry for name, entry in self.record["arrays"].items() if name in wanted}
         # orbax refuses arrays without elements, so those are in the table alone.
-        found = {
+        found: dict[str, np.ndarray | jax.Array] = {
             name: np.zeros(shape, dtype)
             for name, (dtype, shape) in table.items()
             if np.prod(shape, dtype=int) == 0
         }
         if len(found) < len(table):
-            found |= _checkpointer().restore(self.folder.resolve() / ARRAYS_FOLDER)
+            how = {
+                name: _restore_args(entry, wanted.get(name))
+                for name, entry in self.record["arrays"].items()
+                if np.prod(entry[1], dtype=int)
+            }
+            found |= _checkpointer().restore(self.folder.resolve() / ARRAYS_FOLDER, restore_args=how)
         return found
 
 
-def _placed(name: str, saved: np.ndarray, wanted: Any, folder: Path) -> jax.Array:
+def _restore_args(entry: tuple[str, list[int]], wanted: Any) -> Any:
+    """How orbax reads an array that the table lists with this type and shape."""
+    import orbax.checkpoint as ocp
+
+    dtype, shape = entry
+    sharding = getattr(wanted, "sharding", None)
+    if (
+        sharding is None
+        or sharding.is_fully_addressable
+        or sharding.is_fully_replicated
+        or (str(wanted.dtype), list(wanted.shape)) != (dtype, list(shape))
+    ):
+        return ocp.RestoreArgs(restore_type=np.ndarray)
+    return ocp.ArrayRestoreArgs(sharding=sharding, global_shape=tuple(shape), dtype=np.dtype(dtype))
+
+
+def _placed(name: str, saved: np.ndarray | jax.Array, wanted: Any, folder: Path) -> jax.Array:
+    if isinstance(saved, jax.Array):
+        return saved
     is_key = jnp.issubdtype(wanted.dtype, jax.dtypes.prng_key)
     like = jax.eval_shape(jax.random.key_data, wanted) if is_key else wanted
     if saved.shape != like.shape or saved.dtype != like.dtype:
@@ -193,32 +217,55 @@ def names_of(tree: Any) -> list[str]:
     return names
 
 
-def flatten(tree: Any) -> dict[str, np.ndarray]:
+def flatten(tree: Any) -> dict[str, np.ndarray | jax.Array]:
     """Host copies of a tree's leaves by name. The arrays may be donated or overwritten as soon as this returns.
 
-    Random keys are kept as their key data. Where several processes hold the tree, all of them have to call this.
+    Random keys are kept as their key data. Where several processes hold the tree, all of them have to call this; if all
+    of them see one folder, what they hold parts of stays on the devices, and has to be written before it changes.
     """
     leaves = [
         jax.random.key_data(leaf) if jnp.issubdtype(jnp.asarray(leaf).dtype, jax.dtypes.prng_key) else leaf
         for leaf in jax.tree.leaves(tree)
     ]
     # On a CPU device_get returns views of the device's own memory: a copy must not share it.
-    copies = [np.array(leaf, copy=True) for leaf in jax.device_get([on_host(leaf) for leaf in leaves])]
+    leaves = [on_host(leaf) for leaf in leaves]
+    here = [None if in_parts(leaf) else leaf for leaf in leaves]
+    copies = [
+        leaf if copy is None else np.array(copy, copy=True)
+        for leaf, copy in zip(leaves, jax.device_get(here), strict=True)
+    ]
     return dict(zip(names_of(tree), copies, strict=True))
 
 
-def write(folder: Path, snapshot: Snapshot, about: Mapping[str, Any]) -> None:
-    """Fill a new folder with a checkpoint and force it to the disk.
+def write_together(folder: Path, snapshot: Snapshot) -> None:
+    """Write the arrays of a checkpoint by all processes, each its own parts; all of them call this, and wait.
 
     Args:
+      folder: exists, and all of them see it.
+
+    Raises:
+      OSError, ValueError, RuntimeError: it could not be written (the last two come from orbax).
+    """
+    import orbax.checkpoint as ocp
+
+    saved = {name: array for name, array in snapshot.arrays.items() if array.size}
+    with _quiet_orbax():
+        ocp.Checkpointer(ocp.PyTreeCheckpointHandler()).save(folder.resolve() / ARRAYS_FOLDER, saved)
+
+
+def write(folder: Path, snapshot: Snapshot, about: Mapping[str, Any]) -> None:
+    """Fill a folder with a checkpoint and force it to the disk.
+
+    Args:
+      folder: does not exist, or holds nothing but what `write_together` wrote.
       about: what `checkpoint.json` says besides: run, system, config.
 
     Raises:
       OSError, ValueError, RuntimeError: it could not be written (the last two come from orbax).
     """
-    folder.mkdir()
+    folder.mkdir(exist_ok=True)
     saved = {name: array for name, array in snapshot.arrays.items() if array.size}
-    if saved:
+    if saved and not (folder / ARRAYS_FOLDER).exists():
         with _quiet_orbax():
             _checkpointer().save(folder.resolve() / ARRAYS_FOLDER, saved)
     for name, text in snapshot.files.items():

@@ -172,8 +172,11 @@ class CheckpointStore:
         """Whether a checkpoint is being written, or was written and not yet collected."""
         return self._pending is not None
 
-    def start(self, snapshot: Snapshot) -> None:
+    def start(self, snapshot: Snapshot, together: Path | None = None) -> None:
         """Begin to write a checkpoint in another thread.
+
+        Args:
+          together: a folder from `draft_for_all`, where all processes wrote the arrays already.
 
         Raises:
           RuntimeError: the one before was not collected.
@@ -182,7 +185,7 @@ class CheckpointStore:
             raise RuntimeError("a checkpoint is still being written: collect it first")
         if self._writer is None:
             self._writer = ThreadPoolExecutor(1, "checkpoint")
-        self._pending = self._writer.submit(self._write, snapshot)
+        self._pending = self._writer.submit(self._write, snapshot, together)
 
     def collect(self, wait_seconds: float | None = 0.0) -> Saved | Failed | None:
         """What became of the checkpoint that was begun, or None while there is nothing to tell.
@@ -205,9 +208,13 @@ class CheckpointStore:
             self._writer.shutdown(wait=False)
             self._writer = None
 
-    def _write(self, snapshot: Snapshot) -> Saved | Failed:
+    def draft_for_all(self, step: int) -> Path:
+        """Where all processes write the arrays of the checkpoint of a step; `begin` clears it away if it stays one."""
+        return self.folder / f"{DRAFT}{step}-together"
+
+    def _write(self, snapshot: Snapshot, together: Path | None) -> Saved | Failed:
         step = snapshot.step
-        draft = self.folder / f"{DRAFT}{step}-{os.getpid()}-{time.monotonic_ns()}"
+        draft = together or self.folder / f"{DRAFT}{step}-{os.getpid()}-{time.monotonic_ns()}"
         target, replaced = self.folder / str(step), self.folder / f"{REPLACED}{step}"
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
@@ -222,7 +229,7 @@ class CheckpointStore:
             shutil.rmtree(draft, ignore_errors=True)
             if replaced.exists() and not target.exists():
                 replaced.rename(target)
-            return Failed(step, _one_line(error))
+            return Failed(step, one_line(error))
         shutil.rmtree(replaced, ignore_errors=True)
         self._size_bytes = sum(path.stat().st_size for path in target.rglob("*") if path.is_file())
         self._scores[step] = snapshot.score
@@ -257,7 +264,8 @@ class CheckpointStore:
             del self._scores[step]
 
 
-def _one_line(error: Exception) -> str:
+def one_line(error: Exception) -> str:
+    """Why a checkpoint could not be written."""
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
     # What tensorstore says is long, and has the operating system's reason at its end.

@@ -271,7 +271,7 @@ def _attempt(
     from matrixrl.devices.machine import describe_machine
     from matrixrl.tracking.run import open_run
     from matrixrl.tracking.silent import SilentRun
-    from matrixrl.training.keeper import CheckpointError, Keeper
+    from matrixrl.training.keeper import CheckpointError, Keeper, PartKeeper
     from matrixrl.training.loop import TrainingDivergedError, run_loop
 
     config, system = session.config, session.system
@@ -304,12 +304,22 @@ def _attempt(
             checkpoint = keeper.resume() if keeper is not None else None
             for name, (old, new) in changes.items():
                 run.note(f"changed on resume: {name} from {old} to {new}")
+            part_keeper = None
             if several:
-                checkpoint = _shared(checkpoint, run, copies)
+                folder = processes.agree_on_folder(run.directory if leads else None)
+                checkpoint = _shared(checkpoint, folder, run, copies)
+                if folder is not None and not leads:
+                    part_keeper = PartKeeper(folder)
             resumed = processes.leaders(int(run.resumed))
             state = trainer.resume(checkpoint) if resumed else trainer.init()
             state, ending = run_loop(
-                trainer, state, run, stop, keeper, agree=processes.agree if several else None
+                trainer,
+                state,
+                run,
+                stop,
+                keeper,
+                agree=processes.agree if several else None,
+                part_keeper=part_keeper,
             )
         except OSError as error:
             raise ConfigError(
@@ -347,12 +357,22 @@ def _attempt(
     return Outcome(run, trainer, state, ending, report, seconds)
 
 
-def _shared(checkpoint: Checkpoint | None, run: Run, copies: Path) -> Checkpoint | None:
-    """Process 0's checkpoint on every process, and the clock where it stood."""
+def _shared(
+    checkpoint: Checkpoint | None, run_folder: Path | None, run: Run, copies: Path
+) -> Checkpoint | None:
+    """Process 0's checkpoint on every process, and the clock where it stood.
+
+    Args:
+      run_folder: process 0's, where all processes see it; otherwise they get a copy of the checkpoint.
+    """
     from matrixrl.checkpoints import format as checkpoint_format
     from matrixrl.devices import processes
 
-    folder = processes.share_folder(None if checkpoint is None else checkpoint.folder, copies)
+    if run_folder is None:
+        folder = processes.share_folder(None if checkpoint is None else checkpoint.folder, copies)
+    else:
+        told = processes.share(b"" if checkpoint is None else str(checkpoint.folder.resolve()).encode())
+        folder = Path(told.decode()) if told else None
     if folder is None or checkpoint is not None:
         return checkpoint
     checkpoint = checkpoint_format.read(folder)

@@ -12,6 +12,7 @@ import selectors
 import socket
 import struct
 import tarfile
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -22,6 +23,9 @@ import jax
 import numpy as np
 
 from matrixrl.config import ConfigError, ProcessConfig
+
+# Names of files that tell whether all processes see a folder.
+SEEN = ".seen-"
 
 
 def join(settings: ProcessConfig) -> None:
@@ -103,6 +107,35 @@ class _Joined:
     """What `join` made, for this process's one training."""
 
     lifeline: Lifeline | None = None
+    # Whether all of them see the folder that process 0 keeps the run in.
+    one_folder: bool = False
+
+
+def agree_on_folder(folder: Path | None) -> Path | None:
+    """The folder that process 0 names, if all processes see it, as on a disk that the hosts share; else None.
+
+    From then on what processes hold parts of stays where it is for a checkpoint (`on_host`), and all of them write.
+    """
+    if count() == 1:
+        return None
+    name = b""
+    if leads() and folder is not None:
+        with (
+            contextlib.suppress(OSError),
+            tempfile.NamedTemporaryFile(dir=folder.resolve(), prefix=SEEN, delete=False) as file,
+        ):
+            name = file.name.encode()
+    seen = Path(share(name).decode())
+    all_see = bool(_gathered(np.array([seen.is_file()], np.int32)).all())
+    if leads():
+        seen.unlink(missing_ok=True)
+    _Joined.one_folder = all_see
+    return seen.parent if all_see else None
+
+
+def keep_together() -> bool:
+    """Whether all processes write checkpoints, each its own parts (`agree_on_folder`)."""
+    return _Joined.one_folder
 
 
 def _lifeline(coordinator: str | None, seconds: float = 30.0) -> Lifeline | None:
@@ -226,9 +259,17 @@ def share_folder(folder: Path | None, into: Path) -> Path | None:
     return into / name
 
 
+def in_parts(leaf: Any) -> bool:
+    """Whether other processes hold parts of an array that this one does not."""
+    return isinstance(leaf, jax.Array) and not (leaf.is_fully_addressable or leaf.is_fully_replicated)
+
+
 def on_host(leaf: Any) -> Any:
-    """An array that this host can read whole; a collective where other processes hold parts of it."""
-    if not isinstance(leaf, jax.Array) or leaf.is_fully_addressable or leaf.is_fully_replicated:
+    """An array that this host can read whole; a collective where other processes hold parts of it.
+
+    Where all processes see one folder such an array stays as it is: each writes its own part there.
+    """
+    if not in_parts(leaf) or _Joined.one_folder:
         return leaf
     from jax.experimental import multihost_utils
 

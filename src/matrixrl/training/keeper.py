@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import shutil
 import time
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
+from matrixrl.checkpoints import format as checkpoint_format
 from matrixrl.checkpoints.format import Checkpoint, Snapshot
-from matrixrl.checkpoints.store import CHECKPOINTS_FOLDER, CheckpointStore, Failed, Saved
+from matrixrl.checkpoints.store import CHECKPOINTS_FOLDER, CheckpointStore, Failed, Saved, one_line
 from matrixrl.config import CheckpointConfig, ConfigError
+from matrixrl.devices import processes
 from matrixrl.tracking.clock import Tick
 from matrixrl.tracking.events import FileRow
 from matrixrl.tracking.files import sha256_of
@@ -18,6 +23,23 @@ from matrixrl.tracking.run import Run
 
 class CheckpointError(RuntimeError):
     """A checkpoint could not be written, and the run was asked to stop then. The message is one line."""
+
+
+class PartKeeper:
+    """What process 0's `Keeper` is to the others: writes their parts of its checkpoints where all see its folder.
+
+    Args:
+      run_directory: process 0's.
+    """
+
+    def __init__(self, run_directory: Path) -> None:
+        self._store = CheckpointStore(run_directory)
+
+    def save(self, snapshot: Snapshot) -> None:
+        """Take part in a checkpoint, if process 0 wants it. What cannot be written is told by process 0."""
+        if processes.leaders(0):
+            with contextlib.suppress(OSError, ValueError, RuntimeError):
+                checkpoint_format.write_together(self._store.draft_for_all(snapshot.step), snapshot)
 
 
 class Keeper:
@@ -105,11 +127,37 @@ class Keeper:
           held_since: `time.perf_counter()` when training was held up for it.
         """
         self._chunks, self._saved_at = 0, time.monotonic()
-        if snapshot.step == self.last_step:
+        together = None
+        wanted = snapshot.step != self.last_step and not self._store.busy
+        if processes.keep_together():
+            together = self._store.draft_for_all(snapshot.step)
+            if failed := self._write_together(snapshot, together, wanted):
+                self._tell_failure(failed)
+                return
+        if not wanted:
             return
         self._tick = self._run.clock.now()
-        self._store.start(dataclasses.replace(snapshot, recorded_until=self._run.recorded_until))
+        self._store.start(dataclasses.replace(snapshot, recorded_until=self._run.recorded_until), together)
         self._held_seconds = time.perf_counter() - held_since
+
+    def _write_together(self, snapshot: Snapshot, draft: Path, wanted: bool) -> Failed | None:
+        """Have all processes write their parts of a snapshot, if it is wanted: see `PartKeeper`."""
+        try:
+            if wanted:
+                shutil.rmtree(draft, ignore_errors=True)
+                draft.mkdir(parents=True)
+        except OSError as error:
+            processes.leaders(0)
+            return Failed(snapshot.step, one_line(error))
+        processes.leaders(int(wanted))
+        if not wanted:
+            return None
+        try:
+            checkpoint_format.write_together(draft, snapshot)
+        except (OSError, ValueError, RuntimeError) as error:
+            shutil.rmtree(draft, ignore_errors=True)
+            return Failed(snapshot.step, one_line(error))
+        return None
 
     def save_last(self, snapshot: Snapshot, held_since: float, wait_seconds: float | None = None) -> None:
         """Save where a run ends, and wait until it is written, at most `wait_seconds`.
@@ -119,8 +167,7 @@ class Keeper:
         """
         began = time.monotonic()
         self._settle(wait_seconds)
-        if not self._store.busy:
-            self.save(snapshot, held_since)
+        self.save(snapshot, held_since)
         left = None if wait_seconds is None else max(0.0, wait_seconds - (time.monotonic() - began))
         self._settle(left)
 

@@ -19,7 +19,7 @@ from matrixrl.tracking.run import Run
 if TYPE_CHECKING:
     # Signals are taken care of before JAX is loaded; the keeper needs it.
     from matrixrl.checkpoints.format import Snapshot
-    from matrixrl.training.keeper import Keeper
+    from matrixrl.training.keeper import Keeper, PartKeeper
 
 State = TypeVar("State")
 Outcome = TypeVar("Outcome")
@@ -150,6 +150,7 @@ def run_loop(
     stop: StopRequest,
     keeper: Keeper | None = None,
     agree: Callable[[bool, bool], tuple[bool, bool]] | None = None,
+    part_keeper: PartKeeper | None = None,
 ) -> tuple[State, Ending]:
     """Advance until the trainer is finished or a signal asks to stop; every chunk that was started is recorded.
 
@@ -160,6 +161,7 @@ def run_loop(
       agree: where several processes train together, makes of (asked to stop, checkpoint due) of each what is true for all.
         They then do the same in the same order: a chunk is recorded before the next one, and all take part in a
         snapshot, which only one has a keeper for.
+      part_keeper: on the other processes, where they write their own parts of checkpoints.
 
     Raises:
       TrainingDivergedError: a metric is NaN or infinite.
@@ -181,6 +183,8 @@ def run_loop(
             snapshot = trainer.snapshot(state, run.clock.step)
             if keeper is not None:
                 keeper.save(snapshot, held_since)
+            elif part_keeper is not None:
+                part_keeper.save(snapshot)
         state, outcome = trainer.advance(state)
         if pending is not None:
             state = trainer.record(state, pending, run)
@@ -192,4 +196,6 @@ def run_loop(
         snapshot = trainer.snapshot(state, run.clock.step)
         if keeper is not None:
             keeper.save_last(snapshot, held_since, stop.seconds_left)
+        elif part_keeper is not None:
+            part_keeper.save(snapshot)
     return state, "interrupted" if (halt or stop.requested) and not trainer.finished(state) else "finished"
