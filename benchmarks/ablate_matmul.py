@@ -26,7 +26,7 @@ import jax.numpy as jnp
 from matrixrl import presets
 from matrixrl.agents import replay
 from matrixrl.agents.alphazero import Targets
-from matrixrl.config import MatmulConfig
+from matrixrl.config import DemonstrationConfig, MatmulConfig, SearchConfig, SelfPlayConfig
 from matrixrl.devices.compilation_cache import use_compilation_cache
 from matrixrl.envs.matmul import demonstrations
 from matrixrl.tracking.silent import SilentRun
@@ -87,6 +87,12 @@ VARIANTS: dict[str, tuple[Callable[[MatmulConfig], MatmulConfig], type[MatmulPro
         "only the cheapest own games imitated": change("selfplay", imitated_fraction=1e-6),
         "no own game imitated, value only": change("selfplay", imitated_fraction=0.0),
         "value of the best quarter": change("search", best_fraction=0.25),
+        "demonstrations grow over the first 500 updates": change("demonstration", curriculum_steps=500),
+        "own solutions rewritten": change("selfplay", rewriting_rounds=128),
+        "games in the middle of own solutions": change("selfplay", leftover_fraction=0.5),
+        "own solutions rewritten and taken up in the middle": change(
+            "selfplay", rewriting_rounds=128, leftover_fraction=0.5
+        ),
         "PUCT": change("search", algorithm="puct"),
         "16 simulations": change("search", num_simulations=16),
         "128 simulations": change("search", num_simulations=128),
@@ -130,8 +136,9 @@ def ablate(size: tuple[int, int, int], names: list[str], seeds: int, limit: floa
     base = dataclasses.replace(
         base,
         game=dataclasses.replace(base.game, size=size),
-        demonstration=dataclasses.replace(base.demonstration, pretraining_steps=500),
-        selfplay=dataclasses.replace(base.selfplay, num_epochs=10_000, evaluation_interval=0),
+        search=SearchConfig(),
+        demonstration=DemonstrationConfig(pretraining_steps=500),
+        selfplay=SelfPlayConfig(num_epochs=10_000, evaluation_interval=0),
         tracking=dataclasses.replace(base.tracking, log_interval=50),
         devices=1,
     )
@@ -143,6 +150,13 @@ def ablate(size: tuple[int, int, int], names: list[str], seeds: int, limit: floa
         state = program.init(jax.random.key(0))
         batch = program.start_games(jax.random.key(0), program.move_limits, jnp.int32(1), jnp.float32(1))
         jax.block_until_ready(program.play_move(state.params, batch, jax.random.key(0), jnp.float32(1)))
+        jax.block_until_ready(
+            program.start_leftovers(
+                jax.random.key(0), state.replay, program.move_limits, jnp.int32(1), jnp.float32(1)
+            )
+        )
+        whole = program.start_rewriting(jax.random.key(0), state.replay)
+        jax.block_until_ready(program.rewrite(state.params, whole, jax.random.key(0), jnp.int32(1)))
         jax.block_until_ready(program.keep(state.replay, batch))
         runs: list[dict[str, Any]] = []
         for seed in range(seeds):

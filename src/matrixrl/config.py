@@ -385,6 +385,9 @@ class DemonstrationConfig:
     max_demonstration_factors: int | None = None
     """Synthetic demonstrations have 1 to so many terms; by default the standard algorithm's rank."""
 
+    curriculum_steps: int = 0
+    """Synthetic demonstrations begin with one term and reach the most over so many weight updates; 0 is no curriculum."""
+
     min_density: float = 0.5
     """Synthetic factors have at least this share of non-zero entries (drawn per demonstration)."""
 
@@ -403,6 +406,7 @@ class DemonstrationConfig:
             self.max_demonstration_factors is None or 1 <= self.max_demonstration_factors <= MAX_MOVES,
             f"--max-demonstration-factors {self.max_demonstration_factors}: must be from 1 to {MAX_MOVES}",
         )
+        require(self.curriculum_steps >= 0, f"--curriculum-steps {self.curriculum_steps}: must be 0 or more")
         require(
             0 < self.min_density <= self.max_density <= 1,
             f"--min-density {self.min_density} --max-density {self.max_density}: need 0 < min <= max <= 1",

@@ -241,7 +241,13 @@ class MatmulTrainer:
         total = self._phase_length(progress.phase)
         count = min(self.config.tracking.log_interval, total - progress.done)
         params, opt_state, metrics = self.program.learn(
-            device.params, device.opt_state, device.replay, key, jnp.int32(count), jnp.bool_(training)
+            device.params,
+            device.opt_state,
+            device.replay,
+            key,
+            jnp.int32(count),
+            jnp.bool_(training),
+            jnp.int32(progress.updates),
         )
         device = device._replace(params=params, opt_state=opt_state)
         progress = dataclasses.replace(

@@ -225,7 +225,14 @@ class MatmulProgram:
 
     @partial(jax.jit, static_argnums=0, donate_argnums=(1, 2))
     def learn(
-        self, params: Any, opt_state: Any, buffer: replay.Replay, key: Array, count: Array, use_replay: Array
+        self,
+        params: Any,
+        opt_state: Any,
+        buffer: replay.Replay,
+        key: Array,
+        count: Array,
+        use_replay: Array,
+        updates: Array | int = 0,
     ) -> tuple[Any, Any, LossMetrics]:
         """`count` weight updates, at most a chunk of `log_interval`.
 
@@ -233,6 +240,7 @@ class MatmulProgram:
 
         Args:
           use_replay: whether a share of each batch comes from the replay buffer.
+          updates: weight updates made before, by which a curriculum goes.
 
         Returns:
           Parameters, optimizer state, and the metrics of each update, [log_interval], zeros beyond `count`.
@@ -244,7 +252,7 @@ class MatmulProgram:
         def one(index: Array, carry: tuple[Any, Any, LossMetrics]) -> tuple[Any, Any, LossMetrics]:
             params, opt_state, metrics = carry
             targets = self._spread(
-                self._targets(jax.random.fold_in(key, index), buffer, use_replay, good_costs)
+                self._targets(jax.random.fold_in(key, index), buffer, use_replay, good_costs, updates + index)
             )
             params, opt_state, one_update = self._whole(self.agent.update(params, opt_state, targets))
             metrics = jax.tree.map(
@@ -498,10 +506,12 @@ class MatmulProgram:
         """
         return bases.random_basis(key, self.codec.shape, self.codec.ring, self.config.selfplay.basis_density)
 
-    def _targets(self, key: Array, buffer: replay.Replay, use_replay: Array, good_costs: Array) -> Targets:
+    def _targets(
+        self, key: Array, buffer: replay.Replay, use_replay: Array, good_costs: Array, updates: Array
+    ) -> Targets:
         """A training batch: fresh demonstrations, and positions of the replay buffer if asked for."""
         key_demonstrations, key_replay = jax.random.split(key)
-        shown = self._demonstrations(key_demonstrations, self.config.optimizer.batch_size)
+        shown = self._demonstrations(key_demonstrations, self.config.optimizer.batch_size, updates)
         count = self.config.replay_batch
         if count == 0:
             return shown
@@ -512,10 +522,12 @@ class MatmulProgram:
 
         return jax.lax.cond(use_replay, mixed, lambda: shown)
 
-    def _demonstrations(self, key: Array, count: int) -> Targets:
+    def _demonstrations(self, key: Array, count: int, updates: Array) -> Targets:
         settings = self.config.demonstration
         makers: list[Callable[[Array], Demonstration]] = [
-            self._synthetic if kind == "synthetic" else partial(self._from_scheme, kind=kind)
+            partial(self._synthetic, updates=updates)
+            if kind == "synthetic"
+            else partial(self._from_scheme, kind=kind)
             for kind in settings.demonstrations
         ]
 
@@ -534,8 +546,8 @@ class MatmulProgram:
 
         return jax.vmap(one)(self._spread(jax.random.split(key, count)))
 
-    def _synthetic(self, key: Array) -> Demonstration:
-        """Random terms of one of the formats, drawn uniformly."""
+    def _synthetic(self, key: Array, updates: Array) -> Demonstration:
+        """Random terms of one of the formats, drawn uniformly; with a curriculum few terms first, then more."""
         settings, formats = self.config.demonstration, self.config.game.formats
         make = partial(
             demonstrations.synthetic,
@@ -545,13 +557,20 @@ class MatmulProgram:
             min_density=settings.min_density,
             max_density=settings.max_density,
         )
+
+        def allowed(most: Array | int) -> Array | int:
+            if not settings.curriculum_steps:
+                return most
+            grown = 1 + most * updates // settings.curriculum_steps
+            return jnp.minimum(grown, most)
+
         if len(formats) == 1:
-            return make(key)
+            return make(key, most=allowed(self.config.max_demonstration_factors))
         key_format, key_terms = jax.random.split(key)
         drawn = jax.random.randint(key_format, (), 0, len(formats))
         lengths = jnp.array([(n * m, m * p, n * p) for n, m, p in formats], jnp.int32)[drawn]
         most = [min(math.prod(size), self.config.max_demonstration_factors) for size in formats]
-        return make(key_terms, used=tuple(lengths), most=jnp.array(most, jnp.int32)[drawn])
+        return make(key_terms, used=tuple(lengths), most=allowed(jnp.array(most, jnp.int32)[drawn]))
 
     def _from_scheme(self, key: Array, kind: str) -> Demonstration:
         """Terms of the standard or the known scheme of one of the formats, drawn uniformly."""

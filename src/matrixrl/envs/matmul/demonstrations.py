@@ -53,7 +53,7 @@ def synthetic(
     min_density: float,
     max_density: float,
     used: tuple[Array, Array, Array] | None = None,
-    most: Array | None = None,
+    most: Array | int | None = None,
 ) -> Demonstration:
     """The sum of a random number of random terms (METHOD.md section 4).
 
@@ -65,9 +65,7 @@ def synthetic(
       most: int32, at most so many terms, where that is fewer than `max_factors`.
     """
     key_count, key_density, key_u, key_v, key_w = jax.random.split(key, 5)
-    num_factors = jax.random.randint(
-        key_count, (), min_factors, 1 + (jnp.int32(max_factors) if most is None else most)
-    )
+    num_factors = jax.random.randint(key_count, (), min_factors, 1 + (max_factors if most is None else most))
     density = jax.random.uniform(key_density, (), minval=min_density, maxval=max_density)
     u, v, w = (
         random_vectors(subkey, codec, length, density, max_factors, None if used is None else used[mode])
