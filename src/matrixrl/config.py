@@ -293,7 +293,7 @@ MAX_MODE = 25
 MAX_MOVES = 256
 
 # Longest vectors that the policy by transforms draws whole, by ring: 4,096 and 729 of them.
-MAX_TRANSFORM_MODE = {"F2": 12, "Z": 6}
+MAX_TRANSFORM_MODE = {"F2": 16, "Z": 6}
 
 
 @dataclass(frozen=True, kw_only=True)

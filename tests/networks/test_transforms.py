@@ -11,25 +11,32 @@ import numpy as np
 import pytest
 
 from matrixrl.envs.matmul import basis
-from matrixrl.envs.matmul.contractions import Contractions
+from matrixrl.envs.matmul.contractions import MAX_HEAD, Contractions
 from matrixrl.envs.matmul.factors import ActionCodec
 from matrixrl.envs.matmul.tensors import F2, TERNARY, Ring
 from matrixrl.networks.transforms import TransformNetwork
 
 # Over the integers w is drawn last, also where it is the longest.
 CASES = [((2, 3, 4), F2), ((2, 3, 2), TERNARY), ((2, 2, 3), TERNARY)]
+# Vectors of more than two entries are drawn in two parts.
+IN_PARTS = [((2, 3, 4), F2, 2), ((3, 3, 2), F2, 2)]
+ALL = [(*case, MAX_HEAD) for case in CASES] + IN_PARTS
 BATCH, ACTIONS = 4, 6
 
 
 def named(value: object) -> str:
+    if isinstance(value, int):
+        return str(value)
     return value.name if isinstance(value, Ring) else "x".join(map(str, value))  # pyright: ignore[reportArgumentType]
 
 
 @cache
-def made(shape: tuple[int, int, int], ring: Ring) -> tuple[ActionCodec, TransformNetwork, Any, Any, Any, Any]:
+def made(
+    shape: tuple[int, int, int], ring: Ring, max_head: int = MAX_HEAD
+) -> tuple[ActionCodec, TransformNetwork, Any, Any, Any, Any]:
     """Codec, network, parameters far from their start, residuals, vectors and tokens of actions."""
     codec = ActionCodec(shape, ring, whole_vectors=True)
-    network = TransformNetwork(codec.layout, Contractions(codec), 32, 1, 9)
+    network = TransformNetwork(codec.layout, Contractions(codec, max_head), 32, 1, 9)
     rng = np.random.default_rng(5)
     factors = [rng.choice(ring.values, (BATCH, ACTIONS, length)).astype(np.int32) for length in shape]
     for vectors in factors:
@@ -71,9 +78,11 @@ def test_policy_and_value_are_the_same_in_every_basis(shape: tuple[int, int, int
     assert np.ptp(np.asarray(log_prob)) > 1  # the policy tells actions apart
 
 
-@pytest.mark.parametrize(("shape", "ring"), CASES, ids=named)
-def test_probabilities_of_all_actions_sum_to_one(shape: tuple[int, int, int], ring: Ring) -> None:
-    codec, network, params, residual, _, _ = made(shape, ring)
+@pytest.mark.parametrize(("shape", "ring", "max_head"), ALL, ids=named)
+def test_probabilities_of_all_actions_sum_to_one(
+    shape: tuple[int, int, int], ring: Ring, max_head: int
+) -> None:
+    codec, network, params, residual, _, _ = made(shape, ring, max_head)
     actions = np.indices(codec.layout.num_classes).reshape(3, -1).T
     applied: Any = network.apply(params, residual[:1], jnp.asarray(actions)[None], method="log_prob")
     probability = np.exp(np.asarray(applied[0][0], np.float64))
@@ -87,9 +96,9 @@ def test_probabilities_of_all_actions_sum_to_one(shape: tuple[int, int, int], ri
     assert ((probability > 0) == legal).all()
 
 
-@pytest.mark.parametrize(("shape", "ring"), CASES, ids=named)
-def test_draws_tell_their_log_probability(shape: tuple[int, int, int], ring: Ring) -> None:
-    _, network, params, residual, _, _ = made(shape, ring)
+@pytest.mark.parametrize(("shape", "ring", "max_head"), ALL, ids=named)
+def test_draws_tell_their_log_probability(shape: tuple[int, int, int], ring: Ring, max_head: int) -> None:
+    _, network, params, residual, _, _ = made(shape, ring, max_head)
     drawn: Any = network.apply(params, jax.random.key(2), residual, 16, 1.5, method="expand")
     told, _ = network.apply(params, residual, drawn[0].tokens, method="log_prob")  # pyright: ignore[reportGeneralTypeIssues]
     assert np.asarray(drawn[0].log_prob) == pytest.approx(np.asarray(told), abs=1e-4)

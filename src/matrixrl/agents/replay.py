@@ -21,8 +21,8 @@ class Replay(NamedTuple):
       target: int8 [G, ...].
       kind: int32 [G], which of several games it is.
       basis: arrays of G, what takes the actions back to the game that `kind` names.
-      actions: int16 [G, M, num_tokens].
-      candidates: int16 [G, M, K, num_tokens].
+      actions: uint16 [G, M, num_tokens].
+      candidates: uint16 [G, M, K, num_tokens].
       weights: float32 [G, M, K].
       cost: float32 [G], minus the return of the whole game.
       num_moves: int32 [G]; 0 marks an empty slot.
@@ -52,9 +52,9 @@ class Positions(NamedTuple):
 
     Attributes:
       target: int8 [B, ...].
-      actions: int16 [B, M, num_tokens], of the whole game.
+      actions: uint16 [B, M, num_tokens], of the whole game.
       move: int32 [B], the position is the one before this move.
-      candidates: int16 [B, K, num_tokens].
+      candidates: uint16 [B, K, num_tokens].
       weights: float32 [B, K].
       cost: int32 [B], minus the return from here on.
       good: bool [B], the game is among the best of its kind in the buffer.
@@ -183,7 +183,7 @@ class Leftovers(NamedTuple):
     Attributes:
       target: int8 [B, ...].
       basis: arrays of B.
-      actions: int16 [B, M, num_tokens], all moves of the solution in random order.
+      actions: uint16 [B, M, num_tokens], all moves of the solution in random order.
       given: int32 [B], how many of them are made.
       found: bool [B], false where the buffer holds no solution of the kind.
     """

@@ -42,8 +42,8 @@ class Games(NamedTuple):
       target: int8 [B, ...], the residuals that the games started from.
       kind: int32 [B], which of several games it is.
       basis: arrays of B, what takes the actions back to the game that `kind` names; the learner never looks at it.
-      actions: int16 [B, M, num_tokens], what was played.
-      candidates: int16 [B, M, K, num_tokens], what the search chose from.
+      actions: uint16 [B, M, num_tokens], what was played.
+      candidates: uint16 [B, M, K, num_tokens], what the search chose from.
       weights: float32 [B, M, K], the improved policy over the candidates.
       cost: float32 [B], minus the return so far.
       num_moves: int32 [B], moves played.
@@ -67,7 +67,7 @@ class Move(NamedTuple):
 
     Attributes:
       live: bool [B], the games that made a move.
-      action: int16 [B, num_tokens].
+      action: uint16 [B, num_tokens].
       reward: float32 [B].
       residual: int32 [B], sum of the absolute values of the residual after this very move (tracking rule 8).
       terminated: bool [B], the game is over now.
@@ -105,8 +105,8 @@ def start(
         target=state.residual,
         kind=kind,
         basis=basis,
-        actions=jnp.zeros((batch, max_moves, num_tokens), jnp.int16),
-        candidates=jnp.zeros((batch, max_moves, num_candidates, num_tokens), jnp.int16),
+        actions=jnp.zeros((batch, max_moves, num_tokens), jnp.uint16),
+        candidates=jnp.zeros((batch, max_moves, num_candidates, num_tokens), jnp.uint16),
         weights=jnp.zeros((batch, max_moves, num_candidates), jnp.float32),
         cost=jnp.zeros(batch, jnp.float32),
         num_moves=jnp.zeros(batch, jnp.int32),
@@ -124,7 +124,7 @@ def place(
       chosen: bool [B]; the other games stay as they are.
       state: game states after the moves that are made.
       target, basis: of the games that these moves come from.
-      actions: int16 [B, M, num_tokens], of which the first `given` count.
+      actions: uint16 [B, M, num_tokens], of which the first `given` count.
       given: int32 [B].
     """
     made = jnp.arange(actions.shape[1]) < given[:, None]
@@ -161,14 +161,14 @@ def play(games: Games, found: SearchResult, state: Any, reward: Array) -> tuple[
     at = jnp.where(live, games.num_moves, games.actions.shape[1])
     cost = games.cost - reward
     num_moves = games.num_moves + live
-    action = found.action.astype(jnp.int16)
+    action = found.action.astype(jnp.uint16)
     played = Games(
         state=state,
         target=games.target,
         kind=games.kind,
         basis=games.basis,
         actions=games.actions.at[batch, at].set(action, mode="drop"),
-        candidates=games.candidates.at[batch, at].set(found.tokens.astype(jnp.int16), mode="drop"),
+        candidates=games.candidates.at[batch, at].set(found.tokens.astype(jnp.uint16), mode="drop"),
         weights=games.weights.at[batch, at].set(found.weights, mode="drop"),
         cost=cost,
         num_moves=num_moves,

@@ -68,7 +68,17 @@ class Geometry(Protocol):
         ...
 
     def logits(self, index: int, functions: tuple[tuple[Array, Array | None], ...]) -> Array:
-        """Transforms of even and odd functions at all classes, float32 [B, K or 1, classes]."""
+        """Transforms of even and odd functions at all classes, of a vector with a tail of its head: [B, K or 1, classes]."""
+        ...
+
+    def tail(self, index: int) -> int:
+        """Binary digits of a class that are drawn after the others; 0 for a vector that is drawn at once."""
+        ...
+
+    def tail_logits(
+        self, index: int, functions: tuple[tuple[Array, Array | None], ...], heads: Array
+    ) -> Array:
+        """Transforms at the tails after given heads [B, K], float32 [B, K, tails]."""
         ...
 
 
@@ -142,8 +152,8 @@ class TransformPolicy(nn.Module):
             found.append(tuple(of_fields))
         return tuple(found)
 
-    def token_logits(self, index: int, states: tuple[Any, ...], worths: Any, tokens: Array) -> Array:
-        """Logits [B, K or 1, classes] of the vector `index` given those before it, tokens [B, K, index]."""
+    def functions(self, index: int, states: tuple[Any, ...], worths: Any, tokens: Array) -> Any:
+        """Per field what each contraction is worth for the vector `index`, given those before it, tokens [B, K, index]."""
         functions = []
         cases = self.geometry.cases(index, states, tokens)
         for field, (case, sign), worth in zip(self.geometry.fields, cases, worths[index], strict=True):
@@ -151,18 +161,39 @@ class TransformPolicy(nn.Module):
             for number in range(1, field.num_cases[index]):
                 even = jnp.where(case == number, worth[:, None, number], even)
             functions.append((even, None if sign is None else sign * worth[:, None, -1]))
-        logits = self.geometry.logits(index, tuple(functions))
-        return jnp.where(self.layout.legal_while_zero[self.geometry.order[index]][0], logits, MASKED)
+        return tuple(functions)
+
+    def vector_logits(self, index: int, functions: Any) -> Array:
+        """Logits of all classes of the vector `index`, or of all its heads, float32 [B, K or 1, classes]."""
+        logits = self.geometry.logits(index, functions)
+        legal = self.layout.legal_while_zero[self.geometry.order[index]][0]
+        return jnp.where(legal.reshape(logits.shape[-1], -1).any(-1), logits, MASKED)
+
+    def tail_logits(self, index: int, functions: Any, heads: Array) -> Array:
+        """Logits of the tails after heads [B, K], float32 [B, K, tails]."""
+        logits = self.geometry.tail_logits(index, functions, heads)
+        legal = self.layout.legal_while_zero[self.geometry.order[index]][0]
+        return jnp.where(jnp.asarray(legal.reshape(-1, logits.shape[-1]))[heads], logits, MASKED)
 
     def log_prob(self, hidden: Array, states: tuple[Any, ...], tokens: Array) -> Array:
         """Log-probability [B, M] of actions `tokens` [B, M, 3]."""
         worths = self.worths(hidden, states)
         tokens = tokens[..., np.array(self.geometry.order)]
         total = jnp.zeros(tokens.shape[:-1])
+
+        def add(total: Array, logits: Array, classes: Array) -> Array:
+            log_probs = jax.nn.log_softmax(logits)
+            log_probs = jnp.broadcast_to(log_probs, (*classes.shape, log_probs.shape[-1]))
+            return total + jnp.take_along_axis(log_probs, classes[..., None], axis=-1)[..., 0]
+
         for index in range(3):
-            log_probs = jax.nn.log_softmax(self.token_logits(index, states, worths, tokens[..., :index]))
-            log_probs = jnp.broadcast_to(log_probs, (*tokens.shape[:-1], log_probs.shape[-1]))
-            total += jnp.take_along_axis(log_probs, tokens[..., index, None], axis=-1)[..., 0]
+            functions = self.functions(index, states, worths, tokens[..., :index])
+            tail = self.geometry.tail(index)
+            heads = tokens[..., index] >> tail
+            total = add(total, self.vector_logits(index, functions), heads)
+            if tail:
+                tails = tokens[..., index] & ((1 << tail) - 1)
+                total = add(total, self.tail_logits(index, functions, heads), tails)
         return total
 
     def draw(
@@ -170,13 +201,33 @@ class TransformPolicy(nn.Module):
     ) -> Candidates:
         """Draw K actions for each state, from the policy flattened by `temperature` (1: as it is)."""
         worths = self.worths(hidden, states)
-        drawn = draw_tokens(
-            key,
-            lambda index, tokens: self.token_logits(index, states, worths, tokens),
-            (hidden.shape[0], num_candidates, 3),
-            temperature,
-        )
-        return Candidates(drawn.tokens[..., np.argsort(self.geometry.order)], drawn.log_prob)
+        tails = [self.geometry.tail(index) for index in range(3)]
+        # What is drawn one after the other: (vector, whether its tail).
+        stages = [
+            (index, part) for index in range(3) for part in ((False, True) if tails[index] else (False,))
+        ]
+        functions: dict[int, Any] = {}
+
+        def vectors(drawn: Array) -> Array:
+            """Classes [B, K, vectors] of the vectors whose stages are all drawn, [B, K, stages]."""
+            whole: list[Array] = []
+            for at, (index, is_tail) in enumerate(stages[: drawn.shape[-1]]):
+                if is_tail:
+                    whole[-1] = (whole[-1] << tails[index]) | drawn[..., at]
+                else:
+                    whole.append(drawn[..., at])
+            return jnp.stack(whole, axis=-1) if whole else drawn
+
+        def logits_of(stage: int, drawn: Array) -> Array:
+            index, is_tail = stages[stage]
+            if is_tail:
+                return self.tail_logits(index, functions[index], drawn[..., -1])
+            functions[index] = self.functions(index, states, worths, vectors(drawn))
+            return self.vector_logits(index, functions[index])
+
+        shape = (hidden.shape[0], num_candidates, len(stages))
+        drawn = draw_tokens(key, logits_of, shape, temperature)
+        return Candidates(vectors(drawn.tokens)[..., np.argsort(self.geometry.order)], drawn.log_prob)
 
 
 class TransformNetwork(nn.Module):

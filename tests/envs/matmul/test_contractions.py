@@ -16,11 +16,20 @@ from matrixrl.envs.matmul.rank_profile import group_vectors
 from matrixrl.envs.matmul.tensors import F2, TERNARY, Ring
 
 # Rows of the echelon forms on either side of the matrices, and vectors drawn in another order than u, v, w.
-CASES = [((2, 3, 4), F2), ((3, 3, 2), F2), ((4, 2, 3), F2), ((2, 3, 2), TERNARY)]
+CASES = [
+    ((2, 3, 4), F2, 12),
+    ((3, 3, 2), F2, 12),
+    ((4, 2, 3), F2, 12),
+    ((2, 3, 2), TERNARY, 12),
+    # Vectors of more than two entries are drawn in two parts.
+    ((4, 3, 3), F2, 2),
+]
 BATCH, CANDIDATES = 3, 4
 
 
 def named(value: object) -> str:
+    if isinstance(value, int):
+        return str(value)
     return value.name if isinstance(value, Ring) else "x".join(map(str, value))  # pyright: ignore[reportArgumentType]
 
 
@@ -37,22 +46,46 @@ def drawn_games(rng: np.random.Generator, codec: ActionCodec) -> tuple[np.ndarra
     return (batch % 2 if codec.ring.modulus == 2 else batch), tokens
 
 
-def contracted_with(field: FieldContractions, index: int) -> np.ndarray:
-    """The vectors of the contractions, in their order."""
-    length = field.shape[index]
-    if field.prime == 2:
-        return np.array(list(itertools.product((0, 1), repeat=length)))
-    return group_vectors(3, length)
-
-
 def rank(matrix: np.ndarray, prime: int) -> int:
     return referee.rank_mod(matrix, prime)
 
 
-@pytest.mark.parametrize(("shape", "ring"), CASES, ids=named)
-def test_ranks_and_cases_equal_plain_elimination(shape: tuple[int, int, int], ring: Ring) -> None:
+def test_contractions_are_with_all_vectors_or_with_all_heads_and_tails_after_some() -> None:
+    whole = FieldContractions((4, 3, 2), 2)
+    assert whole.contracted_with(0).tolist() == [list(x) for x in itertools.product((0, 1), repeat=4)]
+    assert FieldContractions((4, 3, 2), 3).contracted_with(1).tolist() == group_vectors(3, 3).tolist()
+    cut = FieldContractions((5, 6, 2), 2, max_head=2)
+    assert [cut.tail(index) for index in range(3)] == [3, 4, 0]
+    x = cut.contracted_with(0)
+    assert x[:4].tolist() == [[a, b, 0, 0, 0] for a in (0, 1) for b in (0, 1)]
+    after = x[4:].reshape(4, 8, 5)
+    assert (after[:, :, :2] == after[:, :1, :2]).all()
+    assert after[0, 0].tolist() == [0] * 5
+    assert len({tuple(head) for head in after[:, 0, :2]}) == 4
+    assert (after[:, :, 2:] == list(itertools.product((0, 1), repeat=3))).all()
+    assert len(FieldContractions((16, 6, 2), 2).contracted_with(0)) == 2**12 + 16 * 2**4
+
+
+def test_the_transform_of_a_tail_by_the_definition() -> None:
+    """Over the sampled heads and all tails: sum of (-1)^<x, u> f(x), scaled as a transform over all of them is."""
+    field = FieldContractions((5, 2, 2), 2, max_head=2)
+    x = field.contracted_with(0).astype(int)
+    even = np.random.default_rng(0).normal(size=(3, 1, len(x))).astype(np.float32)
+    heads = np.array([[0, 1, 3], [2, 2, 0], [1, 3, 2]])
+    told = np.asarray(field.tail_transform(0, jnp.asarray(even), jnp.asarray(heads)))
+    for game, candidate, tail in itertools.product(range(3), range(3), range(8)):
+        head = heads[game, candidate]
+        u = np.array([head >> 1 & 1, head & 1, tail >> 2 & 1, tail >> 1 & 1, tail & 1])
+        expected = ((-1.0) ** (x[4:] @ u) * even[game, 0, 4:]).sum() * 2 / 32
+        assert told[game, candidate, tail] == pytest.approx(expected, abs=1e-5)
+
+
+@pytest.mark.parametrize(("shape", "ring", "max_head"), CASES, ids=named)
+def test_ranks_and_cases_equal_plain_elimination(
+    shape: tuple[int, int, int], ring: Ring, max_head: int
+) -> None:
     codec = ActionCodec(shape, ring, whole_vectors=True)
-    contractions = Contractions(codec)
+    contractions = Contractions(codec, max_head)
     rng = np.random.default_rng(3)
     batch, tokens = drawn_games(rng, codec)
     drawn = tokens[..., np.array(contractions.order)]
@@ -69,7 +102,7 @@ def test_ranks_and_cases_equal_plain_elimination(shape: tuple[int, int, int], ri
             cases, signs = told[index][number]
             assert cases.max() < field.num_cases[index]
             assert (signs is not None) == field.signed(index)
-            for at, x in enumerate(contracted_with(field, index)):
+            for at, x in enumerate(field.contracted_with(index)):
                 matrix = np.tensordot(x.astype(int), turned[game], axes=(0, index)) % prime
                 before = rank(matrix, prime)
                 assert before == int(state.ranks[index][game, at])

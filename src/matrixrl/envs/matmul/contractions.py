@@ -12,6 +12,11 @@ Fourier transform points at the vectors of terms. A policy whose logits are tran
 commutes with every change of basis: what it learns on random tensors holds in every basis of the target.
 
 Over the ternary integers the conditions are taken over F2 and over F3, which together are the entries.
+
+A long vector has too many contractions. It is drawn in two parts then, a head and a tail. For the head x runs over the
+vectors that are zero on the tail: the transform is the marginal of the head. For the tail x runs over all tails after a
+few heads, and a term counts with the sign that its head, known by then, has under each of these. The bases of games are
+random, and so are these samples of x; only in this case a policy is not the same in every basis.
 """
 
 from __future__ import annotations
@@ -27,6 +32,12 @@ from jax import Array
 from matrixrl.envs.matmul.factors import ActionCodec
 from matrixrl.envs.matmul.finite_fields import FIELDS, Echelon, Field, Packed, eliminate
 from matrixrl.envs.matmul.rank_profile import contractions_mod3, group_vectors
+
+# Over F2 vectors of more entries than this are drawn in two parts.
+MAX_HEAD = 12
+
+# Heads that the contractions for a tail are sampled with: zero, and others drawn once for all.
+NUM_SAMPLED_HEADS = 16
 
 # A transform of up to so many entries is one product with its matrix; a longer one is cut in two.
 MAX_SINGLE_TRANSFORM = 64
@@ -53,10 +64,31 @@ class FieldContractions:
     Attributes:
       shape: lengths of the first, second and third vector, in the order that they are drawn in.
       prime: 2 or 3.
+      max_head: entries of a vector's head at most, over F2.
     """
 
     shape: tuple[int, int, int]
     prime: int
+    max_head: int = MAX_HEAD
+
+    def tail(self, index: int) -> int:
+        """Entries that are drawn after the others; 0 for a vector that is drawn at once."""
+        return max(0, self.shape[index] - self.max_head) if self.prime == 2 else 0
+
+    def contracted_with(self, index: int) -> np.ndarray:
+        """The vectors x of the contractions for the vector `index`, int8 [contractions, entries], in their order."""
+        length, tail = self.shape[index], self.tail(index)
+        if self.prime == 3:
+            return group_vectors(3, length)
+        head = length - tail
+        vectors = np.zeros((1 << head, length), np.int8)
+        vectors[:, :head] = _spelled(head)
+        if not tail:
+            return vectors
+        sampled = _sampled_heads(head)
+        more = np.zeros((len(sampled), 1 << tail, length), np.int8)
+        more[:, :, :head], more[:, :, head:] = sampled[:, None], _spelled(tail)
+        return np.concatenate([vectors, more.reshape(-1, length)])
 
     @property
     def field(self) -> Field:
@@ -108,11 +140,25 @@ class FieldContractions:
         slices = jnp.transpose(residues, (row_mode + 1, 0, mode + 1, column_mode + 1))
         packed = self.field.pack(slices)  # words [rows, B, k]
         if self.prime == 2:
-            seen: Packed = (_all_sums(packed[0]),)
+            seen: Packed = (self._sums(mode, packed[0]),)
         else:
             ones, twos = (word[..., None] for word in packed)
             seen = tuple(word[..., 0] for word in contractions_mod3(ones, twos))
         return [tuple(word[row] for word in seen) for row in range(len(seen[0]))]
+
+    def _sums(self, mode: int, words: Array) -> Array:
+        """Sums over F2 of the words [..., k] for each of the contractions along `mode`, [..., contractions]."""
+        tail = self.tail(mode)
+        if not tail:
+            return _all_sums(words)
+        heads, tails = words[..., :-tail], _all_sums(words[..., -tail:])
+        found = [_all_sums(heads)]
+        for chosen in _sampled_heads(heads.shape[-1]):
+            total = jnp.zeros_like(words[..., :1])
+            for entry in np.flatnonzero(chosen):
+                total = total ^ heads[..., entry : entry + 1]
+            found.append(total ^ tails)
+        return jnp.concatenate(found, axis=-1)
 
     def _echelon(self, residues: Array, mode: int, row_mode: int) -> Echelon:
         columns = self._columns(mode)
@@ -186,7 +232,7 @@ class FieldContractions:
         return case, (product == 1).astype(jnp.float32) - (product == 2) if self.signed(index) else None
 
     def transform(self, index: int, even: Array, odd: Array | None) -> Array:
-        """Fourier transforms at all vectors of mode `index`, float32 [..., p^n], by class.
+        """Fourier transforms at all vectors of mode `index`, or at all of its heads, float32 [..., p^n], by class.
 
         Args:
           even: float32 [..., contractions], a function with one value at x and 2x.
@@ -194,10 +240,39 @@ class FieldContractions:
         """
         length = self.shape[index]
         if self.prime == 2:
-            return hadamard(even) * (2.0 / 2**length)
+            head = length - self.tail(index)
+            return hadamard(even[..., : 1 << head]) * (2.0 / 2**head)
         matrices = _transforms_mod3(length)
         transformed = even @ jnp.asarray(matrices[0])
         return transformed if odd is None else transformed + odd @ jnp.asarray(matrices[1])
+
+    def tail_transform(self, index: int, even: Array, heads: Array) -> Array:
+        """Transforms at all tails after given heads, over F2, float32 [B, K, 2^tail], by class.
+
+        Args:
+          even: float32 [B, K or 1, contractions].
+          heads: int32 [B, K], classes.
+        """
+        tail = self.tail(index)
+        head = self.shape[index] - tail
+        sampled = _sampled_heads(head)
+        # (-1)^<x, u> on the heads, of every head u and sampled head x.
+        signs = 1.0 - 2.0 * (_spelled(head).astype(int) @ sampled.T.astype(int) % 2)
+        values = even[..., 1 << head :].reshape(*even.shape[:-1], len(sampled), 1 << tail)
+        summed = (jnp.asarray(signs, jnp.float32)[heads][..., None] * values).sum(-2)
+        return hadamard(summed) * (2.0 / (len(sampled) << tail))
+
+
+def _spelled(entries: int) -> np.ndarray:
+    """All vectors over F2 by class, int8 [2^entries, entries]: the first entry is the most significant digit."""
+    return (np.arange(1 << entries)[:, None] >> np.arange(entries - 1, -1, -1) & 1).astype(np.int8)
+
+
+def _sampled_heads(entries: int) -> np.ndarray:
+    """Zero and other vectors over F2, all different, int8 [count, entries]."""
+    count = min(NUM_SAMPLED_HEADS, 1 << entries)
+    others = np.random.default_rng(entries).permutation((1 << entries) - 1)[: count - 1] + 1
+    return _spelled(entries)[np.concatenate([[0], others])]
 
 
 def _all_sums(words: Array) -> Array:
@@ -247,9 +322,11 @@ class Contractions:
 
     Attributes:
       codec: a token is a whole vector.
+      max_head: entries of a vector's head at most, over F2.
     """
 
     codec: ActionCodec
+    max_head: int = MAX_HEAD
 
     @property
     def order(self) -> tuple[int, int, int]:
@@ -265,7 +342,19 @@ class Contractions:
     def fields(self) -> tuple[FieldContractions, ...]:
         """One for each field of the ring."""
         first, second, third = (self.codec.shape[mode] for mode in self.order)
-        return tuple(FieldContractions((first, second, third), prime) for prime in self.codec.ring.primes)
+        shape = (first, second, third)
+        return tuple(FieldContractions(shape, prime, self.max_head) for prime in self.codec.ring.primes)
+
+    def tail(self, index: int) -> int:
+        """Entries of the vector `index` that are drawn after the others; 0 for a vector that is drawn at once."""
+        return self.fields[0].tail(index)
+
+    def tail_logits(
+        self, index: int, functions: tuple[tuple[Array, Array | None], ...], heads: Array
+    ) -> Array:
+        """As `logits`, at the tails after given heads: float32 [B, K, tails]."""
+        ((field, (even, _)),) = zip(self.fields, functions, strict=True)
+        return field.tail_transform(index, even, heads)
 
     def __call__(self, residual: Array) -> tuple[FieldState, ...]:
         """What is known of residuals [B, a, b, c]."""
@@ -302,7 +391,10 @@ class Contractions:
         )
 
     def logits(self, index: int, functions: tuple[tuple[Array, Array | None], ...]) -> Array:
-        """Sum over the fields of the transforms at the vectors that the classes spell, float32 [..., classes]."""
+        """Sum over the fields of the transforms at the vectors that the classes spell, float32 [..., classes].
+
+        Of a vector with a tail the classes are those of its head.
+        """
         total = None
         for field, (even, odd) in zip(self.fields, functions, strict=True):
             part = field.transform(index, even, odd)
