@@ -182,6 +182,6 @@ def summary(
     over = "the integers" if best.ring == "Z" else "F2"
     return (
         f"{name} in {best.rank} multiplications, verified over {over}, {shown}: "
-        f"{verdict.message.partition(' ')[2]}; {seconds:.0f} s, {discoveries.num_verified} solved games, "
+        f"{verdict.message.partition(' ')[2]}; {seconds:.0f} s, {discoveries.num_verified} schemes proved, "
         f"{discoveries.count_solutions(counting_seconds)}"
     )
