@@ -1,8 +1,8 @@
 """The compiled programs of a matmul run: pure functions from device state to device state.
 
-Four programs serve every phase: weight updates (pre-training and training are one program), the start of a batch of
-games, one move of all games (self-play and evaluation are one program), and the insertion of finished games into the
-replay buffer.
+A few programs serve every phase: weight updates (pre-training and training are one program), the start of a batch of
+games (from the target, or in the middle of own solutions), one move of all games (self-play and evaluation are one
+program), rounds of rewriting, and the insertion of finished games into the replay buffer.
 
 On several devices the games of a batch lie along the mesh, and each device searches its own; the samples of a weight
 update lie along it too, and the compiler averages their gradients; so does the replay buffer; parameters are whole on
