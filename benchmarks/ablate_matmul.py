@@ -29,6 +29,8 @@ from matrixrl.agents.alphazero import Targets
 from matrixrl.config import DemonstrationConfig, MatmulConfig, SearchConfig, SelfPlayConfig
 from matrixrl.devices.compilation_cache import use_compilation_cache
 from matrixrl.envs.matmul import demonstrations
+from matrixrl.envs.matmul.contractions import Contractions
+from matrixrl.envs.matmul.env import TensorGame
 from matrixrl.tracking.silent import SilentRun
 from matrixrl.training.discoveries import Discoveries
 from matrixrl.training.matmul import MatmulTrainer
@@ -60,6 +62,30 @@ class Hindsight(MatmulProgram):
         weights = active / active.sum(1, keepdims=True) * positions.filled[:, None]
         shown = Targets(residual, tokens, weights, number)
         return jax.tree.map(lambda new, old: jnp.concatenate([new, old[half:]]), shown, own)
+
+
+class ProfileGame(TensorGame):
+    """The leftover costs what its rank profile tells: the most over the modes of sum_x rank(x . T) / 2^(n-1), rounded up.
+
+    Ranks are subadditive and a term counts for half of all x, so that is a lower bound of the leftover's rank, where the
+    ranks of the slices give an upper one.
+    """
+
+    def leftover_bound(self, residual: jax.Array) -> jax.Array:
+        """An estimate of the rank of one residual [a, b, c], int32."""
+        contractions = Contractions(self.codec)
+        (state,) = contractions(residual[None])
+        lengths = [self.codec.shape[mode] for mode in contractions.order]
+        sums = [ranks.sum(-1) / 2 ** (length - 1) for ranks, length in zip(state.ranks, lengths, strict=True)]
+        return jnp.ceil(jnp.stack(sums).max(0)[0]).astype(jnp.int32)
+
+
+class ProfilePenalty(MatmulProgram):
+    """Plays `ProfileGame`."""
+
+    def __init__(self, config: MatmulConfig) -> None:
+        super().__init__(config)
+        self.game = ProfileGame(self.codec)
 
 
 def change(part: str, **values: Any) -> Callable[[MatmulConfig], MatmulConfig]:
@@ -102,7 +128,10 @@ VARIANTS: dict[str, tuple[Callable[[MatmulConfig], MatmulConfig], type[MatmulPro
         "torso of 32, no block": change("network", width=32, num_blocks=0),
         "torso of 512, 3 blocks": change("network", width=512, num_blocks=3),
     }.items()
-} | {"hindsight demonstrations": (lambda config: config, Hindsight)}
+} | {
+    "hindsight demonstrations": (lambda config: config, Hindsight),
+    "leftovers cost what the rank profile tells": (lambda config: config, ProfilePenalty),
+}
 
 
 def run(config: MatmulConfig, program: MatmulProgram, limit: float) -> dict[str, Any]:
