@@ -201,14 +201,6 @@ def train(session: Session[Any, Any]) -> int:
     Raises:
       ConfigError: the run cannot be opened or resumed, or a file of it cannot be written.
     """
-    status = _train(session)
-    from matrixrl.devices import processes
-
-    processes.part()
-    return status
-
-
-def _train(session: Session[Any, Any]) -> int:
     began = time.perf_counter()
     from matrixrl.training.loop import StopRequest
 
@@ -225,6 +217,7 @@ def _train(session: Session[Any, Any]) -> int:
             outcome = _attempt(session, rollbacks, stop, expiry, loss, began)
         if outcome is None:
             return 1
+        processes.part()
         if processes.leads():
             if session.config.json:
                 print(json.dumps(_result(session, outcome)))
@@ -400,6 +393,8 @@ def _diverged(
     session: Session[Any, Any], error: TrainingDivergedError, rollbacks: int, run: Run, keeper: Keeper | None
 ) -> Session[Any, Any] | None:
     """Close an attempt whose numbers are no numbers any more; what to go back with, or None when the run ends here."""
+    from matrixrl.devices import processes
+
     config = session.config
     where = "" if keeper is None else keeper.where
     rate, allowed = value_at(config, session.learning_rate), config.checkpoint.max_rollbacks
@@ -419,6 +414,7 @@ def _diverged(
     run.finish("crashed")
     if keeper is not None:
         print(f"matrixrl: {text}", file=sys.stderr)
+    processes.part()  # all processes saw the same number
     return None
 
 
