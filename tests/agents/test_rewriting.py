@@ -126,10 +126,11 @@ def test_rewritten_solutions_still_sum_to_their_targets(ring: str) -> None:
     buffer = program.keep(state.replay, games)
     taken = program.start_rewriting(key, buffer)
     assert taken.taking_part.any()
-    written, outcome = program.rewrite(state.params, taken, key, jnp.int32(30))
+    written, outcome, lengths = program.rewrite(state.params, taken, key, jnp.int32(30))
     assert int(outcome.tried) == 30 * int(taken.taking_part.sum())
     assert float(outcome.solved) > 0
     assert (written.num_moves <= taken.num_moves).all()
+    assert (written.num_moves == lengths).all()
     assert (written.cost == written.num_moves).all()
     kept = jnp.arange(written.actions.shape[1]) < written.num_moves[:, None]
     left = jax.vmap(program._residual)(written.target, written.actions.astype(jnp.int32), kept)

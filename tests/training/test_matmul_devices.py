@@ -51,7 +51,7 @@ def history(devices):
         moves.append(move)
     buffer = program.keep(state.replay, batch)
     whole = program.start_rewriting(key, buffer)
-    rewritten, outcome = program.rewrite(weights or params, whole, key, jnp.int32(5))
+    rewritten, outcome, _ = program.rewrite(weights or params, whole, key, jnp.int32(5))
     middle = program.start_leftovers(key, buffer, jnp.array([4]), jnp.int32(13), jnp.float32(0.5))
     assert float(outcome.tried) > 0
     learned = program.learn(weights or params, opt_state, buffer, key, jnp.int32(3), jnp.bool_(True))

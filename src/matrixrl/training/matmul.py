@@ -111,11 +111,12 @@ class Played:
 
 @dataclass(frozen=True)
 class Rewriting:
-    """A chunk of rounds in which own solutions were written anew, and the solutions as they are now."""
+    """A chunk of rounds in which own solutions were written anew, and the solutions and their lengths as they are now."""
 
     rounds: int
     outcome: Rewritten
     games: Games
+    num_moves: jax.Array
 
 
 Outcome = Updates | Played | Rewriting
@@ -287,9 +288,11 @@ class MatmulTrainer:
             games = self.program.start_rewriting(key_start, device.replay)
             progress = dataclasses.replace(progress, playing=self.config.selfplay.batch_of_games)
         rounds = min(REWRITING_CHUNK, self._phase_length("rewrite") - progress.done)
-        games, outcome = self.program.rewrite(device.params, games, key_rounds, jnp.int32(rounds))
+        games, outcome, num_moves = self.program.rewrite(device.params, games, key_rounds, jnp.int32(rounds))
         progress = dataclasses.replace(progress, chunk=progress.chunk + 1, done=progress.done + rounds)
-        return MatmulState(device._replace(games=games), progress), Rewriting(rounds, outcome, games)
+        return MatmulState(device._replace(games=games), progress), Rewriting(
+            rounds, outcome, games, num_moves
+        )
 
     def _starts_in_the_middle(self, progress: Progress) -> bool:
         """Whether the next batch takes own solutions up again: a fixed share of all batches, evenly spread."""
@@ -523,12 +526,12 @@ class MatmulTrainer:
 
     def _record_rewriting(self, state: MatmulState, outcome: Rewriting, run: Run) -> MatmulState:
         """One row for the chunk; solutions are proved when they beat the best one, and all of them at the end."""
-        games = self.program.readable(outcome.games)
-        num_moves, sums = jax.device_get((games.num_moves, outcome.outcome))
+        num_moves, sums = jax.device_get((outcome.num_moves, outcome.outcome))
         progress = state.progress
         over = progress.done == self._phase_length("rewrite")
         there = np.flatnonzero(num_moves)
         lanes = [int(lane) for lane in there if over or self._beats(int(lane), int(num_moves[lane]))]
+        games = self.program.readable(outcome.games) if lanes else outcome.games
         schemes = schemes_of(self.program, games, {lane: int(num_moves[lane]) for lane in lanes})
         for lane, scheme in schemes.items():
             self.discoveries[self.program.format_of(lane)].check(scheme)

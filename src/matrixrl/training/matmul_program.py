@@ -323,10 +323,13 @@ class MatmulProgram:
         return self._spread(games._replace(taking_part=chosen))
 
     @partial(jax.jit, static_argnums=0)
-    def rewrite(self, params: Any, games: Games, key: Array, rounds: Array) -> tuple[Games, Rewritten]:
+    def rewrite(self, params: Any, games: Games, key: Array, rounds: Array) -> tuple[Games, Rewritten, Array]:
         """So many rounds of `agents.rewriting` over solutions; the search takes no part.
 
         Each round takes one number of terms out of all solutions, from `MIN_REWRITTEN` to `MAX_REWRITTEN`.
+
+        Returns:
+          The solutions, what became of them, and their lengths, int32 [B], for every process to read.
         """
         keys = jax.random.split(key, self.groups)
         if self.mesh is None:
@@ -341,7 +344,7 @@ class MatmulProgram:
                 check_vma=False,
             )
             games, outcomes = rewrite(params, games, keys, key, rounds)
-        return self._spread(games), self._whole(jax.tree.map(jnp.sum, outcomes))
+        return self._spread(games), *self._whole((jax.tree.map(jnp.sum, outcomes), games.num_moves))
 
     def _rewrite_groups(
         self, params: Any, games: Games, keys: Array, key: Array, rounds: Array
