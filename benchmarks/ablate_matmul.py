@@ -231,7 +231,7 @@ def plot(source: Path, target: Path) -> None:
             seconds = [each["seconds"] if each["reached"] else line["limit"] for each in line["runs"]]
             axis.plot(statistics.median(seconds), at, "|", color="black", markersize=14, markeredgewidth=2)
         axis.set_xscale("log")
-        axis.set_xticks(ticks := [1, 2, 5, 10, 20, 60], [str(tick) for tick in ticks])
+        axis.set_xticks(ticks := [1, 2, 5, 10, 20, 60, 300], [str(tick) for tick in ticks])
         axis.minorticks_off()
         axis.set_xlabel("seconds to the record (cross: not found)")
         axis.set_title(size)
