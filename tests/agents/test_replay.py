@@ -31,7 +31,7 @@ def games(label: int, costs: list[float], moves: list[int]) -> selfplay.Games:
     return played._replace(
         target=jnp.full((batch, 2), label, jnp.int8),
         actions=played.actions + label,
-        candidates=played.candidates + jnp.arange(MOVES, dtype=jnp.int16)[None, :, None, None],
+        candidates=played.candidates + jnp.arange(MOVES, dtype=jnp.uint16)[None, :, None, None],
         weights=jnp.full_like(played.weights, label),
         cost=jnp.array(costs, jnp.float32),
         num_moves=jnp.array(moves, jnp.int32),
@@ -189,7 +189,7 @@ def test_leftovers_are_good_solutions_of_the_same_kind_with_their_moves_in_any_o
         kind=jnp.array([0, 0, 0, 1]),
         target=jnp.arange(4, dtype=jnp.int8)[:, None] * jnp.ones(2, jnp.int8),
         actions=(10 * jnp.arange(4)[:, None, None] + jnp.arange(MOVES)[:, None] + jnp.zeros(TOKENS)).astype(
-            jnp.int16
+            jnp.uint16
         ),
     )
     buffer = insert(replay.empty(batch, 8), batch, 4.0)
@@ -218,7 +218,7 @@ def test_a_game_placed_in_the_middle_has_made_its_first_moves() -> None:
         state._replace(residual=residual - 1),
         residual + 1,
         jnp.array([7, 7]),
-        jnp.full((2, MOVES, TOKENS), 5, jnp.int16),
+        jnp.full((2, MOVES, TOKENS), 5, jnp.uint16),
         jnp.array([2, 2]),
     )
     assert jax.tree.all(jax.tree.map(lambda new, old: (new[0] == old[0]).all(), placed, fresh))

@@ -37,7 +37,7 @@ IMPOSSIBLE: list[tuple[list[str], list[str]]] = [
     (["--sizes", "2x2x2", "2x2x3", "--stop-at-rank", "9"], ["--stop-at-rank 9", "records of all"]),
     (["--sizes", "2x2x2", "2x2x3", "--parallel-games", "1"], ["--parallel-games 1", "2 formats"]),
     (["--no-rank-profile"], ["--no-rank-profile", "--policy tokens"]),
-    (["--policy", "transform", "--size", "4", "4", "4"], ["--policy transform", "16", "--policy tokens"]),
+    (["--policy", "transform", "--size", "5", "5", "5"], ["--policy transform", "25", "at most 16", "--policy tokens"]),
     (["--policy", "transform", "--ring", "Z", "--size", "2", "4", "2"], ["8 entries over Z", "at most 6"]),
     (["--size", "two", "2", "2"], ["--size", "two"]),
     (["--batch-size", "5000"], ["--batch-size 5000", "--replay-size"]),
@@ -155,7 +155,8 @@ def test_flags_that_a_preset_switches_on_can_be_given_and_switched_off() -> None
     assert not read_config(["--policy", "tokens", "--no-rank-profile"]).network.rank_profile
     assert read_config([]).transforms
     assert not read_config(["--policy", "tokens"]).transforms
-    assert not read_config(["--size", "4", "4", "4"]).transforms
+    assert read_config(["--size", "4", "4", "4"]).transforms
+    assert not read_config(["--size", "5", "5", "5"]).transforms
     assert read_config(["--rank-profile"]).network.rank_profile
 
 

@@ -46,17 +46,28 @@ def made(
     residual = jnp.asarray(tensor % 2 if ring.modulus == 2 else tensor, jnp.int8)
     vectors = codec.canonical(*(jnp.asarray(each) for each in factors))
     tokens = codec.encode(*vectors)
-    params = network.init(jax.random.key(0), residual, tokens, method="log_prob")
+    init = jax.jit(lambda key: network.init(key, residual, tokens, method="log_prob"))
+    params = init(jax.random.key(0))
     leaves, structure = jax.tree.flatten(params)
     keys = jax.random.split(jax.random.key(1), len(leaves))
     leaves = [leaf + 0.3 * jax.random.normal(key, leaf.shape) for leaf, key in zip(leaves, keys, strict=True)]
     return codec, network, jax.tree.unflatten(structure, leaves), residual, vectors, tokens
 
 
+@cache
+def log_prob_of(shape: tuple[int, int, int], ring: Ring, max_head: int = MAX_HEAD) -> Any:
+    """(params, residuals, tokens) to log-probabilities and value logits, compiled."""
+    network = made(shape, ring, max_head)[1]
+    return jax.jit(
+        lambda params, residual, tokens: network.apply(params, residual, tokens, method="log_prob")
+    )
+
+
 @pytest.mark.parametrize(("shape", "ring"), CASES, ids=named)
 def test_policy_and_value_are_the_same_in_every_basis(shape: tuple[int, int, int], ring: Ring) -> None:
-    codec, network, params, residual, vectors, tokens = made(shape, ring)
-    log_prob, value = network.apply(params, residual, tokens, method="log_prob")  # pyright: ignore[reportGeneralTypeIssues]
+    codec, _, params, residual, vectors, tokens = made(shape, ring)
+    apply = log_prob_of(shape, ring)
+    log_prob, value = apply(params, residual, tokens)
     for seed in range(3):
         key = jax.random.key(seed)
         changed = (
@@ -69,9 +80,7 @@ def test_policy_and_value_are_the_same_in_every_basis(shape: tuple[int, int, int
             basis.transform_vectors(each, matrix, ring)
             for each, matrix in zip(vectors, changed.forward, strict=True)
         ]
-        there, value_there = network.apply(  # pyright: ignore[reportGeneralTypeIssues]
-            params, moved.astype(jnp.int8), codec.encode(*codec.canonical(*actions)), method="log_prob"
-        )
+        there, value_there = apply(params, moved.astype(jnp.int8), codec.encode(*codec.canonical(*actions)))
         assert (np.asarray(moved) != np.asarray(residual)).any()
         assert np.asarray(there) == pytest.approx(np.asarray(log_prob), abs=1e-4)
         assert np.asarray(value_there) == pytest.approx(np.asarray(value), abs=1e-5)
@@ -82,9 +91,9 @@ def test_policy_and_value_are_the_same_in_every_basis(shape: tuple[int, int, int
 def test_probabilities_of_all_actions_sum_to_one(
     shape: tuple[int, int, int], ring: Ring, max_head: int
 ) -> None:
-    codec, network, params, residual, _, _ = made(shape, ring, max_head)
+    codec, _, params, residual, _, _ = made(shape, ring, max_head)
     actions = np.indices(codec.layout.num_classes).reshape(3, -1).T
-    applied: Any = network.apply(params, residual[:1], jnp.asarray(actions)[None], method="log_prob")
+    applied = log_prob_of(shape, ring, max_head)(params, residual[:1], jnp.asarray(actions)[None])
     probability = np.exp(np.asarray(applied[0][0], np.float64))
     assert probability.sum() == pytest.approx(1, abs=1e-4)
     # An illegal action, with a zero vector or a sign that is not canonical, has none.
@@ -99,7 +108,10 @@ def test_probabilities_of_all_actions_sum_to_one(
 @pytest.mark.parametrize(("shape", "ring", "max_head"), ALL, ids=named)
 def test_draws_tell_their_log_probability(shape: tuple[int, int, int], ring: Ring, max_head: int) -> None:
     _, network, params, residual, _, _ = made(shape, ring, max_head)
-    drawn: Any = network.apply(params, jax.random.key(2), residual, 16, 1.5, method="expand")
-    told, _ = network.apply(params, residual, drawn[0].tokens, method="log_prob")  # pyright: ignore[reportGeneralTypeIssues]
+    expand: Any = jax.jit(
+        lambda params, key, residual: network.apply(params, key, residual, 16, 1.5, method="expand")
+    )
+    drawn = expand(params, jax.random.key(2), residual)
+    told, _ = log_prob_of(shape, ring, max_head)(params, residual, drawn[0].tokens)
     assert np.asarray(drawn[0].log_prob) == pytest.approx(np.asarray(told), abs=1e-4)
     assert len(np.unique(np.asarray(drawn[0].tokens[0]), axis=0)) > 1
