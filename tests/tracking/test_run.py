@@ -10,7 +10,7 @@ import pytest
 
 from matrixrl.config import ConfigError, TrackingConfig
 from matrixrl.tracking.clock import StepClock
-from matrixrl.tracking.events import MoveRow, ScalarRow
+from matrixrl.tracking.events import EpisodeRow, MoveRow, ScalarRow
 from matrixrl.tracking.files import network_file_system, sha256_of, write_whole
 from matrixrl.tracking.journal import JournalError
 from matrixrl.tracking.local import JournalReader
@@ -190,3 +190,23 @@ def test_a_network_drive_is_recognised_by_its_mount(tmp_path: Path) -> None:
     assert network_file_system(tmp_path / "my drive" / "runs", mounts) == "nfs4"
     assert network_file_system(tmp_path, mounts) is None
     assert network_file_system(tmp_path, tmp_path / "nothing") is None
+
+
+def test_the_best_rank_is_that_of_a_game_or_of_a_rewritten_solution(tmp_path: Path) -> None:
+    columns = {"Epoch": 1, "Episode in Epoch": 1, "Reward": -9.0, "Residual": 0.0, "Steps": 9}
+
+    def game(number: int, rank: int, solved: bool) -> EpisodeRow:
+        return EpisodeRow(
+            run.clock.tick(), {"Global Episode": number, **columns, "Rank": rank, "Solved": solved}
+        )
+
+    with start(tmp_path) as run:
+        assert summarize(run.directory).best is None
+        run.record([game(1, 9, True)])
+        run.record([game(2, 3, False)])
+        assert summarize(run.directory).best == 9
+        run.record([ScalarRow(run.clock.tick(), {"rewrite/best_rank_2x2x3": 8, "rewrite/solved": 0.5})])
+        run.record(
+            [ScalarRow(run.clock.tick(), {"rewrite/best_rank_2x2x3": 10, "epoch_other": 1.0, "Epoch": 1})]
+        )
+        assert summarize(run.directory).best == 8

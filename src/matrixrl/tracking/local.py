@@ -360,6 +360,23 @@ class JournalReader:
             self._damaged("episodes", error)
             return None
 
+    def best_metric(self, prefix: str, lowest: bool) -> float | None:
+        """The best value of the metrics of the stream whose names begin so; None where there is none.
+
+        Args:
+            prefix: letters, digits, `/` and `_`.
+            lowest: whether less is better.
+        """
+        query = f"""
+            SELECT {"min" if lowest else "max"}(metric.value) FROM stream, json_each(stream.metrics) AS metric
+            WHERE stream.superseded_by IS NULL AND instr(stream.metrics, ?) AND instr(metric.key, ?) = 1
+        """  # the rows are told by their text first, which is far cheaper than reading each
+        try:
+            return self._connection.execute(query, (f'"{prefix}', prefix)).fetchone()[0]
+        except sqlite3.DatabaseError as error:
+            self._damaged("stream", error)
+            return None
+
     def ids(self, table: str, step: int | None = None) -> list[int]:
         """Ids of all rows of a table (at a step) in the order of recording; they have no gaps in a good journal."""
         where = "1" if step is None else f"step = {step:d}"

@@ -18,17 +18,33 @@ State = Literal["running", "finished", "interrupted", "crashed", "stale", "damag
 
 
 class Best(NamedTuple):
-    """What counts as the best episode: a column, whether less is better, and a column that must be true."""
+    """What counts as the best value of a run.
+
+    Attributes:
+        column: of the episode table, of which the best episode counts.
+        lowest: whether less is better.
+        only_where: a column that must be true.
+        metrics: metrics of the stream whose names begin so count too; None where there are no such.
+    """
 
     label: str
     column: str
     lowest: bool
     only_where: str | None
+    metrics: str | None
+
+    def of(self, reader: JournalReader) -> float | None:
+        """The best value in a journal, None where there is none yet."""
+        found = [reader.best(self.column, self.lowest, self.only_where)]
+        if self.metrics is not None:
+            found.append(reader.best_metric(self.metrics, self.lowest))
+        there = [value for value in found if value is not None]
+        return (min if self.lowest else max)(there, default=None)
 
 
 BEST: Mapping[System, Best] = {
-    "matmul": Best("rank", "Rank", True, "Solved"),
-    "hackmatrix": Best("return", "Return", False, None),
+    "matmul": Best("rank", "Rank", True, "Solved", "rewrite/best_rank"),
+    "hackmatrix": Best("return", "Return", False, None, None),
 }
 
 
@@ -73,7 +89,7 @@ def summarize(directory: Path) -> RunSummary:
             attempts = reader.attempts()
             best = None
             if measure and measure.column in reader.episode_columns:
-                best = reader.best(*measure[1:])
+                best = measure.of(reader)
             last_step, episodes = reader.last_step(), reader.count("episodes")
             delivery = DeliveryState.load(directory)
             pending = None if delivery is None else reader.count_deliverable(delivery.confirmed_step)
