@@ -7,9 +7,11 @@ import queue
 import socket
 from collections.abc import Callable, Iterator
 
+import jax
 import pytest
 
-from matrixrl.devices.processes import Lifeline
+from matrixrl.config import ConfigError
+from matrixrl.devices.processes import Lifeline, is_loss
 
 Connect = Callable[[], tuple[socket.socket, socket.socket]]
 
@@ -55,3 +57,12 @@ def test_parting_from_one_that_is_gone_is_quiet(connected: Connect) -> None:
     lifeline = Lifeline({1: here})
     lifeline.part()
     lifeline.part()
+
+
+def test_a_failed_collective_is_told_from_other_errors() -> None:
+    lost = "UNKNOWN: Gloo AllGather failed: [external/gloo] Read error [127.0.0.1]:2976: Connection reset by peer"
+    assert is_loss(ValueError(lost))
+    assert is_loss(jax.errors.JaxRuntimeError(lost))
+    assert not is_loss(ValueError("shapes do not match: UNKNOWN: "))
+    assert not is_loss(ConfigError("--devices 3: UNAVAILABLE"))
+    assert not is_loss(KeyError(lost))

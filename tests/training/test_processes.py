@@ -65,7 +65,7 @@ def ended(processes: Sequence[subprocess.Popen[str]], status: int = 0) -> list[t
     said = [process.communicate(timeout=280) for process in processes]
     for process, (_, errors) in zip(processes, said, strict=True):
         assert process.returncode == status, errors
-        assert "Traceback" not in errors
+        assert "Traceback" not in errors, errors
     return said
 
 
@@ -118,7 +118,7 @@ def test_a_killed_process_ends_the_run_which_goes_on_with_another_number(
         assert "another process of this training ended or cannot be reached" in errors
         assert "the last good checkpoint is checkpoints/" in errors
         assert "--resume-run" in errors
-        assert "Traceback" not in errors
+        assert "Traceback" not in errors, errors
     again = ["--resume-run", "latest", "--runs-dir", tmp_path / "two"]
     one = runs.result(runs.run(env, system.command(*map(str, again), "--json")))
     expected = runs.result(alone)

@@ -329,8 +329,8 @@ def _attempt(
             run.finish("crashed")
             print(f"matrixrl: {error}; free some space, then: {expiry.command}", file=sys.stderr)
             return None
-        except JaxRuntimeError as error:
-            if not several:
+        except (JaxRuntimeError, ValueError) as error:
+            if not (several and processes.is_loss(error)):
                 raise
             _leave(run, keeper, error, expiry.command)
         finally:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import re
 import selectors
 import socket
 import struct
@@ -23,6 +24,11 @@ import jax
 import numpy as np
 
 from matrixrl.config import ConfigError, ProcessConfig
+
+# How the message of a failed collective begins where JAX makes a ValueError of it.
+STATUS = re.compile(
+    r"(UNKNOWN|INTERNAL|UNAVAILABLE|ABORTED|CANCELLED|DEADLINE_EXCEEDED|FAILED_PRECONDITION): "
+)
 
 # Names of files that tell whether all processes see a folder.
 SEEN = ".seen-"
@@ -170,6 +176,13 @@ def on_loss(tell: Callable[[int], None]) -> None:
     """Have `tell` called, from another thread, when another process of this training is gone."""
     if _Joined.lifeline is not None:
         _Joined.lifeline.watch(tell)
+
+
+def is_loss(error: Exception) -> bool:
+    """Whether an error of a collective says that another process is gone: JAX raises two kinds of them."""
+    return isinstance(error, jax.errors.JaxRuntimeError) or (
+        isinstance(error, ValueError) and STATUS.match(str(error)) is not None
+    )
 
 
 def part() -> None:
