@@ -12,13 +12,11 @@ import argparse
 import sys
 from pathlib import Path
 
+from plot_learning import COLORS, INK, SOFT, named
+
 from matrixrl.config import ConfigError, require
 from matrixrl.schemes.records import find_record
 from matrixrl.tracking.local import JournalReader
-
-# Told apart with every kind of colour blindness (Okabe and Ito).
-COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
-INK, SOFT = "#17212b", "#66727f"
 
 
 def descent(folder: Path) -> tuple[tuple[int, int, int], list[tuple[float, int]]]:
@@ -55,16 +53,15 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--run", action="append", required=True, metavar="NAME:FOLDER")
+    parser.add_argument("--run", type=named, action="append", required=True, metavar="NAME:FOLDER")
     parser.add_argument("--out", type=Path, required=True)
     options = parser.parse_args()
     figure, axis = plt.subplots(figsize=(8.5, 4.2))
     colors: dict[str, str] = {}
     sizes = set()
     try:
-        for given in options.run:
-            name, _, folder = given.rpartition(":")
-            size, points = descent(Path(folder))
+        for name, folder in options.run:
+            size, points = descent(folder)
             sizes.add(size)
             label = None if name in colors else name
             color = colors.setdefault(name, COLORS[len(colors) % len(COLORS)])

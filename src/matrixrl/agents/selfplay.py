@@ -120,7 +120,7 @@ def place(
     """The games, where `chosen` [B] in the middle of others: their first `given` moves are made already.
 
     Args:
-      games: fresh ones.
+      games: fresh ones, or others whose moves are to be replaced.
       chosen: bool [B]; the other games stay as they are.
       state: game states after the moves that are made.
       target, basis: of the games that these moves come from.
@@ -135,8 +135,8 @@ def place(
         basis=basis,
         actions=actions,
         # A move that is made was chosen from itself alone.
-        candidates=games.candidates.at[:, :, 0].set(actions),
-        weights=games.weights.at[:, :, 0].set(made),
+        candidates=jnp.zeros_like(games.candidates).at[:, :, 0].set(actions),
+        weights=jnp.zeros_like(games.weights).at[:, :, 0].set(made),
         cost=given.astype(jnp.float32),
         num_moves=given,
     )

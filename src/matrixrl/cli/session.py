@@ -149,12 +149,8 @@ class GraceExpiry:
     def __call__(self, number: signal.Signals) -> None:
         """Say so, and leave with the status of a process that was stopped by the signal."""
         after = f"; continue with: {self.command}" if self.command else ""
-        text = (
-            f"matrixrl: not finished {self._grace_seconds:g} s after {number.name}; stopped at once{after}\n"
-        )
-        # Straight to the file: the main thread may hold the stream's lock.
-        os.write(2, text.encode())
-        os._exit(128 + number)
+        text = f"not finished {self._grace_seconds:g} s after {number.name}; stopped at once{after}"
+        _exit_at_once(text, 128 + number)
 
 
 class ProcessLoss:
@@ -174,13 +170,17 @@ class ProcessLoss:
     def __call__(self, number: int) -> None:
         """Wait, then say so and leave; the journal loses nothing."""
         time.sleep(LOSS_SECONDS)
-        text = lost_text(f"process {number}", self.keeper, self.command)
-        # Straight to the file: the main thread may hold the stream's lock.
-        os.write(2, f"matrixrl: {text}\n".encode())
-        os._exit(1)
+        _exit_at_once(_lost_text(f"process {number}", self.keeper, self.command), 1)
 
 
-def lost_text(reason: str, keeper: Keeper | None, command: str | None) -> str:
+def _exit_at_once(text: str, status: int) -> NoReturn:
+    """Say a last line and end the process, whatever its other threads do, without what Python does at its end."""
+    # Straight to the file: the main thread may hold the stream's lock.
+    os.write(2, f"matrixrl: {text}\n".encode())
+    os._exit(status)
+
+
+def _lost_text(reason: str, keeper: Keeper | None, command: str | None) -> str:
     """That another process is gone, and on process 0 how to go on."""
     where = ""
     if keeper is not None:
@@ -380,13 +380,12 @@ def _leave(run: Run, keeper: Keeper | None, error: Exception, command: str) -> N
 
         with contextlib.suppress(CheckpointError):
             keeper.settle()
-    text = lost_text(str(error).strip().splitlines()[0][:160], keeper, command)
+    text = _lost_text(str(error).strip().splitlines()[0][:160], keeper, command)
     run.warn(text)
     run.finish("crashed", ROLLBACK_SECONDS)
     sys.stdout.flush()
     # The usual end of a Python process would wait for the processes that are gone.
-    os.write(2, f"matrixrl: {text}\n".encode())
-    os._exit(1)
+    _exit_at_once(text, 1)
 
 
 def _diverged(

@@ -455,10 +455,7 @@ class MatmulTrainer:
             ]
         ended = [(tick, lane) for tick, lane in zip(ticks, live, strict=True) if move.terminated[lane]]
         solved = [int(lane) for _, lane in ended if move.solved[lane]]
-        games = self.program.readable(outcome.games) if solved else outcome.games
-        schemes = schemes_of(self.program, games, {lane: int(move.num_moves[lane]) for lane in solved})
-        for lane, scheme in schemes.items():
-            self.discoveries[self.program.format_of(lane)].check(scheme)
+        schemes = self._proved(outcome.games, {lane: int(move.num_moves[lane]) for lane in solved})
         rows = [
             EpisodeRow(
                 tick,
@@ -531,10 +528,7 @@ class MatmulTrainer:
         over = progress.done == self._phase_length("rewrite")
         there = np.flatnonzero(num_moves)
         lanes = [int(lane) for lane in there if over or self._beats(int(lane), int(num_moves[lane]))]
-        games = self.program.readable(outcome.games) if lanes else outcome.games
-        schemes = schemes_of(self.program, games, {lane: int(num_moves[lane]) for lane in lanes})
-        for lane, scheme in schemes.items():
-            self.discoveries[self.program.format_of(lane)].check(scheme)
+        schemes = self._proved(outcome.games, {lane: int(num_moves[lane]) for lane in lanes})
         tick = run.clock.advance(outcome.rounds)[-1]
         if len(there):
             tried = max(float(sums.tried), 1.0)
@@ -562,6 +556,19 @@ class MatmulTrainer:
             discoveries.save_solutions()
         device = state.device._replace(replay=self.program.keep(state.device.replay, outcome.games))
         return MatmulState(device, self._next_phase(dataclasses.replace(progress, playing=0)))
+
+    def _proved(self, games: Games, ranks: Mapping[int, int]) -> dict[int, Scheme]:
+        """The schemes of solved games by lane, each proved; see `schemes_of`.
+
+        Raises:
+          RuntimeError: one is wrong: a defect of this program.
+        """
+        if not ranks:
+            return {}
+        schemes = schemes_of(self.program, self.program.readable(games), ranks)
+        for lane, scheme in schemes.items():
+            self.discoveries[self.program.format_of(lane)].check(scheme)
+        return schemes
 
     def _beats(self, lane: int, rank: int) -> bool:
         """Whether a solution has a lower rank than the best one of its format."""

@@ -367,11 +367,7 @@ class MatmulProgram:
                     num_moves,
                     terms,
                     most,
-                    total=lambda actions, taken: jax.vmap(
-                        lambda actions, taken: demonstrations.sum_of_terms(
-                            self.codec, *self.codec.decode(actions), taken
-                        )
-                    )(actions, taken),
+                    total=jax.vmap(self._total),
                     draw=partial(self.agent.draw, params),
                     subtract=lambda residual, action: self.game.subtract(
                         residual, *self.codec.decode(action)
@@ -392,15 +388,7 @@ class MatmulProgram:
         num_moves = num_moves.reshape(-1)
         state = games.state._replace(num_factors=num_moves)
         written = selfplay.place(
-            games._replace(
-                candidates=jnp.zeros_like(games.candidates), weights=jnp.zeros_like(games.weights)
-            ),
-            games.taking_part,
-            state,
-            games.target,
-            games.basis,
-            actions,
-            num_moves,
+            games, games.taking_part, state, games.target, games.basis, actions, num_moves
         )
         return written, sums
 
@@ -614,8 +602,12 @@ class MatmulProgram:
 
     def _residual(self, target: Array, actions: Array, played: Array) -> Array:
         """What the played ones [M] of the actions [M, num_tokens] leave of the target."""
-        terms = demonstrations.sum_of_terms(self.codec, *self.codec.decode(actions), played)
+        terms = self._total(actions, played)
         return target ^ terms if self.codec.ring.modulus == 2 else target - terms
+
+    def _total(self, actions: Array, played: Array) -> Array:
+        """The sum of the terms that the played ones [M] of the actions [M, num_tokens] spell."""
+        return demonstrations.sum_of_terms(self.codec, *self.codec.decode(actions), played)
 
 
 def _pad(rows: Array, count: int) -> Array:
