@@ -33,7 +33,7 @@ class Expansion(NamedTuple):
 
 
 class Node(NamedTuple):
-    """Embedding of a tree node; kept small, since the search copies it (METHOD.md section 2)."""
+    """Embedding of a tree node; kept small, since the search copies it (docs/matmul_method.md, section 2)."""
 
     state: Any
     tokens: Array

@@ -61,7 +61,7 @@ def episode_line(values: Mapping[str, Scalar]) -> str:
 
 
 def move_line(move: int, episode: int, reward: float, residual: float) -> str:
-    """`Step XX [Ep YY] | Reward: ... | Residual: ...` (CONTRACT rule 6)."""
+    """`Step XX [Ep YY] | Reward: ... | Residual: ...` (tracking contract, rule 6)."""
     return f"Step {move:2d} [Ep {episode}] | Reward: {show_value(reward)} | Residual: {show_value(residual)}"
 
 

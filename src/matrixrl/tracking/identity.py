@@ -27,7 +27,7 @@ LOCK_FILE = "lock"
 
 
 def run_id(name: str) -> str:
-    """`md5(name)[:8]`: the same name finds the same W&B run again (CONTRACT section 2)."""
+    """`md5(name)[:8]`: the same name finds the same W&B run again (tracking contract, section 2)."""
     return hashlib.md5(name.encode(), usedforsecurity=False).hexdigest()[:8]
 
 

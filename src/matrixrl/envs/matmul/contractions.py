@@ -2,7 +2,7 @@
 
 Contract the residual T with every vector x of F_p^a along a mode. Of the matrices x . T that remain one can tell
 
-- their ranks, for the first vector f that is drawn (METHOD.md section 9);
+- their ranks, for the first vector f that is drawn (docs/matmul_method.md, section 9);
 - once f is known, whether f lies in the column space of y . T, for the second vector g;
 - once f and g are known, what subtracting f (x) g does to the rank of z . T, for the third vector h: it falls if f and
   g lie in the column and row space and f' M^-1 g is 1 there, and rises if they lie in neither.

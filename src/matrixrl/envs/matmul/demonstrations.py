@@ -55,7 +55,7 @@ def synthetic(
     used: tuple[Array, Array, Array] | None = None,
     most: Array | int | None = None,
 ) -> Demonstration:
-    """The sum of a random number of random terms (METHOD.md section 4).
+    """The sum of a random number of random terms (docs/matmul_method.md, section 4).
 
     The number of terms is uniform over min_factors..max_factors, the density of non-zero entries uniform over its
     range and shared by the terms of one demonstration.

@@ -1,4 +1,4 @@
-"""What the network sees of a residual: its entries, and the rank profile with its transform (METHOD.md section 9).
+"""What the network sees of a residual: its entries, and the rank profile with its transform (docs/matmul_method.md, section 9).
 
 The number of terms of a synthetic demonstration is not among the inputs, nor is the move number: a value head would
 learn to read the answer off it, and with the leftover bound as penalty the value does not depend on the moves left.

@@ -1,4 +1,4 @@
-"""The rank profile of a residual: what is left of its rank when it is contracted with a vector (METHOD.md section 9).
+"""The rank profile of a residual: what is left of its rank when it is contracted with a vector (docs/matmul_method.md, section 9).
 
 For every mode and every non-zero x of F_p^a the matrix x . T has a rank over F_p. Where ranks add, rank(x . T) counts
 the terms with <x, u> != 0, so that its Fourier transform over x,

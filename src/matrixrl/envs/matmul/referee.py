@@ -1,4 +1,4 @@
-"""A slow, obvious referee of the tensor game, written from METHOD.md section 1 in plain Python.
+"""A slow, obvious referee of the tensor game, written from docs/matmul_method.md, section 1, in plain Python.
 
 It shares no code with the game in JAX: tensors are filled by nested loops, ranks come from schoolbook elimination over
 the rationals (`fractions.Fraction`) or over F_p. Tests play the two side by side. Where T stands for a tensor,
@@ -175,7 +175,7 @@ def contract(tensor: np.ndarray, mode: int, x: Vector) -> np.ndarray:
 
 
 def rank_profile(tensor: np.ndarray, prime: int) -> tuple[dict[tuple[int, ...], int], ...]:
-    """For each mode, the rank over F_p of x . T for every non-zero x (METHOD.md section 9)."""
+    """For each mode, the rank over F_p of x . T for every non-zero x (docs/matmul_method.md, section 9)."""
     return tuple(
         {x: rank_mod(contract(tensor, mode, x), prime) for x in nonzero_vectors(prime, tensor.shape[mode])}
         for mode in range(3)

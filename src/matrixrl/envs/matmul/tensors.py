@@ -58,7 +58,7 @@ def matmul_tensor(size: Format, shape: Format | None = None) -> np.ndarray:
     """The tensor of (n x m) times (m x p), int8 [nm, mp, np], or zero-padded to `shape`.
 
     T[i*m+j, j*p+k, i*p+k] = 1 for i < n, j < m, k < p and 0 elsewhere: A, B and C are row-major and C = AB is **not**
-    transposed (METHOD.md section 1; some sources transpose C).
+    transposed (docs/matmul_method.md, section 1; some sources transpose C).
     """
     n, m, p = size
     tensor = np.zeros(shape or (n * m, m * p, n * p), np.int8)

@@ -12,7 +12,7 @@ from matrixrl.envs.hackmatrix.scenario.fields import ScenarioError
 from matrixrl.envs.hackmatrix.scenario.reading import Key, Scenario
 from matrixrl.envs.hackmatrix.scenario.writing import state_hash
 
-REWARD_TOLERANCE = 1e-4  # relative (RULES 18.2)
+REWARD_TOLERANCE = 1e-4  # relative (rule 18.2)
 
 
 @dataclass(frozen=True)
