@@ -21,8 +21,8 @@ from matrixrl.tracking.identity import (
     Owner,
     automatic_name,
     check_name,
-    create_folder,
     find_run,
+    reserve,
     run_folders,
     run_id,
 )
@@ -35,9 +35,11 @@ def create(
     runs_dir: Path, name: str | None = None, suffix: str | None = None, system: str = "matmul"
 ) -> Path:
     record = {"system": system}
-    return create_folder(
-        runs_dir, prefix="hackmatrix-jax", name=name, suffix=suffix, today=TODAY, record=record
-    )
+    reservation = reserve(runs_dir, prefix="hackmatrix-jax", name=name, suffix=suffix, today=TODAY)
+    folder = reservation.publish(record)
+    reservation.lock.release()
+    reservation.lock.path.unlink()
+    return folder
 
 
 def test_automatic_names_count_up() -> None:
@@ -119,6 +121,39 @@ def test_a_taken_name_is_refused_with_the_way_to_continue_it(tmp_path: Path) -> 
     assert [entry.name for entry in tmp_path.iterdir()] == ["one"]
 
 
+def test_a_reserved_name_is_out_of_sight_and_taken(tmp_path: Path) -> None:
+    runs = tmp_path / "runs"
+    first = reserve(runs, prefix="p", name=None, suffix=None, today=TODAY)
+    second = reserve(runs, prefix="p", name=None, suffix=None, today=TODAY)
+    assert (first.name, second.name) == ("p-jan25-26-1", "p-jan25-26-2")
+    with pytest.raises(ConfigError, match="exists"):
+        reserve(runs, prefix="p", name=first.name, suffix=None, today=TODAY)
+    assert run_folders(runs) == []
+    second.publish({})
+    second.release()
+    assert [folder.name for folder in run_folders(runs)] == [second.name]
+    assert isinstance(Lock.take(second.directory / "lock"), Owner)
+
+
+def test_a_name_that_is_given_back_leaves_nothing(tmp_path: Path) -> None:
+    runs = tmp_path / "runs"
+    reserve(runs, prefix="p", name=None, suffix=None, today=TODAY).release()
+    assert not runs.exists()
+    runs.mkdir()
+    reservation = reserve(runs, prefix="p", name="é" * 127, suffix=None, today=TODAY)
+    reservation.release()
+    assert list(runs.iterdir()) == []
+
+
+def test_the_reservation_of_a_dead_process_is_taken_over(tmp_path: Path) -> None:
+    dead = reserve(tmp_path, prefix="p", name=None, suffix=None, today=TODAY)
+    dead.lock.release()
+    again = reserve(tmp_path, prefix="p", name=None, suffix=None, today=TODAY)
+    assert again.name == dead.name
+    assert again.publish({}).is_dir()
+    assert [entry.name for entry in tmp_path.iterdir()] == [again.name]
+
+
 def test_a_runs_folder_that_is_a_file_is_refused(tmp_path: Path) -> None:
     (tmp_path / "runs").write_text("")
     with pytest.raises(ConfigError, match="--runs-dir"):
@@ -136,12 +171,12 @@ CREATOR = """
 import sys, time
 from datetime import date
 from pathlib import Path
-from matrixrl.tracking.identity import create_folder
+from matrixrl.tracking.identity import reserve
 start = float(sys.argv[2])
 while time.time() < start:
     pass
 for _ in range(20):
-    print(create_folder(Path(sys.argv[1]), prefix="p", name=None, suffix=None, today=date(2026, 1, 25), record={}).name)
+    print(reserve(Path(sys.argv[1]), prefix="p", name=None, suffix=None, today=date(2026, 1, 25)).publish({}).name)
 """
 
 

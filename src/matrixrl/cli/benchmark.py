@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import json
 import time
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from matrixrl.cli.progress import working
 from matrixrl.cli.session import Session
 from matrixrl.config import TrackingConfig, as_record
+
+if TYPE_CHECKING:
+    from matrixrl.tracking.benchmark import Slowdown
 
 
 def benchmark_tracking(session: Session[Any, Any]) -> int:
@@ -16,8 +20,21 @@ def benchmark_tracking(session: Session[Any, Any]) -> int:
     Args:
       session: of a short training of a fixed length, whose trainers share their compiled programs.
     """
+    config = session.config
+    what = session.describe(config) if session.describe else "a short run"
+    with working(f"measuring what tracking costs: {what}"):
+        results = _measure(session)
+    from matrixrl.tracking.benchmark import as_json, as_table
+
+    print(as_table(results))
+    if config.json:
+        print(json.dumps(as_json(results)))
+    return 0
+
+
+def _measure(session: Session[Any, Any]) -> list[Slowdown]:
     from matrixrl.devices.compilation_cache import use_compilation_cache
-    from matrixrl.tracking.benchmark import as_json, as_table, benchmark
+    from matrixrl.tracking.benchmark import benchmark
     from matrixrl.tracking.run import open_run
     from matrixrl.training.loop import StopRequest, run_loop
 
@@ -33,8 +50,4 @@ def benchmark_tracking(session: Session[Any, Any]) -> int:
             run_loop(trainer, state, run, stop)
             return time.perf_counter() - began
 
-    results = benchmark(train, config.tracking)
-    print(as_table(results))
-    if config.json:
-        print(json.dumps(as_json(results)))
-    return 0
+    return benchmark(train, config.tracking)

@@ -13,6 +13,8 @@ from matrixrl.cli.parse import parse
 from matrixrl.cli.processes import agreed_settings
 from matrixrl.cli.resume import flag_value, resumed_settings, run_folder
 from matrixrl.config import HackmatrixConfig
+from matrixrl.tracking.numbers import duration, plural, significant
+from matrixrl.tracking.status import Status, activity, use
 
 if TYPE_CHECKING:
     # `--help` answers without JAX.
@@ -70,12 +72,15 @@ def train(config: HackmatrixConfig) -> int:
 
 
 def tuned_shape(config: HackmatrixConfig) -> HackmatrixConfig:
-    """The config with the batch shape that is quickest on this device, which is printed."""
-    from matrixrl.devices.compilation_cache import use_compilation_cache
-    from matrixrl.training.hackmatrix_tune import best_shape
+    """Returns the config with the batch shape that is quickest on this device, and prints what was measured."""
+    with use(Status()) as status:
+        status.line("auto-tune  measures batch shapes on this device, then trains with the quickest")
+        with activity("starting JAX"):
+            from matrixrl.devices.compilation_cache import use_compilation_cache
+            from matrixrl.training.hackmatrix_tune import best_shape
 
-    use_compilation_cache()
-    num_envs, num_steps = best_shape(config, print)
+            use_compilation_cache()
+        num_envs, num_steps = best_shape(config, status.line)
     ppo = dataclasses.replace(config.ppo, num_envs=num_envs, num_steps=num_steps)
     return dataclasses.replace(config, ppo=ppo, auto_tune=False)
 
@@ -103,11 +108,21 @@ def hackmatrix_session(config: HackmatrixConfig) -> session.Session[HackmatrixCo
         config=config,
         learning_rate="ppo.learning_rate",
         versions={"environment_version": ENVIRONMENT_VERSION},
+        describe=describe,
         prepare=program,
         make_trainer=make_trainer,
         summarize=partial(summary, config),
         show=show,
         result=result,
+    )
+
+
+def describe(config: HackmatrixConfig) -> str:
+    """Returns what is trained, in a line."""
+    ppo = config.ppo
+    return (
+        f"a HackMatrix agent: {plural(ppo.num_updates * ppo.batch_size, 'step')} in {plural(ppo.num_updates, 'update')} of "
+        f"{ppo.num_envs:,} games x {ppo.num_steps:,} steps; preset {config.preset}, seed {config.seed}"
     )
 
 
@@ -121,13 +136,18 @@ def summary(
     """The line that says how far training came."""
     progress = state.progress
     steps = progress.recorded * config.ppo.batch_size
-    how = "no episode ended yet"
+    parts = [
+        f"{progress.recorded:,} of {plural(config.ppo.num_updates, 'update')}",
+        plural(steps, "step"),
+        plural(progress.episodes, "episode"),
+    ]
     if progress.mean_return is not None:
-        how = f"mean return {progress.mean_return:.2f} over the last chunk, highest stage {progress.highest_stage}"
-    return (
-        f"{progress.recorded} of {config.ppo.num_updates} updates, {steps:,} steps, {progress.episodes:,} episodes: "
-        f"{how}; {trainer.steps_per_second:,.0f} steps/s, {seconds:.0f} s"
-    )
+        parts.append(
+            f"mean return {significant(progress.mean_return)} over the last chunk, highest stage {progress.highest_stage}"
+        )
+    if trainer.steps_per_second:  # unknown before the end of the first chunk
+        parts.append(f"{significant(trainer.steps_per_second)} steps/s")
+    return f"{', '.join(parts)}; {duration(seconds)}"
 
 
 def show(outcome: session.Outcome[HackmatrixTrainer]) -> None:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from matrixrl.cli.progress import complain
 from matrixrl.cli.resume import recorded_settings
 from matrixrl.config import ConfigError, HackmatrixConfig, require
 from matrixrl.tracking.identity import find_run
@@ -75,7 +75,7 @@ def load_agent(command: str, reference: str, runs_dir: Path, step: int | None, b
     else:
         checkpoint, skipped = store.best() if best else store.newest()
         for line in skipped:
-            print(f"matrixrl: {line}: passed over", file=sys.stderr)
+            complain(f"{line}: passed over")
         if checkpoint is None:
             raise ConfigError(
                 f"{command} {folder.name}: there is no whole checkpoint in {folder}; one is written every "

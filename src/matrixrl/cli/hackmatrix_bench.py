@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 
+from matrixrl.cli.progress import working
 from matrixrl.config import require
+from matrixrl.tracking.numbers import duration, plural, significant
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,14 +30,17 @@ class HackmatrixBenchCommand:
 
 def run_command(command: HackmatrixBenchCommand) -> int:
     """Measure and print; returns the exit status."""
-    # The persistent compilation cache stays off here: compile_seconds is the cold figure.
-    from matrixrl.training.hackmatrix_speed import measure
+    with working(
+        f"measuring HackMatrix at {plural(command.num_envs, 'environment')}: compiled first, without the cache"
+    ):
+        # The persistent compilation cache stays off here: compile_seconds is the cold figure.
+        from matrixrl.training.hackmatrix_speed import measure
 
-    result = measure(command.num_envs, command.seconds)
+        result = measure(command.num_envs, command.seconds)
     print(
-        f"HackMatrix, random legal play with mask, observation and reset: {result['steps_per_second']:,.0f} steps/s at "
-        f"{command.num_envs} environments of {result['bytes_per_env']:,.0f} bytes, "
-        f"compiled in {result['compile_seconds']:.1f} s"
+        "HackMatrix, random legal play with mask, observation and reset: "
+        f"{significant(result['steps_per_second'])} steps/s at {plural(command.num_envs, 'environment')} of "
+        f"{result['bytes_per_env']:,.0f} bytes, compiled in {duration(result['compile_seconds'])}"
     )
     if command.json:
         print(json.dumps(result))

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import json
 import math
-import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -14,7 +13,10 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import tyro
 
 from matrixrl.cli.hackmatrix_agent import TrainedAgent, check_choice, load_agent
+from matrixrl.cli.progress import working
 from matrixrl.config import HackmatrixConfig, require
+from matrixrl.tracking.numbers import duration, percent, plural
+from matrixrl.tracking.status import Status, activity
 
 if TYPE_CHECKING:
     from matrixrl.training.hackmatrix_evaluate import Games, Interval
@@ -88,14 +90,22 @@ def run_command(command: Evaluate) -> int:
     Raises:
       ConfigError: there is no such run, or it has no checkpoint that can be played.
     """
+    with working(
+        f"evaluating {command.run or 'random legal play'} over {plural(command.games, 'game')}"
+    ) as status:
+        return _evaluate(command, status)
+
+
+def _evaluate(command: Evaluate, status: Status) -> int:
     agent: TrainedAgent | None = None
-    if command.run is not None:
-        agent = load_agent("evaluate", command.run, command.runs_dir, command.step, command.best)
+    with activity("starting JAX"):
+        if command.run is not None:
+            agent = load_agent("evaluate", command.run, command.runs_dir, command.step, command.best)
 
-    from matrixrl.devices.compilation_cache import use_compilation_cache
-    from matrixrl.training.hackmatrix_evaluate import evaluate, uniform_policy
+        from matrixrl.devices.compilation_cache import use_compilation_cache
+        from matrixrl.training.hackmatrix_evaluate import evaluate, uniform_policy
 
-    use_compilation_cache()
+        use_compilation_cache()
     limit = command.time_limit or (agent.config if agent else HackmatrixConfig()).time_limit
     ways = ("greedy", "sampled") if command.policy == "both" and agent else (command.policy,)
     if agent is None:
@@ -103,21 +113,23 @@ def run_command(command: Evaluate) -> int:
     began = time.perf_counter()
     results: dict[str, Games] = {}
     for way in ways:
-        with Progress(way) as progress:
-            results[way] = evaluate(
-                agent.policy if agent else uniform_policy,
-                command.games,
-                command.seed,
-                way == "greedy",
-                limit,
-                progress=progress,
-            )
+        results[way] = evaluate(
+            agent.policy if agent else uniform_policy,
+            command.games,
+            command.seed,
+            way == "greedy",
+            limit,
+            progress=lambda ended, games, way=way: status.progress(f"{way} play", ended, games, "games"),
+        )
     seconds = time.perf_counter() - began
+    compiling = sum(games.compile_seconds for games in results.values())
+    status.close()
     who = agent.where if agent else "random legal play"
     if agent is None:
         results = {"random": results["sampled"]}
     print(
-        f"{who}: {command.games:,} games, seed {command.seed}, at most {limit:,} steps each, {seconds:.1f} s"
+        f"{who}: {command.games:,} games, seed {command.seed}, at most {limit:,} steps each, "
+        f"{duration(seconds - compiling)} of play, {duration(compiling)} of compilation"
     )
     print(table(results))
     if command.json:
@@ -133,29 +145,6 @@ def run_command(command: Evaluate) -> int:
         }
         print(json.dumps(record))
     return 0
-
-
-class Progress:
-    """Says on a terminal's error stream how many games have ended; the line is gone afterwards."""
-
-    def __init__(self, way: str) -> None:
-        self._way = way
-        self._shown = sys.stderr.isatty()
-
-    def __enter__(self) -> Callable[[int, int], None]:
-        self._show("compiling, or reading from the cache (the first time on a machine takes a minute)")
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._show("")
-
-    def __call__(self, ended: int, games: int) -> None:
-        """Show how far it is."""
-        self._show(f"{self._way}: {ended:,} of {games:,} games have ended")
-
-    def _show(self, text: str) -> None:
-        if self._shown:
-            print(f"\r\x1b[K{text}", end="", file=sys.stderr, flush=True)
 
 
 def table(results: Mapping[str, Games]) -> str:
@@ -200,6 +189,6 @@ def _means(intervals: Mapping[str, Interval]) -> dict[str, str]:
         "return": spread(intervals["return"]),
         "highest stage": spread(intervals["highest_stage"]),
         "score": spread(intervals["score"]),
-        "won": f"{won.mean:.1%} ({won.low:.1%} to {won.high:.1%})",
+        "won": f"{percent(won.mean)} ({percent(won.low)} to {percent(won.high)})",
         "steps": spread(intervals["steps"]),
     }

@@ -18,6 +18,7 @@ from typing import Literal
 import numpy as np
 
 from matrixrl.cli import terminal
+from matrixrl.cli.progress import complain
 from matrixrl.config import ConfigError, require
 from matrixrl.envs.hackmatrix.referee import (
     ACTION_NAMES,
@@ -456,7 +457,7 @@ def run_command(command: HackmatrixPlayCommand) -> int:
         write_scenario(session.state, command.save)
         print(f"saved to {command.save}")
     for line in differences:
-        print(f"not as recorded: {line}", file=sys.stderr)
+        complain(f"not as recorded: {line}")
     return 1 if differences else 0
 
 
@@ -467,7 +468,7 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         return run_command(tyro.cli(HackmatrixPlayCommand, args=arguments))
     except ConfigError as error:
-        print(f"matrixrl hackmatrix play: {error}", file=sys.stderr)
+        complain(str(error))
         return 2
 
 

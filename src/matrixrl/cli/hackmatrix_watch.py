@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -18,10 +17,13 @@ import tyro
 from matrixrl.cli import terminal
 from matrixrl.cli.hackmatrix_agent import TrainedAgent, check_choice, load_agent
 from matrixrl.cli.hackmatrix_play import describe, outcome_line, read_scenario, reward_parts
+from matrixrl.cli.progress import working
 from matrixrl.config import ConfigError, require
 from matrixrl.envs.hackmatrix.referee import ACTION_NAMES
 from matrixrl.envs.hackmatrix.render.text import render_text
 from matrixrl.tracking.files import write_whole
+from matrixrl.tracking.numbers import plural
+from matrixrl.tracking.status import activity
 
 if TYPE_CHECKING:
     # `--help` answers without JAX.
@@ -128,23 +130,26 @@ def run_command(command: Watch) -> int:
             not start.episode.done,
             f"--scenario {command.scenario}: its game is over ({start.episode.outcome}); name one that is not",
         )
-    agent = load_agent("watch", command.run, command.runs_dir, command.step, command.best)
+    with working(f"watching {command.run}"):
+        with activity(f"watching {command.run}: starting JAX"):
+            agent = load_agent("watch", command.run, command.runs_dir, command.step, command.best)
 
-    from matrixrl.devices.compilation_cache import use_compilation_cache
-    from matrixrl.training.hackmatrix_game import AgentGame
+            from matrixrl.devices.compilation_cache import use_compilation_cache
+            from matrixrl.training.hackmatrix_game import AgentGame
 
-    use_compilation_cache()
-    try:
-        game = AgentGame(
-            agent.policy,
-            seed=command.seed,
-            game=command.game,
-            greedy=command.greedy,
-            reward_scale=agent.config.ppo.reward_scale,
-            start=start,
-        )
-    except ConfigError as error:
-        raise ConfigError(f"--scenario {command.scenario}: {error}") from None
+            use_compilation_cache()
+        try:
+            with activity(f"watching {agent.name}: compiling the policy"):
+                game = AgentGame(
+                    agent.policy,
+                    seed=command.seed,
+                    game=command.game,
+                    greedy=command.greedy,
+                    reward_scale=agent.config.ppo.reward_scale,
+                    start=start,
+                )
+        except ConfigError as error:
+            raise ConfigError(f"--scenario {command.scenario}: {error}") from None
     most = command.max_steps or agent.config.time_limit
     title = f"{agent.where}, {'greedy' if command.greedy else 'sampled'}, seed {command.seed}, game {command.game}"
     if terminal.is_interactive():
@@ -310,9 +315,8 @@ def save(game: AgentGame, command: Watch, agent: TrainedAgent) -> None:
         from matrixrl.envs.hackmatrix.render.animation import render_gif
 
         frames = [(position.state, position.thoughts) for position in game.positions]
-        if sys.stderr.isatty():
-            print(f"drawing {len(frames)} pictures", file=sys.stderr)
-        content = render_gif(frames, seconds=command.delay, reveal=command.reveal)
+        with working(f"drawing {plural(len(frames), 'picture')}"):
+            content = render_gif(frames, seconds=command.delay, reveal=command.reveal)
         _write(command.gif, content)
         print(f"saved to {command.gif}, {len(frames)} pictures, {len(content) / 1e6:.1f} MB")
 

@@ -11,8 +11,10 @@ import importlib
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NoReturn
 
 from matrixrl.cli.parse import parse
+from matrixrl.cli.progress import complain
 from matrixrl.config import ConfigError
 from matrixrl.tracking.journal import TrackingError
 
@@ -76,10 +78,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         return _dispatch(given)
     except (ConfigError, TrackingError) as error:
-        print(f"matrixrl: {error}", file=sys.stderr)
+        complain(str(error))
         return 2
     except KeyboardInterrupt:
-        print("matrixrl: stopped at once; what was recorded is in the journal", file=sys.stderr)
+        complain("stopped at once; what was recorded is in the journal")
         return 130
     except BrokenPipeError:
         sys.stderr.close()  # the reader of our output went away (`| head`)
@@ -128,5 +130,14 @@ def _overview(group: str | None = None) -> str:
     return "\n".join(["usage: matrixrl GROUP COMMAND [flags]   (each command has --help)", "", *lines])
 
 
+def run_as_program() -> NoReturn:
+    """Runs one command and ends the process with its exit status, at once."""
+    status = main()
+    first_calls = sys.modules.get("matrixrl.training.first_calls")
+    if first_calls is not None:  # otherwise nothing was compiled
+        first_calls.leave(status)
+    sys.exit(status)
+
+
 if __name__ == "__main__":
-    sys.exit(main())
+    run_as_program()

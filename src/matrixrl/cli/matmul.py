@@ -13,6 +13,7 @@ from matrixrl.cli.parse import parse
 from matrixrl.cli.processes import agreed_settings
 from matrixrl.cli.resume import flag_value, resumed_settings, run_folder
 from matrixrl.config import MatmulConfig
+from matrixrl.tracking.numbers import duration, plural
 
 if TYPE_CHECKING:
     # `--help` answers without JAX.
@@ -114,10 +115,29 @@ def matmul_session(config: MatmulConfig) -> session.Session[MatmulConfig, Matmul
         config=config,
         learning_rate="optimizer.learning_rate",
         about={"shown": config.demonstration.shown},
+        describe=describe,
         make_trainer=make_trainer,
         summarize=summarize,
         show=show,
         result=result,
+    )
+
+
+def describe(config: MatmulConfig) -> str:
+    """Returns what is trained, in a line."""
+    game, selfplay = config.game, config.selfplay
+    ring = "the integers" if game.ring == "Z" else "F2"
+    parts = []
+    if config.demonstration.pretraining_steps:
+        parts.append(plural(config.demonstration.pretraining_steps, "weight update"))
+    if selfplay.num_epochs:
+        parts.append(
+            f"at most {plural(selfplay.num_epochs, 'epoch')} of {plural(selfplay.episodes_per_epoch, 'game')}"
+        )
+    formats = " and ".join("x".join(map(str, size)) for size in game.formats)
+    return (
+        f"matrix multiplication {formats} over {ring}: {', then '.join(parts) or 'nothing'}; preset {config.preset}, "
+        f"seed {config.seed}, {config.demonstration.shown}"
     )
 
 
@@ -178,10 +198,11 @@ def summary(
     best, verdict = discoveries.best, discoveries.verdict
     if best is None or verdict is None:
         moves = config.game.moves_of(size)
-        return f"{name}: no game was solved within {moves} multiplications ({shown}, {seconds:.0f} s)"
+        return f"{name}: no game was solved within {moves} multiplications ({shown}, {duration(seconds)})"
     over = "the integers" if best.ring == "Z" else "F2"
     return (
         f"{name} in {best.rank} multiplications, verified over {over}, {shown}: "
-        f"{verdict.message.partition(' ')[2]}; {seconds:.0f} s, {discoveries.num_verified} schemes proved, "
+        f"{verdict.message.partition(' ')[2]}; {duration(seconds)}, "
+        f"{plural(discoveries.num_verified, 'scheme')} proved, "
         f"{discoveries.count_solutions(counting_seconds)}"
     )

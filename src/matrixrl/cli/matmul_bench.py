@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from matrixrl.cli.parse import parse
+from matrixrl.cli.progress import working
 from matrixrl.config import (
     DemonstrationConfig,
     GameConfig,
@@ -20,6 +21,7 @@ from matrixrl.config import (
     TrackingConfig,
     require,
 )
+from matrixrl.tracking.numbers import duration, significant
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,13 +113,12 @@ def bench(arguments: Sequence[str]) -> int:
         description="Measure the speed of search and learning, part by part.",
     )
     config = settings.config
-    from rich.console import Console
-    from rich.table import Table
+    title = f"{'x'.join(map(str, settings.size))} over {settings.ring}, batch {settings.batch_size:,}"
+    with working(f"measuring {title}: the programs are compiled first, without the cache"):
+        from matrixrl.training.matmul_speed import measure_speed
 
-    from matrixrl.training.matmul_speed import measure_speed
-
-    # The persistent compilation cache stays off here: compile_seconds is the cold figure.
-    speed = measure_speed(config, settings.repeats)
+        # The persistent compilation cache stays off here: compile_seconds is the cold figure.
+        speed = measure_speed(config, settings.repeats)
     search, simulations = speed.search, settings.num_simulations
     result = {
         "simulations_per_second": speed.simulations_per_second,
@@ -133,35 +134,37 @@ def bench(arguments: Sequence[str]) -> int:
         "parts_milliseconds": {name: 1e3 * seconds for name, seconds in speed.parts.items()},
         "settings": dataclasses.asdict(settings),
     }
-    table = Table(
-        title=f"{'x'.join(map(str, settings.size))} over {settings.ring}, batch {settings.batch_size}"
-    )
-    table.add_column("what")
-    table.add_column("figure", justify="right")
+    rows = []
     per_simulation = 1e3 * search.median / simulations
     expand = 1e3 * speed.parts["expand"]
     game = 1e3 * speed.parts["game"]
     for what, figure in (
         (
-            f"search, K={settings.num_candidates}, {simulations} simulations",
-            f"{speed.simulations_per_second:,.0f} sims/s",
+            f"search, K={settings.num_candidates}, {simulations:,} simulations",
+            f"{significant(speed.simulations_per_second)} sims/s",
         ),
-        ("one simulation of the batch", f"{per_simulation:.2f} ms"),
-        ("  features (rank profile)", f"{1e3 * speed.parts['features']:.2f} ms"),
+        ("one simulation of the batch", f"{significant(per_simulation)} ms"),
+        ("  features (rank profile)", f"{significant(1e3 * speed.parts['features'])} ms"),
         (
             "  torso and value",
-            f"{1e3 * (speed.parts['features_and_torso'] - speed.parts['features']):.2f} ms",
+            f"{significant(1e3 * (speed.parts['features_and_torso'] - speed.parts['features']))} ms",
         ),
-        ("  policy head, drawing, merging", f"{expand - 1e3 * speed.parts['features_and_torso']:.2f} ms"),
-        ("  game", f"{game:.2f} ms"),
-        ("  tree (the rest)", f"{per_simulation - expand - game:.2f} ms"),
-        ("learning", f"{speed.samples_per_second:,.0f} samples/s"),
-        ("game alone, random play", f"{speed.random_steps_per_second:,.0f} steps/s"),
-        ("compiling the search", f"{result['compile_seconds']:.1f} s"),
-        ("compiling the weight update", f"{result['learn_compile_seconds']:.1f} s"),
+        (
+            "  policy head, drawing, merging",
+            f"{significant(expand - 1e3 * speed.parts['features_and_torso'])} ms",
+        ),
+        ("  game", f"{significant(game)} ms"),
+        ("  tree (the rest)", f"{significant(per_simulation - expand - game)} ms"),
+        ("learning", f"{significant(speed.samples_per_second)} samples/s"),
+        ("game alone, random play", f"{significant(speed.random_steps_per_second)} steps/s"),
+        ("compiling the search", duration(result["compile_seconds"])),
+        ("compiling the weight update", duration(result["learn_compile_seconds"])),
     ):
-        table.add_row(what, figure)
-    Console().print(table)
+        rows.append((what, figure))
+    left, right = (max(len(row[column]) for row in rows) for column in (0, 1))
+    print(title)
+    for what, figure in rows:
+        print(f"  {what:<{left}}  {figure:>{right}}")
     if settings.json:
         print(json.dumps(result))
     return 0

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,9 +11,12 @@ from typing import TYPE_CHECKING, Any
 import tyro
 
 from matrixrl.cli.parse import parse
+from matrixrl.cli.progress import complain, working
 from matrixrl.cli.resume import recorded_settings
 from matrixrl.config import ConfigError, MatmulConfig, require
 from matrixrl.tracking.identity import find_run
+from matrixrl.tracking.numbers import duration, percent, plural
+from matrixrl.tracking.status import Status
 
 if TYPE_CHECKING:
     from matrixrl.training.evaluate import Evaluation
@@ -69,6 +71,11 @@ def evaluate_run(settings: Evaluate) -> int:
       ConfigError: there is no such run, or it has no checkpoint that is whole.
     """
     folder = find_run(settings.runs_dir, settings.run, "matmul", flag="evaluate")
+    with working(f"evaluating {folder.name} over {plural(settings.games, 'game')}") as status:
+        return _evaluate(settings, folder, status)
+
+
+def _evaluate(settings: Evaluate, folder: Path, status: Status) -> int:
     recorded = recorded_settings(MatmulConfig, folder)
 
     from matrixrl.checkpoints.store import CheckpointStore
@@ -78,7 +85,7 @@ def evaluate_run(settings: Evaluate) -> int:
 
     checkpoint, skipped = CheckpointStore(folder).newest()
     for line in skipped:
-        print(f"matrixrl: {line}: passed over", file=sys.stderr)
+        complain(f"{line}: passed over")
     if checkpoint is None:
         raise ConfigError(
             f"evaluate {folder.name}: there is no whole checkpoint in {folder}; one is written every --save-interval "
@@ -88,18 +95,19 @@ def evaluate_run(settings: Evaluate) -> int:
     config = evaluation_config(recorded, settings.games, settings.num_simulations)
     program = MatmulProgram(config)
     results = evaluate(program, restore_params(program, checkpoint), settings.games, settings.seed)
+    status.close()
 
     over = "over the integers" if config.game.ring == "Z" else "modulo 2"
     for result in results:
         print(
-            f"{folder.name} at step {checkpoint.step}: {'x'.join(map(str, result.size))} {over}, {result.games} games of at "
+            f"{folder.name} at step {checkpoint.step:,}: {'x'.join(map(str, result.size))} {over}, {result.games} games of at "
             f"most {config.game.moves_of(result.size)} moves, {config.search.num_simulations} simulations per move, "
-            f"{result.seconds:.1f} s"
+            f"{duration(result.seconds - result.compile_seconds)} of play, {duration(result.compile_seconds)} of compilation"
         )
         if result.ranks:
             spread = ", ".join(f"{count} of rank {rank}" for rank, count in result.ranks.items())
             share = result.solved / result.games
-            print(f"solved {result.solved} of {result.games} ({share:.1%}), proved: {spread}")
+            print(f"solved {result.solved} of {result.games} ({percent(share)}), proved: {spread}")
         else:
             print(f"solved none of {result.games}; the best game left a residual of {result.least_residual}")
     if settings.json:

@@ -6,7 +6,6 @@ import dataclasses
 import json
 import os
 import re
-import sys
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
+from matrixrl.cli.progress import complain, working
 from matrixrl.config import ConfigError, TrackingConfig, require
 from matrixrl.tracking import wandb as tracking_wandb
 from matrixrl.tracking.audit import audit
@@ -25,6 +25,7 @@ from matrixrl.tracking.export import export
 from matrixrl.tracking.identity import Lock, find_run, run_folders
 from matrixrl.tracking.journal import TrackingError
 from matrixrl.tracking.local import JournalReader
+from matrixrl.tracking.numbers import plural
 from matrixrl.tracking.restore import restore
 from matrixrl.tracking.run import PROJECTS
 from matrixrl.tracking.summary import RunSummary, summarize
@@ -182,7 +183,7 @@ def run_command(command: List | Show | Sync | Audit | Export | Copy | Restore) -
             case Restore():
                 status, answer = run_restore(command)
     except (ConfigError, TrackingError) as error:
-        print(f"error: {error}", file=sys.stderr)
+        complain(str(error))
         return 2
     if command.json:
         print(json.dumps(answer))
@@ -302,7 +303,8 @@ def _sync_one(directory: Path, command: Sync) -> dict[str, Any]:
         attempts = reader.attempts()
     status = (attempts[-1].status if attempts else None) or "crashed"
     process = DeliveryProcess(directory, settings, lambda text, level: None, {"WANDB_MODE": "online"})
-    outcome = process.finish(status, command.deadline_seconds)
+    with working(f"delivering {name} to W&B"):
+        outcome = process.finish(status, command.deadline_seconds)
     pending = outcome.pending_rows
     message = (
         f"{name}: {pending} rows still pending: {outcome.reason}" if pending else f"{name}: {outcome.reason}"
@@ -315,10 +317,11 @@ def run_audit(command: Audit) -> tuple[int, dict[str, Any]]:
     # wandb's own chatter is no part of the answer.
     os.environ.setdefault("WANDB_SILENT", "true")
     directory = find_run(command.runs_dir, command.run, flag="runs audit")
-    report = audit(directory, server=False if command.offline else None)
+    with working(f"auditing {directory.name}"):
+        report = audit(directory, server=False if command.offline else None)
     if not command.json:
         for place, count in report.checks.items():
-            print(f"{place}: {count}")
+            print(f"{place}: {count:,}")
         for note in report.notes:
             print(f"note: {note}")
         for gap in report.gaps:
@@ -332,23 +335,25 @@ def run_export(command: Export) -> tuple[int, dict[str, Any]]:
     """Export one run."""
     directory = find_run(command.runs_dir, command.run, flag="runs export")
     folder = command.out or directory / "export"
-    with JournalReader(directory) as reader:
+    with working(f"exporting {directory.name}"), JournalReader(directory) as reader:
         written = export(reader, folder, command.format)
         damage = list(reader.damage)
     for text in damage:
-        print(f"warning: {text}; what is good was exported", file=sys.stderr)
+        complain(f"warning: {text}; what is good was exported")
     if not command.json:
         for name, count in written.items():
-            print(f"{folder / name}: {count} rows")
+            print(f"{folder / name}: {plural(count, 'row')}")
     return 0, {"folder": str(folder), "rows": written, "damage": damage}
 
 
 def run_copy(command: Copy) -> tuple[int, dict[str, Any]]:
     """Copy one run folder."""
-    copied = copy_run(find_run(command.runs_dir, command.run, flag="runs copy"), command.to)
+    directory = find_run(command.runs_dir, command.run, flag="runs copy")
+    with working(f"copying {directory.name} to {command.to}"):
+        copied = copy_run(directory, command.to)
     if not command.json:
-        saved = "no checkpoint yet" if copied.step is None else f"newest checkpoint at step {copied.step}"
-        print(f"{copied.directory}: rows until step {copied.recorded_until}, {saved}")
+        saved = "no checkpoint yet" if copied.step is None else f"newest checkpoint at step {copied.step:,}"
+        print(f"{copied.directory}: rows until step {copied.recorded_until:,}, {saved}")
     answer = dataclasses.asdict(copied) | {"directory": str(copied.directory)}
     return 0, {**answer, "run": copied.directory.name}
 
@@ -362,10 +367,10 @@ def run_restore(command: Restore) -> tuple[int, dict[str, Any]]:
     require(command.step is None or command.step >= 0, f"--step {command.step}: must be 0 or more")
     require(command.run != "latest", "runs restore latest: W&B is asked by the run's name or id")
     os.environ.setdefault("WANDB_SILENT", "true")
-    from matrixrl.checkpoints import format as checkpoint_format
-    from matrixrl.cli.session import resume_command
+    with working(f"restoring {command.run} from W&B"), tracking_wandb.never_asking():
+        from matrixrl.checkpoints import format as checkpoint_format
+        from matrixrl.cli.session import resume_command
 
-    with tracking_wandb.never_asking():
         restored = restore(
             command.run,
             command.runs_dir,
@@ -379,8 +384,8 @@ def run_restore(command: Restore) -> tuple[int, dict[str, Any]]:
     tracking = TrackingConfig(runs_dir=command.runs_dir)
     resume = resume_command("hackmatrix" if restored.system == "hackmatrix" else "matmul", tracking, name)
     for text in restored.warnings:
-        print(f"warning: {text}", file=sys.stderr)
+        complain(f"warning: {text}")
     if not command.json:
-        print(f"{name} restored to {restored.directory} at step {restored.step}; continue with: {resume}")
+        print(f"{name} restored to {restored.directory} at step {restored.step:,}; continue with: {resume}")
     answer = dataclasses.asdict(restored) | {"directory": str(restored.directory), "run": name}
     return 0, {**answer, "command": resume}

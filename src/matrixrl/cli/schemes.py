@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json as json_module
-import sys
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
 import tyro
 
+from matrixrl.cli.progress import complain
 from matrixrl.schemes.draw import save_png
 from matrixrl.schemes.formulas import formulas, growth_factor, num_additions
 from matrixrl.schemes.records import Record, all_records, find_record, judge_scheme
@@ -65,7 +65,7 @@ def run_command(command: SchemesCommand) -> int:
             return _show(command)
         return _records(command)
     except SchemeError as error:
-        print(f"matrixrl schemes: {error}", file=sys.stderr)
+        complain(str(error))
         return 2
 
 
@@ -129,7 +129,7 @@ def _report_check(check: Verification, file: Path) -> None:
         print(check.message)
     else:
         more = f" ({check.num_wrong} coefficients are wrong)" if check.num_wrong > 1 else ""
-        print(f"{file}: not a correct scheme: {check.message}{more}", file=sys.stderr)
+        complain(f"{file}: not a correct scheme: {check.message}{more}")
 
 
 def _summary(scheme: Scheme, check: Verification) -> dict[str, Any]:

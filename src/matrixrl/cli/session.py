@@ -20,6 +20,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, NoReturn, Protocol, TypeVar
 
+from matrixrl.cli.progress import complain
 from matrixrl.cli.resume import resumed_settings
 from matrixrl.config import (
     CheckpointConfig,
@@ -32,10 +33,13 @@ from matrixrl.config import (
 )
 from matrixrl.tracking.events import System
 from matrixrl.tracking.identity import find_run
+from matrixrl.tracking.numbers import duration, plural
+from matrixrl.tracking.status import CLEAR_LINE, Status, activity, use
 
 if TYPE_CHECKING:
     # `--help` answers at once, and signals are taken care of before JAX is loaded.
     from matrixrl.checkpoints.format import Checkpoint
+    from matrixrl.tracking.identity import Reservation
     from matrixrl.tracking.run import FinishReport, Run
     from matrixrl.training.keeper import Keeper
     from matrixrl.training.loop import Ending, StopRequest, TrainingDivergedError
@@ -115,6 +119,7 @@ class Session(Generic[Config, TrainerT]):
       learning_rate: dotted name of the learning rate among the settings.
       about: recorded beside the settings and the machine.
       versions: recorded too; a run whose checkpoint has another one of these cannot be resumed.
+      describe: returns what will be trained, in a line or two, from the settings alone.
       prepare: called before the run is opened: refuses what this machine cannot do, so that nothing is left behind.
       make_trainer: called once the run is open, with the settings and the run.
       summarize: the line that says what came out, from the trainer, its last state and the seconds it took.
@@ -128,6 +133,7 @@ class Session(Generic[Config, TrainerT]):
     learning_rate: str
     about: Mapping[str, Any] = field(default_factory=dict)
     versions: Mapping[str, int] = field(default_factory=dict)
+    describe: Callable[[Config], str] | None = None
     prepare: Callable[[Config], object] | None = None
     make_trainer: Callable[[Config, Run], TrainerT]
     summarize: Callable[[TrainerT, Any, float], str]
@@ -176,7 +182,8 @@ class ProcessLoss:
 def _exit_at_once(text: str, status: int) -> NoReturn:
     """Say a last line and end the process, whatever its other threads do, without what Python does at its end."""
     # Straight to the file: the main thread may hold the stream's lock.
-    os.write(2, f"matrixrl: {text}\n".encode())
+    clear = CLEAR_LINE if os.isatty(2) else ""  # of a status line
+    os.write(2, f"{clear}matrixrl: {text}\n".encode())
     os._exit(status)
 
 
@@ -206,15 +213,24 @@ def train(session: Session[Any, Any]) -> int:
 
     grace_seconds = session.config.checkpoint.grace_seconds
     expiry = GraceExpiry(grace_seconds)
-    with StopRequest(grace_seconds, expiry) as stop:
-        from matrixrl.devices import processes
+    with StopRequest(grace_seconds, expiry) as stop, contextlib.ExitStack() as start:
+        reservation = None
+        if _is_leader():
+            # Before JAX is loaded, which takes seconds: the user sees at once what was started.
+            reservation = _reserve(session, start)
+            announce(session, reservation)
+        with use(Status(shown=session.config.tracking.console != "quiet")), activity("starting JAX"):
+            from matrixrl.devices import processes
 
         loss, rollbacks = ProcessLoss(), 0
         processes.on_loss(loss)
-        outcome = _attempt(session, rollbacks, stop, expiry, loss, began)
-        while isinstance(outcome, Session):
-            session, rollbacks = outcome, rollbacks + 1
-            outcome = _attempt(session, rollbacks, stop, expiry, loss, began)
+        try:
+            outcome = _attempt(session, rollbacks, stop, expiry, loss, began, reservation)
+            while isinstance(outcome, Session):
+                session, rollbacks = outcome, rollbacks + 1
+                outcome = _attempt(session, rollbacks, stop, expiry, loss, began)
+        finally:
+            _cancel_compilations()
         if outcome is None:
             return 1
         processes.part()
@@ -225,6 +241,75 @@ def train(session: Session[Any, Any]) -> int:
                 session.show(outcome)
     # The signal may have come to another process of this training.
     return 128 + (stop.signal or signal.SIGTERM) if outcome.ending == "interrupted" else 0
+
+
+def device_line(machine: Mapping[str, Any]) -> str:
+    """Returns the devices that JAX found, in words.
+
+    Args:
+      machine: what `describe_machine` returns.
+    """
+    kind, count = str(machine["device_type"]), int(machine["device_count"])
+    if machine["backend"] == "cpu":
+        kind = "CPU" if kind == "cpu" else kind
+        cores = os.cpu_count() or 1
+        return f"{plural(count, kind + ' device')}, {plural(cores, 'core')}, JAX {machine.get('version_jax', '')}"
+    return f"{count:,} x {kind} ({machine['backend']}), JAX {machine.get('version_jax', '')}"
+
+
+def _is_leader() -> bool:
+    """Returns whether this process records, without loading JAX where there is one process only."""
+    processes = sys.modules.get("matrixrl.devices.processes")
+    return processes is None or processes.leads()
+
+
+def _reserve(session: Session[Any, Any], start: contextlib.ExitStack) -> Reservation | None:
+    """Reserves the name of a new run until `start` is closed; None where a run is resumed."""
+    from matrixrl.tracking.run import reserve_run
+
+    tracking: TrackingConfig = session.config.tracking
+    if tracking.resume_run is not None:
+        return None
+    reservation = reserve_run(tracking, session.name_prefix)
+    start.callback(reservation.release)
+    return reservation
+
+
+def announce(session: Session[Any, Any], reservation: Reservation | None) -> None:
+    """Says which run this is, what it will do, where it is kept and how to stop it.
+
+    Args:
+      reservation: the new run's; None where a run is resumed.
+    """
+    tracking: TrackingConfig = session.config.tracking
+    if reservation is None:
+        assert tracking.resume_run is not None
+        folder = find_run(tracking.runs_dir, tracking.resume_run, session.system)
+        lines = [("run", f"{folder.name} (resumed)")]
+    else:
+        folder = reservation.directory
+        lines = [("run", reservation.name)]
+    if tracking.console == "quiet":
+        Status(shown=False).line(f"run {lines[0][1]} in {folder}")
+        return
+    if session.describe is not None:
+        lines.append(("trains", session.describe(session.config)))
+    lines.append(("folder", str(folder)))
+    if tracking.wandb:
+        from matrixrl.tracking.run import PROJECTS
+
+        lines.append(("W&B", f"project {tracking.project or PROJECTS[session.system]}"))
+    else:
+        lines.append(("W&B", "off (--wandb turns it on)"))
+    lines.append(("stop", "Ctrl-C: finishes the chunk, saves, and says how to resume"))
+    Status(shown=False).line("\n".join(f"{name:<8} {text}" for name, text in lines))
+
+
+def _cancel_compilations() -> None:
+    """Drops compilations that were queued for later."""
+    first_calls = sys.modules.get("matrixrl.training.first_calls")
+    if first_calls is not None:
+        first_calls.cancel_all()
 
 
 def _result(session: Session[Any, Any], outcome: Outcome[Any]) -> dict[str, Any]:
@@ -248,39 +333,52 @@ def _attempt(
     expiry: GraceExpiry,
     loss: ProcessLoss,
     began: float,
+    reservation: Reservation | None = None,
 ) -> Outcome[Any] | Session[Any, Any] | None:
     """One attempt at a run, from opening to closing it.
 
     Args:
       rollbacks: how often this command went back to a checkpoint already.
+      reservation: of a new run's name.
 
     Returns:
       How it ended; where training diverged and may go back, what to go on with; None when it failed and that was told.
     """
-    from jax.errors import JaxRuntimeError
-
-    from matrixrl.devices import processes
-    from matrixrl.devices.compilation_cache import use_compilation_cache
-    from matrixrl.devices.machine import describe_machine
-    from matrixrl.tracking.run import open_run
-    from matrixrl.tracking.silent import SilentRun
-    from matrixrl.training.keeper import CheckpointError, Keeper, PartKeeper
-    from matrixrl.training.loop import TrainingDivergedError, run_loop
-
     config, system = session.config, session.system
-    use_compilation_cache()
-    settings = {**as_record(config), **describe_machine(), **session.about, **session.versions}
-    leads, several = processes.leads(), processes.count() > 1
-    changes = changes_on_resume(session) if leads else {}
-    if session.prepare is not None:
-        session.prepare(config)
+    starting = Status(shown=config.tracking.console != "quiet")
+    with use(starting), activity("starting JAX"):
+        from jax.errors import JaxRuntimeError
+
+        from matrixrl.devices import processes
+        from matrixrl.devices.compilation_cache import use_compilation_cache
+        from matrixrl.devices.machine import describe_machine
+        from matrixrl.tracking.run import open_run
+        from matrixrl.tracking.silent import SilentRun
+        from matrixrl.training.keeper import CheckpointError, Keeper, PartKeeper
+        from matrixrl.training.loop import TrainingDivergedError, run_loop
+
+        use_compilation_cache()
+        machine = describe_machine()
+        settings = {**as_record(config), **machine, **session.about, **session.versions}
+        leads, several = processes.leads(), processes.count() > 1
+        changes = changes_on_resume(session) if leads else {}
+        if session.prepare is not None:
+            session.prepare(config)
+    if leads and rollbacks == 0 and config.tracking.console != "quiet":
+        starting.line(
+            f"{'device':<8} {device_line(machine)}, ready after {duration(time.perf_counter() - began)}"
+        )
     with contextlib.ExitStack() as files:
         copies = Path(files.enter_context(tempfile.TemporaryDirectory())) if several else Path()
         if leads:
             name = b""
             try:
                 run = open_run(
-                    config.tracking, system=system, name_prefix=session.name_prefix, run_config=settings
+                    config.tracking,
+                    system=system,
+                    name_prefix=session.name_prefix,
+                    run_config=settings,
+                    reservation=reservation,
                 )
                 name = run.name.encode()
             finally:
@@ -327,7 +425,7 @@ def _attempt(
         except CheckpointError as error:
             run.warn(str(error))
             run.finish("crashed")
-            print(f"matrixrl: {error}; free some space, then: {expiry.command}", file=sys.stderr)
+            complain(f"{error}; free some space, then: {expiry.command}")
             return None
         except (JaxRuntimeError, ValueError) as error:
             if not (several and processes.is_loss(error)):
@@ -343,10 +441,7 @@ def _attempt(
             left = min(left, stop.seconds_left / 2)
         report = run.finish(ending, left)
     if ending == "interrupted" and keeper is not None:
-        print(
-            f"matrixrl: stopped at step {run.clock.step}, {keeper.where}; continue with: {expiry.command}",
-            file=sys.stderr,
-        )
+        complain(f"stopped at step {run.clock.step:,}, {keeper.where}; continue with: {expiry.command}")
     return Outcome(run, trainer, state, ending, report, seconds)
 
 
@@ -412,7 +507,7 @@ def _diverged(
     run.warn(text)
     run.finish("crashed")
     if keeper is not None:
-        print(f"matrixrl: {text}", file=sys.stderr)
+        complain(text)
     processes.part()  # all processes saw the same number
     return None
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from matrixrl.config import TrackingConfig, require
+from matrixrl.tracking.status import activity
 
 LIMIT_PCT = 1.0
 MIN_PAIRS = 5
@@ -144,12 +145,18 @@ def compare(runs: Mapping[str, Callable[[], float]], baseline: str, pairs: int) 
         runs: by name; each returns the seconds it took.
         baseline: the name that the others are compared with.
     """
-    runs[baseline]()
     names = list(runs)
+    total = 1 + pairs * len(names)
+
+    def timed(name: str, number: int) -> float:
+        with activity(f"run {number} of {total}: {name if number > 1 else 'a first one, not counted'}"):
+            return runs[name]()
+
+    timed(baseline, 1)
     seconds: dict[str, list[float]] = {name: [] for name in names}
     for number in range(pairs):
         for name in names if number % 2 == 0 else reversed(names):
-            seconds[name].append(runs[name]())
+            seconds[name].append(timed(name, 2 + sum(map(len, seconds.values()))))
     base = seconds.pop(baseline)
     return [
         Slowdown(

@@ -1,26 +1,21 @@
 """The console tracker: shows what the journal committed, live on a terminal and in plain lines elsewhere.
 
-`console.log` in the run folder keeps every line of the most talkative level, so that the audit can compare the console
-with the journal whatever was shown on the screen.
+The screen shows tables for people (`tracking.screen`) above a status line (`tracking.status`). `console.log` in the run
+folder keeps every line of the most talkative level in a fixed form, so that the audit can compare the console with the
+journal whatever was shown on the screen.
 """
 
 from __future__ import annotations
 
-import os
-import sys
-import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+from matrixrl.tracking import status
 from matrixrl.tracking.events import EpisodeRow, Event, MoveRow, Note, Scalar, ScalarRow
-
-if TYPE_CHECKING:
-    from rich.progress import Progress, TaskID
+from matrixrl.tracking.screen import Screen, show
+from matrixrl.tracking.status import Status
 
 TRANSCRIPT_FILE = "console.log"
-REFRESH_SECONDS = 0.5
-PLAIN_INTERVAL_SECONDS = 10.0
 
 # Which lines each level puts on the screen; `note` is always shown.
 SHOWN = {
@@ -46,7 +41,7 @@ CHUNK_METRICS = (
 
 
 def show_value(value: Scalar) -> str:
-    """A value as the console shows it: six significant digits, yes or no, a dash for none."""
+    """Returns a value as `console.log` keeps it: six significant digits, yes or no, a dash for none."""
     if value is None:
         return "-"
     if isinstance(value, bool):
@@ -85,18 +80,8 @@ def row_line(metrics: Mapping[str, float | int]) -> str | None:
     return " | ".join([head, *parts])
 
 
-def pretrain_line(step: int, metrics: Mapping[str, float | int]) -> str | None:
-    """The line of a pre-training row, shown now and then; None for any other row."""
-    parts = [
-        f"{n.removeprefix('pretrain/')}: {show_value(v)}"
-        for n, v in metrics.items()
-        if n.startswith("pretrain/")
-    ]
-    return " | ".join([f"Pre-training, step {step}", *parts]) if parts else None
-
-
 def line_of(event: Event) -> tuple[str, str] | None:
-    """Kind (`epoch`, `episode`, `move`) and text of the line of an event, or None where it has none."""
+    """Returns kind (`epoch`, `episode`, `move`) and text of an event's line in `console.log`; None where it has none."""
     match event:
         case ScalarRow(_, metrics):
             text = row_line(metrics)
@@ -118,94 +103,52 @@ class Console:
     """
 
     def __init__(self, level: str, directory: Path) -> None:
-        self._level = level
         self._shown = SHOWN[level]
         self._transcript = (directory / TRANSCRIPT_FILE).open("a", encoding="utf-8")
-        self._terminal = sys.stdout.isatty() and level != "quiet"
-        self._progress: Progress | None = None
-        self._tasks: dict[str, TaskID] = {}
-        self._next_refresh = 0.0
-        self._next_plain = time.monotonic() + PLAIN_INTERVAL_SECONDS
-        self._pretrain = ""
+        self._screen = Screen()
+        self._status = Status(shown=level != "quiet")
+        self._loss = ""
+        status.begin_use(self._status)
 
     def show(self, events: Iterable[Event]) -> None:
-        """Show the lines of events that the journal just committed.
+        """Shows the lines of events that the journal just committed.
 
         Raises:
             OSError: `console.log` cannot be written.
         """
         kept: list[tuple[int, str, str]] = []
-        screen: list[str] = []
+        lines: list[str] = []
+        elapsed, width = self._status.elapsed, self._status.width
         for event in events:
             if isinstance(event, Note):
-                screen.append(f"{'warning: ' if event.level == 'warning' else ''}{event.text}")
+                self._screen.interrupt()
+                lines.append(f"{'warning: ' if event.level == 'warning' else ''}{event.text}")
                 continue
             line = line_of(event)
             if line is not None:
                 kept.append((event.tick.step, *line))
                 if line[0] in self._shown:
-                    screen.append(line[1])
-            elif isinstance(event, ScalarRow) and self._level != "quiet":
-                self._pretraining(event, screen)
+                    lines += self._screen.lines(event, elapsed, width)
+            elif isinstance(event, ScalarRow) and "pretrain/loss" in event.metrics:
+                self._loss = f"loss {show(event.metrics['pretrain/loss'])}"
         self._append(kept)
-        if screen:
-            self._print("\n".join(screen))
+        if lines:
+            self._status.line("\n".join(lines))
 
-    def progress(self, phase: str, done: int, total: int) -> None:
-        """Draw how far a phase has come; nothing where there is no terminal."""
-        if not self._terminal:
-            return
-        now = time.monotonic()
-        if now < self._next_refresh and done < total:
-            return
-        self._next_refresh = now + REFRESH_SECONDS
-        if self._progress is None:
-            from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-            # Without its refresh thread, which would cost more than all other tracking.
-            self._progress = Progress(
-                TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(),
-                auto_refresh=False, transient=True,
-            )  # fmt: skip
-            self._progress.start()
-        for other in [name for name in self._tasks if name != phase]:
-            self._progress.remove_task(self._tasks.pop(other))
-        label = f"{phase} {self._pretrain}" if phase.startswith("pre") else phase
-        if phase not in self._tasks:
-            self._tasks[phase] = self._progress.add_task(label, total=total)
-        self._progress.update(self._tasks[phase], completed=done, total=total, description=label)
-        self._progress.refresh()
+    def progress(self, phase: str, done: int, total: int, unit: str = "", best: str = "") -> None:
+        """Shows how far a phase is; see `Status.progress`."""
+        self._status.progress(
+            phase, done, total, unit, best or (self._loss if phase.startswith("pre") else "")
+        )
 
     def close(self, message: str) -> None:
-        """Take the bar away, show the last line, close the transcript."""
-        if self._progress is not None:
-            self._progress.stop()
-            self._progress = None
-        self._print(message)
+        """Takes the status line away, shows the last line, closes the transcript."""
+        status.end_use(self._status)
+        self._status.line(message)
         self._transcript.close()
-
-    def _pretraining(self, event: ScalarRow, screen: list[str]) -> None:
-        loss = event.metrics.get("pretrain/loss")
-        if loss is not None:
-            self._pretrain = f"loss {show_value(loss)}"
-        if not self._terminal and time.monotonic() >= self._next_plain:
-            line = pretrain_line(event.tick.step, event.metrics)
-            if line is not None:
-                self._next_plain = time.monotonic() + PLAIN_INTERVAL_SECONDS
-                screen.append(line)
 
     def _append(self, lines: Iterable[tuple[int, str, str]]) -> None:
         text = "".join(f"{step}\t{kind}\t{line}\n" for step, kind, line in lines)
         if text:
             self._transcript.write(text)
             self._transcript.flush()
-
-    def _print(self, text: str) -> None:
-        try:
-            if self._progress is not None:
-                self._progress.console.print(text, markup=False, highlight=False, soft_wrap=True)
-            else:
-                print(text, flush=True)
-        except BrokenPipeError:
-            # Whoever read the output has left; the run goes on, and what follows goes nowhere.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import errno
+import contextlib
 import fcntl
 import hashlib
 import json
@@ -24,6 +24,8 @@ MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", 
 MAX_NAME_CHARACTERS = 128
 RUN_FILE = "run.json"
 LOCK_FILE = "lock"
+RESERVED = ".new-"
+"""Prefix of the hidden folder that holds a run until it is published."""
 
 
 def run_id(name: str) -> str:
@@ -66,22 +68,60 @@ def automatic_name(prefix: str, suffix: str | None, taken: list[str], today: dat
     return f"{stem}-{max(numbers, default=0) + 1}{tail}"
 
 
-def create_folder(
-    runs_dir: Path,
-    *,
-    prefix: str,
-    name: str | None,
-    suffix: str | None,
-    today: date,
-    record: Mapping[str, Any],
-) -> Path:
-    """Make the folder of a new run, with its `run.json` inside, in one step that no other process can share.
+class Reservation:
+    """A name that no other run can take. Its folder is out of sight until `publish`, and gone after `release`.
 
-    The folder is filled under a hidden name and renamed: a rename onto a folder that is not empty fails, so of two
-    processes that chose the same number one has to choose again.
+    Attributes:
+        name: the run's name.
+        directory: the run folder, once it is published.
+        lock: held by this process; the run keeps it.
+    """
 
-    Args:
-        record: what `run.json` says besides `name` and `run_id`.
+    def __init__(self, runs_dir: Path, name: str, lock: Lock, made_runs_dir: bool) -> None:
+        self.name = name
+        self.directory = runs_dir / name
+        self.lock = lock
+        self._hidden: Path | None = lock.path.parent
+        self._made_runs_dir = made_runs_dir
+
+    def publish(self, record: Mapping[str, Any]) -> Path:
+        """Makes the run folder appear, with its `run.json` inside, in one step. Returns the folder.
+
+        Args:
+            record: what `run.json` says in addition to `name` and `run_id`.
+
+        Raises:
+            ConfigError: the runs folder cannot be written.
+        """
+        assert self._hidden is not None
+        content = {"name": self.name, "run_id": run_id(self.name), **record}
+        try:
+            (self._hidden / RUN_FILE).write_text(json.dumps(content, indent=2) + "\n")
+            self._hidden.rename(self.directory)
+        except OSError as error:
+            raise _unwritable(self.directory.parent, error) from error
+        self._hidden = None
+        self.lock.path = self.directory / LOCK_FILE
+        return self.directory
+
+    def release(self) -> None:
+        """Gives the name back and leaves the runs folder as it was. Does nothing once the run is published."""
+        if self._hidden is None:
+            return
+        # The folder goes before the lock, so that no other process finds it unlocked.
+        shutil.rmtree(self._hidden, ignore_errors=True)
+        self._hidden = None
+        self.lock.release()
+        if self._made_runs_dir:
+            with contextlib.suppress(OSError):
+                self.directory.parent.rmdir()
+
+
+def reserve(runs_dir: Path, *, prefix: str, name: str | None, suffix: str | None, today: date) -> Reservation:
+    """Reserves the name of a new run: the given one, or prefix, date and the next free number.
+
+    A reservation is a hidden folder whose lock is held. Of two processes that chose the same number one has to choose
+    again, and the reservation of a process that died is taken over.
 
     Raises:
         ConfigError: the name is impossible or taken, or the runs folder cannot be written.
@@ -89,36 +129,52 @@ def create_folder(
     wanted = None if name is None else check_name(name + (f"-{suffix.removeprefix('-')}" if suffix else ""))
     if name is None and suffix:
         check_name(suffix.removeprefix("-"), "--run-suffix")
-    draft: Path | None = None
     try:
+        made = not runs_dir.exists()
         runs_dir.mkdir(parents=True, exist_ok=True)
-        draft = runs_dir / f".new-{os.getpid()}-{time.monotonic_ns()}"
-        draft.mkdir()
+        reserved: list[str] = []
         while True:
-            taken = [entry.name for entry in runs_dir.iterdir() if not entry.name.startswith(".")]
+            taken = [entry.name for entry in runs_dir.iterdir() if not entry.name.startswith(".")] + reserved
             chosen = wanted or check_name(automatic_name(prefix, suffix, taken, today))
-            content = {"name": chosen, "run_id": run_id(chosen), **record}
-            (draft / RUN_FILE).write_text(json.dumps(content, indent=2) + "\n")
-            if not (runs_dir / chosen).exists():
-                try:
-                    draft.rename(runs_dir / chosen)
-                except OSError as error:
-                    if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
-                        raise
-                else:
-                    return runs_dir / chosen
-            if wanted:
+            if chosen in taken:
                 raise ConfigError(
                     f"--run-name {chosen}: {runs_dir / chosen} exists; continue it with --resume-run {chosen}, "
                     "or choose another name"
                 )
+            # Not the name itself, which may be as long as a file system allows.
+            hidden = runs_dir / f"{RESERVED}{run_id(chosen)}"
+            hidden.mkdir(exist_ok=True)
+            try:
+                lock = Lock.take(hidden / LOCK_FILE)
+            except FileNotFoundError:
+                continue  # another process gave the name back in between
+            if isinstance(lock, Owner):
+                reserved.append(chosen)
+                continue
+            if not _is_current(lock):
+                lock.release()  # of a file that another process removed before this one had the lock
+                continue
+            reservation = Reservation(runs_dir, chosen, lock, made)
+            if (runs_dir / chosen).exists():
+                reservation.release()  # published by another process in between
+                continue
+            return reservation
     except OSError as error:
-        raise ConfigError(
-            f"--runs-dir {runs_dir}: {error.strerror or error}; name a folder that this user can write to"
-        ) from error
-    finally:
-        if draft is not None:
-            shutil.rmtree(draft, ignore_errors=True)
+        raise _unwritable(runs_dir, error) from error
+
+
+def _is_current(lock: Lock) -> bool:
+    """Returns whether the file at a lock's path is the file that is locked."""
+    try:
+        return lock.identity == (lock.path.stat().st_dev, lock.path.stat().st_ino)
+    except FileNotFoundError:
+        return False
+
+
+def _unwritable(runs_dir: Path, error: OSError) -> ConfigError:
+    return ConfigError(
+        f"--runs-dir {runs_dir}: {error.strerror or error}; name a folder that this user can write to"
+    )
 
 
 def read_run_file(directory: Path) -> dict[str, Any] | None:
@@ -224,6 +280,13 @@ class Lock:
             fresh = time.time() - path.stat().st_mtime < Lock.GRACE_SECONDS
             elsewhere = previous is not None and previous.host != socket.gethostname() and fresh
             return previous if elsewhere else None
+
+    @property
+    def identity(self) -> tuple[int, int]:
+        """Device and number of the locked file."""
+        assert self._file is not None
+        found = os.fstat(self._file.fileno())
+        return found.st_dev, found.st_ino
 
     def refresh(self) -> None:
         """Say that the owner still lives (for other hosts, which cannot ask this kernel)."""

@@ -30,7 +30,7 @@ from matrixrl.tracking.events import (
     System,
 )
 from matrixrl.tracking.files import network_file_system, sha256_of
-from matrixrl.tracking.identity import LOCK_FILE, Lock, Owner, create_folder, find_run, run_id
+from matrixrl.tracking.identity import LOCK_FILE, Lock, Owner, Reservation, find_run, reserve, run_id
 from matrixrl.tracking.journal import JOURNAL_FILE, Journal, JournalError
 from matrixrl.tracking.system import SystemMonitor
 from matrixrl.tracking.transcript import complete_transcript
@@ -61,6 +61,19 @@ class FinishReport:
     logging_overhead_pct: float
 
 
+def reserve_run(
+    config: TrackingConfig, name_prefix: str, wall_time: Callable[[], float] = time.time
+) -> Reservation:
+    """Reserves the name of a new run, out of sight; see `identity.reserve`."""
+    return reserve(
+        config.runs_dir,
+        prefix=name_prefix,
+        name=config.run_name,
+        suffix=config.run_suffix,
+        today=date.fromtimestamp(wall_time()),
+    )
+
+
 def open_run(
     config: TrackingConfig,
     *,
@@ -70,6 +83,7 @@ def open_run(
     episode_columns: Mapping[str, Kind] | None = None,
     accelerator_bytes: Callable[[], int | None] | None = None,
     wall_time: Callable[[], float] = time.time,
+    reservation: Reservation | None = None,
 ) -> Run:
     """Start a run, or continue one (`config.resume_run`), ready to record within 0.2 s.
 
@@ -82,6 +96,7 @@ def open_run(
         episode_columns: columns of `episode_history` where they are not the system's own; the first is its key.
         accelerator_bytes: returns the accelerator memory in use, for the local system metrics.
         wall_time: returns seconds since the epoch; tests pass their own.
+        reservation: of the name of a new run, if it was reserved before; this consumes it.
 
     Raises:
         ConfigError: an impossible name, an unwritable folder, a run that does not exist, or one that another process
@@ -91,26 +106,24 @@ def open_run(
     columns = dict(episode_columns or EPISODE_COLUMNS[system])
     if config.resume_run is not None:
         directory = find_run(config.runs_dir, config.resume_run, system)
+        lock = Lock.take(directory / LOCK_FILE)
+        if isinstance(lock, Owner):
+            raise ConfigError(
+                f"--resume-run {directory.name}: {lock} is writing this run; stop it first, or start a new run"
+            )
     else:
+        if reservation is None:
+            reservation = reserve_run(config, name_prefix, wall_time)
         record = {
             "system": system,
             "created": wall_time(),
             "matrixrl": matrixrl.__version__,
             "config": dict(run_config),
         }
-        directory = create_folder(
-            config.runs_dir,
-            prefix=name_prefix,
-            name=config.run_name,
-            suffix=config.run_suffix,
-            today=date.fromtimestamp(wall_time()),
-            record=record,
-        )
-    lock = Lock.take(directory / LOCK_FILE)
-    if isinstance(lock, Owner):
-        raise ConfigError(
-            f"--resume-run {directory.name}: {lock} is writing this run; stop it first, or start a new run"
-        )
+        try:
+            directory, lock = reservation.publish(record), reservation.lock
+        finally:
+            reservation.release()
     path = directory / JOURNAL_FILE
     try:
         if path.exists():
@@ -304,11 +317,18 @@ class Run:
         with contextlib.suppress(JournalError):
             self.note(text, level)
 
-    def progress(self, phase: str, done: int, total: int) -> None:
-        """Say how far a phase has come (`pretrain`, `self-play`, `train`, `evaluate`); drawn on a terminal only."""
+    def progress(self, phase: str, done: int, total: int, unit: str = "", best: str = "") -> None:
+        """Shows how far a phase is, with its rate and the time left.
+
+        Args:
+            phase: its name, such as `epoch 3 self-play`.
+            done: counted so far, out of `total`.
+            unit: what is counted, such as `games`.
+            best: the best so far, in words.
+        """
         begun = time.perf_counter()
         with self._mutex:
-            self._console.progress(phase, done, total)
+            self._console.progress(phase, done, total, unit, best)
         self._busy_seconds += time.perf_counter() - begun
 
     def finish(self, status: Status = "finished", deadline_seconds: float | None = None) -> FinishReport:
@@ -325,7 +345,7 @@ class Run:
             self._journal.end_attempt(status)
         outcome = self._delivery.finish(status, deadline) if self._delivery else Outcome.none()
         command = None
-        message = f"{self.name} {status}: {self.clock.step} steps in {self.directory}"
+        message = f"{self.name} {status}: {self.clock.step:,} steps in {self.directory}"
         if outcome.pending_rows:
             command = f"matrixrl runs sync {self.name} --runs-dir {self.directory.parent}"
             message += f"; {outcome.pending_rows} rows wait for W&B ({outcome.reason}): {command}"

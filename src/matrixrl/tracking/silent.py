@@ -69,8 +69,8 @@ class SilentRun(Run):
     def note(self, text: str, level: Literal["info", "warning"] = "info") -> None:
         """Tell nothing: the process that records says the same."""
 
-    def progress(self, phase: str, done: int, total: int) -> None:
-        """Draw nothing."""
+    def progress(self, phase: str, done: int, total: int, unit: str = "", best: str = "") -> None:
+        """Shows nothing."""
 
     def finish(self, status: Status = "finished", deadline_seconds: float | None = None) -> FinishReport:
         """The end; nothing was pending."""

@@ -16,8 +16,9 @@ from matrixrl.checkpoints.format import Checkpoint
 from matrixrl.config import MatmulConfig
 from matrixrl.schemes.scheme import Scheme
 from matrixrl.schemes.verify import verify
+from matrixrl.tracking.status import progress
 from matrixrl.training.matmul import schemes_of
-from matrixrl.training.matmul_program import MatmulProgram
+from matrixrl.training.matmul_program import SELF_PLAY, START, MatmulProgram
 
 MAX_GAMES_AT_ONCE = 256
 
@@ -32,7 +33,8 @@ class Evaluation:
       ranks: of the solved ones: how many games ended at each rank.
       least_residual: smallest sum of absolute values that a game left; 0 when one was solved.
       best: the proved scheme of lowest rank, or None.
-      seconds: play only, with compilation, of all formats together.
+      seconds: of play, with compilation, of all formats together.
+      compile_seconds: of tracing and compilation, or of reading the programs from the cache.
     """
 
     size: tuple[int, int, int]
@@ -41,6 +43,7 @@ class Evaluation:
     least_residual: int
     best: Scheme | None
     seconds: float
+    compile_seconds: float = 0.0
 
     @property
     def solved(self) -> int:
@@ -81,7 +84,7 @@ def evaluate(program: MatmulProgram, params: Any, games: int, seed: int) -> list
     Raises:
       RuntimeError: a game ended with residual zero and its scheme is wrong: a defect of this program.
     """
-    began = time.perf_counter()
+    began, compile_seconds = time.perf_counter(), 0.0
     at_once = program.config.selfplay.batch_of_games
     formats = program.config.game.formats
     key = jax.random.key(seed)
@@ -92,11 +95,17 @@ def evaluate(program: MatmulProgram, params: Any, games: int, seed: int) -> list
     for first in range(0, games, at_once):
         playing = min(at_once, games - first)
         key, key_start = jax.random.split(key)
-        batch = program.start_games(key_start, program.move_limits, jnp.int32(playing), jnp.float32(0))
+        with program.first_calls.call(START):
+            batch = program.start_games(key_start, program.move_limits, jnp.int32(playing), jnp.float32(0))
         move = None
         while move is None or not np.asarray(move.terminated)[:playing].all():
             key, key_move = jax.random.split(key)
-            batch, move = program.play_move(params, batch, key_move, jnp.float32(0))
+            with program.first_calls.call(SELF_PLAY):
+                batch, move = program.play_move(params, batch, key_move, jnp.float32(0))
+            # A first call returns as soon as its program is compiled.
+            compile_seconds = compile_seconds or time.perf_counter() - began
+            ended = first + int(np.asarray(move.terminated)[:playing].sum())
+            progress("evaluation", ended, games, "games")
         move = jax.device_get(move)
         solved = {int(lane): int(move.num_moves[lane]) for lane in np.flatnonzero(move.solved[:playing])}
         schemes = schemes_of(program, batch, solved)
@@ -118,7 +127,15 @@ def evaluate(program: MatmulProgram, params: Any, games: int, seed: int) -> list
                 best[number] = scheme
     seconds = time.perf_counter() - began
     return [
-        Evaluation(size, played[number], dict(sorted(ranks[number].items())), left, best[number], seconds)
+        Evaluation(
+            size,
+            played[number],
+            dict(sorted(ranks[number].items())),
+            left,
+            best[number],
+            seconds,
+            compile_seconds,
+        )
         for number, (size, left) in enumerate(zip(formats, least, strict=True))
         if left is not None
     ]

@@ -24,6 +24,7 @@ from matrixrl.config import ConfigError, HackmatrixConfig
 from matrixrl.devices.processes import leaders
 from matrixrl.envs.hackmatrix.env import HackMatrix
 from matrixrl.tracking.events import EpisodeRow, Event, Note, ScalarRow, TableMark
+from matrixrl.tracking.numbers import significant
 from matrixrl.tracking.run import Run
 from matrixrl.training.hackmatrix_program import HackmatrixProgram, Updates
 from matrixrl.training.health import examine
@@ -52,6 +53,7 @@ class Progress:
       metric_sums: by name, sums over its updates.
       episode_sums: by name, sums over its episodes.
       mean_return: of the episodes of the last finished chunk; None before the first.
+      best_return: highest `mean_return` so far.
       highest_stage: of all episodes so far.
       ill_for: see `health.examine`.
     """
@@ -64,6 +66,7 @@ class Progress:
     metric_sums: Mapping[str, float] = field(default_factory=dict)
     episode_sums: Mapping[str, float] = field(default_factory=dict)
     mean_return: float | None = None
+    best_return: float | None = None
     highest_stage: int = 0
     ill_for: Mapping[str, int] = field(default_factory=dict)
 
@@ -107,7 +110,10 @@ class HackmatrixTrainer:
 
     def init(self) -> HackmatrixState:
         """The state of a fresh run."""
-        return HackmatrixState(self.program.init(jax.random.fold_in(self._key, 2**32 - 1)), Progress())
+        self.program.compile_ahead()
+        with self.program.first_calls.call("the start of the games"):
+            device = self.program.init(jax.random.fold_in(self._key, 2**32 - 1))
+        return HackmatrixState(device, Progress())
 
     def snapshot(self, state: HackmatrixState, step: int) -> Snapshot:
         """Host copies of everything that the run continues from.
@@ -202,7 +208,8 @@ class HackmatrixTrainer:
             if progress.recorded == total or progress.recorded // self.config.chunk % between == 0:
                 events.append(TableMark(ticks[-1]))
         run.record(events)
-        run.progress("train", progress.recorded, total)
+        size = self.config.ppo.batch_size
+        run.progress("training", progress.recorded * size, total * size, "steps", _best(progress))
         return state._replace(progress=progress)
 
     def _pace(self, count: int) -> None:
@@ -263,20 +270,25 @@ class HackmatrixTrainer:
         row |= {
             "train/steps_per_second": self.steps_per_second,
             "train/update_step": progress.recorded,
+            "train/learning_rate": self.program.learning_rate(progress.recorded - 1),
             "train/logging_overhead_pct": run.logging_overhead_pct,
             "episode/count": episodes,
         }
         if episodes:
             row |= {f"episode/{name}": value / episodes for name, value in progress.episode_sums.items()}
             row["train/mean_episode_length"] = row["episode/steps"]
-        mean_return = row.get("episode/return")
+        mean_return = progress.mean_return
+        if episodes:
+            mean_return = float(row["episode/return"])
+        known = [value for value in (progress.best_return, mean_return) if value is not None]
         return row, dataclasses.replace(
             progress,
             chunk_updates=0,
             chunk_episodes=0,
             metric_sums={},
             episode_sums={},
-            mean_return=progress.mean_return if mean_return is None else float(mean_return),
+            mean_return=mean_return,
+            best_return=max(known, default=None),
         )
 
     def _diverged(self, name: str, value: Any, step: int) -> TrainingDivergedError:
@@ -288,6 +300,11 @@ class HackmatrixTrainer:
 
 
 _COLUMN_VALUES = ("return", "steps", "highest_stage", "final_score", "win_rate")
+
+
+def _best(progress: Progress) -> str:
+    """Returns the best mean return of a chunk so far, in words; empty before the first."""
+    return "" if progress.best_return is None else f"best return {significant(progress.best_return)}"
 
 
 def _added(sums: Mapping[str, float], values: Mapping[str, np.ndarray], index: int) -> dict[str, float]:

@@ -10,6 +10,7 @@ it serves every agent.
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import math
 import time
@@ -28,6 +29,7 @@ from matrixrl.config import require
 from matrixrl.envs.hackmatrix.env import EnvParams, HackMatrix
 from matrixrl.envs.hackmatrix.rules import DEFAULT_TIME_LIMIT, NUM_ACTIONS, NUM_STAGES, Outcome
 from matrixrl.envs.hackmatrix.state import State
+from matrixrl.tracking.status import activity
 
 LANES = 256
 """Games at once. Always so many, also for fewer games: one compiled program, and the same bits, for any number."""
@@ -144,6 +146,7 @@ class Games:
       steps: int64.
       outcomes: int64, a `rules.Outcome`; `PLAYING` where the game was cut off.
       seconds: of play, with compilation.
+      compile_seconds: of tracing and compilation, or of reading the programs from the cache.
     """
 
     seed: int
@@ -155,6 +158,7 @@ class Games:
     steps: np.ndarray
     outcomes: np.ndarray
     seconds: float
+    compile_seconds: float = 0.0
 
     @property
     def count(self) -> int:
@@ -265,19 +269,27 @@ def evaluate(
     require(0 <= seed < 2**32, f"seed {seed}: must be from 0 to 4294967295")
     require(time_limit >= 1, f"time_limit {time_limit}: must be 1 or more")
     require(lanes >= 1, f"lanes {lanes}: must be 1 or more")
-    began = time.perf_counter()
+    began, compile_seconds = time.perf_counter(), 0.0
     if jax.tree_util.all_leaves([policy]):
         policy = jax.tree_util.Partial(policy)
     seed_key, mode, limit = jax.random.key(seed), jnp.bool_(greedy), jnp.int32(time_limit)
     batches: list[dict[str, np.ndarray]] = []
     for first in range(0, games, lanes):
         numbers = jnp.arange(first, first + lanes, dtype=jnp.int32)
-        keys, start_keys = _keys(seed_key, numbers)
-        batch = _step(_blank(start_keys), jnp.full(lanes, _NO_ACTION, jnp.int32), start_keys, limit)
+        # A first call returns as soon as its program is compiled.
+        with activity("compiling the game") if not batches else contextlib.nullcontext():
+            keys, start_keys = _keys(seed_key, numbers)
+            batch = _step(_blank(start_keys), jnp.full(lanes, _NO_ACTION, jnp.int32), start_keys, limit)
         batch = batch._replace(playing=numbers < games)
         for step in itertools.count(1):
-            actions, env_keys = _act(policy, batch.observations, batch.legal, keys, jnp.int32(step), mode)
-            batch = _step(batch, actions, env_keys, limit)
+            first_call = not batches and step == 1
+            with activity("compiling the policy") if first_call else contextlib.nullcontext():
+                actions, env_keys = _act(policy, batch.observations, batch.legal, keys, jnp.int32(step), mode)
+                batch = _step(batch, actions, env_keys, limit)
+            if first_call:
+                compile_seconds = time.perf_counter() - began
+                if progress is not None:
+                    progress(0, games)
             if step % STEPS_BETWEEN_LOOKS == 0:
                 playing = int(np.asarray(batch.playing).sum())
                 if progress is not None:
@@ -296,6 +308,7 @@ def evaluate(
         steps=found["episode_length"].astype(np.int64),
         outcomes=found["outcome"].astype(np.int64),
         seconds=time.perf_counter() - began,
+        compile_seconds=compile_seconds,
     )
 
 

@@ -23,6 +23,7 @@ from matrixrl.envs.hackmatrix.env import EnvParams, HackMatrix
 from matrixrl.envs.hackmatrix.rules import NUM_ACTIONS, SIZE
 from matrixrl.envs.hackmatrix.statistics import EPISODE_VALUES, CountedHackMatrix
 from matrixrl.networks.actor_critic import MLP, ActorCritic, GridTorso
+from matrixrl.training.first_calls import FirstCalls
 
 TABLE_VALUES = ("return", "steps", "highest_stage", "final_score", "win_rate")
 """What the table of episodes holds of each one, by the names of `CountedHackMatrix`."""
@@ -88,6 +89,7 @@ class HackmatrixProgram:
       config: the run's settings.
       ppo: the learner.
       mesh: the devices that environments are spread over; None for one.
+      first_calls: of the programs.
 
     Raises:
       ConfigError: there are fewer devices than asked for, or the environments cannot be spread over them evenly.
@@ -95,6 +97,7 @@ class HackmatrixProgram:
 
     def __init__(self, config: HackmatrixConfig) -> None:
         self.config = config
+        self.first_calls = FirstCalls()
         settings = config.ppo
         network = build_network(config)
         apply: Any = network.apply
@@ -201,7 +204,28 @@ class HackmatrixProgram:
         The key is the run's; an update's own is derived from its number. The count is traced, so that parts of a chunk do
         not compile again.
         """
-        return self._compiled(state, key, first, count, self.coefficients)
+        with self.first_calls.call("the training program"):
+            return self._compiled(state, key, first, count, self.coefficients)
+
+    def compile_ahead(self) -> None:
+        """Compiles the training program in another thread, beside the start of the run."""
+        if self.mesh is not None:
+            return  # the shardings of the arguments are known once there is a state
+        program: Any = self._compiled
+        state = self.template
+        key, number = jax.eval_shape(lambda: jax.random.key(0)), jax.ShapeDtypeStruct((), jnp.int32)
+        self.first_calls.compile_ahead(
+            {
+                "the training program": lambda: program.lower(
+                    state, key, number, number, self.coefficients
+                ).compile()
+            }
+        )
+
+    def learning_rate(self, number: int) -> float:
+        """Returns the learning rate of update `number`, counted from 0."""
+        first, last = float(self.coefficients.learning_rate), float(self.coefficients.final_learning_rate)
+        return first + (last - first) * number / self.config.ppo.num_updates
 
     @cached_property
     def _compiled(self) -> Callable[..., tuple[TrainState, Updates]]:

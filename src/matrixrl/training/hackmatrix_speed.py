@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 
 from matrixrl.envs.hackmatrix.env import HackMatrix, random_legal_action
+from matrixrl.tracking.status import activity
 
 
 def measure(
@@ -37,14 +38,16 @@ def measure(
         return jax.lax.scan(one_step, carry, jax.random.split(key, num_steps))
 
     key = jax.random.key(0)
-    observations, states = jax.jit(jax.vmap(env.reset))(jax.random.split(key, num_envs))
+    with activity("compiling the start of the games"):
+        observations, states = jax.jit(jax.vmap(env.reset))(jax.random.split(key, num_envs))
     bytes_per_env = sum(leaf.nbytes for leaf in jax.tree.leaves(states)) / num_envs
     kept = (observations, jnp.zeros_like(observations)) if final_observation else (observations,)
     carry = (states, kept)
 
-    started = time.perf_counter()
-    lowered = jax.jit(rollout, donate_argnums=0).lower(carry, key)
-    compiled = lowered.compile()
+    with activity("compiling the rollout"):
+        started = time.perf_counter()
+        lowered = jax.jit(rollout, donate_argnums=0).lower(carry, key)
+        compiled = lowered.compile()
     compile_seconds = time.perf_counter() - started
 
     carry, _ = compiled(carry, key)  # out of the first steps, where all episodes are young

@@ -10,6 +10,8 @@ import jax
 import jax.numpy as jnp
 
 from matrixrl.config import ConfigError, HackmatrixConfig
+from matrixrl.tracking.numbers import significant
+from matrixrl.tracking.status import activity
 from matrixrl.training.hackmatrix_program import HackmatrixProgram
 
 REPEATS = 2
@@ -69,12 +71,13 @@ def best_shape(config: HackmatrixConfig, tell: Callable[[str], None]) -> tuple[i
             ppo = dataclasses.replace(config.ppo, num_envs=num_envs, num_steps=num_steps)
         except ConfigError:
             continue  # the run is shorter than such a batch, or it does not part into minibatches
-        rate = measure(dataclasses.replace(config, ppo=ppo))
         name = f"--num-envs {num_envs} --num-steps {num_steps}"
+        with activity(f"auto-tune  compiling and measuring {name}"):
+            rate = measure(dataclasses.replace(config, ppo=ppo))
         if rate is None:
             tell(f"auto-tune  {name}: more memory than this device has")
             break
-        tell(f"auto-tune  {name}: {rate:,.0f} steps/s")
+        tell(f"auto-tune  {name}: {significant(rate)} steps/s")
         if rate > best_rate * (1.0 if backend == "cpu" else WORTHWHILE):
             best, best_rate = (num_envs, num_steps), rate
         elif backend != "cpu":

@@ -20,6 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from matrixrl.agents.alphazero import LossMetrics
+from matrixrl.agents.replay import Replay
 from matrixrl.agents.rewriting import Rewritten
 from matrixrl.agents.selfplay import Games, Move
 from matrixrl.checkpoints import format as checkpoint_format
@@ -28,7 +29,9 @@ from matrixrl.config import MatmulConfig
 from matrixrl.schemes.scheme import Format, Scheme, render_json
 from matrixrl.tracking.events import EpisodeRow, Event, MoveRow, Note, ScalarRow, TableMark
 from matrixrl.tracking.run import Run
+from matrixrl.training import matmul_program
 from matrixrl.training.discoveries import Discoveries, to_standard_basis
+from matrixrl.training.first_calls import several_cores
 from matrixrl.training.loop import TrainingDivergedError
 from matrixrl.training.matmul_program import DeviceState, MatmulProgram
 
@@ -143,10 +146,14 @@ class MatmulTrainer:
         self._simulations = 0
         self._self_play_seconds = 0.0
         self._move_began = 0.0
+        self._compiles_ahead = False
 
     def init(self) -> MatmulState:
         """The state of a fresh run."""
-        device = self.program.init(jax.random.fold_in(self._key, 0))
+        if several_cores():
+            self._compile_ahead()
+        with self.program.first_calls.call(matmul_program.INIT):
+            device = self.program.init(jax.random.fold_in(self._key, 0))
         game = self.config.game
         progress = Progress(
             step_limits=tuple(map(game.moves_of, game.formats)), best_ranks=(None,) * len(game.formats)
@@ -229,6 +236,8 @@ class MatmulTrainer:
 
     def advance(self, state: MatmulState) -> tuple[MatmulState, Outcome]:
         """Start the next chunk."""
+        if several_cores() or state.progress.updates:
+            self._compile_ahead()
         key = jax.random.fold_in(self._key, state.progress.chunk + 1)
         if state.progress.phase == "rewrite":
             return self._advance_rewriting(state, key)
@@ -241,15 +250,16 @@ class MatmulTrainer:
         training = progress.phase == "train"
         total = self._phase_length(progress.phase)
         count = min(self.config.tracking.log_interval, total - progress.done)
-        params, opt_state, metrics = self.program.learn(
-            device.params,
-            device.opt_state,
-            device.replay,
-            key,
-            jnp.int32(count),
-            jnp.bool_(training),
-            jnp.int32(progress.updates),
-        )
+        with self.program.first_calls.call(matmul_program.LEARN):
+            params, opt_state, metrics = self.program.learn(
+                device.params,
+                device.opt_state,
+                device.replay,
+                key,
+                jnp.int32(count),
+                jnp.bool_(training),
+                jnp.int32(progress.updates),
+            )
         device = device._replace(params=params, opt_state=opt_state)
         progress = dataclasses.replace(
             progress, chunk=progress.chunk + 1, done=progress.done + count, updates=progress.updates + count
@@ -270,13 +280,19 @@ class MatmulTrainer:
             fraction = 0.0 if evaluating else self.config.selfplay.random_basis_fraction
             how = (jnp.array(progress.step_limits, jnp.int32), jnp.int32(playing), jnp.float32(fraction))
             if not evaluating and self._starts_in_the_middle(progress):
-                games = self.program.start_leftovers(key_start, device.replay, *how)
+                with self.program.first_calls.call(matmul_program.PARTIAL_START):
+                    games = self.program.start_leftovers(key_start, device.replay, *how)
             else:
-                games = self.program.start_games(key_start, *how)
+                with self.program.first_calls.call(matmul_program.START):
+                    games = self.program.start_games(key_start, *how)
             progress = dataclasses.replace(progress, playing=playing)
         exploration = 0.0 if evaluating else self.config.search.exploration
-        self._move_began = time.perf_counter()
-        games, move = self.program.play_move(device.params, games, key_move, jnp.float32(exploration))
+        first_call = self.program.first_calls.is_first(matmul_program.SELF_PLAY)
+        began = time.perf_counter()
+        with self.program.first_calls.call(matmul_program.SELF_PLAY):
+            games, move = self.program.play_move(device.params, games, key_move, jnp.float32(exploration))
+        # The first call returns once it is compiled: the rate is that of the games.
+        self._move_began = time.perf_counter() if first_call else began
         progress = dataclasses.replace(progress, chunk=progress.chunk + 1)
         return MatmulState(device._replace(games=games), progress), Played(move, games)
 
@@ -285,14 +301,42 @@ class MatmulTrainer:
         key_start, key_rounds = jax.random.split(key)
         games = device.games
         if progress.playing == 0:
-            games = self.program.start_rewriting(key_start, device.replay)
+            with self.program.first_calls.call(matmul_program.START_REFINEMENT):
+                games = self.program.start_rewriting(key_start, device.replay)
             progress = dataclasses.replace(progress, playing=self.config.selfplay.batch_of_games)
         rounds = min(REWRITING_CHUNK, self._phase_length("rewrite") - progress.done)
-        games, outcome, num_moves = self.program.rewrite(device.params, games, key_rounds, jnp.int32(rounds))
+        with self.program.first_calls.call(matmul_program.REFINEMENT):
+            games, outcome, num_moves = self.program.rewrite(
+                device.params, games, key_rounds, jnp.int32(rounds)
+            )
         progress = dataclasses.replace(progress, chunk=progress.chunk + 1, done=progress.done + rounds)
         return MatmulState(device._replace(games=games), progress), Rewriting(
             rounds, outcome, games, num_moves
         )
+
+    def _kept(self, buffer: Replay, games: Games) -> Replay:
+        """Returns the replay buffer with a finished batch of games in it."""
+        with self.program.first_calls.call(matmul_program.KEEP):
+            return self.program.keep(buffer, games)
+
+    def _compile_ahead(self) -> None:
+        """Has the programs of self-play compiled beside pretraining, once."""
+        if not self._compiles_ahead:
+            self._compiles_ahead = True
+            self.program.compile_ahead()
+
+    def _show_progress(self, progress: Progress, phase: Phase, unit: str, run: Run) -> None:
+        """Shows how far a phase of the epoch is, with the lowest ranks so far."""
+        names = {
+            "self-play": "self-play",
+            "rewrite": "refinement",
+            "train": "learning",
+            "evaluate": "evaluation",
+        }
+        ranks = [str(rank) for rank in progress.best_ranks if rank is not None]
+        best = f"best rank {', '.join(ranks)}" if ranks else ""
+        name = f"epoch {progress.epoch:,} {names[phase]}"
+        run.progress(name, progress.done, self._phase_length(phase), unit, best)
 
     def _starts_in_the_middle(self, progress: Progress) -> bool:
         """Whether the next batch takes own solutions up again: a fixed share of all batches, evenly spread."""
@@ -387,14 +431,16 @@ class MatmulTrainer:
                 )
                 for tick, (loss, policy_loss, value_loss, _) in zip(ticks, values.T, strict=True)
             )
-            run.progress("pretrain", ticks[-1].step, self.config.demonstration.pretraining_steps)
+            run.progress(
+                "pretraining", ticks[-1].step, self.config.demonstration.pretraining_steps, "updates"
+            )
             return state
         sums = tuple(
             total + float(row.astype(np.float64).sum())
             for total, row in zip(progress.loss_sums, values, strict=True)
         )
         progress = dataclasses.replace(progress, loss_sums=sums)
-        run.progress("train", progress.done, self._phase_length("train"))
+        self._show_progress(progress, "train", "updates", run)
         # The state may be one chunk ahead of what is recorded, so the chunk itself knows that it is the last one.
         if outcome.ends_phase:
             # The epoch's row stands at the tick of its last weight update.
@@ -497,14 +543,14 @@ class MatmulTrainer:
             for discoveries in self.discoveries:
                 discoveries.save_solutions()
             if not evaluating:
-                device = device._replace(replay=self.program.keep(device.replay, outcome.games))
+                device = device._replace(replay=self._kept(device.replay, outcome.games))
             progress = dataclasses.replace(
                 progress,
                 done=progress.done + progress.playing,
                 episodes=progress.episodes + progress.playing,
                 playing=0,
             )
-        run.progress(progress.phase, progress.done, self._phase_length(progress.phase))
+        self._show_progress(progress, progress.phase, "games", run)
         if over and progress.done == self._phase_length(progress.phase):
             progress = self._next_phase(progress)
         return MatmulState(device, progress)
@@ -549,12 +595,12 @@ class MatmulTrainer:
             discoveries = self.discoveries[self.program.format_of(lane)]
             self._keep(scheme, discoveries, found, f"epoch {progress.epoch}, an own solution rewritten", run)
         progress = self._note_ranks(progress)
-        run.progress("rewrite", progress.done, self._phase_length("rewrite"))
+        self._show_progress(progress, "rewrite", "rounds", run)
         if not (over or self._good_enough()):
             return MatmulState(state.device, progress)
         for discoveries in self.discoveries:
             discoveries.save_solutions()
-        device = state.device._replace(replay=self.program.keep(state.device.replay, outcome.games))
+        device = state.device._replace(replay=self._kept(state.device.replay, outcome.games))
         return MatmulState(device, self._next_phase(dataclasses.replace(progress, playing=0)))
 
     def _proved(self, games: Games, ranks: Mapping[int, int]) -> dict[int, Scheme]:

@@ -43,6 +43,7 @@ from matrixrl.networks.tokens import TokenNetwork
 from matrixrl.networks.transforms import TransformNetwork
 from matrixrl.schemes.known import known_scheme
 from matrixrl.search.sampled import SearchResult, search
+from matrixrl.training.first_calls import FirstCalls
 
 # Right next actions that a position is taught at once, at most.
 MAX_LABELS = 8
@@ -52,6 +53,20 @@ MIN_LEFTOVER = 4
 
 # By the policy alone, without a search, so many at a time: of fewer there is little to save, more it seldom solves.
 MIN_REWRITTEN, MAX_REWRITTEN = 6, 12
+
+# What the programs are called while they are compiled.
+INIT, LEARN, START, SELF_PLAY, KEEP = (
+    "the network",
+    "learning",
+    "the start of games",
+    "self-play",
+    "the replay buffer",
+)
+PARTIAL_START, START_REFINEMENT, REFINEMENT = (
+    "the start from partial solutions",
+    "the start of refinement",
+    "refinement",
+)
 
 Tree = TypeVar("Tree")
 
@@ -74,6 +89,7 @@ class MatmulProgram:
       targets: int8 [F, a, b, c], the tensors to decompose, one for each format, padded with zeros to one shape.
       groups: that the games of a batch are searched in, with keys of their own.
       mesh: the devices that games and samples are spread over; None for one.
+      first_calls: of the programs.
 
     Raises:
       ConfigError: there are fewer devices than asked for, or games and samples cannot be spread over them evenly.
@@ -81,6 +97,7 @@ class MatmulProgram:
 
     def __init__(self, config: MatmulConfig) -> None:
         self.config = config
+        self.first_calls = FirstCalls()
         game = config.game
         self.groups = math.gcd(config.selfplay.batch_of_games, max_groups())
         parts = math.gcd(self.groups, config.optimizer.batch_size)
@@ -178,6 +195,32 @@ class MatmulProgram:
                 lambda leaf: placed_shapes(leaf, spread if leaf.ndim else whole), shapes.replay
             ),
             games=placed_shapes(shapes.games, spread),
+        )
+
+    def compile_ahead(self) -> None:
+        """Compiles the programs of self-play in another thread, in the order in which a run needs them."""
+        config = self.config
+        if self.mesh is not None or config.selfplay.num_epochs == 0:
+            return  # on a mesh the shardings of the arguments are known once there is a state
+        state, kind = self.template, type(self)
+        key = jax.eval_shape(lambda: jax.random.key(0))
+        number, share = jax.ShapeDtypeStruct((), jnp.int32), jax.ShapeDtypeStruct((), jnp.float32)
+        how = (jax.ShapeDtypeStruct((len(self.targets),), jnp.int32), number, share)
+        programs: dict[str, tuple[Any, tuple[Any, ...]]] = {
+            START: (kind.start_games, (key, *how)),
+            SELF_PLAY: (kind.play_move, (state.params, state.games, key, share)),
+            KEEP: (kind.keep, (state.replay, state.games)),
+        }
+        if config.selfplay.leftover_fraction:
+            programs[PARTIAL_START] = (kind.start_leftovers, (key, state.replay, *how))
+        if config.selfplay.rewriting_rounds:
+            programs[START_REFINEMENT] = (kind.start_rewriting, (key, state.replay))
+            programs[REFINEMENT] = (kind.rewrite, (state.params, state.games, key, number))
+        self.first_calls.compile_ahead(
+            {
+                name: lambda program=program, shapes=shapes: program.lower(self, *shapes).compile()
+                for name, (program, shapes) in programs.items()
+            }
         )
 
     def readable(self, games: Games) -> Games:

@@ -14,7 +14,8 @@ import jax.numpy as jnp
 
 from matrixrl.agents import selfplay
 from matrixrl.config import MatmulConfig
-from matrixrl.training.matmul_program import MatmulProgram
+from matrixrl.tracking.status import activity
+from matrixrl.training.matmul_program import INIT, START, MatmulProgram
 
 
 @dataclass(frozen=True)
@@ -32,16 +33,22 @@ class Timing:
     slowest: float
 
 
-def measure(call: Callable[[], Any], repeats: int) -> Timing:
-    """Time a jitted call; waits for the device each time."""
-    began = time.perf_counter()
-    jax.block_until_ready(call())
-    first = time.perf_counter() - began
-    seconds = []
-    for _ in range(repeats):
+def measure(name: str, call: Callable[[], Any], repeats: int) -> Timing:
+    """Times a jitted call; waits for the device each time.
+
+    Args:
+      name: shown meanwhile.
+    """
+    with activity(f"compiling {name}"):
         began = time.perf_counter()
         jax.block_until_ready(call())
-        seconds.append(time.perf_counter() - began)
+        first = time.perf_counter() - began
+    seconds = []
+    with activity(f"measuring {name}"):
+        for _ in range(repeats):
+            began = time.perf_counter()
+            jax.block_until_ready(call())
+            seconds.append(time.perf_counter() - began)
     return Timing(first, statistics.median(seconds), min(seconds), max(seconds))
 
 
@@ -70,11 +77,13 @@ def measure_speed(config: MatmulConfig, repeats: int) -> Speed:
     """Measure a config's search and learning on live games from the target in random bases."""
     program = MatmulProgram(config)
     key = jax.random.key(config.seed)
-    state = program.init(key)
+    with program.first_calls.call(INIT):
+        state = program.init(key)
     games = config.selfplay.batch_of_games
-    batch = program.start_games(key, program.move_limits, jnp.int32(games), jnp.float32(1))
+    with program.first_calls.call(START):
+        batch = program.start_games(key, program.move_limits, jnp.int32(games), jnp.float32(1))
     params = state.params
-    search = measure(lambda: program.play_move(params, batch, key, jnp.float32(1)), repeats)
+    search = measure("the search", lambda: program.play_move(params, batch, key, jnp.float32(1)), repeats)
 
     chunk = config.tracking.log_interval
     carry = [params, state.opt_state]
@@ -85,11 +94,11 @@ def measure_speed(config: MatmulConfig, repeats: int) -> Speed:
         )
         return metrics
 
-    learning = measure(learn, repeats)
+    learning = measure("learning", learn, repeats)
     params = carry[0]
     parts = _parts(program, params, batch, key, repeats)
     steps = 200
-    random_play = measure(lambda: _random_play(program, batch.state, key, steps), repeats)
+    random_play = measure("random play", lambda: _random_play(program, batch.state, key, steps), repeats)
     return Speed(
         search=search,
         simulations_per_second=games * config.search.num_simulations / search.median,
@@ -113,10 +122,10 @@ def _parts(
     step = jax.jit(jax.vmap(program.game.step))
     tokens = expand(params, key, residual).tokens[:, 0]
     return {
-        "features": measure(lambda: features(residual), repeats),
-        "features_and_torso": measure(lambda: torso(params, residual), repeats),
-        "expand": measure(lambda: expand(params, key, residual), repeats),
-        "game": measure(lambda: step(games.state, tokens), repeats),
+        "features": measure("features", lambda: features(residual), repeats),
+        "features_and_torso": measure("the torso", lambda: torso(params, residual), repeats),
+        "expand": measure("the expansion of nodes", lambda: expand(params, key, residual), repeats),
+        "game": measure("the game", lambda: step(games.state, tokens), repeats),
     }
 
 

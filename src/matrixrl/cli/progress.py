@@ -1,0 +1,29 @@
+"""What every command shows while it works, and the one form of its messages on standard error."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from matrixrl.tracking.status import Status, clear, terminal_width, use, wrap
+
+
+def complain(text: str) -> None:
+    """Prints a message with the prefix that all messages on standard error have."""
+    line = f"matrixrl: {text}"
+    clear()
+    print(wrap(line, terminal_width()) if sys.stderr.isatty() else line, file=sys.stderr)
+
+
+@contextmanager
+def working(text: str) -> Iterator[Status]:
+    """Shows on standard error what a command does, at once and with the time so far, until the block ends.
+
+    What is inside may show more with `tracking.status.activity` and `progress`. Standard output stays the result's.
+
+    Args:
+      text: what the command does, such as `auditing matmul-2x2x2-jan25-26-1`.
+    """
+    with use(Status(lambda: sys.stderr)) as status, status.activity(text):
+        yield status
