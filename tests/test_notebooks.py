@@ -189,7 +189,7 @@ def test_the_matmul_notebook_finds_strassen_after_a_disconnect(tmp_path: Path) -
 @pytest.mark.timeout(1800)
 def test_the_hackmatrix_notebook_trains_evaluates_and_films(tmp_path: Path) -> None:
     (path,) = [path for path in NOTEBOOKS if "hackmatrix" in path.name]
-    shown, pictures = execute(path, tmp_path / "only", TOTAL_TIMESTEPS=2048, GAMES=4, WATCH_STEPS=8)
+    shown, pictures = execute(path, tmp_path / "only", TOTAL_TIMESTEPS=16_384, GAMES=4, WATCH_STEPS=8)
     assert "4 of 4 updates" in shown
     assert "greedy" in shown
     assert pictures == ["image/png", "image/gif"]

@@ -36,7 +36,7 @@ SHORTER: dict[str, list[str]] = {
     "matmul train --preset discover --size 2 2 3": TINY,
     "matmul train --sizes 2x2x2 2x2x3": TINY,
     "matmul train --preset dev": ["--num-epochs", "1", *CHEAP],
-    "hackmatrix train --preset dev": ["--total-timesteps", "1024"],
+    "hackmatrix train --preset dev": ["--num-envs", "16", "--total-timesteps", "1024"],
     "hackmatrix evaluate latest": ["--games", "4", "--time-limit", "20"],
     "hackmatrix watch latest": ["--max-steps", "5"],
     "hackmatrix bench": ["--num-envs", "8", "--seconds", "0.1"],

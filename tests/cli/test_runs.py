@@ -134,7 +134,7 @@ def test_bad_input_is_one_line_and_exit_2(
     assert run_command(command) == 2
     captured = capsys.readouterr()
     assert captured.out == ""
-    assert captured.err.startswith("error: ")
+    assert captured.err.startswith("matrixrl: ")
     assert captured.err.count("\n") == 1
 
 

@@ -133,6 +133,9 @@ def test_a_reserved_name_is_out_of_sight_and_taken(tmp_path: Path) -> None:
     second.release()
     assert [folder.name for folder in run_folders(runs)] == [second.name]
     assert isinstance(Lock.take(second.directory / "lock"), Owner)
+    second.lock.release()
+    first.release()
+    assert [entry.name for entry in runs.iterdir()] == [second.name]
 
 
 def test_a_name_that_is_given_back_leaves_nothing(tmp_path: Path) -> None:
@@ -151,6 +154,7 @@ def test_the_reservation_of_a_dead_process_is_taken_over(tmp_path: Path) -> None
     again = reserve(tmp_path, prefix="p", name=None, suffix=None, today=TODAY)
     assert again.name == dead.name
     assert again.publish({}).is_dir()
+    again.lock.release()
     assert [entry.name for entry in tmp_path.iterdir()] == [again.name]
 
 

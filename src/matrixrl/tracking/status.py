@@ -59,7 +59,7 @@ def wrap(text: str, width: int) -> str:
         words, command = (found["text"], found["command"]) if found else (line, None)
         # What stands in columns keeps its indentation on the lines that continue it.
         margin = re.match(r"\s*(\S+\s{2,})?", words)
-        indent = " " * (len(margin[0]) if margin and len(margin[0]) <= width // 3 else 0) or "  "
+        indent = " " * (len(margin[0]) if margin and len(margin[0]) <= width // 2 else 0) or "  "
         lines += textwrap.wrap(
             words,
             width,
@@ -262,13 +262,16 @@ class Status:
         phase = self._phase
         if phase is None:
             return ""
-        facts, name = phase.facts(short=True), phase.name
-        while len(facts) > 1 and len(name) + MIN_BAR + 4 + len("  ".join(facts)) > width:
+        name, facts = phase.name, phase.facts(short=True)
+        room = width - len(name) - len("  ".join(facts)) - 4
+        while room < MIN_BAR and len(facts) > 1:
+            # The best so far stays longest, after the count.
             facts.pop(-2 if phase.best and len(facts) > 2 else -1)
+            room = width - len(name) - len("  ".join(facts)) - 4
         text = "  ".join(facts)
-        room = min(MAX_BAR, width - len(name) - len(text) - 4)
         if room < MIN_BAR:
-            return f"{name}  {text}"[:width]
+            return f"{name}  {text}" if len(name) + len(text) + 2 <= width else text[:width]
+        room = min(room, MAX_BAR)
         filled = room * phase.done // phase.total if phase.total else room
         full, empty = ("━", "─") if self._encodes("━─") else ("#", "-")
         return f"{name}  {full * filled}{empty * (room - filled)}  {text}"
@@ -333,9 +336,9 @@ class Status:
             with contextlib.suppress(OSError, ValueError):
                 os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
             if not isinstance(error, BrokenPipeError) and stream is not sys.stderr:
-                print(
-                    f"matrixrl: the output cannot be written ({error.strerror or error}); the run continues without it",
-                    file=sys.stderr,
+                reason = error.strerror or error
+                sys.stderr.write(
+                    f"matrixrl: the output cannot be written ({reason}); the run continues without it\n"
                 )
 
     def _keep_time(self) -> None:
