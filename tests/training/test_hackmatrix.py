@@ -48,7 +48,7 @@ SETTINGS = shlex.split(f"""
 EVERY_CHUNK = ["--save-interval-chunks", "1", "--keep-last", "999"]
 CONTRACT_TRAIN = (
     "total_loss", "pg_loss", "vf_loss", "entropy", "approx_kl", "clip_fraction", "explained_variance", "mean_reward",
-    "mean_episode_length", "steps_per_second", "update_step", "logging_overhead_pct",
+    "mean_episode_length", "steps_per_second", "update_step", "logging_overhead_pct", "learning_rate",
 )  # fmt: skip
 CONTRACT_EPISODE = (
     "count", "return", "steps", "highest_stage", "final_score", "win_rate", "programs_used", "action_moves",
@@ -235,6 +235,8 @@ def test_the_row_of_a_chunk_has_every_metric_of_the_contract(chunked: tuple[Path
         assert np.isfinite(list(row.metrics.values())).all()
         assert row.metrics["train/update_step"] == row.step
         assert row.metrics["train/steps_per_second"] > 0
+        annealed = 0.01 * (1 - (row.step - 1) / UPDATES)
+        assert row.metrics["train/learning_rate"] == pytest.approx(annealed, rel=1e-6)
 
 
 def test_the_row_of_a_chunk_speaks_of_the_episodes_of_the_table(
@@ -508,3 +510,23 @@ def test_the_healthy_are_told_nothing() -> None:
         counts, told = health.examine(counts, WELL)
         assert not told
     assert set(counts.values()) == {0}
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_the_dev_preset_learns_and_compiles_its_program_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    jax.config.update("jax_log_compiles", True)
+    try:
+        assert (
+            main(["hackmatrix", "train", "--preset", "dev", "--runs-dir", str(tmp_path), "--run-name", "r"])
+            == 0
+        )
+    finally:
+        jax.config.update("jax_log_compiles", False)
+    assert sum("Compiling jit(_advance)" in record.getMessage() for record in caplog.records) == 1
+    with JournalReader(tmp_path / "r") as reader:
+        returns = [row.metrics["episode/return"] for row in reader.stream()]
+    assert returns[0] < -3
+    assert np.mean(returns[-3:]) > -1.5

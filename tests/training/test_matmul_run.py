@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
 from jax.core import Tracer
@@ -251,3 +252,16 @@ def test_one_agent_for_several_formats(tmp_path: Path) -> None:
         assert len(solutions) == found[name]["solutions"] >= 1
     last = [row for row in result.stream if "epoch_loss" in row.metrics][-1]
     assert (last.metrics["epoch_best_rank_1x2x1"], last.metrics["epoch_best_rank_2x1x2"]) == (2, 4)
+
+
+def test_programs_that_are_compiled_ahead_are_compiled_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    jax.config.update("jax_log_compiles", True)
+    try:
+        assert train(tmp_path, "--seed", "4").status == 0
+    finally:
+        jax.config.update("jax_log_compiles", False)
+    said = [record.getMessage() for record in caplog.records]
+    for name in ("init", "learn", "start_games", "play_move", "keep"):
+        assert sum(f"Compiling jit({name})" in text for text in said) == 1, name

@@ -156,8 +156,8 @@ def show(outcome: session.Outcome[HackmatrixTrainer]) -> None:
         "" if outcome.run.directory.parent.name == "runs" else f" --runs-dir {outcome.run.directory.parent}"
     )
     print(
-        f"evaluate  matrixrl hackmatrix evaluate {outcome.run.name}{where}\n"
-        f"watch     matrixrl hackmatrix watch {outcome.run.name}{where}"
+        f"evaluate it:\n  matrixrl hackmatrix evaluate {outcome.run.name}{where}\n"
+        f"watch it play:\n  matrixrl hackmatrix watch {outcome.run.name}{where}"
     )
 
 

@@ -34,7 +34,7 @@ from matrixrl.config import (
 from matrixrl.tracking.events import System
 from matrixrl.tracking.identity import find_run
 from matrixrl.tracking.numbers import duration, plural
-from matrixrl.tracking.status import CLEAR_LINE, Status, activity, use
+from matrixrl.tracking.status import CLEAR_LINE, Status, activity, notify, terminal_width, use, wrap
 
 if TYPE_CHECKING:
     # `--help` answers at once, and signals are taken care of before JAX is loaded.
@@ -159,6 +159,18 @@ class GraceExpiry:
         _exit_at_once(text, 128 + number)
 
 
+class StopAnswer:
+    """Says at once that a signal was heard: until a chunk or a compilation is over nothing else would."""
+
+    def __init__(self, grace_seconds: float) -> None:
+        self._grace_seconds = grace_seconds
+
+    def __call__(self, number: signal.Signals) -> None:
+        """Prints a line above the status line."""
+        again = "; Ctrl-C again stops at once" if number == signal.SIGINT else ""
+        notify(f"{number.name}: stopping after this chunk, within {self._grace_seconds:g} s{again}")
+
+
 class ProcessLoss:
     """Ends this process some time after another one was lost, unless the main thread has by then.
 
@@ -182,8 +194,10 @@ class ProcessLoss:
 def _exit_at_once(text: str, status: int) -> NoReturn:
     """Say a last line and end the process, whatever its other threads do, without what Python does at its end."""
     # Straight to the file: the main thread may hold the stream's lock.
-    clear = CLEAR_LINE if os.isatty(2) else ""  # of a status line
-    os.write(2, f"{clear}matrixrl: {text}\n".encode())
+    line = f"matrixrl: {text}"
+    if os.isatty(2):
+        line = CLEAR_LINE + wrap(line, terminal_width())  # there may be a status line
+    os.write(2, f"{line}\n".encode())
     os._exit(status)
 
 
@@ -213,7 +227,8 @@ def train(session: Session[Any, Any]) -> int:
 
     grace_seconds = session.config.checkpoint.grace_seconds
     expiry = GraceExpiry(grace_seconds)
-    with StopRequest(grace_seconds, expiry) as stop, contextlib.ExitStack() as start:
+    answer = StopAnswer(grace_seconds)
+    with StopRequest(grace_seconds, expiry, answer) as stop, contextlib.ExitStack() as start:
         reservation = None
         if _is_leader():
             # Before JAX is loaded, which takes seconds: the user sees at once what was started.

@@ -23,7 +23,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TextIO
 
-from matrixrl.tracking.numbers import duration, significant
+from matrixrl.tracking.numbers import clock, duration, significant
 
 TICK_SECONDS = 0.25
 """Interval at which a terminal is redrawn."""
@@ -122,7 +122,8 @@ class _Phase:
         counted = f"{self.done:,}/{self.total:,}" if short else f"{self.done:,} of {self.total:,}"
         found = [f"{counted} {self.unit}".rstrip()]
         if self.rate is not None and self.done < self.total:
-            found += [f"{significant(self.rate)}/s", f"{duration(self.seconds_left or 0.0)} left"]
+            left = self.seconds_left or 0.0
+            found += [f"{significant(self.rate)}/s", f"{clock(left) if short else duration(left)} left"]
         return [*found, self.best] if self.best else found
 
 
@@ -265,6 +266,8 @@ class Status:
         name, facts = phase.name, phase.facts(short=True)
         room = width - len(name) - len("  ".join(facts)) - 4
         while room < MIN_BAR and len(facts) > 1:
+            if room >= 0:
+                return f"{name}  {'  '.join(facts)}"  # facts before the bar
             # The best so far stays longest, after the count.
             facts.pop(-2 if phase.best and len(facts) > 2 else -1)
             room = width - len(name) - len("  ".join(facts)) - 4
@@ -374,6 +377,12 @@ def use(status: Status) -> Iterator[Status]:
     finally:
         _in_use.remove(status)
         status.close()
+
+
+def notify(text: str) -> None:
+    """Prints a line on the status in use, if there is one."""
+    if _in_use:
+        _in_use[-1].line(text)
 
 
 def clear() -> None:

@@ -72,14 +72,19 @@ class StopRequest:
       grace_seconds: how long after the first signal the process may go on.
       on_expiry: called from another thread with the signal when the process is still there after that time; a
         compilation keeps the main thread from hearing a signal, but not this one. None waits for ever.
+      on_request: called from a thread of its own with the first signal, as soon as it comes; needs `on_expiry`.
     """
 
     def __init__(
-        self, grace_seconds: float = 20.0, on_expiry: Callable[[signal.Signals], None] | None = None
+        self,
+        grace_seconds: float = 20.0,
+        on_expiry: Callable[[signal.Signals], None] | None = None,
+        on_request: Callable[[signal.Signals], None] | None = None,
     ) -> None:
         self.signal: signal.Signals | None = None
         self.grace_seconds = grace_seconds
         self._on_expiry = on_expiry
+        self._on_request = on_request
         self._deadline: float | None = None
         self._previous: dict[signal.Signals, Any] = {}
         self._sockets: tuple[socket.socket, socket.socket] | None = None
@@ -124,6 +129,12 @@ class StopRequest:
                 number = data[0]
             if self._deadline is None:
                 self._deadline = time.monotonic() + self.grace_seconds
+            if self._on_request is not None:
+                # An output that nobody reads may hold it up, but not the end of the grace time.
+                answer = threading.Thread(
+                    target=self._on_request, args=(signal.Signals(number),), daemon=True
+                )
+                answer.start()
             while (left := self._deadline - time.monotonic()) > 0:
                 heard.settimeout(left)
                 try:
