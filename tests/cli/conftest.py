@@ -12,7 +12,7 @@ import pytest
 from matrixrl import presets
 from matrixrl.checkpoints.format import Snapshot, flatten
 from matrixrl.checkpoints.store import CheckpointStore
-from matrixrl.config import ActorCriticConfig, TrackingConfig, as_record
+from matrixrl.config import ActorCriticConfig, PPOConfig, TrackingConfig, as_record
 from matrixrl.envs.hackmatrix.observation import PACKED_WORDS
 from matrixrl.tracking.run import open_run
 from matrixrl.training.hackmatrix_program import build_network
@@ -26,6 +26,7 @@ def hackmatrix_runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     runs = tmp_path_factory.mktemp("agents")
     config = dataclasses.replace(
         presets.hackmatrix("dev"),
+        ppo=PPOConfig(num_envs=16, num_steps=32, total_timesteps=20_480, num_minibatches=2),
         network=ActorCriticConfig(hidden_dim=8, num_layers=1),
         tracking=TrackingConfig(runs_dir=runs, run_name="agent"),
         time_limit=60,

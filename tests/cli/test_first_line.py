@@ -49,6 +49,7 @@ LONG: list[tuple[list[str], str]] = [
     (["hackmatrix", "evaluate", "agent"], "evaluating agent"),
     (["hackmatrix", "evaluate", "--agent", "random"], "evaluating random legal play"),
     (["hackmatrix", "watch", "agent"], "watching agent"),
+    (["matmul", "evaluate", "matrices"], "evaluating matrices"),
     (["runs", "audit", "agent", "--offline"], "auditing agent"),
     (["runs", "export", "agent"], "exporting agent"),
     (["runs", "copy", "agent", "--to", "copies"], "copying agent to copies"),

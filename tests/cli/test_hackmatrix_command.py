@@ -23,6 +23,7 @@ from matrixrl.tracking.audit import audit
 from matrixrl.tracking.identity import run_id
 from matrixrl.tracking.local import JournalReader
 from matrixrl.tracking.run import open_run
+from tests.cli.announced import without_announcement
 
 ROOT = Path(__file__).resolve().parents[2]
 NAME = re.compile(r"hackmatrix-jax-(jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)\d\d-\d\d-\d+(-[a-z]+)?")
@@ -112,7 +113,7 @@ FLAGS: list[tuple[list[str], str, Any]] = [
 def one_line(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
     assert main(["hackmatrix", "train", *arguments]) == 2
     captured = capsys.readouterr()
-    assert captured.out == ""
+    assert without_announcement(captured.out) == ""
     (line,) = captured.err.splitlines()
     assert line.startswith("matrixrl: ")
     return line

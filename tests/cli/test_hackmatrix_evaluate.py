@@ -14,6 +14,7 @@ from matrixrl.cli.main import main
 from matrixrl.config import ConfigError
 from matrixrl.tracking.files import write_whole
 from matrixrl.training.hackmatrix_evaluate import evaluate
+from tests.cli.announced import without_announcement
 from tests.cli.conftest import BEST, NEWEST
 
 
@@ -21,7 +22,7 @@ def result(capsys: pytest.CaptureFixture[str], *arguments: str | Path) -> tuple[
     """The lines and the JSON object that an evaluation prints."""
     assert main(["hackmatrix", "evaluate", *map(str, arguments), "--json"]) == 0
     captured = capsys.readouterr()
-    assert captured.err == ""
+    assert without_announcement(captured.err) == ""
     *lines, last = captured.out.splitlines()
     return lines, json.loads(last)
 
@@ -57,7 +58,7 @@ def test_one_policy_alone_and_random_play(hackmatrix_runs: Path, capsys: pytest.
     assert record["greedy"]["return"]["ci95"] is None
     assert "+-" not in lines[2]
     lines, record = result(capsys, "--agent", "random", *arguments)
-    assert lines[0].startswith("random legal play: 1 games, seed 0, at most 20 steps each")
+    assert lines[0].startswith("random legal play: 1 game, seed 0, at most 20 steps each")
     assert record["run_name"] is None
     again = result(capsys, "--agent", "random", *arguments)[1]
     assert {**again["random"], "seconds": 0} == {**record["random"], "seconds": 0}

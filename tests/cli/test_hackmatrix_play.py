@@ -155,7 +155,7 @@ def test_the_random_agent_stops_at_max_steps(capsys) -> None:
 def one_line(capsys) -> str:
     error = capsys.readouterr().err
     assert error.count("\n") == 1
-    assert error.startswith("matrixrl hackmatrix play: ")
+    assert error.startswith("matrixrl: ")
     return error
 
 

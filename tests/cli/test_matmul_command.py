@@ -16,6 +16,7 @@ import pytest
 from matrixrl.cli.main import COMMANDS, main
 from matrixrl.tracking.audit import audit
 from matrixrl.tracking.local import JournalReader
+from tests.cli.announced import without_announcement
 from tests.training.conftest import PRETRAINING, TINY, only_run
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -65,7 +66,7 @@ IMPOSSIBLE: list[tuple[list[str], list[str]]] = [
 def one_line(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
     assert main(arguments) == 2
     captured = capsys.readouterr()
-    assert captured.out == ""
+    assert without_announcement(captured.out) == ""
     (line,) = captured.err.splitlines()
     assert line.startswith("matrixrl: ")
     return line

@@ -165,6 +165,31 @@ def test_activities_are_shown_by_the_status_in_use(clock: Clock) -> None:
     assert status_module._in_use == []
 
 
+def test_a_phase_is_shown_inside_what_the_command_does(clock: Clock) -> None:
+    status = Status(io.StringIO, terminal=True, clock=clock)
+    with status.activity("evaluating r"):
+        clock.now += 1
+        with status.activity("compiling the game"):
+            assert status.status_text(79) == "evaluating r: compiling the game  0.0 s"
+            assert status.status_text(30) == "compiling the game  0.0 s"
+        clock.now += 1
+        status.progress("greedy play", 10, 100, "games")
+        assert "10/100 games" in status.status_text(79)
+        clock.now += 1
+        with status.activity("compiling the policy"):
+            assert "compiling the policy" in status.status_text(79)
+    status.close()
+
+
+def test_a_pipe_hears_of_the_outer_activity_first(clock: Clock) -> None:
+    out = io.StringIO()
+    status = Status(lambda: out, clock=clock)
+    with status.activity("evaluating r"), status.activity("starting JAX"):
+        clock.now += 0.6
+        wait_until(lambda: out.getvalue() == "evaluating r ...\nstarting JAX ...\n")
+    status.close()
+
+
 def test_threads_end_with_what_they_show() -> None:
     out, before = io.StringIO(), set(threading.enumerate())
     status = Status(lambda: out)

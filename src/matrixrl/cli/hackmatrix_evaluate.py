@@ -128,7 +128,7 @@ def _evaluate(command: Evaluate, status: Status) -> int:
     if agent is None:
         results = {"random": results["sampled"]}
     print(
-        f"{who}: {command.games:,} games, seed {command.seed}, at most {limit:,} steps each, "
+        f"{who}: {plural(command.games, 'game')}, seed {command.seed}, at most {limit:,} steps each, "
         f"{duration(seconds - compiling)} of play, {duration(compiling)} of compilation"
     )
     print(table(results))
@@ -172,7 +172,7 @@ def table(results: Mapping[str, Games]) -> str:
         cells = []
         for games in results.values():
             share = games.stage_counts[stage] / games.count
-            cells.append(f"{f'{share:6.1%} ' + '#' * math.ceil(BAR_WIDTH * share):<{width}}")
+            cells.append(f"{f'{percent(share):>7} ' + '#' * math.ceil(BAR_WIDTH * share):<{width}}")
         lines.append(f"{f'  in stage {stage}':<15}" + "".join(cells))
     return "\n".join(line.rstrip() for line in lines)
 

@@ -131,7 +131,7 @@ def run_command(command: Watch) -> int:
             f"--scenario {command.scenario}: its game is over ({start.episode.outcome}); name one that is not",
         )
     with working(f"watching {command.run}"):
-        with activity(f"watching {command.run}: starting JAX"):
+        with activity("starting JAX"):
             agent = load_agent("watch", command.run, command.runs_dir, command.step, command.best)
 
             from matrixrl.devices.compilation_cache import use_compilation_cache
@@ -139,7 +139,7 @@ def run_command(command: Watch) -> int:
 
             use_compilation_cache()
         try:
-            with activity(f"watching {agent.name}: compiling the policy"):
+            with activity("compiling the policy"):
                 game = AgentGame(
                     agent.policy,
                     seed=command.seed,

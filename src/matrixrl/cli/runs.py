@@ -302,8 +302,8 @@ def _sync_one(directory: Path, command: Sync) -> dict[str, Any]:
     with JournalReader(directory) as reader:
         attempts = reader.attempts()
     status = (attempts[-1].status if attempts else None) or "crashed"
-    process = DeliveryProcess(directory, settings, lambda text, level: None, {"WANDB_MODE": "online"})
     with working(f"delivering {name} to W&B"):
+        process = DeliveryProcess(directory, settings, lambda text, level: None, {"WANDB_MODE": "online"})
         outcome = process.finish(status, command.deadline_seconds)
     pending = outcome.pending_rows
     message = (

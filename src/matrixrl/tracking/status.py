@@ -147,7 +147,8 @@ class Status:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._stream = stream
-        self._terminal = stream().isatty() if terminal is None else terminal
+        capable = os.environ.get("TERM") != "dumb"
+        self._terminal = capable and stream().isatty() if terminal is None else terminal
         self._shown = shown
         self._clock = clock
         self._lock = threading.RLock()
@@ -256,10 +257,13 @@ class Status:
 
     def status_text(self, width: int) -> str:
         """Returns the status line for a number of columns; empty where there is nothing to show."""
-        if self._activities:
+        if self._shows_activity():
             entry = self._activities[-1]
             spent = f"  {duration(self._clock() - entry.began)}"
-            return entry.text[: max(width - len(spent), 0)] + spent
+            text = ": ".join(dict.fromkeys(activity.text for activity in self._activities))
+            if len(text) + len(spent) > width:
+                text = entry.text
+            return text[: max(width - len(spent), 0)] + spent
         phase = self._phase
         if phase is None:
             return ""
@@ -278,6 +282,12 @@ class Status:
         filled = room * phase.done // phase.total if phase.total else room
         full, empty = ("━", "─") if self._encodes("━─") else ("#", "-")
         return f"{name}  {full * filled}{empty * (room - filled)}  {text}"
+
+    def _shows_activity(self) -> bool:
+        """Returns whether an activity is what happens now: one that began before the phase only stands around it."""
+        if not self._activities:
+            return False
+        return self._phase is None or self._activities[-1].began >= self._phase.first_at
 
     def _encodes(self, text: str) -> bool:
         try:
@@ -313,13 +323,14 @@ class Status:
         self._plain(f"{phase.name}: {', '.join(phase.facts(short=False))}")
 
     def _plain_activity(self, now: float) -> None:
-        entry = self._activities[-1]
-        if now < entry.next_line:
-            return
-        spent = f" ({duration(now - entry.began)} so far)" if entry.announced else " ..."
-        self._plain(entry.text + spent)
-        entry.announced = True
-        entry.next_line = now + PLAIN_SECONDS
+        """Announces activities that take time, the outer ones first; says of the innermost how long it has taken."""
+        for entry in self._activities:
+            if not entry.announced and now >= entry.next_line:
+                self._plain(f"{entry.text} ...")
+                entry.announced, entry.next_line = True, now + PLAIN_SECONDS
+        if now >= entry.next_line and self._shows_activity():
+            self._plain(f"{entry.text} ({duration(now - entry.began)} so far)")
+            entry.next_line = now + PLAIN_SECONDS
 
     def _write(self, text: str) -> None:
         """Writes to the stream. A stream that fails is given up, and what is under way continues without it."""
