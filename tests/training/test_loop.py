@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import queue
 import signal
 import subprocess
 import sys
@@ -204,3 +205,13 @@ def test_handlers_are_restored() -> None:
     with StopRequest(1.0, lambda number: None):
         assert signal.getsignal(signal.SIGTERM) != before[1]
     assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == before
+
+
+def test_a_signal_is_answered_while_the_main_thread_is_busy() -> None:
+    heard: queue.Queue[signal.Signals] = queue.Queue()
+    with StopRequest(20.0, lambda number: None, heard.put) as stop:
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert heard.get(timeout=30) == signal.SIGTERM
+        os.kill(os.getpid(), signal.SIGTERM)
+    assert stop.signal == signal.SIGTERM
+    assert heard.empty()  # only the first one

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 
-from matrixrl.cli.progress import working
+from matrixrl.cli.progress import say, working
 from matrixrl.config import require
 from matrixrl.tracking.numbers import duration, plural, significant
 
@@ -37,7 +37,7 @@ def run_command(command: HackmatrixBenchCommand) -> int:
         from matrixrl.training.hackmatrix_speed import measure
 
         result = measure(command.num_envs, command.seconds)
-    print(
+    say(
         "HackMatrix, random legal play with mask, observation and reset: "
         f"{significant(result['steps_per_second'])} steps/s at {plural(command.num_envs, 'environment')} of "
         f"{result['bytes_per_env']:,.0f} bytes, compiled in {duration(result['compile_seconds'])}"

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import tyro
 
 from matrixrl.cli.hackmatrix_agent import TrainedAgent, check_choice, load_agent
-from matrixrl.cli.progress import working
+from matrixrl.cli.progress import say, working
 from matrixrl.config import HackmatrixConfig, require
 from matrixrl.tracking.numbers import duration, percent, plural
 from matrixrl.tracking.status import Status, activity
@@ -127,7 +127,7 @@ def _evaluate(command: Evaluate, status: Status) -> int:
     who = agent.where if agent else "random legal play"
     if agent is None:
         results = {"random": results["sampled"]}
-    print(
+    say(
         f"{who}: {plural(command.games, 'game')}, seed {command.seed}, at most {limit:,} steps each, "
         f"{duration(seconds - compiling)} of play, {duration(compiling)} of compilation"
     )

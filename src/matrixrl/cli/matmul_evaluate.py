@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import tyro
 
 from matrixrl.cli.parse import parse
-from matrixrl.cli.progress import complain, working
+from matrixrl.cli.progress import complain, say, working
 from matrixrl.cli.resume import recorded_settings
 from matrixrl.config import ConfigError, MatmulConfig, require
 from matrixrl.tracking.identity import find_run
@@ -99,7 +99,7 @@ def _evaluate(settings: Evaluate, folder: Path, status: Status) -> int:
 
     over = "over the integers" if config.game.ring == "Z" else "modulo 2"
     for result in results:
-        print(
+        say(
             f"{folder.name} at step {checkpoint.step:,}: {'x'.join(map(str, result.size))} {over}, {result.games} games of at "
             f"most {config.game.moves_of(result.size)} moves, {config.search.num_simulations} simulations per move, "
             f"{duration(result.seconds - result.compile_seconds)} of play, {duration(result.compile_seconds)} of compilation"
@@ -107,9 +107,9 @@ def _evaluate(settings: Evaluate, folder: Path, status: Status) -> int:
         if result.ranks:
             spread = ", ".join(f"{count} of rank {rank}" for rank, count in result.ranks.items())
             share = result.solved / result.games
-            print(f"solved {result.solved} of {result.games} ({percent(share)}), proved: {spread}")
+            say(f"solved {result.solved} of {result.games} ({percent(share)}), proved: {spread}")
         else:
-            print(f"solved none of {result.games}; the best game left a residual of {result.least_residual}")
+            say(f"solved none of {result.games}; the best game left a residual of {result.least_residual}")
     if settings.json:
         about = {
             "run_name": folder.name,

@@ -16,6 +16,11 @@ def complain(text: str) -> None:
     print(wrap(line, terminal_width()) if sys.stderr.isatty() else line, file=sys.stderr)
 
 
+def say(text: str) -> None:
+    """Prints sentences on standard output; on a terminal no word is broken."""
+    print(wrap(text, terminal_width()) if sys.stdout.isatty() else text)
+
+
 @contextmanager
 def working(text: str) -> Iterator[Status]:
     """Shows on standard error what a command does, at once and with the time so far, until the block ends.

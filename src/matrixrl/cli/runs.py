@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
-from matrixrl.cli.progress import complain, working
+from matrixrl.cli.progress import complain, say, working
 from matrixrl.config import ConfigError, TrackingConfig, require
 from matrixrl.tracking import wandb as tracking_wandb
 from matrixrl.tracking.audit import audit
@@ -281,7 +281,7 @@ def sync(command: Sync) -> tuple[int, dict[str, Any]]:
     for directory in dict.fromkeys(directories):
         results.append(_sync_one(directory, command))
         if not command.json:
-            print(results[-1]["message"])
+            say(results[-1]["message"])
     pending = sum(result["pending_rows"] for result in results)
     return int(pending > 0), {"runs": results, "pending_rows": pending}
 
@@ -321,12 +321,12 @@ def run_audit(command: Audit) -> tuple[int, dict[str, Any]]:
         report = audit(directory, server=False if command.offline else None)
     if not command.json:
         for place, count in report.checks.items():
-            print(f"{place}: {count:,}")
+            say(f"{place}: {count:,}")
         for note in report.notes:
-            print(f"note: {note}")
+            say(f"note: {note}")
         for gap in report.gaps:
-            print(f"GAP {gap}")
-        print(f"{report.run}: {'everything agrees' if report.agrees else f'first gap: {report.gaps[0]}'}")
+            say(f"GAP {gap}")
+        say(f"{report.run}: {'everything agrees' if report.agrees else f'first gap: {report.gaps[0]}'}")
     answer = {"run": report.run, "agrees": report.agrees, "checks": report.checks, "notes": report.notes}
     return int(not report.agrees), {**answer, "gaps": [dataclasses.asdict(gap) for gap in report.gaps]}
 
@@ -353,7 +353,7 @@ def run_copy(command: Copy) -> tuple[int, dict[str, Any]]:
         copied = copy_run(directory, command.to)
     if not command.json:
         saved = "no checkpoint yet" if copied.step is None else f"newest checkpoint at step {copied.step:,}"
-        print(f"{copied.directory}: rows until step {copied.recorded_until:,}, {saved}")
+        say(f"{copied.directory}: rows until step {copied.recorded_until:,}, {saved}")
     answer = dataclasses.asdict(copied) | {"directory": str(copied.directory)}
     return 0, {**answer, "run": copied.directory.name}
 
@@ -386,6 +386,6 @@ def run_restore(command: Restore) -> tuple[int, dict[str, Any]]:
     for text in restored.warnings:
         complain(f"warning: {text}")
     if not command.json:
-        print(f"{name} restored to {restored.directory} at step {restored.step:,}; continue with: {resume}")
+        say(f"{name} restored to {restored.directory} at step {restored.step:,}; continue with: {resume}")
     answer = dataclasses.asdict(restored) | {"directory": str(restored.directory), "run": name}
     return 0, {**answer, "command": resume}
