@@ -5,35 +5,47 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
 from matrixrl.tracking.identity import run_folders
 
-# Ends the process at the first text that is shown, and says what it was and whether JAX is there by then.
+# Runs each command in a process of its own, forked from one that has loaded little, until it shows its first text; says
+# what that was, and whether JAX was there by then.
 PROGRAM = """
-import json, os, sys
+import json, os, sys, traceback
+import matrixrl.cli.parse
 from matrixrl.cli.main import main
 
 class First:
     encoding = "utf-8"
-    def __init__(self, terminal):
-        self.terminal = terminal
+    def __init__(self, terminal, answers):
+        self.terminal, self.answers = terminal, answers
     def isatty(self):
         return self.terminal
     def write(self, text):
-        answer = json.dumps({"text": text, "jax": "jax" in sys.modules})
-        os.write(1, answer.encode())
+        os.write(self.answers, json.dumps({"text": text, "jax": "jax" in sys.modules}).encode())
         os._exit(0)
     def flush(self):
         pass
     def fileno(self):
-        return 1
+        return self.answers
 
-terminal = sys.argv[1] == "terminal"
-sys.stdout = sys.stderr = First(terminal)
-main(sys.argv[2:])
+found = []
+for where, arguments in json.load(sys.stdin):
+    here, there = os.pipe()
+    child = os.fork()
+    if child == 0:
+        sys.stdout = sys.stderr = First(where == "terminal", there)
+        main(arguments)
+        os._exit(1)
+    os.close(there)
+    with open(here) as file:
+        found.append(file.read())
+    os.waitpid(child, 0)
+print(json.dumps([json.loads(text) if text else None for text in found]))
 """
 
 LONG: list[tuple[list[str], str]] = [
@@ -57,40 +69,53 @@ LONG: list[tuple[list[str], str]] = [
 ]
 
 
-def first_text(where: str, arguments: list[str], folder: Path) -> dict[str, object]:
+@dataclass(frozen=True)
+class First:
+    text: str
+    jax: bool
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("first")
+
+
+@pytest.fixture(scope="module")
+def first_texts(folder: Path, hackmatrix_runs: Path) -> list[First]:
+    """What each command of `LONG` shows first on a terminal, and the first of them in a pipe."""
+    cases = []
+    for arguments, _ in LONG:
+        runs = folder if "new" in arguments or arguments[1] == "restore" else hackmatrix_runs
+        given = [] if arguments[1] == "bench" or "random" in arguments else ["--runs-dir", str(runs)]
+        cases.append(("terminal", [*arguments, *given]))
+    cases.append(("pipe", cases[0][1]))
     done = subprocess.run(
-        [sys.executable, "-c", PROGRAM, where, *arguments],
+        [sys.executable, "-c", PROGRAM],
+        input=json.dumps(cases),
         capture_output=True,
         text=True,
         timeout=120,
         cwd=folder,
         check=False,
     )
-    return json.loads(done.stdout)
+    return [First(**answer) for answer in json.loads(done.stdout)]
 
 
-@pytest.mark.parametrize(("arguments", "said"), LONG, ids=lambda value: " ".join(value)[:40])
-def test_the_first_line_comes_before_jax(
-    arguments: list[str], said: str, tmp_path: Path, hackmatrix_runs: Path
-) -> None:
-    runs = tmp_path if "new" in arguments or arguments[1] == "restore" else hackmatrix_runs
-    given = [] if arguments[1] == "bench" or "random" in arguments else ["--runs-dir", str(runs)]
-    first = first_text("terminal", [*arguments, *given], tmp_path)
-    assert said in str(first["text"])
-    assert first["jax"] is False
+@pytest.mark.parametrize("number", range(len(LONG)), ids=[" ".join(arguments)[:40] for arguments, _ in LONG])
+def test_the_first_line_comes_before_jax(number: int, first_texts: list[First]) -> None:
+    first = first_texts[number]
+    assert LONG[number][1] in first.text
+    assert not first.jax
 
 
-def test_a_pipe_gets_the_same_first_line(tmp_path: Path) -> None:
-    first = first_text(
-        "pipe", ["matmul", "train", "--run-name", "new", "--runs-dir", str(tmp_path)], tmp_path
-    )
-    lines = str(first["text"]).splitlines()
+def test_a_pipe_gets_the_same_first_line(first_texts: list[First], folder: Path) -> None:
+    lines = first_texts[-1].text.splitlines()
     assert [line.split()[0] for line in lines] == ["run", "trains", "folder", "W&B", "stop"]
     assert "matrix multiplication 2x2x2 over F2: 150 weight updates" in lines[1]
-    assert lines[2].endswith(str(tmp_path / "new"))
+    assert lines[2].endswith(str(folder / "new"))
     assert "Ctrl-C" in lines[4]
 
 
-def test_a_run_that_only_has_its_name_is_no_run_yet(tmp_path: Path) -> None:
-    first_text("pipe", ["matmul", "train", "--run-name", "new", "--runs-dir", str(tmp_path)], tmp_path)
-    assert run_folders(tmp_path) == []
+def test_a_run_that_only_has_its_name_is_no_run_yet(first_texts: list[First], folder: Path) -> None:
+    del first_texts
+    assert run_folders(folder) == []

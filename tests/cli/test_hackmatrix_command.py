@@ -12,11 +12,12 @@ import sys
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from matrixrl.cli.hackmatrix import read_config
+from matrixrl.cli.hackmatrix import read_config, summary
 from matrixrl.cli.main import main
 from matrixrl.config import HackmatrixConfig, PPOConfig, as_record, value_at
 from matrixrl.tracking.audit import audit
@@ -300,3 +301,17 @@ def test_chunks_and_one_go_are_equal_when_each_is_compiled_by_itself(
         assert [row.values for row in mine.episodes()] == [row.values for row in yours.episodes()]
         assert [row.step for row in mine.stream()] == ([4, 8, 12] if name == "four" else [12])
         assert [row.step for row in yours.stream()] == [5, 10, 12]
+
+
+def test_the_summary_of_a_run_without_a_whole_chunk_names_no_rate() -> None:
+    from matrixrl.training.hackmatrix import Progress
+
+    config = read_config(["--preset", "dev"])
+    state: Any = SimpleNamespace(progress=Progress(recorded=3, episodes=3_052))
+    trainer: Any = SimpleNamespace(steps_per_second=0.0)
+    text = summary(config, trainer, state, 75.0)
+    assert text == "3 of 160 updates, 12,288 steps, 3,052 episodes; 1 min 15 s"
+    state.progress = dataclasses.replace(state.progress, mean_return=-3.9249, highest_stage=2)
+    trainer.steps_per_second = 11_234.5
+    text = summary(config, trainer, state, 75.0)
+    assert "mean return -3.92 over the last chunk, highest stage 2, 11,200 steps/s; 1 min 15 s" in text
