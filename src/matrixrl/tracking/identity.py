@@ -131,9 +131,9 @@ def reserve(runs_dir: Path, *, prefix: str, name: str | None, suffix: str | None
         check_name(suffix.removeprefix("-"), "--run-suffix")
     try:
         made = not runs_dir.exists()
-        runs_dir.mkdir(parents=True, exist_ok=True)
         reserved: list[str] = []
         while True:
+            runs_dir.mkdir(parents=True, exist_ok=True)
             taken = [entry.name for entry in runs_dir.iterdir() if not entry.name.startswith(".")] + reserved
             chosen = wanted or check_name(automatic_name(prefix, suffix, taken, today))
             if chosen in taken:
@@ -143,11 +143,13 @@ def reserve(runs_dir: Path, *, prefix: str, name: str | None, suffix: str | None
                 )
             # Not the name itself, which may be as long as a file system allows.
             hidden = runs_dir / f"{RESERVED}{run_id(chosen)}"
-            hidden.mkdir(exist_ok=True)
             try:
+                hidden.mkdir(exist_ok=True)
                 lock = Lock.take(hidden / LOCK_FILE)
-            except FileNotFoundError:
-                continue  # another process gave the name back in between
+            except (FileNotFoundError, FileExistsError):
+                if hidden.is_file():
+                    raise
+                continue  # another process published the run, or gave the name back, in between
             if isinstance(lock, Owner):
                 reserved.append(chosen)
                 continue

@@ -206,6 +206,8 @@ class Status:
             with self._lock:
                 now = self._clock()
                 self._activities.remove(entry)
+                if entry.announced and self._activities and self._activities[-1].announced:
+                    self._activities[-1].next_line = now + PLAIN_SECONDS  # its part was just spoken of
                 if self._phase is not None and not self._activities:
                     self._phase.paused += now - max(entry.began, self._phase.first_at)
                 if entry.announced and not self._closed:
