@@ -31,10 +31,10 @@ from matrixrl.devices.compilation_cache import use_compilation_cache
 from matrixrl.envs.matmul import demonstrations
 from matrixrl.envs.matmul.contractions import Contractions
 from matrixrl.envs.matmul.env import TensorGame
+from matrixrl.systems.matmul.discoveries import Discoveries
+from matrixrl.systems.matmul.program import MAX_LABELS, MatmulProgram
+from matrixrl.systems.matmul.trainer import MatmulTrainer
 from matrixrl.tracking.silent import SilentRun
-from matrixrl.training.discoveries import Discoveries
-from matrixrl.training.matmul import MatmulTrainer
-from matrixrl.training.matmul_program import MAX_LABELS, MatmulProgram
 
 
 class Hindsight(MatmulProgram):

@@ -35,7 +35,7 @@ def main() -> None:
 
     from matrixrl import presets
     from matrixrl.devices.compilation_cache import use_compilation_cache
-    from matrixrl.training.hackmatrix_program import HackmatrixProgram
+    from matrixrl.systems.ppo.program import HackmatrixProgram
 
     use_compilation_cache()
     if options.coordinator is not None:

@@ -2,7 +2,7 @@
 
     taskset -c 1 env XLA_FLAGS=--xla_cpu_multi_thread_eigen=false python benchmarks/bench_hackmatrix.py
 
-`matrixrl.training.hackmatrix_speed` says what exactly is measured; `matrixrl hackmatrix bench` does one size.
+`matrixrl.systems.hackmatrix.speed` says what exactly is measured; `matrixrl hackmatrix bench` does one size.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import argparse
 import json
 
-from matrixrl.training.hackmatrix_speed import measure
+from matrixrl.systems.hackmatrix.speed import measure
 
 
 def main() -> None:

@@ -20,7 +20,7 @@ import numpy as np
 
 from matrixrl import presets
 from matrixrl.devices.compilation_cache import use_compilation_cache
-from matrixrl.training.matmul_program import MatmulProgram
+from matrixrl.systems.matmul.program import MatmulProgram
 
 
 def main() -> None:

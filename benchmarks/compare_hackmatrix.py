@@ -24,7 +24,7 @@ from matrixrl.config import ConfigError
 from matrixrl.devices.compilation_cache import use_compilation_cache
 from matrixrl.envs.hackmatrix import observation
 from matrixrl.envs.hackmatrix.rules import DEFAULT_TIME_LIMIT, NUM_ACTIONS, OBSERVATION_SIZE
-from matrixrl.training.hackmatrix_evaluate import Games, Policy, evaluate, uniform_policy
+from matrixrl.systems.hackmatrix.evaluation import Games, Policy, evaluate, uniform_policy
 
 
 def peer_policy(file: Path) -> Policy:
@@ -50,7 +50,7 @@ def peer_policy(file: Path) -> Policy:
 
 
 def evaluate_peer(file: Path, games: int, seed: int = 0, greedy: bool = False) -> Games:
-    """Whole games of the saved peer, see `matrixrl.training.hackmatrix_evaluate.evaluate`."""
+    """Whole games of the saved peer, see `matrixrl.systems.hackmatrix.evaluation.evaluate`."""
     return evaluate(peer_policy(file), games, seed, greedy, DEFAULT_TIME_LIMIT)
 
 

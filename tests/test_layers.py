@@ -23,12 +23,18 @@ ALLOWED: dict[str, set[str]] = {
     "checkpoints": {"devices"},
     "agents": {"search", "networks", "envs.base"},
     "dashboard": {"tracking", "schemes"},
-    "training": {"agents", "checkpoints", "devices", "tracking", "envs", "networks", "search", "schemes", "presets"},
+    "training": {"checkpoints", "devices", "tracking"},
+    "systems": {
+        "training", "agents", "checkpoints", "devices", "tracking", "envs", "networks", "search", "schemes", "presets",
+    },
     "cli": {
-        "training", "agents", "checkpoints", "devices", "tracking", "envs", "networks", "search", "schemes",
+        "systems", "training", "agents", "checkpoints", "devices", "tracking", "envs", "networks", "search", "schemes",
         "dashboard", "presets",
     },
 }  # fmt: skip
+
+# A system does not import another, except that hackmatrix builds on ppo.
+SYSTEMS_BELOW = {"matmul": set[str](), "ppo": set[str](), "hackmatrix": {"ppo"}}
 
 # Named games must not know one another.
 SEPARATE_GAMES = ("envs.matmul", "envs.hackmatrix")
@@ -86,6 +92,17 @@ def test_imports_point_down(module: str, path: Path) -> None:
         others = set(SEPARATE_GAMES) - {game}
         if module.startswith(game):
             assert not [name for name, _ in imports(path) if any(other in name for other in others)]
+
+
+def test_systems_do_not_import_one_another() -> None:
+    for module, path in modules():
+        parts = module.split(".")
+        if parts[0] != "systems" or len(parts) < 2 or parts[1] not in SYSTEMS_BELOW:
+            continue
+        for name, _ in imports(path):
+            other = name.removeprefix("matrixrl.systems.").split(".")[0]
+            if name.startswith("matrixrl.systems.") and other in SYSTEMS_BELOW:
+                assert other == parts[1] or other in SYSTEMS_BELOW[parts[1]], f"{module} imports {name}"
 
 
 @pytest.mark.parametrize(

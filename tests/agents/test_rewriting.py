@@ -12,7 +12,7 @@ from jax import Array
 
 from matrixrl import presets
 from matrixrl.agents.rewriting import Rewritten, rewrite, shuffled
-from matrixrl.training.matmul_program import MatmulProgram
+from matrixrl.systems.matmul.program import MatmulProgram
 
 # An action [1] is a number; a solution is numbers that add up to what is asked for.
 MOVES = jnp.array([[5, 1, 2, 0, 0], [3, -3, 4, 1, 0], [7, 0, 0, 0, 0], [0, 0, 0, 0, 0]])[..., None]

@@ -17,7 +17,7 @@ from matrixrl.checkpoints import format as checkpoint_format
 from matrixrl.cli.main import main
 from matrixrl.tracking.run import Run
 from matrixrl.training import loop
-from matrixrl.training.keeper import Keeper
+from matrixrl.training.checkpointing import Keeper
 
 MOMENT, SIGNAL, *ARGUMENTS = sys.argv[1:]
 passed: Counter[str] = Counter()

@@ -304,7 +304,7 @@ def test_chunks_and_one_go_are_equal_when_each_is_compiled_by_itself(
 
 
 def test_the_summary_of_a_run_without_a_whole_chunk_names_no_rate() -> None:
-    from matrixrl.training.hackmatrix import Progress
+    from matrixrl.systems.ppo.trainer import Progress
 
     config = read_config(["--preset", "dev"])
     state: Any = SimpleNamespace(progress=Progress(recorded=3, episodes=3_052))

@@ -16,7 +16,7 @@ from matrixrl.cli.main import main
 from matrixrl.envs.hackmatrix.keyed_draws import replay_step
 from matrixrl.envs.hackmatrix.referee import ACTION_NAMES
 from matrixrl.envs.hackmatrix.scenario import dump_text, load, run_replay, state_hash
-from matrixrl.training.hackmatrix_game import AgentGame
+from matrixrl.systems.hackmatrix.game import AgentGame
 from tests.cli.test_hackmatrix_play import Tmux
 from tests.envs.hackmatrix.boards import data, game, rich, stunned
 

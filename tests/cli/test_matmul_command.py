@@ -17,7 +17,7 @@ from matrixrl.cli.main import COMMANDS, main
 from matrixrl.tracking.audit import audit
 from matrixrl.tracking.local import JournalReader
 from tests.cli.announced import without_announcement
-from tests.training.conftest import PRETRAINING, TINY, only_run
+from tests.systems.conftest import PRETRAINING, TINY, only_run
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -137,7 +137,7 @@ def test_a_scheme_that_cannot_be_written_is_one_line(
     def full(*_: object) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr("matrixrl.training.discoveries.save_png", full)
+    monkeypatch.setattr("matrixrl.systems.matmul.discoveries.save_png", full)
     arguments = ["matmul", "train", "--runs-dir", str(tmp_path), "--console", "quiet", *TINY]
     assert main(arguments) == 2
     (line,) = capsys.readouterr().err.splitlines()

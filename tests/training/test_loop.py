@@ -20,7 +20,7 @@ from matrixrl.config import CheckpointConfig, TrackingConfig
 from matrixrl.tracking.events import ScalarRow
 from matrixrl.tracking.local import JournalReader
 from matrixrl.tracking.run import Run, open_run
-from matrixrl.training.keeper import CheckpointError, Keeper
+from matrixrl.training.checkpointing import CheckpointError, Keeper
 from matrixrl.training.loop import StopRequest, run_loop
 
 CHUNKS = 9

@@ -18,9 +18,9 @@ from matrixrl.tracking.status import Status, activity, use
 
 if TYPE_CHECKING:
     # `--help` answers without JAX.
+    from matrixrl.systems.ppo.program import HackmatrixProgram
+    from matrixrl.systems.ppo.trainer import HackmatrixState, HackmatrixTrainer
     from matrixrl.tracking.run import Run
-    from matrixrl.training.hackmatrix import HackmatrixState, HackmatrixTrainer
-    from matrixrl.training.hackmatrix_program import HackmatrixProgram
 
 BENCHMARK_CHUNKS = 3
 
@@ -77,7 +77,7 @@ def tuned_shape(config: HackmatrixConfig) -> HackmatrixConfig:
         status.line("auto-tune  measures batch shapes on this device, then trains with the quickest")
         with activity("starting JAX"):
             from matrixrl.devices.compilation_cache import use_compilation_cache
-            from matrixrl.training.hackmatrix_tune import best_shape
+            from matrixrl.systems.ppo.batch_shape import best_shape
 
             use_compilation_cache()
         num_envs, num_steps = best_shape(config, status.line)
@@ -90,7 +90,7 @@ def hackmatrix_session(config: HackmatrixConfig) -> session.Session[HackmatrixCo
     compiled: dict[HackmatrixConfig, HackmatrixProgram] = {}
 
     def program(config: HackmatrixConfig) -> HackmatrixProgram:
-        from matrixrl.training.hackmatrix_program import HackmatrixProgram
+        from matrixrl.systems.ppo.program import HackmatrixProgram
 
         if config not in compiled:
             compiled[config] = HackmatrixProgram(config)
@@ -98,7 +98,7 @@ def hackmatrix_session(config: HackmatrixConfig) -> session.Session[HackmatrixCo
 
     def make_trainer(config: HackmatrixConfig, run: Run) -> HackmatrixTrainer:
         del run
-        from matrixrl.training.hackmatrix import HackmatrixTrainer
+        from matrixrl.systems.ppo.trainer import HackmatrixTrainer
 
         return HackmatrixTrainer(config, program(config))
 

@@ -13,7 +13,7 @@ from matrixrl.tracking.identity import find_run
 
 if TYPE_CHECKING:
     # `--help` answers without JAX.
-    from matrixrl.training.hackmatrix_evaluate import NetworkPolicy
+    from matrixrl.systems.hackmatrix.evaluation import NetworkPolicy
 
 
 @dataclass(frozen=True)
@@ -66,8 +66,8 @@ def load_agent(command: str, reference: str, runs_dir: Path, step: int | None, b
 
     from matrixrl.checkpoints.store import CheckpointStore
     from matrixrl.envs.hackmatrix.env import HackMatrix
-    from matrixrl.training.hackmatrix_evaluate import NetworkPolicy
-    from matrixrl.training.hackmatrix_program import build_network
+    from matrixrl.systems.hackmatrix.evaluation import NetworkPolicy
+    from matrixrl.systems.ppo.program import build_network
 
     store = CheckpointStore(folder)
     if step is not None:

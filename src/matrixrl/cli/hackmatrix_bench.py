@@ -34,7 +34,7 @@ def run_command(command: HackmatrixBenchCommand) -> int:
         f"measuring HackMatrix at {plural(command.num_envs, 'environment')}: compiled first, without the cache"
     ):
         # The persistent compilation cache stays off here: compile_seconds is the cold figure.
-        from matrixrl.training.hackmatrix_speed import measure
+        from matrixrl.systems.hackmatrix.speed import measure
 
         result = measure(command.num_envs, command.seconds)
     say(

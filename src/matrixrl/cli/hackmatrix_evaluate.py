@@ -19,7 +19,7 @@ from matrixrl.tracking.numbers import duration, percent, plural
 from matrixrl.tracking.status import Status, activity
 
 if TYPE_CHECKING:
-    from matrixrl.training.hackmatrix_evaluate import Games, Interval
+    from matrixrl.systems.hackmatrix.evaluation import Games, Interval
 
 MAX_GAMES = 1_000_000
 BAR_WIDTH = 20
@@ -103,7 +103,7 @@ def _evaluate(command: Evaluate, status: Status) -> int:
             agent = load_agent("evaluate", command.run, command.runs_dir, command.step, command.best)
 
         from matrixrl.devices.compilation_cache import use_compilation_cache
-        from matrixrl.training.hackmatrix_evaluate import evaluate, uniform_policy
+        from matrixrl.systems.hackmatrix.evaluation import evaluate, uniform_policy
 
         use_compilation_cache()
     limit = command.time_limit or (agent.config if agent else HackmatrixConfig()).time_limit

@@ -27,7 +27,7 @@ from matrixrl.tracking.status import activity
 
 if TYPE_CHECKING:
     # `--help` answers without JAX.
-    from matrixrl.training.hackmatrix_game import AgentGame, Position
+    from matrixrl.systems.hackmatrix.game import AgentGame, Position
 
 KEYS = "space pause  right step  left back  + - speed  E end  Q quit"
 FASTEST_SECONDS, SLOWEST_SECONDS = 0.02, 5.0
@@ -135,7 +135,7 @@ def run_command(command: Watch) -> int:
             agent = load_agent("watch", command.run, command.runs_dir, command.step, command.best)
 
             from matrixrl.devices.compilation_cache import use_compilation_cache
-            from matrixrl.training.hackmatrix_game import AgentGame
+            from matrixrl.systems.hackmatrix.game import AgentGame
 
             use_compilation_cache()
         try:

@@ -17,10 +17,11 @@ from matrixrl.tracking.numbers import duration, plural
 
 if TYPE_CHECKING:
     # `--help` answers without JAX.
+    from matrixrl.systems.matmul.discoveries import Discoveries
+    from matrixrl.systems.matmul.program import MatmulProgram
+    from matrixrl.systems.matmul.state import MatmulState
+    from matrixrl.systems.matmul.trainer import MatmulTrainer
     from matrixrl.tracking.run import Run
-    from matrixrl.training.discoveries import Discoveries
-    from matrixrl.training.matmul import MatmulState, MatmulTrainer
-    from matrixrl.training.matmul_program import MatmulProgram
 
 BENCHMARK_EPOCHS = 3
 
@@ -75,9 +76,9 @@ def matmul_session(config: MatmulConfig) -> session.Session[MatmulConfig, Matmul
     compiled: dict[MatmulConfig, MatmulProgram] = {}
 
     def make_trainer(config: MatmulConfig, run: Run) -> MatmulTrainer:
-        from matrixrl.training.discoveries import Discoveries
-        from matrixrl.training.matmul import MatmulTrainer
-        from matrixrl.training.matmul_program import MatmulProgram
+        from matrixrl.systems.matmul.discoveries import Discoveries
+        from matrixrl.systems.matmul.program import MatmulProgram
+        from matrixrl.systems.matmul.trainer import MatmulTrainer
 
         if config not in compiled:
             compiled.clear()
@@ -99,7 +100,7 @@ def matmul_session(config: MatmulConfig) -> session.Session[MatmulConfig, Matmul
         return MatmulTrainer(config, discoveries, compiled[config])
 
     def summarize(trainer: MatmulTrainer, state: MatmulState, seconds: float) -> str:
-        from matrixrl.training.discoveries import COUNTING_SECONDS
+        from matrixrl.systems.matmul.discoveries import COUNTING_SECONDS
 
         lines = []
         # A run that was told to stop has little time left, and goes on later.

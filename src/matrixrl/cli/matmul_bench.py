@@ -115,7 +115,7 @@ def bench(arguments: Sequence[str]) -> int:
     config = settings.config
     title = f"{'x'.join(map(str, settings.size))} over {settings.ring}, batch {settings.batch_size:,}"
     with working(f"measuring {title}: the programs are compiled first, without the cache"):
-        from matrixrl.training.matmul_speed import measure_speed
+        from matrixrl.systems.matmul.speed import measure_speed
 
         # The persistent compilation cache stays off here: compile_seconds is the cold figure.
         speed = measure_speed(config, settings.repeats)

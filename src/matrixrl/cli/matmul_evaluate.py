@@ -19,7 +19,7 @@ from matrixrl.tracking.numbers import duration, percent, plural
 from matrixrl.tracking.status import Status
 
 if TYPE_CHECKING:
-    from matrixrl.training.evaluate import Evaluation
+    from matrixrl.systems.matmul.evaluation import Evaluation
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,8 +80,8 @@ def _evaluate(settings: Evaluate, folder: Path, status: Status) -> int:
 
     from matrixrl.checkpoints.store import CheckpointStore
     from matrixrl.devices.compilation_cache import use_compilation_cache
-    from matrixrl.training.evaluate import evaluate, evaluation_config, restore_params
-    from matrixrl.training.matmul_program import MatmulProgram
+    from matrixrl.systems.matmul.evaluation import evaluate, evaluation_config, restore_params
+    from matrixrl.systems.matmul.program import MatmulProgram
 
     checkpoint, skipped = CheckpointStore(folder).newest()
     for line in skipped:

@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from matrixrl.checkpoints.format import Checkpoint
     from matrixrl.tracking.identity import Reservation
     from matrixrl.tracking.run import FinishReport, Run
-    from matrixrl.training.keeper import Keeper
+    from matrixrl.training.checkpointing import Keeper
     from matrixrl.training.loop import Ending, StopRequest, TrainingDivergedError
 
 
@@ -369,7 +369,7 @@ def _attempt(
         from matrixrl.devices.machine import describe_machine
         from matrixrl.tracking.run import open_run
         from matrixrl.tracking.silent import SilentRun
-        from matrixrl.training.keeper import CheckpointError, Keeper, PartKeeper
+        from matrixrl.training.checkpointing import CheckpointError, Keeper, PartKeeper
         from matrixrl.training.loop import TrainingDivergedError, run_loop
 
         use_compilation_cache()
@@ -486,7 +486,7 @@ def _shared(
 def _leave(run: Run, keeper: Keeper | None, error: Exception, command: str) -> NoReturn:
     """End this process because another one was lost: what it held of the state is gone, and nothing can be waited for."""
     if keeper is not None:
-        from matrixrl.training.keeper import CheckpointError
+        from matrixrl.training.checkpointing import CheckpointError
 
         with contextlib.suppress(CheckpointError):
             keeper.settle()

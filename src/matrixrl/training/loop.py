@@ -19,7 +19,7 @@ from matrixrl.tracking.run import Run
 if TYPE_CHECKING:
     # Signals are taken care of before JAX is loaded; the keeper needs it.
     from matrixrl.checkpoints.format import Snapshot
-    from matrixrl.training.keeper import Keeper, PartKeeper
+    from matrixrl.training.checkpointing import Keeper, PartKeeper
 
 State = TypeVar("State")
 Outcome = TypeVar("Outcome")

@@ -26,15 +26,15 @@ from matrixrl.cli.main import main
 from matrixrl.config import ConfigError, HackmatrixConfig, as_record
 from matrixrl.envs.hackmatrix.env import HackMatrix
 from matrixrl.envs.hackmatrix.rules import REWARD_COMPONENTS
+from matrixrl.systems.ppo import diagnostics as health
+from matrixrl.systems.ppo.program import HackmatrixProgram
+from matrixrl.systems.ppo.trainer import HackmatrixState, HackmatrixTrainer
 from matrixrl.tracking.audit import audit
 from matrixrl.tracking.events import HACKMATRIX_EPISODE_COLUMNS, is_wall_clock
 from matrixrl.tracking.identity import MONTHS
 from matrixrl.tracking.local import JournalReader
 from matrixrl.tracking.run import open_run
-from matrixrl.training import health
-from matrixrl.training.hackmatrix import HackmatrixState, HackmatrixTrainer
-from matrixrl.training.hackmatrix_program import HackmatrixProgram
-from matrixrl.training.keeper import Keeper
+from matrixrl.training.checkpointing import Keeper
 from matrixrl.training.loop import StopRequest, TrainingDivergedError, run_loop
 from matrixrl.training.parameters import params_sha256
 from tests.envs.hackmatrix.lanes import QUICKLY
@@ -127,7 +127,7 @@ def command(
         made.__dict__.update(_compiled=program._compiled, init=program.init)
         return made
 
-    monkeypatch.setattr("matrixrl.training.hackmatrix_program.HackmatrixProgram", with_room_for_all)
+    monkeypatch.setattr("matrixrl.systems.ppo.program.HackmatrixProgram", with_room_for_all)
 
     def train(*arguments: str) -> tuple[int, dict[str, Any], str]:
         capsys.readouterr()

@@ -10,9 +10,9 @@ import jax
 import jax.numpy as jnp
 
 from matrixrl.config import ConfigError, HackmatrixConfig
+from matrixrl.systems.ppo.program import HackmatrixProgram
 from matrixrl.tracking.numbers import significant
 from matrixrl.tracking.status import activity
-from matrixrl.training.hackmatrix_program import HackmatrixProgram
 
 REPEATS = 2
 WORTHWHILE = 1.05

@@ -23,7 +23,7 @@ from matrixrl.envs.hackmatrix.referee import GameState, StepResult, legal_action
 from matrixrl.envs.hackmatrix.render.thoughts import Thoughts
 from matrixrl.envs.hackmatrix.scenario import Replay, dump_text
 from matrixrl.envs.hackmatrix.state import State
-from matrixrl.training.hackmatrix_evaluate import NetworkPolicy, choose, game_key, start_key, step_keys
+from matrixrl.systems.hackmatrix.evaluation import NetworkPolicy, choose, game_key, start_key, step_keys
 
 Key = tuple[int, int]
 

@@ -16,7 +16,7 @@ from matrixrl.schemes.verify import verify
 from matrixrl.tracking.audit import audit
 from matrixrl.tracking.events import MATMUL_EPISODE_COLUMNS, is_wall_clock
 from matrixrl.tracking.transcript import read_transcript
-from tests.training.conftest import EPISODES, EPOCHS, EVALUATED, PRETRAINING, TINY, UPDATES, Result, train
+from tests.systems.conftest import EPISODES, EPOCHS, EVALUATED, PRETRAINING, TINY, UPDATES, Result, train
 
 TABLE = [*MATMUL_EPISODE_COLUMNS]
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from matrixrl.schemes.known import known_scheme
 from matrixrl.schemes.scheme import Scheme
 from matrixrl.schemes.symmetry import transpose
-from matrixrl.training.discoveries import Discoveries
+from matrixrl.systems.matmul.discoveries import Discoveries
 
 FILES = ("scheme.json", "scheme.png", "scheme.txt")
 

@@ -10,7 +10,7 @@ import pytest
 from matrixrl.schemes.scheme import Scheme
 from matrixrl.schemes.verify import verify
 from matrixrl.tracking.audit import audit
-from tests.training.conftest import train
+from tests.systems.conftest import train
 
 
 @pytest.mark.slow

@@ -435,6 +435,29 @@ class MatmulProgram:
         )
         return written, sums
 
+    @partial(jax.jit, static_argnums=0)
+    def finished_games(self, actions: Array, num_moves: Array) -> Games:
+        """Returns solved games in the standard basis from their actions, as if they had been played.
+
+        Args:
+          actions: uint16 [B, M, num_tokens], whose terms sum to the lane's target.
+          num_moves: int32 [B], how many of them count; 0 for an empty lane.
+        """
+        games = self._start(
+            jax.random.key(0),
+            self.move_limits,
+            jnp.int32(self.config.selfplay.batch_of_games),
+            jnp.float32(0),
+        )
+        filled = num_moves > 0
+        state = games.state._replace(
+            residual=jnp.zeros_like(games.state.residual),
+            num_factors=num_moves,
+            terminated=jnp.ones_like(games.state.terminated),
+        )
+        placed = selfplay.place(games, filled, state, games.target, games.basis, actions, num_moves)
+        return self._spread(placed._replace(taking_part=filled))
+
     def _good_costs(self, buffer: replay.Replay, fraction: float) -> Array:
         """See `replay.costs_of_good_games`, over the whole buffer."""
         return replay.costs_of_good_games(buffer, fraction, len(self.targets))

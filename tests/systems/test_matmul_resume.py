@@ -16,13 +16,14 @@ from matrixrl.checkpoints.store import CheckpointStore
 from matrixrl.cli.main import main
 from matrixrl.cli.matmul import read_config
 from matrixrl.config import MatmulConfig, as_record
+from matrixrl.systems.matmul.discoveries import Discoveries
+from matrixrl.systems.matmul.program import MatmulProgram
+from matrixrl.systems.matmul.state import MatmulState
+from matrixrl.systems.matmul.trainer import MatmulTrainer
 from matrixrl.tracking.local import JournalReader
 from matrixrl.tracking.run import open_run
-from matrixrl.training.discoveries import Discoveries
-from matrixrl.training.keeper import Keeper
+from matrixrl.training.checkpointing import Keeper
 from matrixrl.training.loop import StopRequest, TrainingDivergedError, run_loop
-from matrixrl.training.matmul import MatmulState, MatmulTrainer
-from matrixrl.training.matmul_program import MatmulProgram
 from matrixrl.training.parameters import params_sha256
 from tests.checkpoints import runs
 
@@ -57,8 +58,7 @@ def play(
         open_run(config.tracking, system="matmul", name_prefix="t", run_config=as_record(config)) as run,
     ):
         keeper = Keeper(config.checkpoint, run, as_record(config))
-        trainer = trainer_type(config, [Discoveries(run.directory, {"run": run.name})])
-        trainer.program = program
+        trainer = trainer_type(config, [Discoveries(run.directory, {"run": run.name})], program)
         try:
             checkpoint = keeper.resume()
             state = trainer.resume(checkpoint) if run.resumed else trainer.init()
@@ -200,7 +200,9 @@ def test_evaluate_plays_with_the_newest_whole_checkpoint(
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("matrixrl.training.evaluate.MAX_GAMES_AT_ONCE", 4)  # the run's own batch is compiled
+    monkeypatch.setattr(
+        "matrixrl.systems.matmul.evaluation.MAX_GAMES_AT_ONCE", 4
+    )  # the run's own batch is compiled
     shutil.copytree(whole[0], tmp_path / "r")
     newest, before = CheckpointStore(tmp_path / "r").steps()[:-3:-1]
     (tmp_path / "r" / "checkpoints" / str(newest) / "checkpoint.json").write_text("{}")

@@ -23,11 +23,11 @@ from matrixrl.checkpoints.format import Checkpoint, Snapshot
 from matrixrl.config import ConfigError, HackmatrixConfig
 from matrixrl.devices.processes import leaders
 from matrixrl.envs.hackmatrix.env import HackMatrix
+from matrixrl.systems.ppo.diagnostics import examine
+from matrixrl.systems.ppo.program import HackmatrixProgram, Updates
 from matrixrl.tracking.events import EpisodeRow, Event, Note, ScalarRow, TableMark
 from matrixrl.tracking.numbers import significant
 from matrixrl.tracking.run import Run
-from matrixrl.training.hackmatrix_program import HackmatrixProgram, Updates
-from matrixrl.training.health import examine
 from matrixrl.training.loop import TrainingDivergedError
 
 CALL_SECONDS = 1.0

@@ -10,7 +10,7 @@ SCRIPT = """
 import dataclasses, functools, sys
 import jax, jax.numpy as jnp, numpy as np
 from matrixrl import presets
-from matrixrl.training.matmul_program import MatmulProgram
+from matrixrl.systems.matmul.program import MatmulProgram
 
 assert jax.device_count() == 8
 preset = presets.matmul("dev")

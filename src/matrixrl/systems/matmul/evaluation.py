@@ -16,9 +16,9 @@ from matrixrl.checkpoints.format import Checkpoint
 from matrixrl.config import MatmulConfig
 from matrixrl.schemes.scheme import Scheme
 from matrixrl.schemes.verify import verify
+from matrixrl.systems.matmul.program import SELF_PLAY, START, MatmulProgram
+from matrixrl.systems.matmul.solutions import schemes_of
 from matrixrl.tracking.status import progress
-from matrixrl.training.matmul import schemes_of
-from matrixrl.training.matmul_program import SELF_PLAY, START, MatmulProgram
 
 MAX_GAMES_AT_ONCE = 256
 

@@ -16,8 +16,8 @@ from matrixrl.config import ActorCriticConfig, ConfigError, HackmatrixConfig
 from matrixrl.envs.hackmatrix.convert import _OUTCOMES
 from matrixrl.envs.hackmatrix.observation import PACKED_WORDS
 from matrixrl.envs.hackmatrix.rules import Outcome
-from matrixrl.training import hackmatrix_evaluate
-from matrixrl.training.hackmatrix_evaluate import (
+from matrixrl.systems.hackmatrix import evaluation as hackmatrix_evaluate
+from matrixrl.systems.hackmatrix.evaluation import (
     LANES,
     Games,
     NetworkPolicy,
@@ -26,8 +26,8 @@ from matrixrl.training.hackmatrix_evaluate import (
     uniform_policy,
     wilson_interval,
 )
-from matrixrl.training.hackmatrix_game import AgentGame
-from matrixrl.training.hackmatrix_program import build_network
+from matrixrl.systems.hackmatrix.game import AgentGame
+from matrixrl.systems.ppo.program import build_network
 
 LIMIT = 60
 

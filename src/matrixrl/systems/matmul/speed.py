@@ -14,8 +14,8 @@ import jax.numpy as jnp
 
 from matrixrl.agents import selfplay
 from matrixrl.config import MatmulConfig
+from matrixrl.systems.matmul.program import INIT, START, MatmulProgram
 from matrixrl.tracking.status import activity
-from matrixrl.training.matmul_program import INIT, START, MatmulProgram
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,1 @@
+"""Discovery of bilinear algorithms: the tensor game played by sampled AlphaZero."""

@@ -1,0 +1,158 @@
+"""Training on a tensor: a run is a sequence of phases, each a sequence of chunks.
+
+Between two chunks everything that the run continues from is `MatmulState`: arrays on the device, and the plain counters
+of `Progress`. Keys are derived from the seed and the number of the chunk, so no random state has to be kept.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import numpy as np
+
+from matrixrl.checkpoints import format as checkpoint_format
+from matrixrl.checkpoints.format import Checkpoint, Snapshot
+from matrixrl.config import MatmulConfig
+from matrixrl.schemes.scheme import Scheme, render_json
+from matrixrl.systems.matmul import program as programs
+from matrixrl.systems.matmul.context import PhaseContext
+from matrixrl.systems.matmul.discoveries import Discoveries
+from matrixrl.systems.matmul.phases import Chunk, first_phase, next_epoch, next_phase, phase_named
+from matrixrl.systems.matmul.program import MatmulProgram
+from matrixrl.systems.matmul.state import DONE, MatmulState, Progress, progress_from_record
+from matrixrl.tracking.run import Run
+from matrixrl.training.first_calls import several_cores
+from matrixrl.training.loop import TrainingDivergedError
+
+
+class MatmulTrainer:
+    """A trainer for `training.loop.run_loop`.
+
+    Args:
+      config: the run's settings.
+      discoveries: the best schemes, one collection for each format.
+      program: the compiled programs of the config, where several runs share them.
+    """
+
+    def __init__(
+        self, config: MatmulConfig, discoveries: Sequence[Discoveries], program: MatmulProgram | None = None
+    ) -> None:
+        self.config = config
+        self.program = program or MatmulProgram(config)
+        self.context = PhaseContext(config, self.program, discoveries)
+        self._key = jax.random.key(config.seed)
+        self._compiles_ahead = False
+
+    @property
+    def discoveries(self) -> tuple[Discoveries, ...]:
+        """The best schemes, one collection for each format."""
+        return self.context.discoveries
+
+    def init(self) -> MatmulState:
+        """Returns the state of a fresh run."""
+        if several_cores():
+            self._compile_ahead()
+        with self.program.first_calls.call(programs.INIT):
+            device = self.program.init(jax.random.fold_in(self._key, 0))
+        game = self.config.game
+        progress = Progress(
+            step_limits=tuple(map(game.moves_of, game.formats)), best_ranks=(None,) * len(game.formats)
+        )
+        return MatmulState(device, first_phase(self.context, progress))
+
+    def snapshot(self, state: MatmulState, step: int) -> Snapshot:
+        """Returns host copies of everything that the run continues from.
+
+        Raises:
+          TrainingDivergedError: if a parameter is NaN or infinite.
+        """
+        arrays = checkpoint_format.flatten(state.device)
+        for name, array in arrays.items():
+            if name.startswith("params/") and not np.isfinite(array).all():
+                raise TrainingDivergedError(
+                    f"{name} is not finite at step {step}: training diverged; "
+                    f"lower --learning-rate (now {self.config.optimizer.learning_rate}) or --max-grad-norm"
+                )
+        progress = state.progress
+        # A lower rank is better; among states of one best rank, more games solved.
+        game = self.config.game
+        ranks = sum(
+            game.moves_of(size) + 1 if rank is None else rank
+            for size, rank in zip(game.formats, progress.best_ranks, strict=True)
+        )
+        texts: dict[str, str] = {}
+        for found in self.discoveries:
+            if found.best is not None:
+                texts[found.scheme_file] = render_json(found.best.to_record())
+                solutions = [solution.to_record() for solution in found.solutions]
+                texts[found.solutions_file] = json.dumps(solutions)
+        return Snapshot(
+            step,
+            arrays,
+            {
+                **checkpoint_format.plain(progress),
+                "num_verified": [found.num_verified for found in self.discoveries],
+            },
+            texts,
+            score=progress.success_rate - ranks,
+        )
+
+    def resume(self, checkpoint: Checkpoint | None) -> MatmulState:
+        """Returns the state that a checkpoint saved, and restores the best schemes that belong to it.
+
+        A run that was over continues if its settings allow more by now. Without a checkpoint a run that was started
+        before continues from its beginning.
+
+        Raises:
+          ConfigError: if the checkpoint belongs to other settings.
+        """
+        if checkpoint is None:
+            for found in self.discoveries:
+                found.resume(None, 0)
+            return self.init()
+        saved = dict(checkpoint.progress)
+        for found, num_verified in zip(self.discoveries, saved.pop("num_verified"), strict=True):
+            text = checkpoint.text(found.scheme_file)
+            best = None if text is None else Scheme.from_record(json.loads(text))
+            solutions = json.loads(checkpoint.text(found.solutions_file) or "[]")
+            found.resume(best, num_verified, map(Scheme.from_record, solutions))
+        progress = progress_from_record(saved)
+        if progress.phase == DONE:
+            progress = next_epoch(self.context, progress)
+        return MatmulState(checkpoint.restore(self.program.template), progress)
+
+    def finished(self, state: MatmulState) -> bool:
+        """Returns whether no epoch is left, or the wanted rank is reached."""
+        return state.progress.phase == DONE
+
+    def needs_record(self, state: MatmulState) -> bool:
+        """Returns whether the next chunk depends on what recording the last one finds."""
+        progress = state.progress
+        return progress.phase == DONE or phase_named(progress.phase).needs_record(self.config, progress)
+
+    def advance(self, state: MatmulState) -> tuple[MatmulState, Chunk[Any]]:
+        """Starts the next chunk of the current phase."""
+        if several_cores() or state.progress.updates:
+            self._compile_ahead()
+        phase = phase_named(state.progress.phase)
+        key = jax.random.fold_in(self._key, state.progress.chunk + 1)
+        state, result = phase.advance(self.context, state, key)
+        progress = dataclasses.replace(state.progress, chunk=state.progress.chunk + 1)
+        return state._replace(progress=progress), Chunk(phase.name, result)
+
+    def record(self, state: MatmulState, outcome: Chunk[Any], run: Run) -> MatmulState:
+        """Fetches, stamps and commits a chunk, and enters the next phase when it was the last of its own."""
+        state, is_over = phase_named(outcome.phase).record(self.context, state, outcome.result, run)
+        if not is_over:
+            return state
+        return state._replace(progress=next_phase(self.context, state.progress))
+
+    def _compile_ahead(self) -> None:
+        """Has the programs of self-play compiled beside pretraining, once."""
+        if not self._compiles_ahead:
+            self._compiles_ahead = True
+            self.program.compile_ahead()

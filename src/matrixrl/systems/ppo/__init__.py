@@ -1,0 +1,1 @@
+"""Proximal policy optimisation as a system: program, trainer, diagnostics, batch-shape tuning."""

@@ -1,0 +1,111 @@
+"""Phases: their order, a phase that is added, and schemes that become games of the replay buffer."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import jax
+import numpy as np
+import pytest
+
+from matrixrl.cli.matmul import read_config
+from matrixrl.config import MatmulConfig
+from matrixrl.schemes.known import known_scheme
+from matrixrl.systems.matmul import phases
+from matrixrl.systems.matmul.context import PhaseContext
+from matrixrl.systems.matmul.phases import EPOCH, HostPhase, first_phase, next_phase
+from matrixrl.systems.matmul.program import MatmulProgram
+from matrixrl.systems.matmul.solutions import games_of, schemes_of
+from matrixrl.systems.matmul.state import DONE, MatmulState, Progress
+from tests.systems.test_matmul_resume import SETTINGS, program
+
+__all__ = ["program"]  # the fixture, whose programs are compiled once for both files
+
+
+class Found:
+    """Discoveries that have what a phase asks for."""
+
+    best = None
+    at_record = False
+
+
+def context_of(*flags: str) -> PhaseContext:
+    config: MatmulConfig = read_config([*SETTINGS, *flags])
+    found: Any = Found()
+    nothing: Any = None
+    return PhaseContext(config, nothing, [found])
+
+
+def order_of(context: PhaseContext, solved: bool = False) -> list[str]:
+    names = []
+    progress = first_phase(context, Progress(best_ranks=(8,) if solved else (None,)))
+    while progress.phase != DONE:
+        names.append(progress.phase)
+        progress = next_phase(context, dataclasses.replace(progress, done=3, playing=2))
+        assert progress.done == progress.playing == 0
+    return names
+
+
+def test_phases_follow_each_other() -> None:
+    flags = ("--num-epochs", "2", "--evaluation-interval", "2", "--rewriting-rounds", "4")
+    epoch = ["self-play", "train"]
+    assert order_of(context_of(*flags)) == ["pretrain", *epoch, *epoch, "evaluate"]
+    epoch.insert(1, "rewrite")
+    assert order_of(context_of(*flags), solved=True) == ["pretrain", *epoch, *epoch, "evaluate"]
+
+
+def test_a_run_without_pretraining_begins_with_games_and_one_without_epochs_is_over() -> None:
+    assert order_of(context_of("--num-epochs", "1", "--pretraining-steps", "0"))[0] == "self-play"
+    assert order_of(context_of("--num-epochs", "0")) == ["pretrain"]
+
+
+class Counting(HostPhase):
+    name, title, unit = "count", "counting", "numbers"
+
+    def length(self, config: MatmulConfig) -> int:
+        return 2
+
+    def work(self, context: PhaseContext, state: MatmulState, seed: int, run: Any) -> MatmulState:
+        progress = dataclasses.replace(state.progress, done=state.progress.done + 1)
+        return state._replace(progress=progress)
+
+
+def test_a_phase_is_added_by_one_registration(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(phases, "EPOCH", (*EPOCH[:2], Counting(), *EPOCH[2:]))
+    context = context_of("--num-epochs", "1", "--evaluation-interval", "0")
+    assert order_of(context) == ["pretrain", "self-play", "count", "train"]
+    state: Any = MatmulState(None, Progress(phase="count"))  # pyright: ignore[reportArgumentType]
+    phase = phases.phase_named("count")
+    nothing: Any = None
+    over = []
+    for _ in range(2):
+        state, result = phase.advance(context, state, nothing)
+        state, is_over = phase.record(context, state, result, nothing)
+        over.append(is_over)
+    assert over == [False, True]
+
+
+def test_schemes_become_games_that_the_replay_buffer_keeps(program: MatmulProgram) -> None:
+    size = program.config.game.formats[0]
+    scheme = known_scheme(size)
+    games = games_of(program, [scheme, scheme])
+    assert games.num_moves[:2].tolist() == [scheme.rank, scheme.rank]
+    assert not np.asarray(games.num_moves[2:]).any()
+    assert np.asarray(games.cost[:2]).tolist() == [scheme.rank] * 2
+    back = schemes_of(program, games, {0: scheme.rank})[0]
+    wanted = scheme.mod2() if program.codec.ring.modulus == 2 else scheme
+    assert sorted(map(str, zip(*map(np.ndarray.tolist, back.factors), strict=True))) == sorted(
+        map(str, zip(*map(np.ndarray.tolist, wanted.factors), strict=True))
+    )
+    state = program.init(jax.random.key(0))
+    kept = program.keep(state.replay, games)
+    assert int(kept.num_games) == 2
+
+
+def test_schemes_that_do_not_fit_are_refused(program: MatmulProgram) -> None:
+    with pytest.raises(ValueError, match="the run plays"):
+        games_of(program, [known_scheme((3, 3, 3))])
+    scheme = known_scheme(program.config.game.formats[0])
+    with pytest.raises(ValueError, match="a batch has"):
+        games_of(program, [scheme] * (program.config.selfplay.batch_of_games + 1))
