@@ -170,8 +170,9 @@ def test_rows_of_a_killed_process_are_delivered_by_the_process_beside_it(
 ) -> None:
     process = trainer.start(*SHORT, "--hold", "100", "--no-artifact", **server.environment)
     assert process.stdout is not None
-    while "Epoch 4" not in process.stdout.readline():
-        pass
+    for line in process.stdout:
+        if line.split()[:1] == ["4"]:  # the row of epoch 4
+            break
     process.kill()
     process.communicate()
     until = time.monotonic() + 60
