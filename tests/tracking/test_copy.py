@@ -18,6 +18,7 @@ from matrixrl.tracking.copy import copy_run
 from matrixrl.tracking.identity import read_run_file
 from matrixrl.tracking.local import JournalReader
 from tests.checkpoints.runs import history
+from tests.cli.announced import without_announcement
 from tests.cli.descent import RESUMED, STEPS, descend
 
 SETTINGS: dict[str, Any] = {"save_interval_chunks": 50, "keep_last": 2, "grace_seconds": 200}
@@ -116,5 +117,5 @@ def test_an_impossible_place_is_told_in_one_line(
     capsys.readouterr()
     runs = str(stopped.parent)
     assert main(["runs", "copy", "r", "--runs-dir", runs, "--to", str(tmp_path / to)]) == 2
-    (line,) = capsys.readouterr().err.splitlines()
+    (line,) = without_announcement(capsys.readouterr().err).splitlines()
     assert says in line

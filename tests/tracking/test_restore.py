@@ -15,6 +15,7 @@ from matrixrl.cli.main import main
 from matrixrl.tracking.audit import audit
 from matrixrl.tracking.identity import run_id
 from tests.checkpoints.runs import history
+from tests.cli.announced import without_announcement
 from tests.cli.descent import RESUMED, STEPS, descend
 from tests.wandb_server import LoopbackServer
 
@@ -50,7 +51,7 @@ def in_one_line(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
     assert main(arguments) == 2
     captured = capsys.readouterr()
     assert captured.out == ""
-    (line,) = captured.err.splitlines()
+    (line,) = without_announcement(captured.err).splitlines()
     return line
 
 

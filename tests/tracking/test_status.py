@@ -190,6 +190,22 @@ def test_a_pipe_hears_of_the_outer_activity_first(clock: Clock) -> None:
     status.close()
 
 
+def test_what_fails_is_not_called_done(clock: Clock) -> None:
+    out = io.StringIO()
+    status = Status(lambda: out, clock=clock)
+
+    def fail() -> None:
+        with status.activity("restoring r"):
+            clock.now += 0.6
+            wait_until(lambda: out.getvalue() == "restoring r ...\n")
+            raise ValueError("no")
+
+    with pytest.raises(ValueError, match="no"):
+        fail()
+    status.close()
+    assert out.getvalue() == "restoring r ...\n"
+
+
 def test_threads_end_with_what_they_show() -> None:
     out, before = io.StringIO(), set(threading.enumerate())
     status = Status(lambda: out)

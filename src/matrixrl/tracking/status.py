@@ -200,8 +200,10 @@ class Status:
             self._activities.append(entry)
             self._draw()
         self._keep_time()
+        done = False
         try:
             yield
+            done = True
         finally:
             with self._lock:
                 now = self._clock()
@@ -210,7 +212,7 @@ class Status:
                     self._activities[-1].next_line = now + PLAIN_SECONDS  # its part was just spoken of
                 if self._phase is not None and not self._activities:
                     self._phase.paused += now - max(entry.began, self._phase.first_at)
-                if entry.announced and not self._closed:
+                if entry.announced and done and not self._closed:
                     self._plain(f"{text}: done in {duration(now - entry.began)}")
                 self._draw()
 
