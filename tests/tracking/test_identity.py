@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import ast
+import errno
+import fcntl
 import hashlib
 import json
 import os
@@ -15,6 +18,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import matrixrl
 from matrixrl.config import ConfigError
 from matrixrl.tracking.identity import (
     Lock,
@@ -26,6 +30,8 @@ from matrixrl.tracking.identity import (
     run_folders,
     run_id,
 )
+from matrixrl.tracking.run import take_over
+from matrixrl.tracking.status import Status, use
 from tests.tracking.conftest import Trainer
 
 TODAY = date(2026, 1, 25)
@@ -236,17 +242,104 @@ def test_a_lock_is_held_by_one_and_free_after_release(tmp_path: Path) -> None:
     again.release()
 
 
-def test_the_lock_of_another_host_counts_while_it_is_fresh(tmp_path: Path) -> None:
+def elsewhere(path: Path, age: float = 0.0) -> Owner:
+    """Writes the record of a process on another host, `age` seconds ago."""
+    owner = Owner(5, "elsewhere", 1.0)
+    record = path.with_name("lock.owner")
+    path.touch()
+    record.write_text(json.dumps({"pid": 5, "host": "elsewhere", "since": 1.0}))
+    then = time.time() - age
+    os.utime(record, (then, then))
+    return owner
+
+
+def test_on_a_local_disk_the_kernel_decides_whatever_the_host_is_called_now(tmp_path: Path) -> None:
+    elsewhere(tmp_path / "lock")
+    assert Lock.owner(tmp_path / "lock") is None
+    lock = Lock.take(tmp_path / "lock")
+    assert isinstance(lock, Lock)
+    lock.release()
+
+
+def test_on_a_network_drive_another_hosts_record_counts_while_it_is_fresh(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("matrixrl.tracking.locks.network_file_system", lambda path: "nfs4")
     path = tmp_path / "lock"
-    path.write_text(json.dumps({"pid": 5, "host": "elsewhere", "since": 1.0}))
-    assert Lock.take(path) == Owner(5, "elsewhere", 1.0)
-    assert Lock.owner(path) == Owner(5, "elsewhere", 1.0)
-    old = time.time() - Lock.GRACE_SECONDS - 1
-    os.utime(path, (old, old))
+    owner = elsewhere(path)
+    found = Lock.take(path)
+    assert found == owner
+    assert isinstance(found, Owner)
+    assert found.seconds_left == pytest.approx(Lock.GRACE_SECONDS, abs=10)
+    assert Lock.owner(path) == owner
+    elsewhere(path, Lock.GRACE_SECONDS + 1)
     assert Lock.owner(path) is None
     lock = Lock.take(path)
     assert isinstance(lock, Lock)
     lock.release()
+
+
+def test_the_record_of_an_earlier_version_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("matrixrl.tracking.locks.network_file_system", lambda path: "nfs4")
+    path = tmp_path / "lock"
+    path.write_text(json.dumps({"pid": 5, "host": "elsewhere", "since": 1.0}))
+    assert Lock.take(path) == Owner(5, "elsewhere", 1.0)
+
+
+@pytest.mark.parametrize("number", [errno.ENOSYS, errno.ENOLCK])
+def test_without_locks_the_record_of_a_living_process_decides(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    def fail(*_: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(fcntl, "flock", fail)
+    path = tmp_path / "lock"
+    lock = Lock.take(path)
+    assert isinstance(lock, Lock)
+    assert not lock.is_guarded
+    assert isinstance(Lock.take(path), Owner)  # this process lives
+    assert isinstance(Lock.owner(path), Owner)
+    dead = subprocess.run(
+        [sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True, text=True
+    )
+    record = {"pid": int(dead.stdout), "host": socket.gethostname(), "since": time.time()}
+    path.with_name("lock.owner").write_text(json.dumps(record))
+    assert Lock.owner(path) is None
+    again = Lock.take(path)
+    assert isinstance(again, Lock)
+    again.release()
+    elsewhere(path)
+    assert isinstance(Lock.take(path), Owner)
+
+
+def test_resuming_waits_for_a_host_that_fell_silent_and_says_for_how_long(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("matrixrl.tracking.locks.network_file_system", lambda path: "nfs4")
+    elsewhere(tmp_path / "lock", Lock.GRACE_SECONDS - 0.5)
+    with use(Status()):
+        take_over(tmp_path).release()
+    said = capsys.readouterr()
+    assert "waiting up to" in said.out + said.err
+    assert "process 5 on elsewhere" in said.out + said.err
+
+
+def test_another_users_run_is_refused_in_a_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(path: Path) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied", str(path))
+
+    monkeypatch.setattr(Lock, "take", refuse)
+    with pytest.raises(ConfigError, match=r"belongs to another user.*runs copy"):
+        take_over(tmp_path / "mine")
+
+
+def test_nothing_imports_a_module_of_one_system_at_the_top() -> None:
+    for path in Path(matrixrl.__file__).parent.rglob("*.py"):
+        for node in ast.parse(path.read_text()).body:
+            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+            assert not {"fcntl", "termios", "tty", "pwd", "msvcrt"} & set(names), path
 
 
 def test_a_second_process_on_a_run_is_refused_and_a_dead_ones_lock_is_taken_over(trainer: Trainer) -> None:

@@ -14,12 +14,17 @@ from matrixrl.tracking.courier import DELIVERY_LOCK_FILE
 from matrixrl.tracking.identity import LOCK_FILE, read_run_file
 from matrixrl.tracking.journal import JOURNAL_FILE
 from matrixrl.tracking.local import JournalReader
+from matrixrl.tracking.locks import OWNER_SUFFIX
 from matrixrl.tracking.packed import PACKED_FOLDER
 
 CHECKPOINTS_FOLDER = "checkpoints"
 MANIFEST_FILE = "manifest.json"
 SIDE_FILES = (f"{JOURNAL_FILE}-wal", f"{JOURNAL_FILE}-shm")
-OF_THE_PROCESS = {LOCK_FILE, DELIVERY_LOCK_FILE, PACKED_FOLDER, *SIDE_FILES}
+OF_THE_PROCESS = {
+    *(f"{name}{suffix}" for name in (LOCK_FILE, DELIVERY_LOCK_FILE) for suffix in ("", OWNER_SUFFIX)),
+    PACKED_FOLDER,
+    *SIDE_FILES,
+}
 """What belongs to the process that writes a run and means nothing elsewhere."""
 
 

@@ -3,22 +3,18 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import hashlib
 import json
-import os
 import re
 import shutil
-import socket
-import time
 import unicodedata
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 from matrixrl.config import ConfigError, require
+from matrixrl.tracking.locks import Lock, Owner
 
 MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
 MAX_NAME_CHARACTERS = 128
@@ -96,12 +92,14 @@ class Reservation:
         assert self._hidden is not None
         content = {"name": self.name, "run_id": run_id(self.name), **record}
         try:
-            (self._hidden / RUN_FILE).write_text(json.dumps(content, indent=2) + "\n")
+            (self._hidden / RUN_FILE).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+            self.lock.suspend()
             self._hidden.rename(self.directory)
         except OSError as error:
             raise _unwritable(self.directory.parent, error) from error
         self._hidden = None
-        self.lock.path = self.directory / LOCK_FILE
+        self.lock.moved(self.directory / LOCK_FILE)
+        self.lock.renew()
         return self.directory
 
     def release(self) -> None:
@@ -220,99 +218,3 @@ def find_run(runs_dir: Path, reference: str, system: str | None = None, flag: st
         f"{flag} {reference}: no {kind} of this name or id in {runs_dir} (newest there: {there}); "
         "see `matrixrl runs list` or name the folder with --runs-dir"
     )
-
-
-@dataclass(frozen=True)
-class Owner:
-    """The process that holds (or last held) a lock."""
-
-    pid: int
-    host: str
-    since: float
-
-    def __str__(self) -> str:
-        return f"process {self.pid} on {self.host}"
-
-
-class Lock:
-    """An exclusive lock on a file, held while the process lives: the kernel frees it when the process dies.
-
-    The file says who holds it. On a shared file system the kernel of another host may not be asked, so a lock of another
-    host that was refreshed less than `GRACE_SECONDS` ago and never released counts as held.
-    """
-
-    GRACE_SECONDS = 120.0
-
-    def __init__(self, path: Path, file: TextIO) -> None:
-        self.path = path
-        self._file: TextIO | None = file
-
-    @classmethod
-    def take(cls, path: Path) -> Lock | Owner:
-        """Take the lock, or return who holds it. A lock of a dead process is taken over."""
-        file = path.open("a+", encoding="utf-8")
-        previous = cls._read(file)
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            file.close()
-            return previous or Owner(0, "unknown host", 0.0)
-        previous = cls._read(file)
-        fresh = time.time() - path.stat().st_mtime < cls.GRACE_SECONDS
-        if previous and previous.host != socket.gethostname() and fresh:
-            file.close()
-            return previous
-        lock = cls(path, file)
-        lock._write({"pid": os.getpid(), "host": socket.gethostname(), "since": time.time()})
-        return lock
-
-    @staticmethod
-    def owner(path: Path) -> Owner | None:
-        """Who holds the lock now, or None where nobody does."""
-        try:
-            file = path.open("r", encoding="utf-8")
-        except OSError:
-            return None
-        with file:
-            previous = Lock._read(file)
-            try:
-                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-            except BlockingIOError:
-                return previous or Owner(0, "unknown host", 0.0)
-            fresh = time.time() - path.stat().st_mtime < Lock.GRACE_SECONDS
-            elsewhere = previous is not None and previous.host != socket.gethostname() and fresh
-            return previous if elsewhere else None
-
-    @property
-    def identity(self) -> tuple[int, int]:
-        """Device and number of the locked file."""
-        assert self._file is not None
-        found = os.fstat(self._file.fileno())
-        return found.st_dev, found.st_ino
-
-    def refresh(self) -> None:
-        """Say that the owner still lives (for other hosts, which cannot ask this kernel)."""
-        if self._file is not None:
-            os.utime(self.path)
-
-    def release(self) -> None:
-        """Give the lock back; a second call does nothing."""
-        if self._file is not None:
-            self._write(None)
-            self._file.close()
-            self._file = None
-
-    def _write(self, owner: dict[str, Any] | None) -> None:
-        assert self._file is not None
-        self._file.seek(0)
-        self._file.truncate()
-        self._file.write(json.dumps(owner) if owner else "")
-        self._file.flush()
-
-    @staticmethod
-    def _read(file: TextIO) -> Owner | None:
-        file.seek(0)
-        try:
-            return Owner(**json.loads(file.read()))
-        except (ValueError, TypeError):
-            return None

@@ -32,6 +32,7 @@ from matrixrl.tracking.events import (
 from matrixrl.tracking.files import network_file_system, sha256_of
 from matrixrl.tracking.identity import LOCK_FILE, Lock, Owner, Reservation, find_run, reserve, run_id
 from matrixrl.tracking.journal import JOURNAL_FILE, Journal, JournalError
+from matrixrl.tracking.status import activity, notify
 from matrixrl.tracking.system import SystemMonitor
 from matrixrl.tracking.transcript import complete_transcript
 
@@ -106,11 +107,7 @@ def open_run(
     columns = dict(episode_columns or EPISODE_COLUMNS[system])
     if config.resume_run is not None:
         directory = find_run(config.runs_dir, config.resume_run, system)
-        lock = Lock.take(directory / LOCK_FILE)
-        if isinstance(lock, Owner):
-            raise ConfigError(
-                f"--resume-run {directory.name}: {lock} is writing this run; stop it first, or start a new run"
-            )
+        lock = take_over(directory)
     else:
         if reservation is None:
             reservation = reserve_run(config, name_prefix, wall_time)
@@ -147,6 +144,39 @@ def open_run(
             shutil.rmtree(directory, ignore_errors=True)  # a full disk leaves no half of a run
         raise
     return Run(config, system, directory, lock, journal, SystemMonitor(accelerator_bytes), wall_time)
+
+
+def take_over(directory: Path) -> Lock:
+    """Takes the lock of a run that is resumed; waits for an owner on another host that may be dead, and says so.
+
+    Raises:
+        ConfigError: if another process is writing the run, or it belongs to another user.
+    """
+    flag = f"--resume-run {directory.name}"
+    try:
+        lock = Lock.take(directory / LOCK_FILE)
+        if isinstance(lock, Owner) and lock.seconds_left is not None:
+            seconds = lock.seconds_left
+            notify(
+                f"waiting up to {seconds:.0f} s: {lock} may still write this run. Its machine cannot be asked from here; "
+                f"it counts as gone once it has been silent for {Lock.GRACE_SECONDS:.0f} s"
+            )
+            with activity(f"waiting for {lock}"):
+                deadline = time.monotonic() + seconds + 1.0
+                while isinstance(lock, Owner) and time.monotonic() < deadline:
+                    time.sleep(min(1.0, max(deadline - time.monotonic(), 0.0)))
+                    lock = Lock.take(directory / LOCK_FILE)
+    except PermissionError as error:
+        raise ConfigError(
+            f"{flag}: {error.filename} belongs to another user and cannot be written; copy the run first "
+            f"(`matrixrl runs copy {directory.name} --runs-dir {directory.parent} --to FOLDER`), then resume the copy with "
+            "--runs-dir FOLDER"
+        ) from error
+    except OSError as error:
+        raise ConfigError(f"{flag}: {directory} cannot be locked ({error.strerror or error})") from error
+    if isinstance(lock, Owner):
+        raise ConfigError(f"{flag}: {lock} is writing this run; stop it first, or start a new run")
+    return lock
 
 
 class Run:
@@ -190,6 +220,11 @@ class Run:
         self._told_difference = False
         self._console = Console(config.console, directory)
         self._delivery = self._start_delivery() if config.wandb else None
+        if not lock.is_guarded:
+            self.warn(
+                f"{directory} is on a file system without locks: nothing keeps a second process that starts at the same "
+                "moment from writing this run; start one at a time, or use a --runs-dir on a local disk"
+            )
         if kind := network_file_system(directory):
             self.warn(
                 f"{directory} is on a network drive ({kind}), where SQLite is not safe: keep --runs-dir on a local disk"
