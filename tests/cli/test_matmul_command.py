@@ -26,6 +26,11 @@ SHORT = ["--pretraining-steps", "1", "--num-epochs", "0"]
 
 # Command line after `matmul train`, and what the one line must say.
 IMPOSSIBLE: list[tuple[list[str], list[str]]] = [
+    (["--devices", "7"], ["--devices 7", "this machine shows"]),
+    (["--pretraining-steps", "1.5"], ["--pretraining-steps", "1.5"]),
+    (["--pretraining-steps", "1e-3"], ["--pretraining-steps", "1e-3"]),
+    (["--runs-dir", "gs://bucket/runs"], ["--runs-dir gs://bucket/runs", "local folder"]),
+    (["--runs-dir", "s3://bucket/runs"], ["--runs-dir s3://bucket/runs"]),
     (["--size", "0", "2", "2"], ["--size 0 2 2", "5 5 5"]),
     (["--size", "9", "9", "9"], ["--size 9 9 9", "5 5 5"]),
     (["--size", "6", "6", "6"], ["--size 6 6 6", "25"]),
@@ -145,6 +150,15 @@ def test_a_scheme_that_cannot_be_written_is_one_line(
     with JournalReader(only_run(tmp_path)) as reader:
         assert reader.attempts()[0].status == "crashed"
         assert len(list(reader.stream())) >= PRETRAINING
+
+
+@pytest.mark.parametrize("number", ["2000000", "2e6", "2_000_000", "2.0E+6", "0.2e7"])
+def test_whole_numbers_are_read_in_every_usual_notation(number: str) -> None:
+    from matrixrl.cli import hackmatrix, matmul
+
+    settings = hackmatrix.read_config(["--total-timesteps", number, f"--seed={number}"])
+    assert (settings.ppo.total_timesteps, settings.seed) == (2_000_000, 2_000_000)
+    assert matmul.read_config(["--size", "2e0", "2", "0.3e1", "--seed", number]).game.size == (2, 2, 3)
 
 
 def test_flags_that_a_preset_switches_on_can_be_given_and_switched_off() -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import gc
+import weakref
 from typing import Any
 
 import jax
@@ -109,3 +111,13 @@ def test_schemes_that_do_not_fit_are_refused(program: MatmulProgram) -> None:
     scheme = known_scheme(program.config.game.formats[0])
     with pytest.raises(ValueError, match="a batch has"):
         games_of(program, [scheme] * (program.config.selfplay.batch_of_games + 1))
+
+
+def test_a_program_goes_when_nothing_uses_it() -> None:
+    dropped = MatmulProgram(read_config(SETTINGS))
+    state = dropped.init(jax.random.key(0))
+    state = state._replace(replay=dropped.keep(state.replay, state.games))
+    gone = weakref.ref(dropped)
+    del dropped, state
+    gc.collect()
+    assert gone() is None

@@ -75,14 +75,18 @@ def matmul_session(config: MatmulConfig) -> session.Session[MatmulConfig, Matmul
     """The matmul trainer for the shared command; trainers that it makes of one config after another share programs."""
     compiled: dict[MatmulConfig, MatmulProgram] = {}
 
-    def make_trainer(config: MatmulConfig, run: Run) -> MatmulTrainer:
-        from matrixrl.systems.matmul.discoveries import Discoveries
+    def program(config: MatmulConfig) -> MatmulProgram:
         from matrixrl.systems.matmul.program import MatmulProgram
-        from matrixrl.systems.matmul.trainer import MatmulTrainer
 
         if config not in compiled:
             compiled.clear()
             compiled[config] = MatmulProgram(config)
+        return compiled[config]
+
+    def make_trainer(config: MatmulConfig, run: Run) -> MatmulTrainer:
+        from matrixrl.systems.matmul.discoveries import Discoveries
+        from matrixrl.systems.matmul.trainer import MatmulTrainer
+
         provenance = {
             "source": f"matrixrl {config.preset}, seed {config.seed}",
             "shown": config.demonstration.shown,
@@ -97,7 +101,7 @@ def matmul_session(config: MatmulConfig) -> session.Session[MatmulConfig, Matmul
             )
             for size in config.game.formats
         ]
-        return MatmulTrainer(config, discoveries, compiled[config])
+        return MatmulTrainer(config, discoveries, program(config))
 
     def summarize(trainer: MatmulTrainer, state: MatmulState, seconds: float) -> str:
         from matrixrl.systems.matmul.discoveries import COUNTING_SECONDS
@@ -117,6 +121,7 @@ def matmul_session(config: MatmulConfig) -> session.Session[MatmulConfig, Matmul
         learning_rate="optimizer.learning_rate",
         about={"shown": config.demonstration.shown},
         describe=describe,
+        prepare=program,
         make_trainer=make_trainer,
         summarize=summarize,
         show=show,

@@ -7,6 +7,8 @@ import difflib
 import re
 import typing
 from collections.abc import Sequence
+from fractions import Fraction
+from pathlib import Path
 from typing import Any, TypeVar
 
 import tyro
@@ -37,6 +39,8 @@ def parse(
       ConfigError: an unknown flag, a value that does not parse, or one that the settings refuse.
     """
     flags = sorted(_flags(kind))
+    arguments = _whole_numbers(arguments, _flags_of(kind, int))
+    _require_local(arguments, _flags_of(kind, Path))
 
     def one_line(event: _errors.ParseErrorEvent) -> None:
         raise CommandLineError(_message(event, flags, prog))
@@ -65,6 +69,70 @@ def _flags(kind: Any) -> set[str]:
             name = field.name.replace("_", "-")
             found |= {f"--{name}", f"--no-{name}"} if hints[field.name] is bool else {f"--{name}"}
     return found
+
+
+def _flags_of(kind: Any, wanted: type) -> set[str]:
+    """Returns the flags of a dataclass whose values are of a type, alone or in a union or tuple."""
+    found: set[str] = set()
+    hints = typing.get_type_hints(kind)
+    for field in dataclasses.fields(kind):
+        hint = hints[field.name]
+        if dataclasses.is_dataclass(hint):
+            found |= _flags_of(hint, wanted)
+        elif wanted in (hint, *typing.get_args(hint)):
+            found.add("--" + field.name.replace("_", "-"))
+    return found
+
+
+_SCIENTIFIC = re.compile(r"[+-]?(\d[\d_]*)?(\.\d*)?[eE]\+?\d{1,3}")
+
+
+def _whole_numbers(arguments: Sequence[str], flags: set[str]) -> list[str]:
+    """Writes out the whole numbers in scientific notation, such as ``1e6``, that follow flags for integers."""
+    result: list[str] = []
+    is_integer = False
+    for argument in arguments:
+        flag, equals, value = argument.partition("=")
+        if argument.startswith("--"):
+            is_integer = flag.replace("_", "-") in flags
+            if is_integer and equals:
+                argument = f"{flag}={_written_out(value)}"
+        elif is_integer:
+            argument = _written_out(argument)
+        result.append(argument)
+    return result
+
+
+def _written_out(value: str) -> str:
+    """Returns ``1000000`` for ``1e6``; anything that is no whole number stays as it is, and is refused as such."""
+    if _SCIENTIFIC.fullmatch(value) is None:
+        return value
+    try:
+        number = Fraction(value.replace("_", ""))
+    except ValueError:
+        return value
+    return str(number.numerator) if number.denominator == 1 else value
+
+
+def _require_local(arguments: Sequence[str], flags: set[str]) -> None:
+    """Refuses URLs as paths: what writes there needs a local file system.
+
+    Raises:
+      ConfigError: naming the flag and the URL.
+    """
+    last = ""
+    for argument in arguments:
+        flag, equals, value = argument.partition("=")
+        if argument.startswith("--"):
+            last = flag.replace("_", "-")
+            value = value if equals else ""
+        else:
+            value = argument
+        if re.match(r"[A-Za-z][A-Za-z0-9+.-]*://", value) and (last in flags or not last):
+            raise ConfigError(
+                f"{last or 'path'} {value}: a URL, where a local folder or file is needed; mount the bucket, or write to a "
+                "local folder and copy it afterwards (runs: `matrixrl runs copy RUN --to FOLDER`)"
+            )
 
 
 def _name(argument: Any) -> str:

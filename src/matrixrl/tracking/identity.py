@@ -19,6 +19,7 @@ from matrixrl.tracking.locks import Lock, Owner
 MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
 MAX_NAME_CHARACTERS = 128
 RUN_FILE = "run.json"
+CHECKPOINTS_FOLDER = "checkpoints"
 LOCK_FILE = "lock"
 RESERVED = ".new-"
 """Prefix of the hidden folder that holds a run until it is published."""
@@ -199,6 +200,22 @@ def run_folders(runs_dir: Path, system: str | None = None) -> list[Path]:
     return [entry for _, entry in sorted(found)]
 
 
+def has_records(directory: Path) -> bool:
+    """Returns whether a run holds a checkpoint or a row of its journal, damaged or not."""
+    if any((directory / CHECKPOINTS_FOLDER).glob("[0-9]*")):
+        return True
+    from matrixrl.tracking.journal import JOURNAL_FILE, JournalError
+    from matrixrl.tracking.local import JournalReader
+
+    if not (directory / JOURNAL_FILE).exists():
+        return False
+    try:
+        with JournalReader(directory) as reader:
+            return bool(reader.damage) or reader.last_step() > 0
+    except (ConfigError, JournalError):
+        return True
+
+
 def find_run(runs_dir: Path, reference: str, system: str | None = None, flag: str = "--resume-run") -> Path:
     """The folder of a run that is named by its name, its id, or `latest`.
 
@@ -207,7 +224,8 @@ def find_run(runs_dir: Path, reference: str, system: str | None = None, flag: st
     """
     folders = run_folders(runs_dir, system)
     if reference == "latest" and folders:
-        return folders[-1]
+        # A run that was refused or killed before its first row has nothing to show or to continue.
+        return next((folder for folder in reversed(folders) if has_records(folder)), folders[-1])
     for matches in (lambda f: f.name == reference, lambda f: run_id(f.name) == reference):
         for folder in folders:
             if matches(folder):

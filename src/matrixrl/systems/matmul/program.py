@@ -43,6 +43,7 @@ from matrixrl.networks.tokens import TokenNetwork
 from matrixrl.networks.transforms import TransformNetwork
 from matrixrl.schemes.known import known_scheme
 from matrixrl.search.sampled import SearchResult, search
+from matrixrl.systems.compiled import jitted
 from matrixrl.training.first_calls import FirstCalls
 
 # Right next actions that a position is taught at once, at most.
@@ -170,7 +171,7 @@ class MatmulProgram:
             optax.adamw(self.schedule, weight_decay=settings.weight_decay),
         )
 
-    @partial(jax.jit, static_argnums=0)
+    @jitted()
     def init(self, key: Array) -> DeviceState:
         """Fresh parameters, an empty buffer, a batch of games that are all over. Compiled apart from training."""
         params, opt_state = self.agent.init(key, jnp.asarray(self.targets[:1]))
@@ -202,23 +203,23 @@ class MatmulProgram:
         config = self.config
         if self.mesh is not None or config.selfplay.num_epochs == 0:
             return  # on a mesh the shardings of the arguments are known once there is a state
-        state, kind = self.template, type(self)
+        state = self.template
         key = jax.eval_shape(lambda: jax.random.key(0))
         number, share = jax.ShapeDtypeStruct((), jnp.int32), jax.ShapeDtypeStruct((), jnp.float32)
         how = (jax.ShapeDtypeStruct((len(self.targets),), jnp.int32), number, share)
         programs: dict[str, tuple[Any, tuple[Any, ...]]] = {
-            START: (kind.start_games, (key, *how)),
-            SELF_PLAY: (kind.play_move, (state.params, state.games, key, share)),
-            KEEP: (kind.keep, (state.replay, state.games)),
+            START: (self.start_games, (key, *how)),
+            SELF_PLAY: (self.play_move, (state.params, state.games, key, share)),
+            KEEP: (self.keep, (state.replay, state.games)),
         }
         if config.selfplay.leftover_fraction:
-            programs[PARTIAL_START] = (kind.start_leftovers, (key, state.replay, *how))
+            programs[PARTIAL_START] = (self.start_leftovers, (key, state.replay, *how))
         if config.selfplay.rewriting_rounds:
-            programs[START_REFINEMENT] = (kind.start_rewriting, (key, state.replay))
-            programs[REFINEMENT] = (kind.rewrite, (state.params, state.games, key, number))
+            programs[START_REFINEMENT] = (self.start_rewriting, (key, state.replay))
+            programs[REFINEMENT] = (self.rewrite, (state.params, state.games, key, number))
         self.first_calls.compile_ahead(
             {
-                name: lambda program=program, shapes=shapes: program.lower(self, *shapes).compile()
+                name: lambda program=program, shapes=shapes: program.lower(*shapes).compile()
                 for name, (program, shapes) in programs.items()
             }
         )
@@ -227,7 +228,7 @@ class MatmulProgram:
         """The games so that this host can read all of them: where processes hold parts, all of them call this."""
         return games if jax.process_count() == 1 else self._gather(games)
 
-    @partial(jax.jit, static_argnums=0)
+    @jitted()
     def _gather(self, games: Games) -> Games:
         return self._whole(games)
 
@@ -266,7 +267,7 @@ class MatmulProgram:
         """The same values, their first axes along the devices."""
         return tree if self.mesh is None else jax.lax.with_sharding_constraint(tree, along_data(self.mesh))
 
-    @partial(jax.jit, static_argnums=0, donate_argnums=(1, 2))
+    @jitted(donate_argnums=(0, 1))
     def learn(
         self,
         params: Any,
@@ -306,7 +307,7 @@ class MatmulProgram:
         metrics = LossMetrics(*(jnp.zeros(chunk, jnp.float32) for _ in LossMetrics._fields))
         return jax.lax.fori_loop(0, count, one, (params, opt_state, metrics))
 
-    @partial(jax.jit, static_argnums=0)
+    @jitted()
     def start_games(
         self, key: Array, step_limits: Array, num_games: Array, random_basis_fraction: Array
     ) -> Games:
@@ -317,7 +318,7 @@ class MatmulProgram:
         """
         return self._start(key, step_limits, num_games, random_basis_fraction)
 
-    @partial(jax.jit, static_argnums=0)
+    @jitted()
     def start_leftovers(
         self,
         key: Array,
@@ -356,7 +357,7 @@ class MatmulProgram:
         placed = selfplay.place(games, chosen, state, drawn.target, drawn.basis, drawn.actions, drawn.given)
         return placed, chosen
 
-    @partial(jax.jit, static_argnums=0)
+    @jitted()
     def start_rewriting(self, key: Array, buffer: replay.Replay) -> Games:
         """Good own solutions, whole; lanes of whose format there is none take no part."""
         games = self._start(
@@ -365,7 +366,7 @@ class MatmulProgram:
         games, chosen = self._taken_up(key, games, buffer, jnp.int32(0))
         return self._spread(games._replace(taking_part=chosen))
 
-    @partial(jax.jit, static_argnums=0)
+    @jitted()
     def rewrite(self, params: Any, games: Games, key: Array, rounds: Array) -> tuple[Games, Rewritten, Array]:
         """So many rounds of `agents.rewriting` over solutions; the search takes no part.
 
@@ -435,7 +436,7 @@ class MatmulProgram:
         )
         return written, sums
 
-    @partial(jax.jit, static_argnums=0)
+    @jitted()
     def finished_games(self, actions: Array, num_moves: Array) -> Games:
         """Returns solved games in the standard basis from their actions, as if they had been played.
 
@@ -462,7 +463,7 @@ class MatmulProgram:
         """See `replay.costs_of_good_games`, over the whole buffer."""
         return replay.costs_of_good_games(buffer, fraction, len(self.targets))
 
-    @partial(jax.jit, static_argnums=0)
+    @jitted()
     def play_move(
         self, params: Any, games: Games, key: Array, exploration: Array
     ) -> tuple[Games, selfplay.Move]:
@@ -514,7 +515,7 @@ class MatmulProgram:
         state, reward, _ = self._step(games.state, found.action)
         return selfplay.play(games, found, state, reward)
 
-    @partial(jax.jit, static_argnums=0, donate_argnums=1)
+    @jitted(donate_argnums=0)
     def keep(self, buffer: replay.Replay, games: Games) -> replay.Replay:
         """Insert a finished batch into the replay buffer, each group of games into its own part."""
         insert = partial(replay.insert, good_lifetime=self.config.selfplay.good_game_lifetime)
