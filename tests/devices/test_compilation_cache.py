@@ -36,7 +36,9 @@ print("hits", events.count("/jax/compilation_cache/cache_hits"))
 """
 
 
-def run(cache: Path, fault: str = "none", status: int = 0) -> subprocess.CompletedProcess[str]:
+def run(
+    cache: Path | str, fault: str = "none", status: int = 0, **more: str
+) -> subprocess.CompletedProcess[str]:
     done = subprocess.run(
         [sys.executable, "-c", PROGRAM, fault],
         env={
@@ -44,6 +46,7 @@ def run(cache: Path, fault: str = "none", status: int = 0) -> subprocess.Complet
             "PYTHONPATH": str(ROOT / "src"),
             "JAX_COMPILATION_CACHE_DIR": str(cache),
             "JAX_PLATFORMS": "cpu",
+            **more,
         },
         capture_output=True,
         text=True,
@@ -76,4 +79,34 @@ def test_a_process_killed_while_it_writes_an_entry_leaves_none(tmp_path: Path) -
 def test_a_full_disk_is_a_warning_and_leaves_nothing(tmp_path: Path) -> None:
     done = run(tmp_path, "full")
     assert "No space left on device" in done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_entries_stay_usable_when_the_cache_gets_a_maximum_size(tmp_path: Path) -> None:
+    run(tmp_path)
+    old = next(tmp_path.glob("*-atime"))
+    old.unlink()  # as JAX itself, and versions before 0.2, left entries
+    limit = {"JAX_COMPILATION_CACHE_MAX_SIZE": str(10**9)}
+    before = len(list(tmp_path.glob("*-cache")))
+    assert hits(run(tmp_path, **limit)) == before
+    assert old.exists()
+    other = {"XLA_FLAGS": "--xla_cpu_enable_fast_min_max=true --xla_backend_optimization_level=1"}
+    run(tmp_path, **limit, **other)  # warnings are errors: new programs are cached too
+    assert len(list(tmp_path.glob("*-cache"))) > before
+
+
+def test_a_bucket_is_left_to_jax_and_no_folder_of_its_name_is_made(tmp_path: Path) -> None:
+    program = (
+        "import jax\nfrom matrixrl.devices.compilation_cache import use_compilation_cache\n"
+        "print(use_compilation_cache(), jax.config.jax_compilation_cache_dir)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        env={**os.environ, "PYTHONPATH": str(ROOT / "src"), "JAX_COMPILATION_CACHE_DIR": "gs://bucket/cache"},
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.split() == ["gs://bucket/cache"] * 2
     assert list(tmp_path.iterdir()) == []

@@ -6,6 +6,7 @@ import contextlib
 import functools
 import os
 import tempfile
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,25 +14,58 @@ from typing import Any
 import jax
 
 
-def use_compilation_cache() -> Path | None:
-    """Switch on JAX's persistent compilation cache in the user's cache folder.
+def use_compilation_cache() -> str | None:
+    """Switches on JAX's persistent compilation cache in the user's cache folder.
 
-    JAX_COMPILATION_CACHE_DIR names another folder; JAX_ENABLE_COMPILATION_CACHE=false leaves it off.
+    JAX_COMPILATION_CACHE_DIR names another folder, or a bucket that JAX can write to (gs://...), which JAX itself
+    handles; JAX_ENABLE_COMPILATION_CACHE=false leaves the cache off.
 
     Returns:
-      The folder in use, or None when there is none.
+      The folder or URL in use, or None when there is none.
     """
     named = os.environ.get("JAX_COMPILATION_CACHE_DIR")
-    home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    folder = Path(named) if named else home / "matrixrl" / "jax"
+    if named and "://" in named:
+        jax.config.update("jax_compilation_cache_dir", named)
+        return named
+    folder = Path(named) if named else _user_cache_folder()
+    if folder is None:
+        return None
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        if jax.config.values["jax_compilation_cache_max_size"] != -1:
+            add_access_times(folder)
     except OSError:
         return None  # a read-only home is no reason not to train
     jax.config.update("jax_compilation_cache_dir", str(folder))
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
+    if "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS" not in os.environ:
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
     write_entries_whole()
-    return folder
+    return str(folder)
+
+
+def _user_cache_folder() -> Path | None:
+    """Returns the folder for this user's compiled programs; None where no home is known (a bare container)."""
+    cache = os.environ.get("XDG_CACHE_HOME")
+    try:
+        home = Path(cache) if cache else Path.home() / ".cache"
+    except RuntimeError:
+        return None
+    return home / "matrixrl" / "jax"
+
+
+def add_access_times(folder: Path) -> None:
+    """Gives every entry the file with its time of access, which JAX needs once the cache has a maximum size.
+
+    JAX writes those files only while a maximum is set. An entry without one makes every later write to the cache
+    fail, so entries of runs without a maximum get the time when they were written.
+
+    Raises:
+      OSError: if the folder cannot be written.
+    """
+    for entry in folder.glob("*-cache"):
+        accessed = entry.with_name(entry.name.removesuffix("-cache") + "-atime")
+        if not accessed.exists():
+            accessed.write_bytes(entry.stat().st_mtime_ns.to_bytes(8, "little"))
 
 
 def write_entries_whole() -> None:
@@ -66,11 +100,14 @@ def _whole(put: Callable[..., None]) -> Callable[..., None]:
         try:
             with os.fdopen(descriptor, "wb") as file:
                 file.write(value)
+            # First the time of access: a process whose cache has a maximum size reads it for every entry.
+            (folder / f"{key}-atime").write_bytes(time.time_ns().to_bytes(8, "little"))
             Path(unfinished).replace(entry)
         except OSError:
-            # JAX warns and goes on without the entry: no half of it may stay.
-            with contextlib.suppress(OSError):
-                Path(unfinished).unlink()
+            # JAX warns and continues without the entry: no half of it may stay.
+            for part in (Path(unfinished), folder / f"{key}-atime"):
+                with contextlib.suppress(OSError):
+                    part.unlink()
             raise
 
     return put_whole
