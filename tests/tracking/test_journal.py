@@ -220,7 +220,7 @@ def test_a_recorded_row_that_is_not_recomputed_leaves_the_history(tmp_path: Path
     assert [step for step, _ in history(tmp_path)] == [1, 3]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(st.lists(st.tuples(st.integers(1, 12), st.integers(0, 12)), max_size=5), st.integers(1, 30))
 def test_killed_and_resumed_at_any_step_the_history_is_that_of_an_undisturbed_run(
     tmp_path_factory: pytest.TempPathFactory, kills: list[tuple[int, int]], until: int
@@ -341,3 +341,89 @@ def test_resuming_a_damaged_journal_says_how_to_read_what_is_good(tmp_path: Path
         Journal.resume(tmp_path / JOURNAL_FILE, {})
     with pytest.raises(ConfigError, match="no journal"):
         Journal.resume(tmp_path / "nothing.sqlite", {})
+
+
+def record_step(
+    journal: Journal, clock: StepClock, numbers: list[int], step: tuple[float, int, bool]
+) -> None:
+    """Records a step: its loss, as many episodes as it says, and the table's mark if it says so.
+
+    Args:
+      numbers: the last number that an episode got; advanced.
+    """
+    loss, episodes, marked = step
+    (tick,) = clock.advance(1)
+    events: list[Event] = []
+    for _ in range(episodes):
+        numbers[0] += 1
+        events.append(EpisodeRow(tick, episode(numbers[0])))
+    events.append(ScalarRow(tick, {"loss": loss}))
+    if marked:
+        events.append(TableMark(tick))
+    journal.record(events)
+
+
+def as_steps(losses: list[float], start: int) -> list[tuple[float, int, bool]]:
+    """Returns steps that differ in their episodes where their losses do, as those of a real trainer."""
+    return [
+        (loss, (number + 2 * int(loss > 1.0)) % 3, number % 2 == 0)
+        for number, loss in enumerate(losses, start)
+    ]
+
+
+LOSSES = st.lists(st.sampled_from([1.0, 1.5]), min_size=1, max_size=4)
+
+
+@given(attempts=st.lists(LOSSES, min_size=3, max_size=3), data=st.data())
+@settings(max_examples=40, deadline=None)
+def test_the_history_is_what_the_newest_attempts_computed(
+    attempts: list[list[float]], data: st.DataObject, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    folder = tmp_path_factory.mktemp("history")
+    expected: list[Any] = []
+    for number, losses in enumerate(attempts):
+        start = data.draw(st.integers(0, len(expected))) if number else 0
+        steps = as_steps(losses, start)
+        if number:
+            journal, clock = resumed(folder, start)
+        else:
+            journal, clock = new(folder), StepClock()
+        # A run that stopped early leaves rows of earlier attempts behind it, until they are computed again.
+        beyond = expected[start + len(steps) :] if expected[start : start + len(steps)] == steps else []
+        expected = [*expected[:start], *steps, *beyond]
+        numbers = [sum(episodes for _, episodes, _ in expected[:start])]
+        for step in steps:
+            record_step(journal, clock, numbers, step)
+        journal.close()
+    with JournalReader(folder) as reader:
+        assert [row.metrics["loss"] for row in reader.stream()] == [loss for loss, _, _ in expected]
+        ended = [step for step, (_, count, _) in enumerate(expected, 1) for _ in range(count)]
+        assert [row.step for row in reader.episodes()] == ended
+        assert [row.values[0] for row in reader.episodes()] == list(range(1, len(ended) + 1))
+        marks = [step for step, (_, _, marked) in enumerate(expected, 1) if marked]
+        assert [mark.step for mark in reader.marks()] == marks
+        for mark in reader.marks():
+            assert mark.rows == sum(count for _, count, _ in expected[: mark.step])
+
+
+def test_an_equal_episode_stays_in_a_history_whose_numbers_differ(tmp_path: Path) -> None:
+    for loss in (1.0, 1.5):
+        journal, clock = (new(tmp_path), StepClock()) if loss == 1.0 else resumed(tmp_path, 0)
+        record_step(journal, clock, [0], (loss, 1, True))
+        journal.close()
+    with JournalReader(tmp_path) as reader:
+        assert [mark.rows for mark in reader.marks()] == [1]
+        assert len(list(reader.episodes())) == 1
+
+
+def test_an_episode_that_is_not_computed_again_leaves_the_history(tmp_path: Path) -> None:
+    journal, clock = new(tmp_path), StepClock()
+    record_step(journal, clock, [0], (1.0, 1, False))
+    record_step(journal, clock, [1], (1.0, 1, False))
+    journal.close()
+    journal, clock = resumed(tmp_path, 0)
+    record_step(journal, clock, [0], (1.0, 0, False))
+    record_step(journal, clock, [0], (1.5, 1, False))
+    journal.close()
+    with JournalReader(tmp_path) as reader:
+        assert [(row.step, row.values[0]) for row in reader.episodes()] == [(2, 1)]

@@ -112,6 +112,10 @@ class Journal:
         # played at once a later one may end first.
         self._recorded_until: dict[str, int] = {table: self._last_id(table) for table in COMPARED_TABLES}
         self._compared_until: dict[str, int] = dict.fromkeys(COMPARED_TABLES, 0)
+        # Marks and files of earlier attempts that this attempt recorded again.
+        self._confirmed: dict[str, list[int]] = {
+            table: [] for table in HISTORY_TABLES if table not in COMPARED_TABLES
+        }
         self._last_stream_step = 0
         # Episodes of the history up to where this attempt stands: counting them in SQL would take longer and longer.
         self._episodes = 0
@@ -317,17 +321,26 @@ class Journal:
             f"SELECT * FROM {table} WHERE superseded_by IS NULL AND id > ? ORDER BY id LIMIT 1",
             (self._compared_until[table],),
         ).fetchone()
+        compared = dict(self._compared_until)
         self._compared_until[table] = recorded[0]
         if _equal(table, recorded[1:-1], values):
             counts.recognised += 1
             return True
         step = min(values[0], recorded[1])
-        for name in HISTORY_TABLES:
+        # Rows that this attempt computed again, and found equal, belong to the new history too, at whatever step.
+        for name in COMPARED_TABLES:
             cursor = self._connection.execute(
-                f"UPDATE {name} SET superseded_by = ? WHERE superseded_by IS NULL AND step >= ? AND attempt < ?",
+                f"UPDATE {name} SET superseded_by = ? WHERE superseded_by IS NULL AND id > ? AND attempt < ?",
+                (self.attempt, compared[name], self.attempt),
+            )
+            counts.differing += cursor.rowcount
+        for name in set(HISTORY_TABLES) - set(COMPARED_TABLES):
+            confirmed = ", ".join(map(str, self._confirmed[name]))
+            self._connection.execute(
+                f"UPDATE {name} SET superseded_by = ? WHERE superseded_by IS NULL AND step >= ? AND attempt < ?"
+                f" AND id NOT IN ({confirmed})",
                 (self.attempt, step, self.attempt),
             )
-            counts.differing += cursor.rowcount if name in COMPARED_TABLES else 0
         counts.first_difference = step
         self._recorded_until = dict.fromkeys(COMPARED_TABLES, 0)
         return False
@@ -336,8 +349,9 @@ class Journal:
         execute = self._connection.execute
         match event:
             case TableMark(tick):
-                there = "SELECT 1 FROM table_marks WHERE step = ? AND superseded_by IS NULL"
-                if execute(there, (tick.step,)).fetchone():
+                there = "SELECT id FROM table_marks WHERE step = ? AND superseded_by IS NULL"
+                if recorded := execute(there, (tick.step,)).fetchone():
+                    self._confirmed["table_marks"].append(recorded[0])
                     return False
                 execute(
                     "INSERT INTO table_marks (step, attempt, rows) VALUES (?, ?, ?)",
@@ -353,10 +367,9 @@ class Journal:
                     (tick.step if tick else None, self.attempt, tick.seconds if tick else now, level, text),
                 )
             case FileRow(tick):
-                there = (
-                    "SELECT 1 FROM files WHERE step = ? AND path = ? AND sha256 = ? AND superseded_by IS NULL"
-                )
-                if execute(there, (tick.step, event.path, event.sha256)).fetchone():
+                there = "SELECT id FROM files WHERE step = ? AND path = ? AND sha256 = ? AND superseded_by IS NULL"
+                if recorded := execute(there, (tick.step, event.path, event.sha256)).fetchone():
+                    self._confirmed["files"].append(recorded[0])
                     return False
                 execute(
                     "UPDATE files SET superseded_by = ? WHERE path = ? AND superseded_by IS NULL",
