@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NoReturn
 
+from matrixrl.cli.jax_settings import standard_jax_settings
 from matrixrl.cli.parse import parse
 from matrixrl.cli.progress import complain
 from matrixrl.config import ConfigError
@@ -76,7 +77,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns its exit status."""
     given = list(sys.argv[1:] if arguments is None else arguments)
     try:
-        return _dispatch(given)
+        with standard_jax_settings():
+            return _dispatch(given)
     except (ConfigError, TrackingError) as error:
         complain(str(error))
         return 2

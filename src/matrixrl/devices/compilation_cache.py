@@ -13,6 +13,8 @@ from typing import Any
 
 import jax
 
+from matrixrl.devices.machine import require_backend
+
 
 def use_compilation_cache() -> str | None:
     """Switches on JAX's persistent compilation cache in the user's cache folder.
@@ -22,7 +24,11 @@ def use_compilation_cache() -> str | None:
 
     Returns:
       The folder or URL in use, or None when there is none.
+
+    Raises:
+      ConfigError: if JAX cannot use the platform that it is asked for.
     """
+    require_backend()
     named = os.environ.get("JAX_COMPILATION_CACHE_DIR")
     if named and "://" in named:
         jax.config.update("jax_compilation_cache_dir", named)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import platform
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+
+from matrixrl.config import ConfigError
 
 
 def compute_dtype(precision: str) -> Any:
@@ -17,6 +20,26 @@ def compute_dtype(precision: str) -> Any:
       A type for flax's `dtype`; None stands for float32.
     """
     return jnp.bfloat16 if precision == "bfloat16" and jax.default_backend() != "cpu" else None
+
+
+def require_backend() -> None:
+    """Starts JAX's backend.
+
+    Raises:
+      ConfigError: if JAX cannot use the platform that JAX_PLATFORMS names.
+    """
+    try:
+        jax.devices()
+    except (
+        RuntimeError,
+        AssertionError,
+    ) as error:  # an unknown platform, or one whose plugin is not installed
+        platforms = os.environ.get("JAX_PLATFORMS", "")
+        reason = f" ({str(error).splitlines()[0].partition(': ')[0]})" if str(error) else ""
+        raise ConfigError(
+            f"JAX_PLATFORMS={platforms}: JAX cannot use this here{reason}; unset it, name an installed one such as cpu, or "
+            "install the accelerator's package (README, Installing)"
+        ) from error
 
 
 def describe_machine() -> dict[str, str | int]:

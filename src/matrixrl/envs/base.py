@@ -29,6 +29,8 @@ bootstraps from the value of the last observation. At most one of them is true::
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
@@ -37,6 +39,32 @@ import jax.numpy as jnp
 
 State = TypeVar("State")
 Params = TypeVar("Params")
+Class = TypeVar("Class", bound=type)
+
+
+def in_standard_settings(cls: Class) -> Class:
+    """Makes the public methods of an environment compute under JAX's standard settings (a class decorator).
+
+    A program around the environment may have switched JAX to 64 bits or to strict promotion. States keep their small
+    types there, and the results are the same bits.
+    """
+
+    def wrapped(method: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(method)
+        def compute(*arguments: Any, **named: Any) -> Any:
+            with (
+                jax.enable_x64(False),
+                jax.numpy_dtype_promotion("standard"),
+                jax.numpy_rank_promotion("allow"),
+            ):
+                return method(*arguments, **named)
+
+        return compute
+
+    for name, value in list(vars(cls).items()):
+        if not name.startswith("_") and callable(value) and not isinstance(value, type):
+            setattr(cls, name, wrapped(value))
+    return cls
 
 
 class Environment(Protocol[State, Params]):

@@ -17,7 +17,7 @@ from jax.core import Tracer
 from jax.custom_batching import custom_vmap
 
 from matrixrl.config import require
-from matrixrl.envs.base import Box, Discrete
+from matrixrl.envs.base import Box, Discrete, in_standard_settings
 from matrixrl.envs.hackmatrix import batch, observation
 from matrixrl.envs.hackmatrix.draws import key_words, pick
 from matrixrl.envs.hackmatrix.rules import (
@@ -39,6 +39,7 @@ class EnvParams(NamedTuple):
     max_steps_in_episode: int | jax.Array = DEFAULT_TIME_LIMIT
 
 
+@in_standard_settings
 class HackMatrix:
     """The game of the rule book [1-22]; see `matrixrl.envs.base` for what `step` returns.
 

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from matrixrl.envs.base import in_standard_settings
 from matrixrl.envs.hackmatrix.env import EnvParams, HackMatrix
 from matrixrl.envs.hackmatrix.rules import ACTION_SIPHON, FIRST_PROGRAM_ACTION, REWARD_COMPONENTS
 from matrixrl.envs.hackmatrix.state import State
@@ -44,6 +45,7 @@ class Counted(NamedTuple):
     used: jax.Array
 
 
+@in_standard_settings
 class CountedHackMatrix:
     """HackMatrix whose steps say in ``info["episode"]`` what there is to say about the episode so far.
 

@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
+from matrixrl.envs.base import in_standard_settings
 from matrixrl.envs.matmul.factors import ActionCodec
 from matrixrl.envs.matmul.finite_fields import pack_bits, rank_mod2
 
@@ -44,6 +45,7 @@ class TensorState(NamedTuple):
         return ~jnp.any(self.residual != 0, axis=(-3, -2, -1))
 
 
+@in_standard_settings
 @dataclass(frozen=True)
 class TensorGame:
     """The rules, for tensors of one shape over one ring.

@@ -18,6 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
+from matrixrl.envs.base import in_standard_settings
 from matrixrl.envs.matmul.tensors import TERNARY, Ring
 from matrixrl.types import TokenLayout
 
@@ -31,6 +32,7 @@ def group_sizes(length: int, base: int, max_classes: int) -> tuple[int, ...]:
     return tuple(length // count + (index < length % count) for index in range(count))
 
 
+@in_standard_settings
 @dataclass(frozen=True)
 class ActionCodec:
     """Spells the actions of a game with tensors of shape (a, b, c).
