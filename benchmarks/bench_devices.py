@@ -35,13 +35,14 @@ def main() -> None:
 
     from matrixrl import presets
     from matrixrl.devices.compilation_cache import use_compilation_cache
-    from matrixrl.systems.ppo.program import HackmatrixProgram
+    from matrixrl.systems.hackmatrix.task import hackmatrix_task
+    from matrixrl.systems.ppo.program import PPOProgram
 
     use_compilation_cache()
     if options.coordinator is not None:
         jax.distributed.initialize(options.coordinator, options.num_processes, options.process_id)
     config = dataclasses.replace(presets.hackmatrix(options.preset), devices=jax.device_count())
-    program, key = HackmatrixProgram(config), jax.random.key(0)
+    program, key = PPOProgram(config, hackmatrix_task(config)), jax.random.key(0)
     state = program.init(key)
     seconds = []
     for number in range(options.updates):

@@ -94,6 +94,14 @@ def test_imports_point_down(module: str, path: Path) -> None:
             assert not [name for name, _ in imports(path) if any(other in name for other in others)]
 
 
+def test_ppo_names_no_game() -> None:
+    for module, path in modules():
+        if module.startswith("systems.ppo"):
+            assert not [name for name, _ in imports(path) if any(game in name for game in SEPARATE_GAMES)], (
+                module
+            )
+
+
 def test_systems_do_not_import_one_another() -> None:
     for module, path in modules():
         parts = module.split(".")

@@ -14,7 +14,7 @@ from matrixrl.checkpoints.format import Snapshot, flatten
 from matrixrl.checkpoints.store import CheckpointStore
 from matrixrl.config import ActorCriticConfig, PPOConfig, TrackingConfig, as_record
 from matrixrl.envs.hackmatrix.observation import PACKED_WORDS
-from matrixrl.systems.ppo.program import build_network
+from matrixrl.systems.hackmatrix.task import build_network
 from matrixrl.tracking.run import open_run
 
 NEWEST, BEST = 9, 5  # steps of the agent's two checkpoints

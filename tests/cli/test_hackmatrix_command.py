@@ -311,7 +311,7 @@ def test_the_summary_of_a_run_without_a_whole_chunk_names_no_rate() -> None:
     trainer: Any = SimpleNamespace(steps_per_second=0.0)
     text = summary(config, trainer, state, 75.0)
     assert text == "3 of 160 updates, 12,288 steps, 3,052 episodes; 1 min 15 s"
-    state.progress = dataclasses.replace(state.progress, mean_return=-3.9249, highest_stage=2)
+    state.progress = dataclasses.replace(state.progress, mean_return=-3.9249, maxima={"highest_stage": 2})
     trainer.steps_per_second = 11_234.5
     text = summary(config, trainer, state, 75.0)
     assert "mean return -3.92 over the last chunk, highest stage 2, 11,200 steps/s; 1 min 15 s" in text

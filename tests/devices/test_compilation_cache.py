@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
@@ -37,7 +38,7 @@ print("hits", events.count("/jax/compilation_cache/cache_hits"))
 
 
 def run(
-    cache: Path | str, fault: str = "none", status: int = 0, **more: str
+    cache: Path, fault: str = "none", status: int = 0, more: Mapping[str, str] | None = None
 ) -> subprocess.CompletedProcess[str]:
     done = subprocess.run(
         [sys.executable, "-c", PROGRAM, fault],
@@ -46,7 +47,7 @@ def run(
             "PYTHONPATH": str(ROOT / "src"),
             "JAX_COMPILATION_CACHE_DIR": str(cache),
             "JAX_PLATFORMS": "cpu",
-            **more,
+            **(more or {}),
         },
         capture_output=True,
         text=True,
@@ -88,10 +89,10 @@ def test_entries_stay_usable_when_the_cache_gets_a_maximum_size(tmp_path: Path) 
     old.unlink()  # as JAX itself, and versions before 0.2, left entries
     limit = {"JAX_COMPILATION_CACHE_MAX_SIZE": str(10**9)}
     before = len(list(tmp_path.glob("*-cache")))
-    assert hits(run(tmp_path, **limit)) == before
+    assert hits(run(tmp_path, more=limit)) == before
     assert old.exists()
     other = {"XLA_FLAGS": "--xla_cpu_enable_fast_min_max=true --xla_backend_optimization_level=1"}
-    run(tmp_path, **limit, **other)  # warnings are errors: new programs are cached too
+    run(tmp_path, more=limit | other)  # warnings are errors: new programs are cached too
     assert len(list(tmp_path.glob("*-cache"))) > before
 
 

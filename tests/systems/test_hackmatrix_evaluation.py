@@ -27,7 +27,7 @@ from matrixrl.systems.hackmatrix.evaluation import (
     wilson_interval,
 )
 from matrixrl.systems.hackmatrix.game import AgentGame
-from matrixrl.systems.ppo.program import build_network
+from matrixrl.systems.hackmatrix.task import build_network
 
 LIMIT = 60
 

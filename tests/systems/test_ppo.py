@@ -26,9 +26,11 @@ from matrixrl.cli.main import main
 from matrixrl.config import ConfigError, HackmatrixConfig, as_record
 from matrixrl.envs.hackmatrix.env import HackMatrix
 from matrixrl.envs.hackmatrix.rules import REWARD_COMPONENTS
-from matrixrl.systems.ppo import diagnostics as health
-from matrixrl.systems.ppo.program import HackmatrixProgram
-from matrixrl.systems.ppo.trainer import HackmatrixState, HackmatrixTrainer
+from matrixrl.systems.hackmatrix.task import hackmatrix_task
+from matrixrl.systems.ppo import diagnostics
+from matrixrl.systems.ppo.program import PPOProgram
+from matrixrl.systems.ppo.task import PPOTask
+from matrixrl.systems.ppo.trainer import PPOState, PPOTrainer
 from matrixrl.tracking.audit import audit
 from matrixrl.tracking.events import HACKMATRIX_EPISODE_COLUMNS, is_wall_clock
 from matrixrl.tracking.identity import MONTHS
@@ -56,7 +58,7 @@ CONTRACT_EPISODE = (
 )  # fmt: skip
 
 
-class QuickProgram(HackmatrixProgram):
+class QuickProgram(PPOProgram):
     """Compiled with quick code generation: it runs for a moment only."""
 
     @cached_property
@@ -68,7 +70,7 @@ class QuickProgram(HackmatrixProgram):
         return jax.jit(self._advance, donate_argnums=0, compiler_options=QUICKLY)
 
 
-class Split(HackmatrixTrainer):
+class Split(PPOTrainer):
     """Asks for so many updates at a time, in turn, where the clock would decide."""
 
     sizes: Sequence[int] = (1,)
@@ -80,20 +82,21 @@ class Split(HackmatrixTrainer):
 
 
 @pytest.fixture(scope="module")
-def program() -> HackmatrixProgram:
+def program() -> PPOProgram:
     """With room for all updates in one call, which any smaller number fits too."""
-    return QuickProgram(read_config([*SETTINGS, "--monolithic"]))
+    config = read_config([*SETTINGS, "--monolithic"])
+    return QuickProgram(config, hackmatrix_task(config))
 
 
-Made = tuple[HackmatrixState, HackmatrixTrainer]
+Made = tuple[PPOState, PPOTrainer]
 
 
 def play(
-    program: HackmatrixProgram,
+    program: PPOProgram,
     runs_dir: Path,
     *flags: str,
     base: Sequence[str] = SETTINGS,
-    trainer_type: type[HackmatrixTrainer] = HackmatrixTrainer,
+    trainer_type: type[PPOTrainer] = PPOTrainer,
     version: int = ENVIRONMENT_VERSION,
 ) -> Made:
     """What `hackmatrix train` does in the run `r`, with a program that is compiled already."""
@@ -118,16 +121,16 @@ def play(
 
 @pytest.fixture
 def command(
-    program: HackmatrixProgram, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    program: PPOProgram, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> Callable[..., tuple[int, dict[str, Any], str]]:
     """`matrixrl hackmatrix train --json` in this process: exit status, the JSON object and what stderr says."""
 
-    def with_room_for_all(config: HackmatrixConfig) -> HackmatrixProgram:
-        made = QuickProgram(config)
+    def with_room_for_all(config: HackmatrixConfig, task: PPOTask) -> PPOProgram:
+        made = QuickProgram(config, task)
         made.__dict__.update(_compiled=program._compiled, init=program.init)
         return made
 
-    monkeypatch.setattr("matrixrl.systems.ppo.program.HackmatrixProgram", with_room_for_all)
+    monkeypatch.setattr("matrixrl.systems.ppo.program.PPOProgram", with_room_for_all)
 
     def train(*arguments: str) -> tuple[int, dict[str, Any], str]:
         capsys.readouterr()
@@ -139,7 +142,7 @@ def command(
     return train
 
 
-def split(*sizes: int) -> type[HackmatrixTrainer]:
+def split(*sizes: int) -> type[PPOTrainer]:
     return type("SplitBy", (Split,), {"sizes": sizes})
 
 
@@ -162,7 +165,7 @@ def warnings(folder: Path) -> list[tuple[int | None, str]]:
         return [(note.step, note.text) for note in reader.notes() if note.level == "warning"]
 
 
-def assert_same_state(ours: HackmatrixState, theirs: HackmatrixState) -> None:
+def assert_same_state(ours: PPOState, theirs: PPOState) -> None:
     """Bit for bit: weights, optimizer and games."""
     mine, yours = checkpoint_format.flatten(ours.device), checkpoint_format.flatten(theirs.device)
     assert mine.keys() == yours.keys()
@@ -171,9 +174,7 @@ def assert_same_state(ours: HackmatrixState, theirs: HackmatrixState) -> None:
 
 
 @pytest.fixture(scope="module")
-def whole(
-    program: HackmatrixProgram, tmp_path_factory: pytest.TempPathFactory
-) -> tuple[Path, HackmatrixState]:
+def whole(program: PPOProgram, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, PPOState]:
     """All updates in one call."""
     runs_dir = tmp_path_factory.mktemp("whole")
     state, _ = play(program, runs_dir, "--monolithic")
@@ -181,9 +182,7 @@ def whole(
 
 
 @pytest.fixture(scope="module")
-def chunked(
-    program: HackmatrixProgram, tmp_path_factory: pytest.TempPathFactory
-) -> tuple[Path, HackmatrixState]:
+def chunked(program: PPOProgram, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, PPOState]:
     """Chunks of five updates, so that the last one is shorter; an update at a time, and a checkpoint after each."""
     runs_dir = tmp_path_factory.mktemp("chunked")
     state, _ = play(program, runs_dir, "--log-interval", "5", *EVERY_CHUNK, trainer_type=split(1))
@@ -196,8 +195,8 @@ def chunked(
 def test_chunks_of_any_size_equal_one_go_bit_for_bit(
     chunk: int,
     sizes: tuple[int, ...],
-    program: HackmatrixProgram,
-    whole: tuple[Path, HackmatrixState],
+    program: PPOProgram,
+    whole: tuple[Path, PPOState],
     tmp_path: Path,
 ) -> None:
     state, _ = play(program, tmp_path, "--log-interval", str(chunk), trainer_type=split(*sizes))
@@ -205,15 +204,15 @@ def test_chunks_of_any_size_equal_one_go_bit_for_bit(
     assert table(tmp_path / "r") == table(whole[0])
     steps = [step for step, _ in stream(tmp_path / "r")]
     assert steps == sorted({*range(chunk, UPDATES + 1, chunk), UPDATES})
-    assert state.progress.highest_stage == whole[1].progress.highest_stage
+    assert state.progress.maxima["highest_stage"] == whole[1].progress.maxima["highest_stage"]
     assert audit(tmp_path / "r").agrees
 
 
 @pytest.mark.parametrize("sizes", [(5,), (3, 1), (2,)])
 def test_how_updates_are_split_into_calls_changes_no_number(
     sizes: tuple[int, ...],
-    program: HackmatrixProgram,
-    chunked: tuple[Path, HackmatrixState],
+    program: PPOProgram,
+    chunked: tuple[Path, PPOState],
     tmp_path: Path,
 ) -> None:
     state, _ = play(program, tmp_path, "--log-interval", "5", trainer_type=split(*sizes))
@@ -223,7 +222,7 @@ def test_how_updates_are_split_into_calls_changes_no_number(
     assert state.progress == chunked[1].progress
 
 
-def test_the_row_of_a_chunk_has_every_metric_of_the_contract(chunked: tuple[Path, HackmatrixState]) -> None:
+def test_the_row_of_a_chunk_has_every_metric_of_the_contract(chunked: tuple[Path, PPOState]) -> None:
     with JournalReader(chunked[0]) as reader:
         rows = list(reader.stream())
     assert [row.step for row in rows] == [5, 10, 12]
@@ -240,7 +239,7 @@ def test_the_row_of_a_chunk_has_every_metric_of_the_contract(chunked: tuple[Path
 
 
 def test_the_row_of_a_chunk_speaks_of_the_episodes_of_the_table(
-    chunked: tuple[Path, HackmatrixState],
+    chunked: tuple[Path, PPOState],
 ) -> None:
     episodes = [dict(zip(HACKMATRIX_EPISODE_COLUMNS, row[1:], strict=True)) for row in table(chunked[0])]
     before = 0
@@ -264,7 +263,7 @@ def test_the_row_of_a_chunk_speaks_of_the_episodes_of_the_table(
         np.testing.assert_allclose(components, metrics["episode/return"], rtol=1e-4, atol=1e-4)
 
 
-def test_episodes_are_numbered_in_the_order_of_their_ends(chunked: tuple[Path, HackmatrixState]) -> None:
+def test_episodes_are_numbered_in_the_order_of_their_ends(chunked: tuple[Path, PPOState]) -> None:
     rows = table(chunked[0])
     assert [row[1] for row in rows] == list(range(1, len(rows) + 1))
     assert [row[0] for row in rows] == sorted(row[0] for row in rows)
@@ -278,7 +277,7 @@ def test_episodes_are_numbered_in_the_order_of_their_ends(chunked: tuple[Path, H
 
 
 def test_a_chunk_without_an_ended_episode_has_no_means_of_episodes(
-    program: HackmatrixProgram, tmp_path: Path
+    program: PPOProgram, tmp_path: Path
 ) -> None:
     state, _ = play(program, tmp_path, "--log-interval", "1", trainer_type=split(1))
     rows = stream(tmp_path / "r")
@@ -292,7 +291,7 @@ def test_a_chunk_without_an_ended_episode_has_no_means_of_episodes(
 
 
 def test_resuming_from_any_update_gives_the_same_run(
-    program: HackmatrixProgram, chunked: tuple[Path, HackmatrixState], tmp_path: Path
+    program: PPOProgram, chunked: tuple[Path, PPOState], tmp_path: Path
 ) -> None:
     folder, expected = chunked
     steps = CheckpointStore(folder).steps()
@@ -313,7 +312,7 @@ def test_resuming_from_any_update_gives_the_same_run(
 
 
 def test_a_finished_run_goes_on_when_it_may_have_more_steps(
-    program: HackmatrixProgram, chunked: tuple[Path, HackmatrixState], tmp_path: Path
+    program: PPOProgram, chunked: tuple[Path, PPOState], tmp_path: Path
 ) -> None:
     shutil.copytree(chunked[0], tmp_path / "r")
     more = str((UPDATES + 2) * ENVS * STEPS)
@@ -326,11 +325,11 @@ def test_a_finished_run_goes_on_when_it_may_have_more_steps(
 
 
 def test_the_rate_of_a_resumed_chunk_counts_its_own_updates_only(
-    program: HackmatrixProgram, chunked: tuple[Path, HackmatrixState], tmp_path: Path
+    program: PPOProgram, chunked: tuple[Path, PPOState], tmp_path: Path
 ) -> None:
     """Four of the chunk's five updates were made by the process before, and took this one no time."""
     config = read_config([*SETTINGS, "--log-interval", "5", "--runs-dir", str(tmp_path), "--run-name", "r"])
-    trainer = HackmatrixTrainer(config, program)
+    trainer = PPOTrainer(config, program)
     state = trainer.resume(checkpoint_format.read(chunked[0] / "checkpoints" / "4"))
     with open_run(config.tracking, system="hackmatrix", name_prefix="t", run_config={}) as run:
         run.clock.restore(4)
@@ -343,7 +342,7 @@ def test_the_rate_of_a_resumed_chunk_counts_its_own_updates_only(
 class Poisoned(Split):
     """Its parameters turn into NaN before the eighth update."""
 
-    def advance(self, state: HackmatrixState) -> Any:
+    def advance(self, state: PPOState) -> Any:
         if state.progress.updates == 7:
             bad = jax.tree.map(lambda leaf: leaf * np.float32("nan"), state.device.params)
             state = state._replace(device=state.device._replace(params=bad))
@@ -351,7 +350,7 @@ class Poisoned(Split):
 
 
 def test_nan_stops_naming_metric_and_step_and_leaves_the_last_good_checkpoint(
-    program: HackmatrixProgram, tmp_path: Path
+    program: PPOProgram, tmp_path: Path
 ) -> None:
     with pytest.raises(TrainingDivergedError, match=r"^train/\w+ is nan at step 8: .*--learning-rate"):
         play(program, tmp_path, "--log-interval", "5", *EVERY_CHUNK, trainer_type=Poisoned)
@@ -367,7 +366,7 @@ def test_nan_stops_naming_metric_and_step_and_leaves_the_last_good_checkpoint(
 
 
 def test_the_command_names_the_run_and_answers_scripts(
-    command: Callable[..., Any], whole: tuple[Path, HackmatrixState], tmp_path: Path
+    command: Callable[..., Any], whole: tuple[Path, PPOState], tmp_path: Path
 ) -> None:
     today = date.today()
     stem = f"hackmatrix-jax-{MONTHS[today.month - 1]}{today.day:02d}-{today.year % 100:02d}"
@@ -381,7 +380,7 @@ def test_the_command_names_the_run_and_answers_scripts(
         assert result["total_timesteps"] == UPDATES * ENVS * STEPS
         assert result["steps_per_second"] > 0
         assert result["params_sha256"] == params_sha256(whole[1].device.params)
-        assert result["highest_stage"] == whole[1].progress.highest_stage
+        assert result["highest_stage"] == whole[1].progress.maxima["highest_stage"]
         assert result["status"] == "finished"
     with JournalReader(tmp_path / name) as reader:
         config = reader.config()
@@ -438,8 +437,8 @@ def test_rows_reach_the_offline_file_of_wandb(
     assert audit(folder).agrees
 
 
-def test_parameters_that_are_not_finite_are_never_saved(program: HackmatrixProgram) -> None:
-    trainer = HackmatrixTrainer(read_config(SETTINGS), program)
+def test_parameters_that_are_not_finite_are_never_saved(program: PPOProgram) -> None:
+    trainer = PPOTrainer(read_config(SETTINGS), program)
     state = trainer.init()
     bad = jax.tree.map(lambda leaf: leaf + np.float32("inf"), state.device.params)
     with pytest.raises(TrainingDivergedError, match=r"params/.* is not finite at step 7"):
@@ -447,14 +446,14 @@ def test_parameters_that_are_not_finite_are_never_saved(program: HackmatrixProgr
 
 
 def test_a_run_of_another_version_of_the_game_is_not_resumed_and_stays_as_it_is(
-    program: HackmatrixProgram, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    program: PPOProgram, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert HackMatrix.version == ENVIRONMENT_VERSION
     play(program, tmp_path, "--monolithic", version=ENVIRONMENT_VERSION + 1)
     checkpoint, _ = CheckpointStore(tmp_path / "r").newest()
     assert checkpoint is not None
     with pytest.raises(ConfigError, match=rf"^environment_version: .* version {ENVIRONMENT_VERSION + 1} "):
-        HackmatrixTrainer(read_config(SETTINGS), program).resume(checkpoint)
+        PPOTrainer(read_config(SETTINGS), program).resume(checkpoint)
     capsys.readouterr()
     assert main(["hackmatrix", "train", "--resume-run", "r", "--runs-dir", str(tmp_path)]) == 2
     (line,) = capsys.readouterr().err.splitlines()
@@ -464,15 +463,15 @@ def test_a_run_of_another_version_of_the_game_is_not_resumed_and_stays_as_it_is(
 
 
 def test_an_illness_is_told_in_the_journal_once(
-    program: HackmatrixProgram, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    program: PPOProgram, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    symptom = health.Symptom("train/entropy", -1.0, 0.0, "it is alive", "kill it")
-    monkeypatch.setattr(health, "SYMPTOMS", (symptom,))
+    diagnostic = diagnostics.Diagnostic("train/entropy", -1.0, 0.0, "it is alive", "kill it")
+    monkeypatch.setattr(diagnostics, "DIAGNOSTICS", (diagnostic,))
     state, _ = play(program, tmp_path, "--log-interval", "1")
     (told,) = [(step, text) for step, text in warnings(tmp_path / "r") if "train/entropy" in text]
-    assert told[0] == health.PATIENCE < UPDATES
+    assert told[0] == diagnostics.PATIENCE < UPDATES
     assert "it is alive; usual remedy: kill it" in told[1]
-    assert state.progress.ill_for == {"train/entropy": UPDATES}
+    assert state.progress.streaks == {"train/entropy": UPDATES}
 
 
 WELL = {"train/entropy": 1.0, "train/approx_kl": 0.01, "train/explained_variance": 0.5}
@@ -491,23 +490,23 @@ def test_an_illness_is_told_when_it_has_lasted_and_again_after_a_recovery(
 ) -> None:
     counts: dict[str, int] = {}
     told_at = []
-    course = [ill] * (health.PATIENCE - 1) + [WELL[metric]] + [ill] * (2 * health.PATIENCE)
-    course += [WELL[metric]] + [ill] * health.PATIENCE
+    course = [ill] * (diagnostics.PATIENCE - 1) + [WELL[metric]] + [ill] * (2 * diagnostics.PATIENCE)
+    course += [WELL[metric]] + [ill] * diagnostics.PATIENCE
     for number, value in enumerate(course, start=1):
-        counts, told = health.examine(counts, WELL | {metric: value})
+        counts, told = diagnostics.check(counts, WELL | {metric: value})
         for text in told:
             assert metric in text
             assert remedy in text
             assert f"{value:.3g}" in text
             told_at.append(number)
     # Not for nine; then at the tenth in a row, once; and again after it had been well.
-    assert told_at == [2 * health.PATIENCE, len(course)]
+    assert told_at == [2 * diagnostics.PATIENCE, len(course)]
 
 
 def test_the_healthy_are_told_nothing() -> None:
     counts: dict[str, int] = {}
-    for _ in range(3 * health.PATIENCE):
-        counts, told = health.examine(counts, WELL)
+    for _ in range(3 * diagnostics.PATIENCE):
+        counts, told = diagnostics.check(counts, WELL)
         assert not told
     assert set(counts.values()) == {0}
 

@@ -6,6 +6,7 @@ import json
 
 from matrixrl.checkpoints.format import plain
 from matrixrl.systems.matmul.state import EvaluationTotals, LossSums, Progress, progress_from_record
+from matrixrl.systems.ppo import trainer as ppo
 
 BETWEEN_BATCHES_OF_AN_EVALUATION = Progress(
     phase="evaluate",
@@ -28,3 +29,12 @@ def test_progress_of_an_earlier_version_is_read() -> None:
     assert progress_from_record(record) == BETWEEN_BATCHES_OF_AN_EVALUATION
     record["evaluated"] = []
     assert progress_from_record(record).evaluated == ()
+
+
+def test_progress_of_an_earlier_ppo_run_is_read() -> None:
+    now = ppo.Progress(updates=3, maxima={"highest_stage": 2}, streaks={"train/entropy": 1})
+    record = json.loads(json.dumps(plain(now)))
+    assert ppo.progress_from_record(record) == now
+    record["ill_for"], record["highest_stage"] = record.pop("streaks"), 2
+    del record["maxima"]
+    assert ppo.progress_from_record(record) == now

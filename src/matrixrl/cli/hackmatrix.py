@@ -18,8 +18,8 @@ from matrixrl.tracking.status import Status, activity, use
 
 if TYPE_CHECKING:
     # `--help` answers without JAX.
-    from matrixrl.systems.ppo.program import HackmatrixProgram
-    from matrixrl.systems.ppo.trainer import HackmatrixState, HackmatrixTrainer
+    from matrixrl.systems.ppo.program import PPOProgram
+    from matrixrl.systems.ppo.trainer import PPOState, PPOTrainer, Progress
     from matrixrl.tracking.run import Run
 
 BENCHMARK_CHUNKS = 3
@@ -77,30 +77,32 @@ def tuned_shape(config: HackmatrixConfig) -> HackmatrixConfig:
         status.line("auto-tune  measures batch shapes on this device, then trains with the quickest")
         with activity("starting JAX"):
             from matrixrl.devices.compilation_cache import use_compilation_cache
+            from matrixrl.systems.hackmatrix.task import hackmatrix_task
             from matrixrl.systems.ppo.batch_shape import best_shape
 
             use_compilation_cache()
-        num_envs, num_steps = best_shape(config, status.line)
+        num_envs, num_steps = best_shape(config, hackmatrix_task(config), status.line)
     ppo = dataclasses.replace(config.ppo, num_envs=num_envs, num_steps=num_steps)
     return dataclasses.replace(config, ppo=ppo, auto_tune=False)
 
 
-def hackmatrix_session(config: HackmatrixConfig) -> session.Session[HackmatrixConfig, HackmatrixTrainer]:
+def hackmatrix_session(config: HackmatrixConfig) -> session.Session[HackmatrixConfig, PPOTrainer]:
     """The HackMatrix trainer for the shared command; trainers that it makes of one config share their programs."""
-    compiled: dict[HackmatrixConfig, HackmatrixProgram] = {}
+    compiled: dict[HackmatrixConfig, PPOProgram] = {}
 
-    def program(config: HackmatrixConfig) -> HackmatrixProgram:
-        from matrixrl.systems.ppo.program import HackmatrixProgram
+    def program(config: HackmatrixConfig) -> PPOProgram:
+        from matrixrl.systems.hackmatrix.task import hackmatrix_task
+        from matrixrl.systems.ppo.program import PPOProgram
 
         if config not in compiled:
-            compiled[config] = HackmatrixProgram(config)
+            compiled[config] = PPOProgram(config, hackmatrix_task(config))
         return compiled[config]
 
-    def make_trainer(config: HackmatrixConfig, run: Run) -> HackmatrixTrainer:
+    def make_trainer(config: HackmatrixConfig, run: Run) -> PPOTrainer:
         del run
-        from matrixrl.systems.ppo.trainer import HackmatrixTrainer
+        from matrixrl.systems.ppo.trainer import PPOTrainer
 
-        return HackmatrixTrainer(config, program(config))
+        return PPOTrainer(config, program(config))
 
     return session.Session(
         system="hackmatrix",
@@ -130,9 +132,7 @@ ENVIRONMENT_VERSION = 0
 """`HackMatrix.version`, without loading JAX; a test compares them."""
 
 
-def summary(
-    config: HackmatrixConfig, trainer: HackmatrixTrainer, state: HackmatrixState, seconds: float
-) -> str:
+def summary(config: HackmatrixConfig, trainer: PPOTrainer, state: PPOState, seconds: float) -> str:
     """The line that says how far training came."""
     progress = state.progress
     steps = progress.recorded * config.ppo.batch_size
@@ -143,14 +143,19 @@ def summary(
     ]
     if progress.mean_return is not None:
         parts.append(
-            f"mean return {significant(progress.mean_return)} over the last chunk, highest stage {progress.highest_stage}"
+            f"mean return {significant(progress.mean_return)} over the last chunk, highest stage {highest_stage(progress)}"
         )
     if trainer.steps_per_second:  # unknown before the end of the first chunk
         parts.append(f"{significant(trainer.steps_per_second)} steps/s")
     return f"{', '.join(parts)}; {duration(seconds)}"
 
 
-def show(outcome: session.Outcome[HackmatrixTrainer]) -> None:
+def highest_stage(progress: Progress) -> int:
+    """Returns the highest stage that any episode reached; 0 before the first has ended."""
+    return int(progress.maxima.get("highest_stage", 0))
+
+
+def show(outcome: session.Outcome[PPOTrainer]) -> None:
     """Print what to do with the agent."""
     where = (
         "" if outcome.run.directory.parent.name == "runs" else f" --runs-dir {outcome.run.directory.parent}"
@@ -161,11 +166,11 @@ def show(outcome: session.Outcome[HackmatrixTrainer]) -> None:
     )
 
 
-def result(outcome: session.Outcome[HackmatrixTrainer]) -> dict[str, Any]:
+def result(outcome: session.Outcome[PPOTrainer]) -> dict[str, Any]:
     """How far training came, as JSON values."""
     from matrixrl.training.parameters import params_sha256
 
-    state: HackmatrixState = outcome.state
+    state: PPOState = outcome.state
     progress, config = state.progress, outcome.trainer.config
     return {
         "update_step": progress.recorded,
@@ -173,6 +178,6 @@ def result(outcome: session.Outcome[HackmatrixTrainer]) -> dict[str, Any]:
         "steps_per_second": round(outcome.trainer.steps_per_second, 1),
         "params_sha256": params_sha256(state.device.params),
         "mean_return": progress.mean_return,
-        "highest_stage": progress.highest_stage,
+        "highest_stage": highest_stage(progress),
         "episodes": progress.episodes,
     }

@@ -67,7 +67,7 @@ def load_agent(command: str, reference: str, runs_dir: Path, step: int | None, b
     from matrixrl.checkpoints.store import CheckpointStore
     from matrixrl.envs.hackmatrix.env import HackMatrix
     from matrixrl.systems.hackmatrix.evaluation import NetworkPolicy
-    from matrixrl.systems.ppo.program import build_network
+    from matrixrl.systems.hackmatrix.task import build_network
 
     store = CheckpointStore(folder)
     if step is not None:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import dataclasses
 import time
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 
-from matrixrl.config import ConfigError, HackmatrixConfig
-from matrixrl.systems.ppo.program import HackmatrixProgram
+from matrixrl.config import ConfigError, PPOConfig
+from matrixrl.systems.ppo.program import PPOProgram
+from matrixrl.systems.ppo.task import PPORunConfig, PPOTask
 from matrixrl.tracking.numbers import significant
 from matrixrl.tracking.status import activity
 
@@ -19,7 +21,13 @@ WORTHWHILE = 1.05
 """A larger batch learns less from a step, so it has to be this much quicker to be tried further."""
 
 
-def shapes(config: HackmatrixConfig, backend: str) -> Iterator[tuple[int, int]]:
+def with_ppo(config: PPORunConfig, ppo: PPOConfig) -> PPORunConfig:
+    """Returns a config with other settings of the learner."""
+    changed: Any = config
+    return dataclasses.replace(changed, ppo=ppo)
+
+
+def shapes(config: PPORunConfig, backend: str) -> Iterator[tuple[int, int]]:
     """Batch shapes (environments, steps) to try, the config's own first.
 
     On a CPU the batch keeps its size, so that learning stays what it was; an accelerator needs more environments at
@@ -38,10 +46,10 @@ def shapes(config: HackmatrixConfig, backend: str) -> Iterator[tuple[int, int]]:
         yield num_envs, num_steps
 
 
-def measure(config: HackmatrixConfig) -> float | None:
+def measure(config: PPORunConfig, task: PPOTask) -> float | None:
     """Steps per second of rollout and update together, compiling apart; None where the memory does not suffice."""
     try:
-        program = HackmatrixProgram(config)
+        program = PPOProgram(config, task)
         state = program.init(jax.random.key(config.seed))
         seconds = []
         for number in range(REPEATS + 1):
@@ -58,11 +66,11 @@ def measure(config: HackmatrixConfig) -> float | None:
     return config.ppo.batch_size / min(seconds[1:])
 
 
-def best_shape(config: HackmatrixConfig, tell: Callable[[str], None]) -> tuple[int, int]:
-    """The quickest of `shapes`, each told as it is measured.
+def best_shape(config: PPORunConfig, task: PPOTask, notify: Callable[[str], None]) -> tuple[int, int]:
+    """The quickest of `shapes`, each reported as it is measured.
 
     Args:
-      tell: shows a line.
+      notify: shows a line.
     """
     backend = jax.default_backend()
     best, best_rate = (config.ppo.num_envs, config.ppo.num_steps), 0.0
@@ -73,14 +81,14 @@ def best_shape(config: HackmatrixConfig, tell: Callable[[str], None]) -> tuple[i
             continue  # the run is shorter than such a batch, or it does not part into minibatches
         name = f"--num-envs {num_envs} --num-steps {num_steps}"
         with activity(f"auto-tune  compiling and measuring {name}"):
-            rate = measure(dataclasses.replace(config, ppo=ppo))
+            rate = measure(with_ppo(config, ppo), task)
         if rate is None:
-            tell(f"auto-tune  {name}: more memory than this device has")
+            notify(f"auto-tune  {name}: more memory than this device has")
             break
-        tell(f"auto-tune  {name}: {significant(rate)} steps/s")
+        notify(f"auto-tune  {name}: {significant(rate)} steps/s")
         if rate > best_rate * (1.0 if backend == "cpu" else WORTHWHILE):
             best, best_rate = (num_envs, num_steps), rate
         elif backend != "cpu":
             break
-    tell(f"auto-tune  chose --num-envs {best[0]} --num-steps {best[1]} on {jax.devices()[0].device_kind}")
+    notify(f"auto-tune  chose --num-envs {best[0]} --num-steps {best[1]} on {jax.devices()[0].device_kind}")
     return best

@@ -1,4 +1,4 @@
-"""Illnesses of PPO that a metric shows: told once they have lasted, with the usual remedy."""
+"""Diagnostics of PPO: metrics outside their healthy range for several chunks in a row, with a suggestion."""
 
 from __future__ import annotations
 
@@ -6,47 +6,47 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 PATIENCE = 10
-"""Chunks in a row that a metric has to be out of its range."""
+"""Number of chunks in a row that a metric has to be out of its range."""
 
 
 @dataclass(frozen=True)
-class Symptom:
+class Diagnostic:
     """A metric and its healthy range.
 
     Attributes:
       metric: its name in the stream.
-      low, high: outside of these it is ill.
-      meaning: what it says when it is out of its range.
-      remedy: what usually helps.
+      low, high: limits of the range.
+      meaning: what a value outside the range means.
+      suggestion: what usually helps.
     """
 
     metric: str
     low: float
     high: float
     meaning: str
-    remedy: str
+    suggestion: str
 
-    def shows(self, value: float) -> bool:
-        """Whether a value is out of the range."""
+    def is_out_of_range(self, value: float) -> bool:
+        """Returns whether a value is out of the range; NaN is."""
         return not self.low <= value <= self.high
 
 
-SYMPTOMS = (
-    Symptom(
+DIAGNOSTICS = (
+    Diagnostic(
         "train/entropy",
         0.02,
         float("inf"),
         "the policy has collapsed to one action per state and explores no more",
         "raise --ent-coef or lower --learning-rate",
     ),
-    Symptom(
+    Diagnostic(
         "train/approx_kl",
         -1.0,
         0.1,
         "updates move the policy further than clipping is meant to allow",
         "lower --learning-rate or --update-epochs, or raise --num-minibatches' batch with --num-steps",
     ),
-    Symptom(
+    Diagnostic(
         "train/explained_variance",
         -0.5,
         1.0,
@@ -56,26 +56,24 @@ SYMPTOMS = (
 )
 
 
-def examine(
-    ill_for: Mapping[str, int], metrics: Mapping[str, float | int]
-) -> tuple[dict[str, int], list[str]]:
-    """Look at the row of a chunk.
+def check(streaks: Mapping[str, int], metrics: Mapping[str, float | int]) -> tuple[dict[str, int], list[str]]:
+    """Checks the row of a chunk.
 
     Args:
-      ill_for: by metric, for how many chunks in a row it has been out of its range.
+      streaks: by metric, number of chunks in a row that it has been out of its range.
       metrics: the row.
 
     Returns:
-      The new counts, and what there is to tell: once per illness, when it has lasted `PATIENCE` chunks.
+      The new streaks, and warnings: one for each metric whose streak has just reached `PATIENCE`.
     """
     counts: dict[str, int] = {}
-    told: list[str] = []
-    for symptom in SYMPTOMS:
-        name, value = symptom.metric, float(metrics[symptom.metric])
-        counts[name] = ill_for.get(name, 0) + 1 if symptom.shows(value) else 0
+    warnings: list[str] = []
+    for diagnostic in DIAGNOSTICS:
+        name, value = diagnostic.metric, float(metrics[diagnostic.metric])
+        counts[name] = streaks.get(name, 0) + 1 if diagnostic.is_out_of_range(value) else 0
         if counts[name] == PATIENCE:
-            told.append(
+            warnings.append(
                 f"{name} has been out of its healthy range for {PATIENCE} records (now {value:.3g}): "
-                f"{symptom.meaning}; usual remedy: {symptom.remedy}"
+                f"{diagnostic.meaning}; usual remedy: {diagnostic.suggestion}"
             )
-    return counts, told
+    return counts, warnings

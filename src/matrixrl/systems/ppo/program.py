@@ -1,4 +1,4 @@
-"""The compiled programs of a HackMatrix run: the start, and some PPO updates in one go."""
+"""The compiled programs of a PPO run: the start, and some updates in one call."""
 
 from __future__ import annotations
 
@@ -15,18 +15,9 @@ from jax import Array
 from jax.sharding import NamedSharding, PartitionSpec
 
 from matrixrl.agents.ppo import PPO, TrainState, UpdateMetrics, num_groups
-from matrixrl.config import HackmatrixConfig
-from matrixrl.devices.machine import compute_dtype
 from matrixrl.devices.mesh import DATA, data_mesh, max_groups, placed_shapes, replicated
-from matrixrl.envs.hackmatrix import observation
-from matrixrl.envs.hackmatrix.env import EnvParams, HackMatrix
-from matrixrl.envs.hackmatrix.rules import NUM_ACTIONS, SIZE
-from matrixrl.envs.hackmatrix.statistics import EPISODE_VALUES, CountedHackMatrix
-from matrixrl.networks.actor_critic import MLP, ActorCritic, GridTorso
+from matrixrl.systems.ppo.task import PPORunConfig, PPOTask
 from matrixrl.training.first_calls import FirstCalls
-
-TABLE_VALUES = ("return", "steps", "highest_stage", "final_score", "win_rate")
-"""What the table of episodes holds of each one, by the names of `CountedHackMatrix`."""
 
 
 class Updates(NamedTuple):
@@ -35,7 +26,7 @@ class Updates(NamedTuple):
     Attributes:
       metrics: float32 [K] each.
       ended: bool [K, T, B], steps that ended an episode.
-      table: by name [K, T, B]: `TABLE_VALUES` of the episodes, where `ended`.
+      table: by name [K, T, B]: `PPOTask.table_values` of the episodes, where `ended`.
       sums: by name float32 [K]: sums over the episodes that ended.
     """
 
@@ -43,18 +34,6 @@ class Updates(NamedTuple):
     ended: Array
     table: dict[str, Array]
     sums: dict[str, Array]
-
-
-def build_network(config: HackmatrixConfig) -> ActorCritic:
-    """The network of a config; it takes packed observations, uint32 [N, 117]."""
-    settings = config.network
-    dtype = compute_dtype(settings.precision)
-    if settings.torso == "mlp":
-        torso = MLP(settings.hidden_dim, settings.num_layers, dtype)
-        return ActorCritic(observation.unpack, torso, NUM_ACTIONS)
-    codes = (settings.cell_dim, settings.cell_dim // 2)
-    torso = GridTorso(SIZE, codes, settings.hidden_dim, settings.num_layers, dtype)
-    return ActorCritic(observation.parts, torso, NUM_ACTIONS)
 
 
 class Coefficients(NamedTuple):
@@ -82,11 +61,12 @@ def _optimizer(learning_rate: Any, max_grad_norm: Any) -> optax.GradientTransfor
     return optax.chain(optax.clip_by_global_norm(max_grad_norm), optax.adam(learning_rate, eps=1e-5))
 
 
-class HackmatrixProgram:
+class PPOProgram:
     """Builds and holds the compiled programs of a config.
 
     Attributes:
       config: the run's settings.
+      task: the environment, its network, and what is recorded of its episodes.
       ppo: the learner.
       mesh: the devices that environments are spread over; None for one.
       first_calls: of the programs.
@@ -95,18 +75,17 @@ class HackmatrixProgram:
       ConfigError: there are fewer devices than asked for, or the environments cannot be spread over them evenly.
     """
 
-    def __init__(self, config: HackmatrixConfig) -> None:
+    def __init__(self, config: PPORunConfig, task: PPOTask) -> None:
         self.config = config
+        self.task = task
         self.first_calls = FirstCalls()
         settings = config.ppo
-        network = build_network(config)
-        apply: Any = network.apply
         groups = num_groups(settings.num_envs, settings.num_steps, settings.num_minibatches, max_groups())
         self.mesh = data_mesh(config.devices, groups, "groups of environments")
         self.ppo = PPO(
-            env=CountedHackMatrix(HackMatrix(packed=True)),
-            apply=apply,
-            init_params=network.init,
+            env=task.env,
+            apply=task.network.apply,
+            init_params=task.network.init,
             optimizer=_optimizer(settings.learning_rate, settings.max_grad_norm),
             num_envs=settings.num_envs,
             num_steps=settings.num_steps,
@@ -118,7 +97,7 @@ class HackmatrixProgram:
             vf_coef=settings.vf_coef,
             ent_coef=settings.ent_coef,
             reward_scale=settings.reward_scale,
-            env_params=EnvParams(config.time_limit),
+            env_params=task.env_params(config.time_limit),
             max_groups=max_groups(),
             axis_name=None if self.mesh is None else DATA,
             at_once=jax.default_backend() != "cpu",
@@ -166,7 +145,7 @@ class HackmatrixProgram:
             clip_eps=coefficients.clip_eps,
             vf_coef=coefficients.vf_coef,
             reward_scale=coefficients.reward_scale,
-            env_params=EnvParams(coefficients.time_limit),
+            env_params=self.task.env_params(coefficients.time_limit),
         )
 
     @cached_property
@@ -262,7 +241,7 @@ class HackmatrixProgram:
             def total(values: Array) -> Array:
                 return self.ppo.total(jnp.where(episodes.ended, values.astype(jnp.float32), 0))
 
-            table = {name: episodes.values[name] for name in TABLE_VALUES}
+            table = {name: episodes.values[name] for name in self.task.table_values}
             new = Updates(metrics, episodes.ended, table, jax.tree.map(total, episodes.values))
             return state, jax.tree.map(lambda whole, part: whole.at[index].set(part), results, new)
 
@@ -270,11 +249,11 @@ class HackmatrixProgram:
 
     def _no_updates(self, num_envs: int) -> Updates:
         """Room for the results of a chunk of so many environments."""
-        chunk = self.config.chunk
+        chunk, values = self.config.chunk, self.task.episode_values
         steps = (chunk, self.config.ppo.num_steps, num_envs)
         return Updates(
             metrics=UpdateMetrics(*(jnp.zeros(chunk, jnp.float32) for _ in UpdateMetrics._fields)),
             ended=jnp.zeros(steps, jnp.bool_),
-            table={name: jnp.zeros(steps, EPISODE_VALUES[name]) for name in TABLE_VALUES},
-            sums={name: jnp.zeros(chunk, jnp.float32) for name in EPISODE_VALUES},
+            table={name: jnp.zeros(steps, values[name]) for name in self.task.table_values},
+            sums={name: jnp.zeros(chunk, jnp.float32) for name in values},
         )

@@ -1,8 +1,8 @@
-"""PPO on HackMatrix as a system for the loop: which updates come next, and how their results become events.
+"""PPO as a trainer for the loop: which updates come next, and how their results become events.
 
 The device is asked for some updates at a time, as many as take about a second, so that a signal is heard soon; a row of
 the stream is written for each chunk of them. The split changes no number: keys are derived from the seed and the
-number of the update, and everything a run continues from is `HackmatrixState`.
+number of the update, and everything a run continues from is `PPOState`.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ import numpy as np
 from matrixrl.agents.ppo import TrainState, UpdateMetrics
 from matrixrl.checkpoints import format as checkpoint_format
 from matrixrl.checkpoints.format import Checkpoint, Snapshot
-from matrixrl.config import ConfigError, HackmatrixConfig
+from matrixrl.config import ConfigError
 from matrixrl.devices.processes import leaders
-from matrixrl.envs.hackmatrix.env import HackMatrix
-from matrixrl.systems.ppo.diagnostics import examine
-from matrixrl.systems.ppo.program import HackmatrixProgram, Updates
+from matrixrl.systems.ppo.diagnostics import check
+from matrixrl.systems.ppo.program import PPOProgram, Updates
+from matrixrl.systems.ppo.task import PPORunConfig
 from matrixrl.tracking.events import EpisodeRow, Event, Note, ScalarRow, TableMark
 from matrixrl.tracking.numbers import significant
 from matrixrl.tracking.run import Run
@@ -54,8 +54,8 @@ class Progress:
       episode_sums: by name, sums over its episodes.
       mean_return: of the episodes of the last finished chunk; None before the first.
       best_return: highest `mean_return` so far.
-      highest_stage: of all episodes so far.
-      ill_for: see `health.examine`.
+      maxima: by name, highest value of an episode so far, for the values that the task names.
+      streaks: by metric, number of chunks in a row that it was out of its range (`diagnostics.check`).
     """
 
     updates: int = 0
@@ -67,11 +67,21 @@ class Progress:
     episode_sums: Mapping[str, float] = field(default_factory=dict)
     mean_return: float | None = None
     best_return: float | None = None
-    highest_stage: int = 0
-    ill_for: Mapping[str, int] = field(default_factory=dict)
+    maxima: Mapping[str, float] = field(default_factory=dict)
+    streaks: Mapping[str, int] = field(default_factory=dict)
 
 
-class HackmatrixState(NamedTuple):
+def progress_from_record(record: Mapping[str, Any]) -> Progress:
+    """Returns the progress in a checkpoint; versions before 0.2 named two of its fields otherwise."""
+    fields = dict(record)
+    if "ill_for" in fields:
+        fields["streaks"] = fields.pop("ill_for")
+    if "highest_stage" in fields:
+        fields["maxima"] = {"highest_stage": fields.pop("highest_stage")}
+    return Progress(**fields)
+
+
+class PPOState(NamedTuple):
     """Everything that a run continues from."""
 
     device: TrainState
@@ -86,7 +96,7 @@ class Outcome:
     updates: Updates
 
 
-class HackmatrixTrainer:
+class PPOTrainer:
     """A system for `training.loop.run_loop`.
 
     Args:
@@ -94,9 +104,10 @@ class HackmatrixTrainer:
       program: the compiled programs of the config, where several runs share them.
     """
 
-    def __init__(self, config: HackmatrixConfig, program: HackmatrixProgram | None = None) -> None:
+    def __init__(self, config: PPORunConfig, program: PPOProgram) -> None:
         self.config = config
-        self.program = program or HackmatrixProgram(config)
+        self.program = program
+        self.task = program.task
         self._key = jax.random.key(config.seed)
         self._updates_per_call = 1
         self._seconds_per_call = float("inf")  # unknown: the first one is waited for
@@ -108,14 +119,14 @@ class HackmatrixTrainer:
         self._call_began: float | None = None
         self.steps_per_second = 0.0
 
-    def init(self) -> HackmatrixState:
+    def init(self) -> PPOState:
         """The state of a fresh run."""
         self.program.compile_ahead()
         with self.program.first_calls.call("the start of the games"):
             device = self.program.init(jax.random.fold_in(self._key, 2**32 - 1))
-        return HackmatrixState(device, Progress())
+        return PPOState(device, Progress())
 
-    def snapshot(self, state: HackmatrixState, step: int) -> Snapshot:
+    def snapshot(self, state: PPOState, step: int) -> Snapshot:
         """Host copies of everything that the run continues from.
 
         Raises:
@@ -129,7 +140,7 @@ class HackmatrixTrainer:
             step, arrays, checkpoint_format.plain(state.progress), score=state.progress.mean_return
         )
 
-    def resume(self, checkpoint: Checkpoint | None) -> HackmatrixState:
+    def resume(self, checkpoint: Checkpoint | None) -> PPOState:
         """The state that a checkpoint saved; without one the run goes on from its beginning.
 
         Raises:
@@ -137,26 +148,27 @@ class HackmatrixTrainer:
         """
         if checkpoint is None:
             return self.init()
-        played = checkpoint.record["config"].get("environment_version", HackMatrix.version)
-        if played != HackMatrix.version:
+        task = self.task
+        played = checkpoint.record["config"].get("environment_version", task.version)
+        if played != task.version:
             raise ConfigError(
-                f"environment_version: {checkpoint.folder} was trained on version {played} of HackMatrix, this matrixrl "
-                f"plays version {HackMatrix.version}; start a new run, or resume with the matrixrl that wrote it"
+                f"environment_version: {checkpoint.folder} was trained on version {played} of {task.name}, this matrixrl "
+                f"plays version {task.version}; start a new run, or resume with the matrixrl that wrote it"
             )
-        return HackmatrixState(checkpoint.restore(self.program.template), Progress(**checkpoint.progress))
+        return PPOState(checkpoint.restore(self.program.template), progress_from_record(checkpoint.progress))
 
-    def finished(self, state: HackmatrixState) -> bool:
+    def finished(self, state: PPOState) -> bool:
         """All updates were made."""
         return state.progress.updates >= self.config.ppo.num_updates
 
-    def needs_record(self, state: HackmatrixState) -> bool:
+    def needs_record(self, state: PPOState) -> bool:
         """Whether calls are so long that two at once would keep a signal waiting; no result depends on it.
 
         What the host does between two such calls is less than a hundredth of them.
         """
         return self._seconds_per_call > LONG_CALL_SECONDS
 
-    def advance(self, state: HackmatrixState) -> tuple[HackmatrixState, Outcome]:
+    def advance(self, state: PPOState) -> tuple[PPOState, Outcome]:
         """Start the next updates, at most to the end of the chunk."""
         done, chunk = state.progress.updates, self.config.chunk
         left = min(chunk - done % chunk, self.config.ppo.num_updates - done)
@@ -165,9 +177,9 @@ class HackmatrixTrainer:
         if self._chunk_began is None:  # tracing and compiling are over by now
             self._chunk_began = self._call_began = time.perf_counter()
         progress = dataclasses.replace(state.progress, updates=done + count)
-        return HackmatrixState(device, progress), Outcome(count, updates)
+        return PPOState(device, progress), Outcome(count, updates)
 
-    def record(self, state: HackmatrixState, outcome: Outcome, run: Run) -> HackmatrixState:
+    def record(self, state: PPOState, outcome: Outcome, run: Run) -> PPOState:
         """Fetch, stamp and commit what a call gave."""
         results = jax.device_get(outcome.updates)
         count, first = outcome.count, state.progress.recorded
@@ -193,17 +205,15 @@ class HackmatrixTrainer:
                 chunk_episodes=progress.chunk_episodes + len(rows),
                 metric_sums=_added(progress.metric_sums, metrics, index),
                 episode_sums=_added(progress.episode_sums, results.sums, index),
-                highest_stage=max(
-                    [progress.highest_stage, *(int(row.values["Highest Stage"] or 0) for row in rows)]
-                ),
+                maxima=self._raised(progress.maxima, results, index),
             )
         total = self.config.ppo.num_updates
         if progress.recorded % self.config.chunk == 0 or progress.recorded == total:
             row, progress = self._chunk_row(progress, run)
             events.append(ScalarRow(ticks[-1], row))
-            counts, told = examine(progress.ill_for, row)
-            progress = dataclasses.replace(progress, ill_for=counts)
-            events += [Note(ticks[-1], text, "warning") for text in told]
+            counts, warnings = check(progress.streaks, row)
+            progress = dataclasses.replace(progress, streaks=counts)
+            events += [Note(ticks[-1], text, "warning") for text in warnings]
             between = max(1, total // self.config.chunk // MAX_TABLE_MARKS)
             if progress.recorded == total or progress.recorded // self.config.chunk % between == 0:
                 events.append(TableMark(ticks[-1]))
@@ -238,24 +248,30 @@ class HackmatrixTrainer:
     def _episodes(self, results: Updates, index: int, before: int, tick: Any) -> list[EpisodeRow]:
         """Rows of the episodes that ended in an update, in order of step and environment."""
         ended = np.nonzero(results.ended[index])
-        columns = {name: values[index][ended].tolist() for name, values in results.table.items()}
+        values = {name: values[index][ended].tolist() for name, values in results.table.items()}
+        columns = {
+            name: [column.convert(value) for value in values[column.value]]
+            for name, column in self.task.columns.items()
+        }
         return [
             EpisodeRow(
                 tick,
                 {
                     "Global Episode": before + number,
                     "Update": tick.step,
-                    "Return": returned,
-                    "Steps": steps,
-                    "Highest Stage": stage,
-                    "Final Score": float(score),
-                    "Won": won > 0,
+                    **{name: column[number - 1] for name, column in columns.items()},
                 },
             )
-            for number, (returned, steps, stage, score, won) in enumerate(
-                zip(*(columns[name] for name in _COLUMN_VALUES), strict=True), start=1
-            )
+            for number in range(1, len(ended[0]) + 1)
         ]
+
+    def _raised(self, maxima: Mapping[str, float], results: Updates, index: int) -> dict[str, float]:
+        """Returns the maxima over all episodes, with those that ended in an update."""
+        ended = results.ended[index]
+        return {
+            name: max([maxima.get(name, 0), *results.table[name][index][ended].tolist()])
+            for name in self.task.maxima
+        }
 
     def _chunk_row(self, progress: Progress, run: Run) -> tuple[dict[str, float | int], Progress]:
         """The stream's row of a chunk that is over, and the progress with its sums cleared."""
@@ -299,9 +315,6 @@ class HackmatrixTrainer:
         )
 
 
-_COLUMN_VALUES = ("return", "steps", "highest_stage", "final_score", "win_rate")
-
-
 def _best(progress: Progress) -> str:
     """Returns the best mean return of a chunk so far, in words; empty before the first."""
     return "" if progress.best_return is None else f"best return {significant(progress.best_return)}"
@@ -312,4 +325,4 @@ def _added(sums: Mapping[str, float], values: Mapping[str, np.ndarray], index: i
     return {name: sums.get(name, 0.0) + float(column[index]) for name, column in values.items()}
 
 
-__all__ = ["HackmatrixState", "HackmatrixTrainer", "Outcome", "Progress", "UpdateMetrics"]
+__all__ = ["Outcome", "PPOState", "PPOTrainer", "Progress", "UpdateMetrics"]

@@ -1,0 +1,103 @@
+"""What PPO is given to learn: an environment, a network for it, and what is recorded of its episodes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from matrixrl.config import CheckpointConfig, PPOConfig, TrackingConfig
+from matrixrl.envs.base import Environment
+from matrixrl.tracking.events import Kind
+
+
+class PPORunConfig(Protocol):
+    """Settings of a PPO run, whatever the environment."""
+
+    @property
+    def ppo(self) -> PPOConfig:
+        """The learner's settings."""
+        ...
+
+    @property
+    def tracking(self) -> TrackingConfig:
+        """Name and destinations of the run."""
+        ...
+
+    @property
+    def checkpoint(self) -> CheckpointConfig:
+        """When the run is saved."""
+        ...
+
+    @property
+    def seed(self) -> int:
+        """Seed of every random draw."""
+        ...
+
+    @property
+    def time_limit(self) -> int:
+        """Maximum number of steps of an episode."""
+        ...
+
+    @property
+    def devices(self) -> int | None:
+        """Number of devices; None for all that fit."""
+        ...
+
+    @property
+    def monolithic(self) -> bool:
+        """Whether a chunk is one call."""
+        ...
+
+    @property
+    def chunk(self) -> int:
+        """Number of updates between two records."""
+        ...
+
+
+@dataclass(frozen=True)
+class EpisodeColumn:
+    """A column of the episode table.
+
+    Attributes:
+      value: name of the episode value that it holds.
+      kind: type in the table; the value is converted to it.
+    """
+
+    value: str
+    kind: Kind
+
+    def convert(self, value: Any) -> Any:
+        """Returns a value of the environment as the table has it."""
+        return value > 0 if self.kind == "bool" else float(value) if self.kind == "float" else value
+
+
+@dataclass(frozen=True)
+class PPOTask:
+    """An environment to learn, with its network.
+
+    Attributes:
+      name: of the environment, for messages.
+      version: of the environment; it rises when play changes, and a checkpoint of another version is refused.
+      env: its steps report ``info["episode"]``, a dict with the values below; they are final where the episode ends.
+      env_params: maximum number of steps of an episode -> parameters of the environment.
+      network: a flax module: observations [N, ...] -> logits [N, A], values [N].
+      episode_values: by name, the types of what ``info["episode"]`` holds; their means become `episode/<name>`. It has
+        `return` and `steps`.
+      columns: of the episode table, after the number of the episode and the update.
+      maxima: names of episode values whose maximum over the run is kept.
+    """
+
+    name: str
+    version: int
+    env: Environment[Any, Any]
+    env_params: Callable[[Any], Any]
+    network: Any
+    episode_values: Mapping[str, Any]
+    columns: Mapping[str, EpisodeColumn]
+    maxima: tuple[str, ...] = ()
+
+    @property
+    def table_values(self) -> tuple[str, ...]:
+        """Names of the episode values that are recorded for each episode."""
+        return tuple(dict.fromkeys([*(column.value for column in self.columns.values()), *self.maxima]))
