@@ -20,20 +20,12 @@ from nbclient import NotebookClient
 from matrixrl import presets
 from matrixrl.cli.main import COMMANDS
 from matrixrl.cli.parse import parse
-from matrixrl.config import HackmatrixConfig, MatmulConfig
 from matrixrl.tracking.local import JournalReader
 from tests.tracking.conftest import offline_environment
 
 ROOT = Path(__file__).resolve().parents[1]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 each_notebook = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.name)
-
-# The settings of commands that read their own command line; the others' stand in COMMANDS.
-SETTINGS: dict[tuple[str, str], Any] = {
-    ("matmul", "train"): MatmulConfig,
-    ("hackmatrix", "train"): HackmatrixConfig,
-}
-SETTINGS["matmul", "evaluate"] = importlib.import_module("matrixrl.cli.matmul_evaluate").Evaluate
 
 
 def read(path: Path) -> nbformat.NotebookNode:
@@ -70,7 +62,7 @@ def understood(there: list[list[str]], preset: str | None = None) -> None:
     for group, name, *arguments in there:
         command = COMMANDS[group, name]
         module = importlib.import_module(command.module)
-        kind = getattr(module, command.settings) if command.settings else SETTINGS[group, name]
+        kind = getattr(module, command.settings)
         default = getattr(presets, group)(preset) if preset and name == "train" else None
         parse(kind, arguments, prog=f"matrixrl {group} {name}", description="", default=default)
 
