@@ -78,9 +78,9 @@ def _program(commands: Mapping[tuple[str, str], Command]) -> Any:
             if of == group:
                 settings = getattr(importlib.import_module(command.module), command.settings)
                 leaves.append(_subcommand(settings, name))
-        holder = dataclasses.make_dataclass(group, [("command", Union[tuple(leaves)])])
+        holder = dataclasses.make_dataclass(group, [("command", Union[tuple(leaves)])])  # noqa: UP007
         groups.append(_subcommand(holder, group))
-    return Union[tuple(groups)]
+    return Union[tuple(groups)]  # noqa: UP007
 
 
 def _subcommand(settings: type, name: str) -> Any:

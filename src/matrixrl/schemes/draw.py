@@ -121,7 +121,7 @@ def compose(scheme: Scheme, subtitle: str | None = None) -> Picture:
         Words(page.margin, 0.34, title(scheme), page.title_size, _INK, "la", bold=True),
         Words(page.margin, 0.72, note, page.title_size * 0.68, _SOFT, "la"),
     ]
-    n, m, p = scheme.format
+    _, m, p = scheme.format
     columns = (m, p, p)
     for index, (factor, names) in enumerate(zip(scheme.factors, format_labels(scheme.format), strict=True)):
         tiles += _grid_tiles(factor.T, columns[index], page, index)
