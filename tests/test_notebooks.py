@@ -8,6 +8,7 @@ import os
 import re
 import shlex
 import sys
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -100,6 +101,24 @@ def test_a_notebook_defines_nothing_and_leaves_the_device_to_the_commands(path: 
 
 
 @each_notebook
+def test_the_first_cell_says_what_to_set(path: Path) -> None:
+    first, *_ = read(path).cells
+    assert "nothing has to be set" in first.source
+    assert "`REPOSITORY`" in first.source
+    assert parameters(path)["REPOSITORY"] == ""
+
+
+@each_notebook
+def test_what_a_notebook_imports_is_what_its_install_cell_brings(path: Path) -> None:
+    (install,) = [source for source in code(path) if "%pip install" in source]
+    brought = {name for text in re.findall(r'extras = "([\w,]+)"', install) for name in text.split(",")}
+    brought |= {name for text in re.findall(r'else "([\w,]+)"', install) for name in text.split(",")}
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    assert brought <= set(extras)
+    assert {"wandb", "plots"} <= brought
+
+
+@each_notebook
 def test_every_command_of_a_notebook_is_understood(path: Path) -> None:
     given = parameters(path)
     there = list(commands(code(path), given))
@@ -118,6 +137,13 @@ def test_every_command_of_the_page_on_tpus_is_understood() -> None:
     there = list(commands(blocks, given))
     assert len(there) == 7
     understood(there)
+
+
+EVERY_PANEL_SHOWS_A_CURVE = """
+for axis in axes:
+    (line,) = axis.lines
+    assert len(set(line.get_xdata())) > 1, axis.get_title()
+"""
 
 
 def execute(path: Path, folder: Path, **values: Any) -> tuple[str, list[str]]:
@@ -142,9 +168,16 @@ def execute(path: Path, folder: Path, **values: Any) -> tuple[str, list[str]]:
             cells.append(nbformat.v4.new_code_cell(given))
         elif cell.cell_type == "code" and re.search(r"^\s*!", cell.source, flags=re.MULTILINE):
             cells.append(nbformat.v4.new_code_cell("assert globals().get('_exit_code', 0) == 0"))
+        elif cell.cell_type == "code" and "plt.subplots" in cell.source:
+            cells.append(nbformat.v4.new_code_cell(EVERY_PANEL_SHOWS_A_CURVE))
     book.cells = cells
     environment = os.environ | offline_environment(folder)
-    environment |= {"PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])}
+    # The kernel's own commands have to be found by the notebook itself: an editor starts kernels with any path.
+    environment["PATH"] = os.pathsep.join(
+        folder
+        for folder in os.environ["PATH"].split(os.pathsep)
+        if Path(folder).resolve() != Path(sys.executable).parent.resolve()
+    )
     del environment["WANDB_MODE"]  # that there is no key has to be enough
     client = NotebookClient(
         book, timeout=1200, kernel_name="python3", resources={"metadata": {"path": folder}}
