@@ -178,6 +178,7 @@ def execute(path: Path, folder: Path, **values: Any) -> tuple[str, list[str]]:
         for folder in os.environ["PATH"].split(os.pathsep)
         if Path(folder).resolve() != Path(sys.executable).parent.resolve()
     )
+    environment.pop("XLA_FLAGS", None)  # it trains for a minute, which wants well optimised code
     del environment["WANDB_MODE"]  # that there is no key has to be enough
     client = NotebookClient(
         book, timeout=1200, kernel_name="python3", resources={"metadata": {"path": folder}}
@@ -214,7 +215,7 @@ def test_the_matmul_notebook_finds_strassen_after_a_disconnect(tmp_path: Path) -
 @pytest.mark.timeout(1800)
 def test_the_hackmatrix_notebook_trains_evaluates_and_films(tmp_path: Path) -> None:
     (path,) = [path for path in NOTEBOOKS if "hackmatrix" in path.name]
-    shown, pictures = execute(path, tmp_path / "only", TOTAL_TIMESTEPS=16_384, GAMES=4, WATCH_STEPS=8)
-    assert "4 of 4 updates" in shown
+    shown, pictures = execute(path, tmp_path / "only", GAMES=4, WATCH_STEPS=8)  # trains as shipped
+    assert re.search(r"(\d+) of \1 updates", shown)
     assert "greedy" in shown
     assert pictures == ["image/png", "image/gif"]
