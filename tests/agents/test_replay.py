@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -17,9 +17,9 @@ MOVES, CANDIDATES, TOKENS = 4, 3, 2
 
 
 class State(NamedTuple):
-    residual: jax.Array
-    terminated: jax.Array
-    solved: jax.Array
+    residual: Any
+    terminated: Any
+    solved: Any
 
 
 def games(label: int, costs: list[float], moves: list[int]) -> selfplay.Games:
