@@ -2,39 +2,48 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-STAMP := $(VENV)/.installed
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
+# One environment, filled in two steps: what training needs, then what tests, linters, W&B and notebooks need.
+BASE := $(VENV)/.installed-base
+ALL := $(VENV)/.installed
 
 .PHONY: train test test-all lint format bench venv clean
 
-train: $(STAMP)  ## the main job: discover Strassen's algorithm
+train: $(BASE)  ## the main job: discover Strassen's algorithm
 	$(BIN)/matrixrl matmul train --preset quick
 
-test: $(STAMP)  ## everything that proves the behaviour, under ten minutes on two cores
+test: $(ALL)  ## everything that proves the behaviour, under ten minutes on two cores
 	$(BIN)/python -m pytest -n 2 -m "not slow"
 
-test-all: $(STAMP)  ## the long checks too: kills, seeds, learning
+test-all: $(ALL)  ## the long checks too: kills, seeds, learning
 	$(BIN)/python -m pytest -n 2
 
-lint: $(STAMP)
+lint: $(ALL)
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/pyright
 
-format: $(STAMP)
+format: $(ALL)
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-bench: $(STAMP)  ## speed; the record is benchmarks/RESULTS.md
+bench: $(BASE)  ## speed; the record is benchmarks/RESULTS.md
 	$(BIN)/matrixrl matmul bench
 
-venv: $(STAMP)  ## the set-up alone
+venv: $(ALL)  ## the set-up alone: everything but accelerators and the baselines
 
-# The stamp is written last, so a set-up that was interrupted is done again and one that was finished is not.
-$(STAMP): pyproject.toml constraints.txt
+# A stamp is written last, so a set-up that was interrupted is done again and one that was finished is not.
+$(BASE): pyproject.toml setup.py constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "matrixrl needs Python 3.11 or newer, this is " + sys.version.split()[0] + "; name another with: make PYTHON=python3.12")'
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[test]"
-	touch $(STAMP)
+	@echo "installing what training needs into $(VENV): about 750 MB"
+	$(PIP) -e .
+	touch $(BASE)
+
+$(ALL): $(BASE)
+	@echo "installing what tests, W&B and notebooks need into $(VENV): about 900 MB more"
+	$(PIP) -e ".[test]"
+	touch $(ALL)
 
 clean:
 	rm -rf $(VENV) .pytest_cache .ruff_cache build dist

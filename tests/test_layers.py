@@ -11,6 +11,7 @@ SOURCE = Path(__file__).resolve().parents[1] / "src" / "matrixrl"
 
 # What each package may import from this project, besides itself, `config` and `types`.
 ALLOWED: dict[str, set[str]] = {
+    "__main__": set(),
     "config": set(),
     "types": set(),
     "presets": set(),

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
+import runpy
 import shlex
+import shutil
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text()
+setup = runpy.run_path(str(ROOT / "setup.py"), run_name="setup")
 
 # What makes a command of the README short enough for a test; the command itself runs as it stands.
 TINY = [
@@ -56,7 +61,9 @@ SHORTER: dict[str, list[str]] = {
 
 
 def commands() -> list[str]:
-    blocks = re.findall(r"```\n(.*?)```", README, flags=re.DOTALL)
+    # Blocks that name a language are shell set-up, which writes into the home folder.
+    fenced = re.findall(r"^```(\w*)\n(.*?)^```$", README, flags=re.DOTALL | re.MULTILINE)
+    blocks = [text for language, text in fenced if not language]
     lines = [line.split("#")[0].strip() for block in blocks for line in block.splitlines()]
     return [line for line in lines if line.startswith("matrixrl ")]
 
@@ -65,31 +72,111 @@ def test_readme_names_commands() -> None:
     assert len(commands()) >= 8
 
 
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(1200)
 @pytest.mark.parametrize("hackmatrix", [False, True], ids=["matmul", "hackmatrix"])
 def test_every_command_of_the_readme_runs_in_order(hackmatrix: bool, tmp_path: Path) -> None:
-    """The commands of either system, which need none of the other's runs."""
+    """The commands of one system, which need none of the other's runs.
+
+    The main one runs as it stands: a process of its own with well optimised code. The others share a process, which
+    imports JAX once.
+    """
+    shortened = []
     for line in commands():
         words = shlex.split(line)[1:]
         if (words[0] == "hackmatrix") != hackmatrix:
             continue
-        arguments = [*words, *SHORTER.get(" ".join(words), [])]
-        environment = dict(os.environ)
-        if words == ["matmul", "train", "--preset", "quick"]:
-            environment.pop("XLA_FLAGS", None)  # it trains for a minute, which wants well optimised code
-        done = subprocess.run(
-            [sys.executable, "-m", "matrixrl.cli.main", *arguments],
-            cwd=tmp_path,
-            env=environment,
-            capture_output=True,
-            text=True,
-            timeout=280,
-            stdin=subprocess.DEVNULL,
-        )
-        assert done.returncode == 0, f"{line}\n{done.stdout[-2000:]}\n{done.stderr[-2000:]}"
-        assert "Traceback" not in done.stderr
-        if words == ["matmul", "train", "--preset", "quick"]:
-            assert "2x2x2 in 7 multiplications, verified over the integers, nothing shown" in done.stdout
+        if words == QUICK:
+            environment = {name: value for name, value in os.environ.items() if name != "XLA_FLAGS"}
+            output = run([sys.executable, "-m", "matrixrl", *words], tmp_path, environment)
+            assert "2x2x2 in 7 multiplications, verified over the integers, nothing shown" in output
+        else:
+            shortened.append([*words, *SHORTER.get(" ".join(words), [])])
+    run([sys.executable, "-m", "tests.command_lines", json.dumps(shortened)], tmp_path, dict(os.environ))
+
+
+QUICK = ["matmul", "train", "--preset", "quick"]
+
+
+def run(command: list[str], folder: Path, environment: dict[str, str]) -> str:
+    """Runs a command that has to succeed; returns its standard output."""
+    done = subprocess.run(
+        command,
+        cwd=folder,
+        env=environment | {"PYTHONPATH": os.pathsep.join([str(ROOT / "src"), str(ROOT)])},
+        capture_output=True,
+        text=True,
+        timeout=800,
+        stdin=subprocess.DEVNULL,
+    )
+    assert done.returncode == 0, f"{done.stdout[-2000:]}\n{done.stderr[-2000:]}"
+    assert "Traceback" not in done.stderr
+    return done.stdout
+
+
+@pytest.mark.parametrize(
+    ("target", "installs"), [("train", "-e ."), ("bench", "-e ."), ("test", '-e ".[test]"'), ("venv", '-e ".[test]"')]
+)  # fmt: skip
+def test_make_installs_what_a_target_needs(target: str, installs: str, tmp_path: Path) -> None:
+    for name in ("Makefile", "pyproject.toml", "setup.py", "constraints.txt"):
+        shutil.copy(ROOT / name, tmp_path)
+    shown = subprocess.run(
+        ["make", "-n", target], cwd=tmp_path, capture_output=True, text=True, check=True
+    ).stdout
+    pip = [line for line in shown.splitlines() if "pip install" in line]
+    assert pip[-1].endswith(installs)
+    assert len(pip) == (1 if installs == "-e ." else 2)
+    # A set-up that is finished is not done again.
+    (tmp_path / ".venv").mkdir()
+    for stamp in (".installed-base", ".installed"):
+        (tmp_path / ".venv" / stamp).touch()
+    again = subprocess.run(
+        ["make", "-n", target], cwd=tmp_path, capture_output=True, text=True, check=True
+    ).stdout
+    assert "pip install" not in again
+
+
+def test_the_readme_names_every_extra() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    section = README.partition("## Installing")[2].partition("\n## ")[0]
+    for extra in project["optional-dependencies"]:
+        assert f"`{extra}`" in section or f"[{extra}]" in section
+    assert f"Python {project['requires-python'].removeprefix('>=')} or newer" in section
+
+
+@pytest.mark.parametrize("address", [None, "https://example.org/owner/matrixrl"])
+def test_nothing_on_an_index_page_is_broken(address: str | None) -> None:
+    text = setup["index_page"](README, address)
+    targets = re.findall(r"\]\(([^)]+)\)", text)
+    assert all(re.match("https?://", target) for target in targets)
+    pictures = re.findall(r"!\[[^\]]*\]\(([^)]+)\)", text)
+    if address is None:
+        assert pictures == []
+        assert setup["project_urls"](address) == {}
+    else:
+        assert f"{address}/raw/HEAD/docs/images/strassen_found.png" in pictures
+        assert all(url.startswith(address) for url in setup["project_urls"](address).values())
+    assert text.count("\n## ") == README.count("\n## ")
+
+
+@pytest.mark.parametrize(
+    ("given", "address"),
+    [
+        ("", None),
+        ("https://example.org/owner/matrixrl.git", "https://example.org/owner/matrixrl"),
+        ("https://example.org/a/b/matrixrl/", "https://example.org/a/b/matrixrl"),
+    ],
+)
+def test_the_address_of_the_repository_is_taken_from_the_build(given: str, address: str | None) -> None:
+    assert setup["repository"]({"MATRIXRL_REPOSITORY": given}) == address
+
+
+@pytest.mark.parametrize(
+    "given",
+    ["http://example.org/a/b", "https://user:secret@example.org/a/b", "git@example.org:a/b", "https://x"],
+)
+def test_an_address_that_must_not_be_published_is_refused(given: str) -> None:
+    with pytest.raises(ValueError, match="MATRIXRL_REPOSITORY"):
+        setup["repository"]({"MATRIXRL_REPOSITORY": given})
 
 
 @pytest.mark.parametrize(

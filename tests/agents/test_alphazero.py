@@ -13,6 +13,7 @@ import pytest
 from matrixrl.agents.alphazero import AlphaZero, Targets
 from matrixrl.networks.tokens import TokenNetwork
 from matrixrl.types import TokenLayout
+from tests.jitted import jitted
 
 LAYOUT = TokenLayout(
     num_classes=(2, 3),
@@ -45,10 +46,18 @@ TARGETS = Targets(
 )
 
 
+def log_prob_of(agent: AlphaZero, params: Any, tokens: jax.Array) -> Any:
+    """Returns log-probabilities of actions, and value logits."""
+    apply = jax.jit(
+        lambda params, tokens: agent.network.apply(params, TARGETS.residual, tokens, method="log_prob")
+    )
+    return apply(params, tokens)
+
+
 def test_loss_is_the_cross_entropy_worked_by_hand(agent: AlphaZero) -> None:
-    params, _ = agent.init(jax.random.key(0), TARGETS.residual[:1])
-    loss, (policy_loss, value_loss) = agent.loss(params, TARGETS)
-    log_prob, logits = agent.network.apply(params, TARGETS.residual, TARGETS.tokens, method="log_prob")  # pyright: ignore[reportGeneralTypeIssues]
+    params, _ = jitted(agent.init)(jax.random.key(0), TARGETS.residual[:1])
+    loss, (policy_loss, value_loss) = jitted(agent.loss)(params, TARGETS)
+    log_prob, logits = log_prob_of(agent, params, TARGETS.tokens)
     log_prob, logits = np.asarray(log_prob, np.float64), np.asarray(logits, np.float64)
     policy = -(0.25 * log_prob[0, 0] + 0.75 * log_prob[0, 1] + log_prob[1, 0]) / 2
     chances = np.exp(logits) / np.exp(logits).sum(-1, keepdims=True)
@@ -59,8 +68,8 @@ def test_loss_is_the_cross_entropy_worked_by_hand(agent: AlphaZero) -> None:
 
 
 def test_updates_lower_the_loss_of_a_fixed_batch(agent: AlphaZero) -> None:
-    params, state = agent.init(jax.random.key(1), TARGETS.residual[:1])
-    update = jax.jit(agent.update)
+    params, state = jitted(agent.init)(jax.random.key(1), TARGETS.residual[:1])
+    update = jitted(agent.update)
     losses = []
     for _ in range(40):
         params, state, metrics = update(params, state, TARGETS)
@@ -72,9 +81,9 @@ def test_updates_lower_the_loss_of_a_fixed_batch(agent: AlphaZero) -> None:
 
 def test_expansion_holds_different_legal_candidates_with_their_log_probability() -> None:
     agent = learner(best_fraction=0.25)
-    params, _ = agent.init(jax.random.key(2), TARGETS.residual[:1])
-    found = agent.expand(params, jax.random.key(3), TARGETS.residual)
-    applied: Any = agent.network.apply(params, TARGETS.residual, found.tokens, method="log_prob")
+    params, _ = jitted(agent.init)(jax.random.key(2), TARGETS.residual[:1])
+    found = jitted(agent.expand)(params, jax.random.key(3), TARGETS.residual)
+    applied: Any = log_prob_of(agent, params, found.tokens)
     log_prob, logits = applied
     for state in range(2):
         kept = np.asarray(found.prior_logits[state]) > -1e8

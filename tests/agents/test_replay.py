@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -11,49 +11,57 @@ import pytest
 
 from matrixrl.agents import replay, selfplay
 from matrixrl.search.sampled import SearchResult
+from tests.jitted import jitted
 
 MOVES, CANDIDATES, TOKENS = 4, 3, 2
 
 
 class State(NamedTuple):
-    residual: jax.Array
-    terminated: jax.Array
-    solved: jax.Array
+    residual: Any
+    terminated: Any
+    solved: Any
 
 
 def games(label: int, costs: list[float], moves: list[int]) -> selfplay.Games:
     """A finished batch; everything of a game holds `label`, so that it can be recognised."""
     batch = len(costs)
-    state = State(jnp.zeros((batch, 2), jnp.int8), jnp.ones(batch, bool), jnp.ones(batch, bool))
-    played = selfplay.start(
-        state, jnp.zeros(batch, jnp.int32), jnp.arange(batch), jnp.array(moves) > 0, MOVES, CANDIDATES, TOKENS
+    state = State(np.zeros((batch, 2), np.int8), np.ones(batch, bool), np.ones(batch, bool))
+    played = start(
+        state, np.zeros(batch, np.int32), np.arange(batch), np.array(moves) > 0, MOVES, CANDIDATES, TOKENS
     )
     return played._replace(
-        target=jnp.full((batch, 2), label, jnp.int8),
-        actions=played.actions + label,
-        candidates=played.candidates + jnp.arange(MOVES, dtype=jnp.uint16)[None, :, None, None],
-        weights=jnp.full_like(played.weights, label),
-        cost=jnp.array(costs, jnp.float32),
-        num_moves=jnp.array(moves, jnp.int32),
+        target=np.full((batch, 2), label, np.int8),
+        actions=np.asarray(played.actions) + np.uint16(label),
+        candidates=np.asarray(played.candidates) + np.arange(MOVES, dtype=np.uint16)[None, :, None, None],
+        weights=np.full_like(played.weights, label),
+        cost=np.array(costs, np.float32),
+        num_moves=np.array(moves, np.int32),
     )
 
 
 def insert(buffer: replay.Replay, games: selfplay.Games, good_lifetime: float) -> replay.Replay:
-    return _insert(buffer, games, replay.is_good(games), good_lifetime=good_lifetime)
+    return _insert(buffer, games, jitted(replay.is_good)(games), good_lifetime=good_lifetime)
 
 
 _insert = jax.jit(replay.insert, static_argnames="good_lifetime")
 sample = jax.jit(replay.sample, static_argnames="count")
+start = jax.jit(selfplay.start, static_argnums=(4, 5, 6))
+empty = jax.jit(replay.empty, static_argnums=1)
+costs_of_good_games = jax.jit(replay.costs_of_good_games, static_argnums=(1, 2))
 
 
 def labels(buffer: replay.Replay) -> list[int]:
-    return sorted(int(x) for x, n in zip(buffer.target[:, 0], buffer.num_moves, strict=True) if n > 0)
+    return sorted(
+        int(x)
+        for x, n in zip(np.asarray(buffer.target)[:, 0], np.asarray(buffer.num_moves), strict=True)
+        if n > 0
+    )
 
 
 def test_good_games_outlive_the_others_of_their_batch() -> None:
     """Ten games a batch in a buffer of twenty: ordinary ones stay two batches, the best of each longer."""
     first = games(1, [9.0] * 4 + [5.0] + [9.0] * 5, [4] * 10)
-    buffer = replay.empty(first, 20)
+    buffer = empty(first, 20)
     assert int(buffer.num_games) == 0
     buffer = insert(buffer, first, good_lifetime=4.0)
     present = []
@@ -67,21 +75,25 @@ def test_good_games_outlive_the_others_of_their_batch() -> None:
     assert present[2] == 1
     assert present[-1] == 0
     # What stays is the game with the lowest cost.
-    buffer = insert(replay.empty(first, 10), first, good_lifetime=4.0)
+    buffer = insert(empty(first, 10), first, good_lifetime=4.0)
     buffer = insert(buffer, games(2, [9.0] * 9 + [9.0], [4] * 9 + [0]), good_lifetime=4.0)
-    kept = [float(cost) for cost, target in zip(buffer.cost, buffer.target[:, 0], strict=True) if target == 1]
+    kept = [
+        float(cost)
+        for cost, target in zip(np.asarray(buffer.cost), np.asarray(buffer.target)[:, 0], strict=True)
+        if target == 1
+    ]
     assert kept == [5.0]
 
 
 def test_empty_lanes_are_dropped() -> None:
-    buffer = insert(replay.empty(games(1, [1.0] * 3, [1] * 3), 5), games(1, [3.0, 2.0, 0.0], [3, 2, 0]), good_lifetime=2.0)  # fmt: skip
+    buffer = insert(empty(games(1, [1.0] * 3, [1] * 3), 5), games(1, [3.0, 2.0, 0.0], [3, 2, 0]), good_lifetime=2.0)  # fmt: skip
     assert int(buffer.num_games) == 2
     assert labels(buffer) == [1, 1]
     assert sorted(buffer.cost.tolist()) == [0.0, 0.0, 0.0, 2.0, 3.0]
 
 
 def test_samples_are_uniform_over_games_then_over_moves_and_know_their_cost_to_go() -> None:
-    buffer = replay.empty(games(1, [1.0] * 2, [1] * 2), 6)
+    buffer = empty(games(1, [1.0] * 2, [1] * 2), 6)
     buffer = insert(buffer, games(1, [7.0, 2.0], [4, 2]), good_lifetime=2.0)
     buffer = insert(buffer, games(3, [1.0, 0.0], [1, 0]), good_lifetime=2.0)
     drawn = sample(jax.random.key(0), buffer, count=6000)
@@ -102,7 +114,7 @@ def test_samples_are_uniform_over_games_then_over_moves_and_know_their_cost_to_g
 
 
 def test_an_empty_buffer_says_that_it_is() -> None:
-    drawn = sample(jax.random.key(0), replay.empty(games(1, [1.0], [1]), 4), count=5)
+    drawn = sample(jax.random.key(0), empty(games(1, [1.0], [1]), 4), count=5)
     assert not np.asarray(drawn.filled).any()
 
 
@@ -119,7 +131,7 @@ def test_games_that_are_over_take_no_more_part() -> None:
     """Lane 0 ends after its second move, lane 1 plays on, lane 2 never starts."""
     residual = jnp.array([[3, -2], [4, 0], [5, 5]], jnp.int8)
     state = State(residual, jnp.zeros(3, bool), jnp.zeros(3, bool))
-    played = selfplay.start(
+    played = start(
         state,
         jnp.zeros(3, jnp.int32),
         jnp.arange(3),
@@ -135,7 +147,9 @@ def test_games_that_are_over_take_no_more_part() -> None:
     live = []
     for number in range(4):
         after = State(residual, jnp.array(over[number]), jnp.array([number >= 1, False, False]))
-        played, move = selfplay.play(played, found_at(number + 1, 3), after, jnp.array(rewards[number]))
+        played, move = jitted(selfplay.play)(
+            played, found_at(number + 1, 3), after, jnp.array(rewards[number])
+        )
         live.append(move.live.tolist())
         assert move.residual.tolist() == [5, 4, 10]
     assert live == [[True, True, False], [True, True, False], [False, True, False], [False, True, False]]
@@ -148,7 +162,9 @@ def test_games_that_are_over_take_no_more_part() -> None:
 
 def test_labels_are_drawn_by_their_weights() -> None:
     candidates = jnp.arange(6).reshape(1, 3, 2)
-    drawn = selfplay.sample_labels(jax.random.key(0), candidates, jnp.array([[0.0, 0.25, 0.75]]), 4000)
+    drawn = jitted(selfplay.sample_labels, 3)(
+        jax.random.key(0), candidates, jnp.array([[0.0, 0.25, 0.75]]), 4000
+    )
     first, counts = np.unique(np.asarray(drawn)[0, :, 0], return_counts=True)
     assert first.tolist() == [2, 4]
     assert counts[1] / 4000 == pytest.approx(0.75, abs=0.05)
@@ -158,16 +174,16 @@ def test_good_games_are_told_by_kind() -> None:
     """The better half: 3 and 4 of the first kind, 20 of the second; the cheap kind does not outshine the other."""
     played = games(1, [3.0, 4.0, 9.0, 9.0, 20.0, 30.0], [4] * 6)
     played = played._replace(kind=jnp.array([0, 0, 0, 0, 1, 1]))
-    buffer = insert(replay.empty(played, 10), played, good_lifetime=4.0)
-    assert replay.costs_of_good_games(buffer, 0.5, 2).tolist() == [4.0, 20.0]
+    buffer = insert(empty(played, 10), played, good_lifetime=4.0)
+    assert costs_of_good_games(buffer, 0.5, 2).tolist() == [4.0, 20.0]
     # A third of the first kind is one game; three quarters would be three, but the two of cost 9 are alike.
-    assert replay.costs_of_good_games(buffer, 0.34, 2).tolist() == [3.0, 20.0]
-    assert replay.costs_of_good_games(buffer, 0.75, 2).tolist() == [4.0, 20.0]
-    assert replay.costs_of_good_games(buffer, 0.01, 2).tolist() == [3.0, 20.0]
-    none = replay.sample(jax.random.key(0), buffer, 50, replay.costs_of_good_games(buffer, 0.0, 2))
+    assert costs_of_good_games(buffer, 0.34, 2).tolist() == [3.0, 20.0]
+    assert costs_of_good_games(buffer, 0.75, 2).tolist() == [4.0, 20.0]
+    assert costs_of_good_games(buffer, 0.01, 2).tolist() == [3.0, 20.0]
+    none = sample(jax.random.key(0), buffer, 50, costs_of_good_games(buffer, 0.0, 2))
     assert not none.good.any()
-    assert replay.costs_of_good_games(buffer, 1.0, 2).tolist() == [9.0, 30.0]
-    positions = replay.sample(jax.random.key(0), buffer, 200, replay.costs_of_good_games(buffer, 0.5, 2))
+    assert costs_of_good_games(buffer, 1.0, 2).tolist() == [9.0, 30.0]
+    positions = sample(jax.random.key(0), buffer, 200, costs_of_good_games(buffer, 0.5, 2))
     costs = np.asarray(positions.cost + positions.move)
     assert {int(cost) for cost in costs} == {3, 4, 9, 20, 30}
     assert ((costs <= 4) | (costs == 20)).tolist() == positions.good.tolist()
@@ -175,7 +191,7 @@ def test_good_games_are_told_by_kind() -> None:
 
 def test_a_good_game_of_each_kind_is_kept_longer() -> None:
     first = games(1, [3.0] * 10 + [20.0] * 9 + [19.0], [4] * 20)._replace(kind=jnp.array([0] * 10 + [1] * 10))
-    buffer = insert(replay.empty(first, 40), first, good_lifetime=4.0)
+    buffer = insert(empty(first, 40), first, good_lifetime=4.0)
     for label in (2, 3):
         buffer = insert(buffer, games(label, [9.0] * 20, [4] * 20), good_lifetime=4.0)
     kept = np.asarray(buffer.target[:, 0]) == 1
@@ -192,9 +208,11 @@ def test_leftovers_are_good_solutions_of_the_same_kind_with_their_moves_in_any_o
             jnp.uint16
         ),
     )
-    buffer = insert(replay.empty(batch, 8), batch, 4.0)
+    buffer = insert(empty(batch, 8), batch, 4.0)
     kinds = jnp.array([0, 1, 2] * 50)
-    drawn = replay.leftovers(jax.random.key(0), buffer, kinds, jnp.int32(2), jnp.array([3.0, 9.0, 9.0]))
+    drawn = jitted(replay.leftovers)(
+        jax.random.key(0), buffer, kinds, jnp.int32(2), jnp.array([3.0, 9.0, 9.0])
+    )
     assert drawn.found.tolist() == [True, True, False] * 50
     assert drawn.target[0::3].tolist() == [[0, 0]] * 50
     assert drawn.target[1::3].tolist() == [[3, 3]] * 50
@@ -209,10 +227,10 @@ def test_leftovers_are_good_solutions_of_the_same_kind_with_their_moves_in_any_o
 def test_a_game_placed_in_the_middle_has_made_its_first_moves() -> None:
     residual = jnp.array([[3, -2], [4, 0]], jnp.int8)
     state = State(residual, jnp.zeros(2, bool), jnp.zeros(2, bool))
-    fresh = selfplay.start(
+    fresh = start(
         state, jnp.zeros(2, jnp.int32), jnp.zeros(2, jnp.int32), jnp.ones(2, bool), MOVES, CANDIDATES, TOKENS
     )
-    placed = selfplay.place(
+    placed = jitted(selfplay.place)(
         fresh,
         jnp.array([False, True]),
         state._replace(residual=residual - 1),

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -13,6 +15,7 @@ from jax import Array
 from matrixrl import presets
 from matrixrl.agents.rewriting import Rewritten, rewrite, shuffled
 from matrixrl.systems.matmul.program import MatmulProgram
+from tests.jitted import jitted
 
 # An action [1] is a number; a solution is numbers that add up to what is asked for.
 MOVES = jnp.array([[5, 1, 2, 0, 0], [3, -3, 4, 1, 0], [7, 0, 0, 0, 0], [0, 0, 0, 0, 0]])[..., None]
@@ -23,19 +26,27 @@ def total(actions: Array, taken: Array) -> Array:
     return jnp.where(taken[..., None], actions, 0).sum(1)
 
 
+@functools.cache
+def compiled_round(draw: Any, max_terms: int) -> Any:
+    return jax.jit(
+        lambda key, moves, num_moves, terms: rewrite(
+            key,
+            moves,
+            num_moves,
+            terms,
+            max_terms,
+            total=total,
+            draw=draw,
+            subtract=lambda residual, action: residual - action,
+        )
+    )
+
+
 def one_round(
     key: int, terms: int, draw: object, max_terms: int = 4
 ) -> tuple[np.ndarray, np.ndarray, Rewritten]:
-    actions, num_moves, outcome = rewrite(
-        jax.random.key(key),
-        MOVES,
-        NUM_MOVES,
-        jnp.int32(terms),
-        max_terms,
-        total=total,
-        draw=draw,  # pyright: ignore[reportArgumentType]
-        subtract=lambda residual, action: residual - action,
-    )
+    round_of = compiled_round(draw, max_terms)
+    actions, num_moves, outcome = round_of(jax.random.key(key), MOVES, NUM_MOVES, jnp.int32(terms))
     return np.asarray(actions[..., 0]), np.asarray(num_moves), outcome
 
 
@@ -58,8 +69,13 @@ def test_what_one_move_can_do_is_one_move() -> None:
 def test_moves_that_cancel_go_without_a_draw() -> None:
     """All four of the second solution but its 4 and 1 cancel; a policy of no use solves only what is zero already."""
     saved = set()
+
+    def nothing(key: Array, residual: Array) -> Array:
+        del key
+        return 0 * residual
+
     for key in range(40):
-        actions, num_moves, _ = one_round(key, 2, lambda key, residual: 0 * residual)
+        actions, num_moves, _ = one_round(key, 2, nothing)
         assert sums(actions, num_moves) == [8, 5, 7, 0]
         saved.add(int(NUM_MOVES[1] - num_moves[1]))
     assert saved == {0, 2}
@@ -94,7 +110,7 @@ def test_as_many_other_moves_are_welcome_and_the_same_ones_are_no_change() -> No
 def test_shuffling_keeps_what_counts_in_front() -> None:
     orders = set()
     for key in range(60):
-        rows = np.asarray(shuffled(jax.random.key(key), MOVES, NUM_MOVES)[..., 0])
+        rows = np.asarray(jitted(shuffled)(jax.random.key(key), MOVES, NUM_MOVES)[..., 0])
         assert sorted(rows[0, :3]) == [1, 2, 5]
         assert rows[0, 3:].tolist() == [0, 0]
         orders.add(tuple(rows[0, :3].tolist()))
@@ -133,12 +149,13 @@ def test_rewritten_solutions_still_sum_to_their_targets(ring: str) -> None:
     assert (written.num_moves == lengths).all()
     assert (written.cost == written.num_moves).all()
     kept = jnp.arange(written.actions.shape[1]) < written.num_moves[:, None]
-    left = jax.vmap(program._residual)(written.target, written.actions.astype(jnp.int32), kept)
+    residual_of = jax.jit(jax.vmap(program._residual))
+    left = residual_of(written.target, written.actions.astype(jnp.int32), kept)
     assert not left[np.asarray(written.taking_part)].any()
     assert (written.weights.sum(-1) == kept).all()
     # Taken up in the middle: the first moves are made, the residual is what they leave.
     middle = program.start_leftovers(key, buffer, program.move_limits, jnp.int32(12), jnp.float32(1))
     made = jnp.arange(middle.actions.shape[1]) < middle.num_moves[:, None]
-    left = jax.vmap(program._residual)(middle.target, middle.actions.astype(jnp.int32), made)
+    left = residual_of(middle.target, middle.actions.astype(jnp.int32), made)
     assert (left == middle.state.residual).all()
     assert not middle.taking_part[12:].any()

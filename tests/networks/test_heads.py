@@ -48,9 +48,10 @@ class Policy:
     def __init__(self, scale: float) -> None:
         self.policy = TokenPolicy(LAYOUT, 8)
         self.hidden = jax.random.normal(jax.random.key(1), (STATES, 5))
-        every = jnp.array(LEGAL)[None].repeat(STATES, axis=0)
-        params = self.policy.init(jax.random.key(0), self.hidden, every, None, method="log_prob")
-        self.params = jax.tree.map(lambda leaf: leaf * scale, params)
+        every = np.array(LEGAL)[None].repeat(STATES, axis=0)
+        init = jax.jit(lambda key: self.policy.init(key, self.hidden, every, None, method="log_prob"))
+        params = init(jax.random.key(0))
+        self.params = jax.tree.map(lambda leaf: np.asarray(leaf) * np.float32(scale), params)
         shapes = [(STATES, 3), (STATES, 3), (STATES, 3), (STATES, 2), (STATES, 3, 2)]
         self.priors = tuple(
             scale * jax.random.normal(jax.random.key(10 + t), shape) / 4 for t, shape in enumerate(shapes)
@@ -75,7 +76,7 @@ def sharp() -> Policy:
 
 def listed(policy: Policy) -> np.ndarray:
     """Log-probabilities [STATES, actions] of all legal actions."""
-    return np.asarray(policy.log_prob(jnp.array(LEGAL)[None].repeat(STATES, axis=0)))
+    return np.asarray(policy.log_prob(np.array(LEGAL)[None].repeat(STATES, axis=0)))
 
 
 def index_of(tokens: np.ndarray) -> np.ndarray:

@@ -44,14 +44,19 @@ def made(
     # The first three actions are the terms of the residual.
     tensor = np.einsum("bra,brc,brd->bacd", *(vectors[:, :3] for vectors in factors))
     residual = jnp.asarray(tensor % 2 if ring.modulus == 2 else tensor, jnp.int8)
-    vectors = codec.canonical(*(jnp.asarray(each) for each in factors))
-    tokens = codec.encode(*vectors)
-    init = jax.jit(lambda key: network.init(key, residual, tokens, method="log_prob"))
-    params = init(jax.random.key(0))
-    leaves, structure = jax.tree.flatten(params)
-    keys = jax.random.split(jax.random.key(1), len(leaves))
-    leaves = [leaf + 0.3 * jax.random.normal(key, leaf.shape) for leaf, key in zip(leaves, keys, strict=True)]
-    return codec, network, jax.tree.unflatten(structure, leaves), residual, vectors, tokens
+    vectors = jax.jit(codec.canonical)(*factors)
+    tokens = jax.jit(codec.encode)(*vectors)
+
+    # In one program: one by one, each shape of an array would be compiled by itself.
+    @jax.jit
+    def init(key: jax.Array) -> Any:
+        params = network.init(key, residual, tokens, method="log_prob")
+        leaves, structure = jax.tree.flatten(params)
+        keys = jax.random.split(jax.random.key(1), len(leaves))
+        moved = [leaf + 0.3 * jax.random.normal(k, leaf.shape) for leaf, k in zip(leaves, keys, strict=True)]
+        return jax.tree.unflatten(structure, moved)
+
+    return codec, network, init(jax.random.key(0)), residual, vectors, tokens
 
 
 @cache
@@ -68,19 +73,21 @@ def test_policy_and_value_are_the_same_in_every_basis(shape: tuple[int, int, int
     codec, _, params, residual, vectors, tokens = made(shape, ring)
     apply = log_prob_of(shape, ring)
     log_prob, value = apply(params, residual, tokens)
-    for seed in range(3):
-        key = jax.random.key(seed)
-        changed = (
-            basis.random_basis(key, shape, ring)
-            if ring.modulus == 2
-            else basis.signed_permutation(key, shape, ring)
-        )
-        moved = jax.vmap(lambda tensor, changed=changed: basis.transform_tensor(tensor, changed.forward, ring))(residual)  # fmt: skip
+
+    @jax.jit
+    def change(key: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """Residuals and tokens of the actions in a random basis."""
+        draw = basis.random_basis if ring.modulus == 2 else basis.signed_permutation
+        forward = draw(key, shape, ring).forward
+        moved = jax.vmap(lambda tensor: basis.transform_tensor(tensor, forward, ring))(residual)
         actions = [
-            basis.transform_vectors(each, matrix, ring)
-            for each, matrix in zip(vectors, changed.forward, strict=True)
+            basis.transform_vectors(each, matrix, ring) for each, matrix in zip(vectors, forward, strict=True)
         ]
-        there, value_there = apply(params, moved.astype(jnp.int8), codec.encode(*codec.canonical(*actions)))
+        return moved.astype(jnp.int8), codec.encode(*codec.canonical(*actions))
+
+    for seed in range(3):
+        moved, changed = change(jax.random.key(seed))
+        there, value_there = apply(params, moved, changed)
         assert (np.asarray(moved) != np.asarray(residual)).any()
         assert np.asarray(there) == pytest.approx(np.asarray(log_prob), abs=1e-4)
         assert np.asarray(value_there) == pytest.approx(np.asarray(value), abs=1e-5)

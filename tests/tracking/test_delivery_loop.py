@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import queue
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -196,6 +197,24 @@ def test_a_table_beyond_the_cap_shows_its_last_rows_and_says_so(
     said = [row.get("episode_history/rows") for _, row in session.logged]
     assert said[:3] == [None] * 3
     assert said[3] == "the last 3 of 4 rows; all of them are in the artifact episode-history-id"
+
+
+def test_without_pyarrow_the_whole_table_stays_in_the_journal_and_one_line_says_so(
+    tmp_path: Path, session: type[FakeSession], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tracking_wandb, "MAX_TABLE_ROWS", 3)
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    journal, clock = new(tmp_path), StepClock()
+    for number in range(1, 6):
+        tick = clock.tick()
+        journal.record([EpisodeRow(tick, episode(number)), TableMark(tick)])
+    journal.close()
+    delivery, told = deliver(tmp_path)
+    assert session.sent == []
+    assert delivery.state.confirmed_step == 5
+    assert sum("needs pyarrow" in line for line in told) == 1
+    said = [row.get("episode_history/rows") for _, row in session.logged]
+    assert said[3] == "the last 3 of 4 rows; all of them are in the journal"
 
 
 def test_a_damaged_state_file_is_no_obstacle(tmp_path: Path, session: type[FakeSession]) -> None:

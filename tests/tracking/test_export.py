@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import csv
 import math
+import sys
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -10,7 +11,7 @@ import pytest
 from matrixrl.config import ConfigError
 from matrixrl.tracking.clock import StepClock
 from matrixrl.tracking.events import EpisodeRow, MoveRow, ScalarRow
-from matrixrl.tracking.export import export
+from matrixrl.tracking.export import default_form, export
 from matrixrl.tracking.local import JournalReader
 from matrixrl.tracking.parquet import PART_ROWS, part_name, write_episode_parts
 from tests.tracking.test_journal import episode, new, resumed
@@ -57,6 +58,23 @@ def test_csv_holds_the_same_values(run: Path) -> None:
         rows = list(csv.DictReader(file))
     assert rows[0] == {"step": "1", "time": "1.5", "attempt": "1", "loss": "0.1", "count": "1", "best": ""}
     assert [row["loss"] for row in rows] == ["0.1", "nan", ""]
+
+
+def test_without_pyarrow_csv_is_the_default_and_parquet_is_refused(
+    run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert default_form() == "parquet"
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    assert default_form() == "csv"
+    with JournalReader(run) as reader:
+        with pytest.raises(ConfigError, match=r"--format parquet: needs pyarrow.*--format csv.*wandb"):
+            export(reader, run / "out", "parquet")
+        assert not (run / "out").exists()
+        assert export(reader, run / "out", default_form()) == {
+            "scalars.csv": 3,
+            "episodes.csv": 1,
+            "moves.csv": 1,
+        }
 
 
 def test_an_empty_run_is_exported_as_empty_tables(tmp_path: Path) -> None:

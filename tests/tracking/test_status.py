@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import re
 import subprocess
 import sys
 import threading
@@ -135,7 +136,7 @@ def test_lines_come_above_the_status_line_and_nothing_stays(clock: Clock) -> Non
     status.close()
     status.line("the end")
     shown = out.getvalue()
-    assert "compiling self-play  0.0 s\r\x1b[Ka line\n" in shown
+    assert re.search(r"compiling self-play  0\.0 s\r +\r\x1b\[Ka line\n", shown)
     assert shown.endswith("\r\x1b[Kthe end\n")
 
 
@@ -232,3 +233,31 @@ def test_a_full_device_costs_the_output_alone() -> None:
     assert done.returncode == 0
     (line,) = done.stderr.splitlines()
     assert line.startswith("matrixrl: the output cannot be written (No space left on device)")
+
+
+def in_a_notebook(text: str) -> str:
+    """Returns what the output of a notebook's cell shows: `\\r` overwrites, other control sequences are dropped."""
+    lines = []
+    for line in re.sub(r"\x1b\[[0-9;]*[A-Za-z]", "", text).split("\n"):
+        shown = ""
+        for part in line.split("\r"):
+            shown = part + shown[len(part) :]
+        lines.append(shown.rstrip())
+    return "\n".join(lines)
+
+
+def test_the_output_of_a_notebook_shows_one_line_at_a_time(clock: Clock) -> None:
+    out = io.StringIO()
+    status = Status(lambda: out, terminal=True, clock=clock)
+    with use(status):
+        with activity("compiling a program with a very long name"):
+            clock.now += 1
+            wait_until(lambda: "very long name" in out.getvalue())
+        with activity("short"):
+            clock.now += 1
+            wait_until(lambda: "short" in out.getvalue().rpartition("\r")[2])
+            last = in_a_notebook(out.getvalue()).split("\n")[-1]
+            assert "short" in last
+            assert "name" not in last
+        status.line("a line")
+    assert in_a_notebook(out.getvalue()).strip() == "a line"

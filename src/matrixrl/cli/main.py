@@ -26,24 +26,36 @@ class Command:
 
     Attributes:
       module: imported when the command is given, so that the others cost nothing.
-      settings: a dataclass of the module that `run_command` takes; None if the module reads its own command line.
+      settings: name of the dataclass in that module whose fields are the command's flags; `run_command` takes one.
       summary: one line for the overview.
+      own_parser: the module's `run` reads the command line itself.
     """
 
     module: str
-    settings: str | None
+    settings: str
     summary: str
+    own_parser: bool = False
 
 
 COMMANDS: dict[tuple[str, str], Command] = {
-    ("matmul", "train"): Command("matrixrl.cli.matmul", None, "discover a matrix-multiplication algorithm"),
+    ("matmul", "train"): Command(
+        "matrixrl.cli.matmul", "MatmulConfig", "discover a matrix-multiplication algorithm", own_parser=True
+    ),
     ("matmul", "evaluate"): Command(
-        "matrixrl.cli.matmul_evaluate", None, "play without exploration, with a run's newest checkpoint"
+        "matrixrl.cli.matmul_evaluate",
+        "Evaluate",
+        "play without exploration, with a run's newest checkpoint",
+        own_parser=True,
     ),
     ("matmul", "bench"): Command(
-        "matrixrl.cli.matmul", None, "measure the speed of search and learning, part by part"
+        "matrixrl.cli.matmul_bench",
+        "Bench",
+        "measure the speed of search and learning, part by part",
+        own_parser=True,
     ),
-    ("hackmatrix", "train"): Command("matrixrl.cli.hackmatrix", None, "train a masked PPO agent on the game"),
+    ("hackmatrix", "train"): Command(
+        "matrixrl.cli.hackmatrix", "HackmatrixConfig", "train a masked PPO agent on the game", own_parser=True
+    ),
     ("hackmatrix", "evaluate"): Command(
         "matrixrl.cli.hackmatrix_evaluate", "Evaluate", "how well a run's agent plays, over many whole games"
     ),
@@ -73,6 +85,9 @@ COMMANDS: dict[tuple[str, str], Command] = {
 }
 
 
+COMPLETION_FLAGS = ("--tyro-print-completion", "--tyro-write-completion")
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns its exit status."""
     given = list(sys.argv[1:] if arguments is None else arguments)
@@ -99,6 +114,10 @@ def _dispatch(given: list[str]) -> int:
 
         print(f"matrixrl {matrixrl.__version__}")
         return 0
+    if given[0] in COMPLETION_FLAGS:
+        from matrixrl.cli.completion import complete
+
+        return complete(given, COMMANDS)
     groups = sorted({group for group, _ in COMMANDS})
     if given[0] not in groups:
         raise ConfigError(
@@ -114,7 +133,7 @@ def _dispatch(given: list[str]) -> int:
         )
     command = COMMANDS[given[0], given[1]]
     module = importlib.import_module(command.module)
-    if command.settings is None:
+    if command.own_parser:
         return module.run(given[1], given[2:])
     settings = parse(
         getattr(module, command.settings),
@@ -129,7 +148,8 @@ def _overview(group: str | None = None) -> str:
     rows = [(f"{g} {n}", command.summary) for (g, n), command in COMMANDS.items() if group in (None, g)]
     width = max(len(name) for name, _ in rows)
     lines = [f"  matrixrl {name:<{width}}  {summary}" for name, summary in rows]
-    return "\n".join(["usage: matrixrl GROUP COMMAND [flags]   (each command has --help)", "", *lines])
+    more = ["", "shell completion: matrixrl --tyro-print-completion bash|zsh|fish"] if group is None else []
+    return "\n".join(["usage: matrixrl GROUP COMMAND [flags]   (each command has --help)", "", *lines, *more])
 
 
 def run_as_program() -> NoReturn:

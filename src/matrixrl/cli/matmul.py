@@ -1,4 +1,4 @@
-"""`matrixrl matmul train` and `bench`."""
+"""`matrixrl matmul train`."""
 
 from __future__ import annotations
 
@@ -27,12 +27,9 @@ BENCHMARK_EPOCHS = 3
 
 
 def run(name: str, arguments: Sequence[str]) -> int:
-    """Run the subcommand `name`."""
-    if name == "train":
-        return train(agreed_settings(MatmulConfig, arguments, read_config))
-    from matrixrl.cli.matmul_bench import bench
-
-    return bench(arguments)
+    """Runs the subcommand; returns its exit status."""
+    del name
+    return train(agreed_settings(MatmulConfig, arguments, read_config))
 
 
 def read_config(arguments: Sequence[str]) -> MatmulConfig:

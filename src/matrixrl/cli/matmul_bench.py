@@ -104,8 +104,9 @@ class Bench:
         )
 
 
-def bench(arguments: Sequence[str]) -> int:
-    """Measure and print; returns the exit status."""
+def run(name: str, arguments: Sequence[str]) -> int:
+    """Measures and prints; returns the exit status."""
+    del name
     settings = parse(
         Bench,
         arguments,

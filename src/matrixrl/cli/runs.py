@@ -21,7 +21,7 @@ from matrixrl.tracking.audit import audit
 from matrixrl.tracking.chart import chart
 from matrixrl.tracking.copy import copy_run
 from matrixrl.tracking.courier import DELIVERY_LOCK_FILE, DeliveryProcess, DeliverySettings
-from matrixrl.tracking.export import export
+from matrixrl.tracking.export import default_form, export
 from matrixrl.tracking.identity import Lock, find_run, run_folders
 from matrixrl.tracking.journal import TrackingError
 from matrixrl.tracking.local import JournalReader
@@ -110,8 +110,8 @@ class Export(Common):
     run: tyro.conf.Positional[str]
     """Name or id of a run, or `latest`."""
 
-    format: Literal["parquet", "csv"] = "parquet"
-    """File format."""
+    format: Literal["parquet", "csv"] | None = None
+    """File format; by default Parquet where pyarrow is installed (extra `wandb`), otherwise CSV."""
 
     out: Path | None = None
     """Folder to write to; by default `export` in the run folder."""
@@ -336,7 +336,7 @@ def run_export(command: Export) -> tuple[int, dict[str, Any]]:
     directory = find_run(command.runs_dir, command.run, flag="runs export")
     folder = command.out or directory / "export"
     with working(f"exporting {directory.name}"), JournalReader(directory) as reader:
-        written = export(reader, folder, command.format)
+        written = export(reader, folder, command.format or default_form())
         damage = list(reader.damage)
     for text in damage:
         complain(f"warning: {text}; what is good was exported")

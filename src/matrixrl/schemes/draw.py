@@ -1,16 +1,17 @@
 """A picture of a scheme: its three factor matrices as coloured grids.
 
 Rows are the entries of A, B and C, columns are the products M1, M2, ..., so one column reads as one multiplication:
-what is summed of A, what of B, and to which entries of C the product goes. Few products stand side by side, many are
-stacked with their columns aligned.
+what is summed of A, what of B, and to which entries of C the product is added. Few products stand side by side, many
+are stacked with their columns aligned.
 """
 
 from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,11 +20,10 @@ import numpy as np
 from matrixrl.schemes.scheme import Format, Scheme, SchemeError, format_labels
 from matrixrl.schemes.verify import verify
 
-if TYPE_CHECKING:  # matplotlib takes half a second to import: only when something is drawn
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
+if TYPE_CHECKING:  # `schemes verify` and `records` answer without Pillow
+    from PIL import Image, ImageDraw, ImageFont
 
-# Blue against orange is told apart with every kind of colour blindness; the signs in the cells say it in grey.
+# Blue and orange differ for every kind of colour blindness; the signs in the cells carry the same information.
 _PLUS = "#1f6fb4"
 _MINUS = "#e8833a"
 _PLUS_LARGE = "#0d3f70"
@@ -34,64 +34,137 @@ _SOFT = "#66727f"
 
 _SIDE_BY_SIDE_RANK = 14
 _DPI = 160
+_OVERSAMPLING = 8
+"""Tiles are drawn this many times larger, then reduced, which smooths their corners."""
 
 
 def title(scheme: Scheme) -> str:
-    """``2x2x2 in 7 multiplications, over the integers, verified``; the verification is done here, exactly."""
+    """Returns ``2x2x2 in 7 multiplications, over the integers, verified``; verifies the scheme exactly."""
     where = "over the integers" if scheme.ring == "Z" else "modulo 2"
     check = "verified" if verify(scheme) else "NOT CORRECT"
     return f"{scheme.format} in {scheme.rank} multiplications, {where}, {check}"
 
 
 def found_how(scheme: Scheme) -> str:
-    """One line from the provenance on how the scheme was found; empty when it does not say."""
+    """Returns one line from the provenance on how the scheme was found; empty where it does not say."""
     parts = [str(scheme.provenance[name]) for name in ("source", "shown") if name in scheme.provenance]
     if scheme.provenance.get("lifted_from") == "F2":
         parts.append("lifted from a solution modulo 2")
     return ", ".join(parts)
 
 
-def draw(scheme: Scheme, subtitle: str | None = None) -> Figure:
-    """The three factor matrices of a scheme under one title (matplotlib's Agg; no display needed).
+@dataclass(frozen=True)
+class Tile:
+    """A rounded square, with the coefficient that stands in it.
+
+    Attributes:
+      x: left edge in inches.
+      y: upper edge in inches.
+      side: in inches.
+      value: coefficient; it gives the colour.
+      text: ``+``, ``−``, a number with its sign, or nothing.
+      grid: index of the factor matrix; None in the legend.
+    """
+
+    x: float
+    y: float
+    side: float
+    value: int
+    text: str
+    grid: int | None
+
+
+@dataclass(frozen=True)
+class Words:
+    """A text.
+
+    Attributes:
+      x: position of the anchor in inches.
+      y: position of the anchor in inches.
+      text: one line.
+      size: in points.
+      colour: of the letters.
+      anchor: Pillow's two letters: horizontal (l, m, r), vertical (a ascender, m middle, s baseline).
+      bold: whether letters are thicker.
+    """
+
+    x: float
+    y: float
+    text: str
+    size: float
+    colour: str
+    anchor: str
+    bold: bool = False
+
+
+@dataclass(frozen=True)
+class Picture:
+    """Everything that is drawn, in inches from the upper left corner."""
+
+    width: float
+    height: float
+    tiles: tuple[Tile, ...]
+    words: tuple[Words, ...]
+
+
+def compose(scheme: Scheme, subtitle: str | None = None) -> Picture:
+    """Lays out the three factor matrices of a scheme under one title.
 
     Args:
       scheme: of any rank; made for ranks up to about 100.
       subtitle: how it was found; by default what `found_how` reads in the provenance.
     """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
     page = _Page.of(scheme)
-    figure = Figure(figsize=(page.width, page.height), dpi=_DPI, facecolor="white")
-    FigureCanvasAgg(figure)
-    n, m, p = scheme.format
-    shapes = ((n, m), (m, p), (n, p))
-    for index, (factor, names) in enumerate(zip(scheme.factors, format_labels(scheme.format), strict=True)):
-        axes = figure.add_axes(page.box(index))
-        _draw_grid(
-            axes, factor.T, names, shapes[index][1], page, with_products=page.side_by_side or index == 0
-        )
-        _draw_heading(figure, page, index)
-    x = page.margin / page.width
-    figure.text(
-        x, 1 - 0.34 / page.height, title(scheme), size=page.title_size, weight="bold", color=_INK, va="top"
-    )
     note = page.fitted(found_how(scheme) if subtitle is None else subtitle)
-    figure.text(x, 1 - 0.72 / page.height, note, size=page.title_size * 0.68, color=_SOFT, va="top")
-    _draw_legend(figure, page, scheme)
-    return figure
+    tiles: list[Tile] = []
+    words = [
+        Words(page.margin, 0.34, title(scheme), page.title_size, _INK, "la", bold=True),
+        Words(page.margin, 0.72, note, page.title_size * 0.68, _SOFT, "la"),
+    ]
+    _, m, p = scheme.format
+    columns = (m, p, p)
+    for index, (factor, names) in enumerate(zip(scheme.factors, format_labels(scheme.format), strict=True)):
+        tiles += _grid_tiles(factor.T, columns[index], page, index)
+        words += _grid_names(factor.T, names, columns[index], page, index)
+        words += _heading(page, index)
+    legend = list(_legend(page, scheme))
+    tiles += [tile for tile, _ in legend]
+    words += [word for _, word in legend]
+    return Picture(page.width, page.height, tuple(tiles), tuple(words))
+
+
+def draw(scheme: Scheme, subtitle: str | None = None) -> Image.Image:
+    """Draws the three factor matrices of a scheme under one title; the arguments are those of `compose`."""
+    from PIL import Image, ImageDraw
+
+    picture = compose(scheme, subtitle)
+    image = Image.new("RGB", (_pixels(picture.width), _pixels(picture.height)), "white")
+    for tile in picture.tiles:
+        image.paste(_painted(tile.value, tile.text, _pixels(tile.side)), (_pixels(tile.x), _pixels(tile.y)))
+    canvas = ImageDraw.Draw(image)
+    for words in picture.words:
+        _write(canvas, words)
+    return image
 
 
 def save_png(scheme: Scheme, path: Path | str, subtitle: str | None = None) -> None:
-    """Draw a scheme into a PNG file, written whole and then renamed; raises `SchemeError` if it cannot be written."""
+    """Draws a scheme into a PNG file, written whole and then renamed.
+
+    Raises:
+      SchemeError: the file cannot be written.
+    """
+    from PIL.PngImagePlugin import PngInfo
+
     path = Path(path)
-    figure = draw(scheme, subtitle)
+    image = draw(scheme, subtitle)
+    information = PngInfo()
+    information.add_text("Title", title(scheme))
     temporary: str | None = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
         with os.fdopen(handle, "wb") as file:
-            figure.savefig(file, format="png", metadata={"Software": None, "Title": title(scheme)})
+            image.save(file, format="png", pnginfo=information, dpi=(_DPI, _DPI), optimize=True)
         os.chmod(temporary, 0o644)  # mkstemp makes it private
         os.replace(temporary, path)
         temporary = None
@@ -104,13 +177,13 @@ def save_png(scheme: Scheme, path: Path | str, subtitle: str | None = None) -> N
 
 @dataclass(frozen=True)
 class _Page:
-    """Where things stand, in inches.
+    """Positions in inches.
 
     Attributes:
       rank: columns of each grid.
       format: (n, m, p).
       cell: side of one cell.
-      side_by_side: grids beside one another, else stacked.
+      side_by_side: grids in one row, else stacked.
     """
 
     rank: int
@@ -155,114 +228,89 @@ class _Page:
     def title_size(self) -> float:
         return 15.0
 
+    @property
+    def name_size(self) -> float:
+        """Points of the names of entries and products."""
+        return min(10.0, max(5.8, self.cell * 36))
+
     def fitted(self, text: str) -> str:
-        """A subtitle cut to what one line of the page holds."""
+        """Returns a subtitle, shortened to one line of the page."""
         room = int((self.width - 2 * self.margin) / 0.086)
         return text if len(text) <= room else text[: room - 3] + "..."
 
     def left(self, index: int) -> float:
-        """Left edge of a grid's cells."""
+        """Returns the left edge of a grid's cells."""
         step = self.label + self.grid_width + self.gap * 0.8
         return self.margin + self.label + (index * step if self.side_by_side else 0.0)
 
     def top(self, index: int) -> float:
-        """Distance of a grid's upper edge from the upper edge of the page."""
+        """Returns the distance of a grid's upper edge from the upper edge of the page."""
         above = 0.0 if self.side_by_side else sum(self.rows[:index]) * self.cell + index * self.gap
         return self.head + above
 
-    def box(self, index: int) -> tuple[float, float, float, float]:
-        """A grid's axes in fractions of the page: left, bottom, width, height."""
-        height = self.rows[index] * self.cell
-        bottom = self.height - self.top(index) - height
-        return (
-            self.left(index) / self.width,
-            bottom / self.height,
-            self.grid_width / self.width,
-            height / self.height,
-        )
+    def has_product_names(self, index: int) -> bool:
+        """Returns whether M1, M2, ... stand over a grid; stacked grids share those of the first."""
+        return self.side_by_side or index == 0
+
+    def cell_top(self, index: int, row: int, columns: int) -> float:
+        """Returns the upper edge of a row of cells; `columns` is the width of the matrix A, B or C."""
+        return self.top(index) + self.cell * (row + _ROW_GAP * (row // columns))
 
 
 _ROW_GAP = 0.22  # between the rows of one matrix, in cells
+_PAD = 0.05  # between a tile and the edge of its cell, in cells
 
 
 def _extent(rows: int, columns: int) -> float:
-    """Height in cells of the entries of a rows x columns matrix, one under the other."""
+    """Returns the height in cells of the entries of a rows x columns matrix, one under the other."""
     return rows * columns + (rows - 1) * _ROW_GAP
 
 
-def _draw_grid(
-    axes: Axes, values: np.ndarray, names: Sequence[str], columns: int, page: _Page, *, with_products: bool
-) -> None:
-    """One factor matrix, [entries, rank], one rounded square per coefficient."""
-    from matplotlib.collections import PatchCollection
-    from matplotlib.patches import FancyBboxPatch
-
-    rows, rank = values.shape
-    heights = [row + _ROW_GAP * (row // columns) for row in range(rows)]
-    pad = 0.05
-    squares, colours = [], []
+def _grid_tiles(values: np.ndarray, columns: int, page: _Page, index: int) -> Iterator[Tile]:
+    """Yields one tile per coefficient of a factor matrix, [entries, rank]."""
     for (row, column), value in np.ndenumerate(values):
-        corner = (column + pad, heights[row] + pad)
-        squares.append(
-            FancyBboxPatch(corner, 1 - 2 * pad, 1 - 2 * pad, boxstyle="round,pad=0,rounding_size=0.16")
-        )
-        colours.append(_colour(int(value)))
-        if value and (abs(value) > 1 or page.cell >= 0.2):
-            axes.text(
-                column + 0.5,
-                heights[row] + 0.52,
-                _cell_text(int(value)),
-                ha="center",
-                va="center_baseline",
-                color="white",
-                size=page.cell * (34 if abs(value) == 1 else 26),
-                weight="bold",
-            )
-    axes.add_collection(PatchCollection(squares, facecolors=colours, edgecolors="none"))
-    axes.set(xlim=(0, rank), ylim=(_extent(rows // columns, columns), 0))
-    axes.set_axis_off()
-    size = min(10.0, max(5.8, page.cell * 36))
-    for name, height in zip(names, heights, strict=True):
-        axes.text(-0.12, height + 0.52, name, ha="right", va="center_baseline", size=size, color=_INK)
-    if with_products:
+        text = _cell_text(int(value)) if abs(value) > 1 or page.cell >= 0.2 else ""
+        x = page.left(index) + page.cell * (column + _PAD)
+        y = page.cell_top(index, row, columns) + page.cell * _PAD
+        yield Tile(x, y, page.cell * (1 - 2 * _PAD), int(value), text, index)
+
+
+def _grid_names(
+    values: np.ndarray, names: Sequence[str], columns: int, page: _Page, index: int
+) -> Iterator[Words]:
+    """Yields the names of the entries beside a grid, and those of the products over it."""
+    size = page.name_size
+    for row, name in enumerate(names):
+        middle = page.cell_top(index, row, columns) + page.cell / 2
+        yield Words(page.left(index) - 0.12 * page.cell, middle, name, size, _INK, "rm")
+    if page.has_product_names(index):
         every = 1 if page.cell >= 0.3 else 5
-        for column in range(rank):
-            if every == 1 or column == 0 or (column + 1) % every == 0:
-                name = f"M{column + 1}"
-                axes.text(column + 0.5, -0.14, name, ha="center", va="bottom", size=size * 0.92, color=_SOFT)
+        for column in range(values.shape[1]):
+            if column == 0 or (column + 1) % every == 0:
+                x = page.left(index) + page.cell * (column + 0.5)
+                y = page.top(index) - 0.16 * page.cell
+                yield Words(x, y, f"M{column + 1}", size * 0.92, _SOFT, "ms")
 
 
-def _draw_heading(figure: Figure, page: _Page, index: int) -> None:
-    """The letter of a matrix and what its grid says, over the grid."""
-    from matplotlib.transforms import ScaledTranslation
-
-    names_above = page.side_by_side or index == 0
-    height = 1 - (page.top(index) - (0.30 if names_above else 0.12)) / page.height
-    x = page.left(index) / page.width
-    figure.text(x, height, "ABC"[index], size=12, weight="bold", color=_INK, va="bottom")
-    shift = ScaledTranslation(0.20, 0, figure.dpi_scale_trans)
+def _heading(page: _Page, index: int) -> Iterator[Words]:
+    """Yields the letter of a matrix and the meaning of its grid."""
+    y = page.top(index) - (0.30 if page.has_product_names(index) else 0.12)
     words = ("sum on the left", "sum on the right", "where the product goes")[index]
-    figure.text(x, height, words, size=9.5, color=_SOFT, va="bottom", transform=figure.transFigure + shift)
+    yield Words(page.left(index), y, "ABC"[index], 12, _INK, "ls", bold=True)
+    yield Words(page.left(index) + 0.20, y, words, 9.5, _SOFT, "ls")
 
 
-def _draw_legend(figure: Figure, page: _Page, scheme: Scheme) -> None:
-    """What the colours mean, under the grids."""
-    from matplotlib.patches import FancyBboxPatch
-
-    axes = figure.add_axes((0.0, 0.0, 1.0, 0.62 / page.height))
-    axes.set(xlim=(0, page.width), ylim=(0, 0.62))
-    axes.set_axis_off()
+def _legend(page: _Page, scheme: Scheme) -> Iterator[tuple[Tile, Words]]:
+    """Yields the meaning of each colour, under the grids."""
     entries = [(1, "plus" if scheme.ring == "Z" else "added, modulo 2"), (0, "not used")]
     if scheme.ring == "Z":
         entries.insert(1, (-1, "minus"))
         if not scheme.is_ternary:
             entries += [(2, "times the number"), (-2, "minus times the number")]
     x, side = page.margin + page.label, 0.17
+    y = page.height - 0.24 - side
     for value, word in entries:
-        box = FancyBboxPatch((x, 0.24), side, side, boxstyle="round,pad=0,rounding_size=0.03", linewidth=0)
-        box.set_facecolor(_colour(value))
-        axes.add_patch(box)
-        axes.text(x + side + 0.09, 0.24 + side / 2, word, size=9, color=_SOFT, va="center_baseline")
+        yield Tile(x, y, side, value, "", None), Words(x + side + 0.09, y + side / 2, word, 9, _SOFT, "lm")
         x += side + 0.28 + 0.085 * len(word)
 
 
@@ -275,6 +323,58 @@ def _colour(value: int) -> str:
 
 
 def _cell_text(value: int) -> str:
-    """``+`` and ``−`` for one, else the number."""
-    text = "" if abs(value) == 1 else str(abs(value))
-    return ("+" if value > 0 and not text else "\u2212" if value < 0 else "") + text
+    """Returns ``+`` or ``−`` for one and minus one, nothing for zero, else the number."""
+    number = "" if abs(value) <= 1 else str(abs(value))
+    sign = "\u2212" if value < 0 else "+" if value == 1 else ""
+    return sign + number
+
+
+def _pixels(inches: float) -> int:
+    return round(inches * _DPI)
+
+
+def _font(pixels: float) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+    """Returns the font that Pillow brings, so that a picture looks the same on every machine."""
+    from PIL import ImageFont
+
+    return ImageFont.load_default(max(pixels, 1.0))
+
+
+def _write(canvas: ImageDraw.ImageDraw, words: Words) -> None:
+    pixels = words.size * _DPI / 72
+    canvas.text(
+        (words.x * _DPI, words.y * _DPI),
+        words.text,
+        fill=words.colour,
+        font=_font(pixels),
+        anchor=words.anchor,
+        stroke_width=round(pixels / 30) if words.bold else 0,
+    )
+
+
+@cache
+def _painted(value: int, text: str, side: int) -> Image.Image:
+    """Returns the picture of a tile. A scheme has few distinct ones, so each is drawn once."""
+    from PIL import Image, ImageDraw
+
+    large = side * _OVERSAMPLING
+    image = Image.new("RGB", (large, large), "white")
+    canvas = ImageDraw.Draw(image)
+    canvas.rounded_rectangle((0, 0, large - 1, large - 1), radius=large * 0.18, fill=_colour(value))
+    # The signs are bars: sharp at every size, and centred exactly.
+    half, thick, middle = large * 0.2, large * 0.055, large / 2
+    if text[1:]:
+        half, middle = large * 0.13, large * 0.24
+    if text[:1] in ("+", "\u2212"):
+        canvas.rectangle((middle - half, large / 2 - thick, middle + half, large / 2 + thick), fill="white")
+    if text[:1] == "+":
+        canvas.rectangle((middle - thick, large / 2 - half, middle + thick, large / 2 + half), fill="white")
+    number = text.lstrip("+\u2212")
+    if number:
+        # The width of the tile holds a sign and one digit; longer numbers are written smaller.
+        font = _font(large * min(0.62, 0.9 / (len(text) * 0.62)))
+        centre = large * (0.5 if number == text else 0.62)
+        canvas.text(
+            (centre, large / 2), number, fill="white", font=font, anchor="mm", stroke_width=large // 60
+        )
+    return image.resize((side, side), Image.Resampling.LANCZOS)

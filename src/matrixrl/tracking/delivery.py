@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import os
 import queue
 import shutil
@@ -33,7 +34,7 @@ from matrixrl.tracking.journal import JournalError
 from matrixrl.tracking.local import Delivery as Row
 from matrixrl.tracking.local import FileRecord, JournalReader
 from matrixrl.tracking.packed import PACKED_FOLDER, pack_journal
-from matrixrl.tracking.parquet import HISTORY_FOLDER, write_episode_parts
+from matrixrl.tracking.parquet import HISTORY_FOLDER, has_pyarrow, write_episode_parts
 
 POLL_SECONDS = 0.25
 BATCH_ROWS = 500
@@ -280,9 +281,10 @@ class Delivery:
         rows = self.reader.last_episodes(row.step, limit)
         values = {**row.metrics, EPISODE_TABLE: self.session.table(self.reader.episode_columns, rows)}
         if row.table_rows > len(rows):
-            name = history_artifact(self.reader.meta)
+            artifact = f"artifact {history_artifact(self.reader.meta)}"
             values[tracking_wandb.TABLE_ROWS_KEY] = (
-                f"the last {len(rows)} of {row.table_rows} rows; all of them are in the artifact {name}"
+                f"the last {len(rows)} of {row.table_rows} rows; all of them are in the "
+                + (artifact if has_pyarrow() else "journal")
             )
         return values
 
@@ -365,6 +367,15 @@ class Delivery:
         if total <= tracking_wandb.MAX_TABLE_ROWS or total == self.state.history_rows or not due:
             return
         if self._history_upload is not None:
+            return
+        if not has_pyarrow():
+            if self._next_history < math.inf:  # warn once
+                self.tell(
+                    f"W&B: the complete table of {total:,} episodes is not sent, which needs pyarrow "
+                    "(extra wandb); the newest ones are in W&B's table, and all are in the journal",
+                    "warning",
+                )
+            self._next_history = math.inf
             return
         self._next_history = time.monotonic() + HISTORY_ARTIFACT_SECONDS
         rows, _ = write_episode_parts(self.reader, self.directory / HISTORY_FOLDER)
@@ -473,7 +484,8 @@ def main(directory: Path) -> None:
     """The delivery process: quiet, unhurried, deaf to Ctrl-C (the training process tells it when to end)."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    os.nice(10)
+    if hasattr(os, "nice"):  # absent on Windows
+        os.nice(10)
     # wandb's service inherits 0, 1 and 2: keep the pipes to the training process for this process alone.
     commands_in, report_out = os.dup(0), os.dup(1)
     null = os.open(os.devnull, os.O_RDWR)

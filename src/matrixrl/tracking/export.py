@@ -8,10 +8,15 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from matrixrl.config import ConfigError
+from matrixrl.config import ConfigError, require
 from matrixrl.tracking.files import write_whole
 from matrixrl.tracking.local import JournalReader
-from matrixrl.tracking.parquet import write_columns
+from matrixrl.tracking.parquet import has_pyarrow, write_columns
+
+
+def default_form() -> Literal["parquet", "csv"]:
+    """Returns `parquet` where pyarrow is installed, otherwise `csv`, which needs nothing."""
+    return "parquet" if has_pyarrow() else "csv"
 
 
 def export(reader: JournalReader, folder: Path, form: Literal["parquet", "csv"]) -> dict[str, int]:
@@ -23,8 +28,13 @@ def export(reader: JournalReader, folder: Path, form: Literal["parquet", "csv"])
         The rows of each file, by its name.
 
     Raises:
-        ConfigError: the folder cannot be written.
+        ConfigError: if the folder cannot be written, or Parquet is asked for without pyarrow.
     """
+    require(
+        form == "csv" or has_pyarrow(),
+        "--format parquet: needs pyarrow, which is not installed here; give --format csv, or install "
+        "matrixrl with the extra wandb",
+    )
     written: dict[str, int] = {}
     try:
         folder.mkdir(parents=True, exist_ok=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -13,6 +14,11 @@ from matrixrl.tracking.local import JournalReader
 HISTORY_FOLDER = "episode_history"
 PART_ROWS = 10_000
 ROW_GROUP_ROWS = 1_000
+
+
+def has_pyarrow() -> bool:
+    """Returns whether pyarrow is installed; the extra `wandb` brings it."""
+    return importlib.util.find_spec("pyarrow") is not None
 
 
 def write_episode_parts(reader: JournalReader, folder: Path) -> tuple[int, int]:

@@ -154,7 +154,7 @@ class Status:
         self._lock = threading.RLock()
         self._activities: list[_Activity] = []
         self._phase: _Phase | None = None
-        self._drawn = False
+        self._drawn = 0  # characters of the status line on the screen
         self._next_draw = 0.0
         self._next_plain = clock() + PLAIN_SECONDS
         self._wake = threading.Event()
@@ -306,15 +306,16 @@ class Status:
         self._next_draw = self._clock() + TICK_SECONDS
         text = self.status_text(terminal_width() - 1)
         if text:
-            self._write(f"{CLEAR_LINE}{text}")
-            self._drawn = True
+            # The output of a notebook's cell handles carriage returns only: there a shorter line has to cover the longer one.
+            self._write(f"{CLEAR_LINE}{text.ljust(self._drawn)}")
+            self._drawn = len(text)
         else:
             self._clear()
 
     def _clear(self) -> None:
         if self._drawn:
-            self._write(CLEAR_LINE)
-            self._drawn = False
+            self._write("\r" + " " * self._drawn + CLEAR_LINE)
+            self._drawn = 0
 
     def _plain(self, text: str) -> None:
         self._write(text + "\n")

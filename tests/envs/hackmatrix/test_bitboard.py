@@ -16,6 +16,7 @@ from matrixrl.envs.hackmatrix.referee.state import (
     shifted,
     surrounding,
 )
+from tests.jitted import jitted
 
 CELL_SETS = st.sets(st.sampled_from(CELLS))
 ONE_CELL = st.sampled_from(CELLS)
@@ -24,17 +25,17 @@ QUICK = settings(deadline=None, derandomize=True, database=None, max_examples=40
 
 def bits(cells: set[tuple[int, int]]) -> Bits:
     member = np.array([cell in cells for cell in CELLS])
-    words = bitboard.of_list(jnp.arange(36, dtype=jnp.uint32), jnp.asarray(member))
+    words = jitted(bitboard.of_list)(np.arange(36, dtype=np.uint32), member)
     return Bits(words.lo[None], words.hi[None])
 
 
 def cells(words: Bits) -> set[tuple[int, int]]:
-    member = np.asarray(bitboard.to_cells(words))[:, 0]
+    member = np.asarray(jitted(bitboard.to_cells)(words))[:, 0]
     return {cell for cell, here in zip(CELLS, member, strict=True) if here}
 
 
-def number(cell: tuple[int, int]) -> jnp.ndarray:
-    return jnp.array([6 * cell[0] + cell[1]])
+def number(cell: tuple[int, int]) -> np.ndarray:
+    return np.array([6 * cell[0] + cell[1]], np.int32)
 
 
 @QUICK
@@ -50,25 +51,33 @@ def test_a_set_survives_the_way_into_bits_and_back(members: set) -> None:
 def test_steps_leave_the_board_at_its_edges(members: set) -> None:
     moves = (bitboard.up, bitboard.down, bitboard.left, bitboard.right)
     for move, change in zip(moves, DIRECTIONS, strict=True):
-        assert cells(move(bits(members))) == {
+        assert cells(jitted(move)(bits(members))) == {
             there for cell in members if on_board(there := shifted(cell, change))
         }
-    assert cells(bitboard.neighbours(bits(members))) == {n for cell in members for n in neighbours(cell)}
-    assert cells(bitboard.surroundings(bits(members))) == {n for cell in members for n in surrounding(cell)}
+    assert cells(jitted(bitboard.neighbours)(bits(members))) == {
+        n for cell in members for n in neighbours(cell)
+    }
+    assert cells(jitted(bitboard.surroundings)(bits(members))) == {
+        n for cell in members for n in surrounding(cell)
+    }
 
 
 def test_every_cell_has_its_row_column_and_bit() -> None:
     for cell in CELLS:
-        assert cells(bitboard.of_cell(number(cell))) == {cell}
-        assert cells(bitboard.row_of(number(cell))) == {other for other in CELLS if other[0] == cell[0]}
-        assert cells(bitboard.column_of(number(cell))) == {other for other in CELLS if other[1] == cell[1]}
+        assert cells(jitted(bitboard.of_cell)(number(cell))) == {cell}
+        assert cells(jitted(bitboard.row_of)(number(cell))) == {
+            other for other in CELLS if other[0] == cell[0]
+        }
+        assert cells(jitted(bitboard.column_of)(number(cell))) == {
+            other for other in CELLS if other[1] == cell[1]
+        }
 
 
 @QUICK
 @given(CELL_SETS.filter(bool))
 def test_members_are_counted_in_order_of_cell_number(members: set) -> None:
     words = bits(members)
-    found = [int(bitboard.nth_cell(words, jnp.array([n]))[0]) for n in range(len(members))]
+    found = [int(jitted(bitboard.nth_cell)(words, np.array([n], np.int32))[0]) for n in range(len(members))]
     assert found == sorted(6 * row + column for row, column in members)
 
 
@@ -77,7 +86,7 @@ def test_members_are_counted_in_order_of_cell_number(members: set) -> None:
 def test_search_finds_the_distances_of_a_breadth_first_search(closed: set, start: tuple, goal: tuple) -> None:
     closed = closed - {start}
     active = jnp.array([True])
-    found = bitboard.search(bits({start}), ~bits(closed), bits({goal}), active)
+    found = jitted(bitboard.search)(bits({start}), ~bits(closed), bits({goal}), active)
     expected = distances_from(start, lambda cell: cell == goal or cell not in closed).get(goal, 0)
     assert bool(found.found[0]) == (expected > 0)
     assert int(found.distance[0]) == expected
@@ -87,7 +96,7 @@ def test_search_finds_the_distances_of_a_breadth_first_search(closed: set, start
 @given(CELL_SETS, ONE_CELL)
 def test_ways_name_every_first_step_of_a_shortest_way(closed: set, start: tuple) -> None:
     closed = closed - {start}
-    ways = bitboard.ways_to(bits({start}), ~bits(closed))
+    ways = jitted(bitboard.ways_to)(bits({start}), ~bits(closed))
     distance = distances_from(start, lambda cell: cell not in closed)
     for way, change in zip(ways, DIRECTIONS, strict=True):
         expected = set()

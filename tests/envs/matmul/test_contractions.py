@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -39,8 +40,8 @@ def drawn_games(rng: np.random.Generator, codec: ActionCodec) -> tuple[np.ndarra
         table[rng.integers(1, len(table), (BATCH, CANDIDATES))].astype(np.int64) for table in codec.tables
     ]
     batch = np.einsum("bra,brc,brd->bacd", *vectors)
-    u, v, w = (jnp.asarray(each) for each in vectors)
-    tokens = np.array(codec.encode(*codec.canonical(u, v, w)))
+    encode = jax.jit(lambda u, v, w: codec.encode(*codec.canonical(u, v, w)))
+    tokens = np.array(encode(*vectors))
     # The first game's candidates are mixed from vectors of different terms.
     tokens[0, :, 1], tokens[0, :, 2] = np.roll(tokens[0, :, 1], 1), np.roll(tokens[0, :, 2], 2)
     return (batch % 2 if codec.ring.modulus == 2 else batch), tokens
@@ -89,11 +90,13 @@ def test_ranks_and_cases_equal_plain_elimination(
     rng = np.random.default_rng(3)
     batch, tokens = drawn_games(rng, codec)
     drawn = tokens[..., np.array(contractions.order)]
-    states = contractions(jnp.asarray(batch, jnp.int8))
-    told = [
-        jax.tree.map(np.asarray, contractions.cases(index, states, jnp.asarray(drawn[..., :index])))
-        for index in range(3)
-    ]
+
+    @jax.jit
+    def contracted(batch: jax.Array, drawn: jax.Array) -> Any:
+        states = contractions(batch)
+        return states, [contractions.cases(index, states, drawn[..., :index]) for index in range(3)]
+
+    states, told = jax.device_get(contracted(jnp.asarray(batch, jnp.int8), jnp.asarray(drawn)))
     seen = set()
     for number, (field, state) in enumerate(zip(contractions.fields, states, strict=True)):
         prime = field.prime
@@ -145,21 +148,24 @@ def test_where_ranks_add_the_transforms_point_at_the_terms() -> None:
     contractions = Contractions(codec)
     u, v, w = np.eye(3, dtype=np.int64), np.array([[1, 1, 0], [0, 1, 1], [0, 0, 1]]), np.array([[1, 0, 1], [0, 1, 0], [0, 0, 1]])  # fmt: skip
     tensor = np.einsum("ra,rb,rc->abc", u, v, w) % 2
-    states = contractions(jnp.asarray(tensor, jnp.int8)[None])
-    tokens = np.asarray(codec.encode(*(jnp.asarray(vectors) for vectors in (u, v, w))))
+    states = jax.jit(contractions)(tensor.astype(np.int8)[None])
+    logits = jax.jit(contractions.logits, static_argnums=0)
+    cases = jax.jit(contractions.cases, static_argnums=0)
+    tokens = np.asarray(jax.jit(codec.encode)(u, v, w))
     (field,), (state,) = contractions.fields, states
 
-    counts = contractions.logits(0, ((-state.ranks[0][:, None].astype(jnp.float32), None),))[0, 0]
+    worth = -np.asarray(state.ranks[0], np.float32)[:, None]
+    counts = np.asarray(logits(0, ((worth, None),)))[0, 0]
     assert [int(at) for at in np.flatnonzero(np.asarray(counts[1:]) > 0.5) + 1] == sorted(
         tokens[:, 0].tolist()
     )
 
     for term in tokens:
-        ((case, _),) = contractions.cases(1, states, jnp.asarray(term[None, None, :1]))
-        second = contractions.logits(1, ((-(case == 1).astype(jnp.float32), None),))[0, 0]
+        ((case, _),) = cases(1, states, term[None, None, :1])
+        second = np.asarray(logits(1, ((-(np.asarray(case) == 1).astype(np.float32), None),)))[0, 0]
         assert int(second[1:].argmax()) + 1 == term[1]
-        ((case, _),) = contractions.cases(2, states, jnp.asarray(term[None, None, :2]))
-        third = contractions.logits(2, ((-(case == 4).astype(jnp.float32), None),))[0, 0]
+        ((case, _),) = cases(2, states, term[None, None, :2])
+        third = np.asarray(logits(2, ((-(np.asarray(case) == 4).astype(np.float32), None),)))[0, 0]
         assert np.asarray(third)[1:] == pytest.approx((np.arange(1, 8) == term[2]).astype(float), abs=1e-5)
     assert field.prime == 2
 

@@ -15,6 +15,7 @@ from matrixrl.envs.matmul.demonstrations import Demonstration, from_factors, ran
 from matrixrl.envs.matmul.factors import ActionCodec
 from matrixrl.envs.matmul.tensors import F2, QUINARY, TERNARY, standard_factors
 from matrixrl.schemes.known import known_scheme
+from tests.jitted import jitted
 
 CODECS = [ActionCodec((4, 4, 4), F2), ActionCodec((3, 5, 2), QUINARY, max_classes=25)]
 COUNT = 400
@@ -25,7 +26,7 @@ def named(codec: ActionCodec) -> str:
 
 
 def assert_right(codec: ActionCodec, residual: np.ndarray, tokens: np.ndarray, num_factors: int) -> None:
-    u, v, w = (np.asarray(part) for part in codec.decode(jnp.asarray(tokens)))
+    u, v, w = (np.asarray(part) for part in jitted(codec.decode)(tokens))
     terms = list(zip(u, v, w, strict=True))
     assert all(referee.is_legal(*term, codec.ring.modulus) for term in terms)
     total = sum((referee.outer(*term) for term in terms[:num_factors]), np.zeros(codec.shape, np.int64))
@@ -71,7 +72,7 @@ def test_dense_demonstrations_of_many_terms_never_wrap() -> None:
     shown = jax.jit(jax.vmap(make))(jax.random.split(jax.random.key(0), 20))
     beyond = 0
     for residual, tokens in zip(np.asarray(shown.residual), np.asarray(shown.tokens), strict=True):
-        u, v, w = (np.asarray(part, np.int64) for part in codec.decode(jnp.asarray(tokens)))
+        u, v, w = (np.asarray(part, np.int64) for part in jitted(codec.decode)(tokens))
         total = np.einsum("ra,rb,rc->abc", u, v, w)
         beyond += (abs(total) > 127).sum()
         assert (residual == np.clip(total, -127, 127)).all()
@@ -106,7 +107,7 @@ def test_known_schemes_can_be_spelled_in_ternary_actions(size: tuple[int, int, i
 def test_a_position_of_strassens_scheme_is_right() -> None:
     scheme = known_scheme((2, 2, 2))
     codec = ActionCodec((4, 4, 4), TERNARY)
-    shown = from_factors(jax.random.key(1), codec, *scheme.factors)
+    shown = jax.jit(lambda key: from_factors(key, codec, *scheme.factors))(jax.random.key(1))
     assert shown.tokens.shape == (7, codec.layout.num_tokens)
     assert_right(codec, np.asarray(shown.residual), np.asarray(shown.tokens), int(shown.num_factors))
 

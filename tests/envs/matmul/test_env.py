@@ -13,6 +13,7 @@ from matrixrl.envs.matmul import referee
 from matrixrl.envs.matmul.env import TensorGame, TensorState
 from matrixrl.envs.matmul.factors import ActionCodec
 from matrixrl.envs.matmul.tensors import F2, QUINARY, TERNARY, Ring, matmul_tensor, standard_factors
+from tests.jitted import jitted
 
 Size = tuple[int, int, int]
 GAMES = [
@@ -75,13 +76,13 @@ def test_games_equal_the_referees(size: Size, ring: Ring) -> None:
         limit = rank + 2 if exact else int(rng.integers(1, min(rank, 8) + 1))
         terms = terms_of_a_solution(size, ring)
         rng.shuffle(terms)
-        state = tensor_game.reset(jnp.asarray(matmul_tensor(size)), limit)
+        state = jitted(tensor_game.reset)(jnp.asarray(matmul_tensor(size)), limit)
         game = referee.Game(referee.target(*size), limit, ring.modulus)
         assert_same(state, game)
         for _ in range(limit + 2):  # two moves beyond the end change nothing
             # In an exact game the terms run out when it is solved.
             action = terms.pop() if terms and exact else random_action(rng, shape, ring)
-            tokens = codec.encode(*(jnp.asarray(vector) for vector in action))
+            tokens = jitted(codec.encode)(*map(np.asarray, action))
             state, reward = step(state, tokens)
             assert float(reward) == game.step(*action)
             assert_same(state, game)
@@ -93,10 +94,10 @@ def test_games_equal_the_referees(size: Size, ring: Ring) -> None:
 def test_a_game_counts_its_moves_and_pays_for_what_is_left() -> None:
     codec, tensor_game, step = build((4, 4, 4), TERNARY)
     terms = terms_of_a_solution((2, 2, 2), TERNARY)
-    state = tensor_game.reset(jnp.asarray(matmul_tensor((2, 2, 2))), 7)
+    state = jitted(tensor_game.reset)(jnp.asarray(matmul_tensor((2, 2, 2))), 7)
     rewards = []
     for action in terms[:7]:
-        state, reward = step(state, codec.encode(*(jnp.asarray(vector) for vector in action)))
+        state, reward = step(state, jitted(codec.encode)(*map(np.asarray, action)))
         rewards.append(float(reward))
     # Seven of the eight products played: one of rank one is left.
     assert rewards == [-1.0] * 6 + [-2.0]
@@ -106,7 +107,7 @@ def test_a_game_counts_its_moves_and_pays_for_what_is_left() -> None:
 
 def test_a_game_with_nothing_to_do_is_over_at_once() -> None:
     _, tensor_game, _ = build((4, 4, 4), F2)
-    state = tensor_game.reset(jnp.zeros((4, 4, 4)), 5)
+    state = jitted(tensor_game.reset)(jnp.zeros((4, 4, 4)), 5)
     assert bool(state.terminated)
     assert bool(state.solved)
 
@@ -116,14 +117,14 @@ def test_a_padded_target_is_played_alike() -> None:
     codec, tensor_game, step = build((4, 4, 4), F2)
     padded = matmul_tensor((1, 2, 2), (4, 4, 4))
     u, v, w = standard_factors((1, 2, 2))
-    state = tensor_game.reset(jnp.asarray(padded), 8)
+    state = jitted(tensor_game.reset)(jnp.asarray(padded), 8)
     game = referee.Game(padded.astype(np.int64), 8, 2)
-    assert int(tensor_game.leftover_bound(state.residual)) == referee.leftover_bound(
+    assert int(jitted(tensor_game.leftover_bound)(state.residual)) == referee.leftover_bound(
         referee.target(1, 2, 2), 2
     )
     for term in zip(u, v, w, strict=True):
         action = tuple(np.pad(vector, (0, 4 - len(vector))) for vector in term)
-        state, reward = step(state, codec.encode(*(jnp.asarray(vector) for vector in action)))  # pyright: ignore[reportArgumentType]
+        state, reward = step(state, jitted(codec.encode)(*map(np.asarray, action)))
         assert float(reward) == game.step(*action) == -1.0  # pyright: ignore[reportArgumentType]
         assert_same(state, game)
     assert bool(state.solved)
@@ -136,7 +137,7 @@ def test_leftover_bound_is_never_below_the_rank(size: Size, ring: Ring) -> None:
     shape = shape_of(size)
     _, tensor_game, _ = build(shape, ring)
     rng = np.random.default_rng(3)
-    bound = jax.jit(tensor_game.leftover_bound)
+    bound = jitted(tensor_game.leftover_bound)
     for count in range(5):
         tensor = sum(
             (referee.outer(*random_action(rng, shape, ring)) for _ in range(count)), np.zeros(shape, np.int64)
@@ -155,12 +156,12 @@ def test_an_entry_that_leaves_int8_never_comes_back_to_zero() -> None:
     """Thirty-two times (2, 2, 2) takes away 256: a residual that wrapped would look as it did at the start."""
     codec, tensor_game, step = build((4, 4, 4), QUINARY)
     one = jnp.array([2, 0, 0, 0])
-    tokens = codec.encode(one, one, one)
+    tokens = jitted(codec.encode)(one, one, one)
     target = jnp.zeros((4, 4, 4), jnp.int8).at[0, 0, 0].set(8)
-    state = tensor_game.reset(target, 40)
+    state = jitted(tensor_game.reset)(target, 40)
     state, _ = step(state, tokens)
     assert bool(state.solved)
-    state = tensor_game.reset(-target, 40)
+    state = jitted(tensor_game.reset)(-target, 40)
     for _ in range(33):
         state, _ = step(state, tokens)
         assert not bool(state.solved)

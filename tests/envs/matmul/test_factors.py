@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from matrixrl.envs.matmul import referee
 from matrixrl.envs.matmul.factors import ActionCodec, group_sizes
 from matrixrl.envs.matmul.tensors import F2, QUINARY, TERNARY, Ring
+from tests.jitted import jitted
 
 CODECS = [
     ActionCodec((4, 4, 4), F2),
@@ -67,11 +68,11 @@ def test_decode_undoes_encode(codec: ActionCodec, data: Any) -> None:
     # Always eight at once: one shape compiles once.
     rng = np.random.default_rng(data.draw(st.integers(0, 2**32 - 1)))
     vectors = tuple(rng.choice(codec.ring.values, (8, length)) for length in codec.shape)
-    tokens = np.asarray(codec.encode(*vectors))  # pyright: ignore[reportArgumentType]
+    tokens = np.asarray(jitted(codec.encode)(*vectors))
     assert tokens.shape == (8, codec.layout.num_tokens)
     assert (tokens < np.array(codec.layout.num_classes)).all()
     assert (tokens >= 0).all()
-    decoded = codec.decode(tokens)  # pyright: ignore[reportArgumentType]
+    decoded = jitted(codec.decode)(tokens)
     for there, back in zip(vectors, decoded, strict=True):
         assert (there == np.asarray(back)).all()
         assert back.dtype == np.int8
@@ -100,7 +101,7 @@ def test_all_four_sign_patterns_are_one_canonical_action(ring: Ring) -> None:
         spelled = set()
         for sign_u, sign_v in itertools.product((1, -1), repeat=2):
             given_vectors = (sign_u * u, sign_v * v, sign_u * sign_v * w)
-            found = [np.asarray(x).tolist() for x in codec.canonical(*map(jnp.asarray, given_vectors))]
+            found = [np.asarray(x).tolist() for x in jitted(codec.canonical)(*given_vectors)]
             assert found == list(referee.canonical(*given_vectors))
             assert (referee.outer(*found) == referee.outer(u, v, w)).all()
             spelled.add(str(found))
@@ -128,10 +129,10 @@ def mask_allows(codec: ActionCodec, tokens: tuple[int, ...]) -> bool:
 @pytest.mark.parametrize("codec", LISTED, ids=named)
 def test_masks_allow_exactly_the_canonical_nonzero_actions(codec: ActionCodec) -> None:
     every = list(itertools.product(*(range(classes) for classes in codec.layout.num_classes)))
-    u, v, w = (np.asarray(part) for part in codec.decode(np.array(every)))  # pyright: ignore[reportArgumentType]
+    u, v, w = (np.asarray(part) for part in jitted(codec.decode)(np.array(every)))
     legal = [referee.is_legal(*action, codec.ring.modulus) for action in zip(u, v, w, strict=True)]
     # A sign of an entry that is zero has no meaning: only one spelling of each action is allowed.
-    again = np.asarray(codec.encode(jnp.asarray(u), jnp.asarray(v), jnp.asarray(w)))
+    again = np.asarray(jitted(codec.encode)(u, v, w))
     legal = [
         fine and spelled == tuple(back)
         for fine, spelled, back in zip(legal, every, again.tolist(), strict=True)
