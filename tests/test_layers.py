@@ -9,10 +9,11 @@ import pytest
 
 SOURCE = Path(__file__).resolve().parents[1] / "src" / "matrixrl"
 
-# What each package may import from this project, besides itself, `config` and `types`.
+# What each package may import from this project, besides itself, `config`, `types` and `user_files`.
 ALLOWED: dict[str, set[str]] = {
     "config": set(),
     "types": set(),
+    "user_files": set(),
     "presets": set(),
     "schemes": set(),
     "envs": set(),
@@ -40,7 +41,7 @@ SYSTEMS_BELOW = {"matmul": set[str](), "ppo": set[str](), "hackmatrix": {"ppo"}}
 SEPARATE_GAMES = ("envs.matmul", "envs.hackmatrix")
 
 # Packages that must answer without JAX: `--help`, `runs`, `schemes` and the dashboard are quick and run anywhere.
-WITHOUT_JAX = ("config", "presets", "schemes", "tracking", "dashboard")
+WITHOUT_JAX = ("config", "user_files", "presets", "schemes", "tracking", "dashboard")
 
 
 def modules() -> list[tuple[str, Path]]:
@@ -83,7 +84,7 @@ def test_imports_point_down(module: str, path: Path) -> None:
         if not name.startswith("matrixrl."):
             continue
         target = name.removeprefix("matrixrl.")
-        if target.split(".")[0] in {layer, "config", "types", "__version__"}:
+        if target.split(".")[0] in {layer, "config", "types", "user_files", "__version__"}:
             continue
         assert any(target == allowed or target.startswith(allowed + ".") for allowed in ALLOWED[layer]), (
             f"{module} imports {target}: {layer} may import {sorted(ALLOWED[layer]) or 'nothing of the project'}"
