@@ -118,8 +118,8 @@ def read_integer(value: Any, path: str, minimum: int = 0, maximum: int = MAX_INT
     return value
 
 
-def read_number(value: Any, path: str) -> float:
-    """A finite number."""
+def read_number(value: Any, path: str, maximum: float = math.inf) -> float:
+    """Returns a finite number of at most `maximum` in absolute value."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise ScenarioError(path, f"{show(value)} is not a number")
     try:
@@ -128,6 +128,8 @@ def read_number(value: Any, path: str) -> float:
         result = math.inf
     if not math.isfinite(result):
         raise ScenarioError(path, f"{show(value)} is not a finite number")
+    if abs(result) > maximum:
+        raise ScenarioError(path, f"{show(value)} is not within {-maximum:g}..{maximum:g}")
     return result
 
 
