@@ -10,6 +10,7 @@ and only a right one is checked in full.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -111,7 +112,9 @@ class _Check:
         bound = scheme.rank + 1
         for factor in scheme.factors:
             bound *= max(1, int(np.abs(factor).max(initial=1)))
-        self._moduli: list[int | None] = [2] if over == "F2" else [None] if bound < _EXACT else _primes(bound)
+        self._moduli: Sequence[int | None] = (
+            [2] if over == "F2" else [None] if bound < _EXACT else _primes(bound)
+        )
         sides = m * p * n * p
         self.work = (int(np.count_nonzero(nonzero)) + 8 * n * m) * sides * len(self._moduli)
 

@@ -48,7 +48,7 @@ def scenario(**changes: Any) -> dict[str, Any]:
     value = copy.deepcopy(top)
     for path, number in changes.items():
         *way, key = path.replace("[0]", ".0").split(".")
-        target = value
+        target: Any = value
         for step in way:
             target = target[int(step) if step.isdigit() else step]
         target[key] = number

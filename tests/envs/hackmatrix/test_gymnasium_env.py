@@ -107,7 +107,7 @@ def test_calls_in_the_wrong_order_get_the_usual_errors() -> None:
 @pytest.mark.parametrize("action", NO_ACTIONS, ids=repr)
 def test_what_is_no_action_is_refused(env: HackMatrixEnv, action: Any) -> None:
     env.reset(seed=0)
-    with pytest.raises(gymnasium.error.InvalidAction, match="^action .*: must be an integer 0 to 27$"):
+    with pytest.raises(gymnasium.error.InvalidAction, match=r"^action .*: must be an integer 0 to 27$"):
         env.step(action)
 
 
@@ -299,7 +299,7 @@ def test_what_are_no_actions_is_refused(vector_env: HackMatrixVectorEnv, actions
 
 @pytest.mark.parametrize("seed", [-1, 1.5, "a", [1, 2], [1, 2, 3, -4], [1, 2, 3, None]], ids=repr)
 def test_impossible_seeds_are_refused(vector_env: HackMatrixVectorEnv, seed: Any) -> None:
-    with pytest.raises(gymnasium.error.Error, match="^seed"):
+    with pytest.raises(gymnasium.error.Error, match=r"^seed"):
         vector_env.reset(seed=seed)
 
 
@@ -416,7 +416,7 @@ def test_a_process_forked_after_jax_was_used_is_refused_before_it_hangs(env: Hac
         envs = gymnasium.vector.AsyncVectorEnv([HackMatrixEnv] * 2, context="fork")
         try:
             envs.reset_async(seed=0)
-            with pytest.raises(gymnasium.error.Error, match='forked after JAX was used.*context="spawn"'):
+            with pytest.raises(gymnasium.error.Error, match=r'forked after JAX was used.*context="spawn"'):
                 envs.reset_wait(timeout=60)
         finally:
             envs.close(terminate=True)

@@ -144,13 +144,13 @@ def test_traced_actions_must_be_whole_numbers(env: HackMatrix, shapes: Any) -> N
         jax.eval_shape(env.step, KEY, shapes[1], jnp.float32(1))
 
 
-def trace(wrapped: Any, action: Any = jnp.int32(3)) -> Any:
+def trace(wrapped: Any) -> Any:
     """Shapes of what a wrapper's `step` returns from the state of its `reset`."""
     params = wrapped.default_params
 
     def run(key: jax.Array) -> Any:
         observation, state = wrapped.reset(key, params)
-        return observation, wrapped.step(key, state, action, params)
+        return observation, wrapped.step(key, state, jnp.int32(3), params)
 
     return jax.eval_shape(run, KEY)
 
@@ -199,10 +199,10 @@ def test_the_wrapper_for_brax(env: HackMatrix, monkeypatch: pytest.MonkeyPatch) 
         info: Any
 
     module: Any = types.ModuleType("brax")
-    module.envs = types.ModuleType("brax.envs")
-    module.envs.Env, module.envs.State = type("Env", (), {}), State
+    envs: Any = types.ModuleType("brax.envs")
+    module.envs, envs.Env, envs.State = envs, type("Env", (), {}), State
     monkeypatch.setitem(sys.modules, "brax", module)
-    monkeypatch.setitem(sys.modules, "brax.envs", module.envs)
+    monkeypatch.setitem(sys.modules, "brax.envs", envs)
     wrapped = importlib.import_module("gymnax.wrappers.brax").GymnaxToBraxWrapper(env)
     state = jax.eval_shape(lambda key: wrapped.step(wrapped.reset(key), jnp.int32(3)), KEY)
     assert (state.obs.shape, state.done.dtype) == (OBSERVATION, jnp.bool)

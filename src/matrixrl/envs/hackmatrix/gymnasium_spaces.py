@@ -31,9 +31,7 @@ class MaskableMultiDiscrete(MultiDiscrete):
 
 @batch_space.register(MaskableDiscrete)
 def _batch(space: MaskableDiscrete, n: int = 1) -> MaskableMultiDiscrete:
-    return MaskableMultiDiscrete(
-        np.full(n, space.n, space.dtype), dtype=space.dtype, start=np.full(n, space.start)
-    )
+    return MaskableMultiDiscrete(np.full(n, space.n), start=np.full(n, space.start))
 
 
 def _as_int8(mask: Any) -> Any:
