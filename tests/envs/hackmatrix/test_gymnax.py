@@ -22,7 +22,7 @@ from flax import struct
 
 from matrixrl.envs.base import Box, Dict, Discrete
 from matrixrl.envs.hackmatrix.convert import from_game_state
-from matrixrl.envs.hackmatrix.env import EnvParams, HackMatrix
+from matrixrl.envs.hackmatrix.env import EnvParams, HackMatrix, random_legal_action
 from matrixrl.envs.hackmatrix.rules import Outcome
 from tests.envs.hackmatrix.boards import game
 
@@ -172,6 +172,44 @@ def test_wrappers_of_pure_functions(name: str, env: HackMatrix) -> None:
     assert first.shape == observation.shape == info["final_observation"].shape == OBSERVATION
     assert (reward.dtype, terminated.dtype, truncated.dtype) == (jnp.float32, jnp.bool, jnp.bool)
     assert {"terminated", "truncated", "discount", "final_observation"} <= set(info)
+
+
+def test_programs_with_64_bit_types_trace_the_same_environment(env: HackMatrix, shapes: Any) -> None:
+    with jax.enable_x64(True):
+        assert jax.eval_shape(env.reset, KEY) == shapes
+        _, (observation, state, reward, *_) = trace(wrappers.LogWrapper(env))
+        assert (observation.dtype, reward.dtype) == (jnp.float32, jnp.float32)
+        assert jax.tree.map(lambda leaf: leaf.dtype, state.env_state) == jax.tree.map(
+            lambda leaf: leaf.dtype, shapes[1]
+        )
+        keys, actions = jax.random.split(KEY, 3), jnp.zeros(3, jnp.int32)
+        states = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct((3, *leaf.shape), leaf.dtype), shapes[1])
+        step = jax.vmap(jax.jit(env.step))  # batched after it was traced
+        assert jax.eval_shape(step, keys, states, actions)[0].dtype == jnp.float32
+        masks = jax.ShapeDtypeStruct((3, 28), jnp.bool)
+        assert jax.eval_shape(random_legal_action, KEY, mask=masks).dtype == jnp.int32
+
+
+@pytest.mark.slow
+def test_programs_with_64_bit_types_play_the_same_games(env: HackMatrix) -> None:
+    wrapped = wrappers.LogWrapper(env)
+    params = env.default_params.replace(max_steps_in_episode=5)
+
+    def rollout(key: jax.Array) -> Any:
+        def step(carry: Any, key: jax.Array) -> Any:
+            action = random_legal_action(key, env.legal_action_mask(carry[1].env_state))
+            observation, state, *rest, info = wrapped.step(key, carry[1], action, params)
+            return (observation, state), (observation, action, *rest, info["returned_episode_returns"])
+
+        return jax.lax.scan(step, wrapped.reset(key, params), jax.random.split(key, 12))[1]
+
+    keys = jax.random.split(KEY, 4)
+    expected = jax.jit(jax.vmap(rollout))(keys)
+    with jax.enable_x64(True):
+        found = jax.jit(jax.vmap(rollout))(keys)
+    for ours, theirs in zip(found, expected, strict=True):
+        assert ours.dtype == theirs.dtype
+        np.testing.assert_array_equal(ours, theirs)
 
 
 def test_the_wrapper_of_the_step_with_one_done(env: HackMatrix) -> None:

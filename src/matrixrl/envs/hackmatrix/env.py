@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Callable
-from functools import cache, partial
+from functools import cache, partial, wraps
 from typing import Any, NamedTuple
 
 import jax
@@ -223,7 +223,7 @@ class HackMatrix:
 
     def legal_action_mask_batch(self, states: State) -> jax.Array:
         """`legal_action_mask` for B games, bool[B, 28]."""
-        return batch.legal_action_mask(states)
+        return _legal_action_mask(states)
 
     def _limit(self, params: EnvParams | None) -> jax.Array:
         params = self.default_params if params is None else params
@@ -246,18 +246,35 @@ class _Functions(NamedTuple):
     step_batch: Callable[..., Any]
 
 
+def _with_32_bits(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Returns the function traced with 32-bit types, as in other programs, in one that enables 64-bit types.
+
+    Every function of a batch is entered through here, since `vmap` may call it long after the method that it belongs to.
+    """
+
+    @wraps(function)
+    def run(*args: Any, **named: Any) -> Any:
+        with jax.enable_x64(False):
+            return function(*args, **named)
+
+    return run
+
+
+_legal_action_mask = _with_32_bits(batch.legal_action_mask)
+
+
 @cache
 def _functions(undo_depth: int, packed: bool) -> _Functions:
     """Returns the functions of one kind of environment, which all its instances share."""
     encode = observation.pack if packed else observation.encode
-    step_batch = partial(batch.step, encode=encode)
-    reset_batch = partial(batch.reset, undo_depth=undo_depth, encode=encode)
+    step_batch = _with_32_bits(partial(batch.step, encode=encode))
+    reset_batch = _with_32_bits(partial(batch.reset, undo_depth=undo_depth, encode=encode))
     traced = {
         "step": _batched(step_batch),
-        "step_env": _batched(partial(step_batch, resets=False)),
+        "step_env": _batched(_with_32_bits(partial(batch.step, resets=False, encode=encode))),
         "reset": _batched(reset_batch),
-        "mask": _batched(batch.legal_action_mask),
-        "observe": _batched(partial(batch.observe, encode=encode)),
+        "mask": _batched(_legal_action_mask),
+        "observe": _batched(_with_32_bits(partial(batch.observe, encode=encode))),
     }
     compiled = {name: jax.jit(function) for name, function in traced.items()}
     return _Functions(traced, compiled, reset_batch, step_batch)
@@ -330,6 +347,7 @@ def _batched(function: Callable[..., Any]) -> Callable[..., Any]:
     return single
 
 
+@_with_32_bits
 def random_legal_action(key: jax.Array, mask: jax.Array) -> jax.Array:
     """A uniform choice among the legal actions, int32[...] for a mask bool[..., 28]; 0 if there is none."""
     weights = jnp.cumsum(mask.astype(jnp.int32), axis=-1)
