@@ -43,6 +43,21 @@ Params = TypeVar("Params")
 Class = TypeVar("Class", bound=type)
 
 
+def with_standard_settings(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Returns the function, to be computed or traced under JAX's standard settings; see `in_standard_settings`."""
+
+    @functools.wraps(function)
+    def compute(*arguments: Any, **named: Any) -> Any:
+        with (
+            jax.enable_x64(False),
+            jax.numpy_dtype_promotion("standard"),
+            jax.numpy_rank_promotion("allow"),
+        ):
+            return function(*arguments, **named)
+
+    return compute
+
+
 def in_standard_settings(cls: Class) -> Class:
     """Makes the public methods of an environment compute under JAX's standard settings (a class decorator).
 
@@ -50,21 +65,9 @@ def in_standard_settings(cls: Class) -> Class:
     types there, and the results are the same bits.
     """
 
-    def wrapped(method: Callable[..., Any]) -> Callable[..., Any]:
-        @functools.wraps(method)
-        def compute(*arguments: Any, **named: Any) -> Any:
-            with (
-                jax.enable_x64(False),
-                jax.numpy_dtype_promotion("standard"),
-                jax.numpy_rank_promotion("allow"),
-            ):
-                return method(*arguments, **named)
-
-        return compute
-
     for name, value in list(vars(cls).items()):
         if not name.startswith("_") and callable(value) and not isinstance(value, type):
-            setattr(cls, name, wrapped(value))
+            setattr(cls, name, with_standard_settings(value))
     return cls
 
 

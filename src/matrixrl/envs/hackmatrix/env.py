@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Callable
-from functools import cache, partial, wraps
+from functools import cache, partial
 from typing import Any, NamedTuple
 
 import jax
@@ -22,7 +22,7 @@ from jax.core import Tracer
 from jax.custom_batching import custom_vmap
 
 from matrixrl.config import require
-from matrixrl.envs.base import in_standard_settings, spaces
+from matrixrl.envs.base import in_standard_settings, spaces, with_standard_settings
 from matrixrl.envs.hackmatrix import batch, observation
 from matrixrl.envs.hackmatrix.draws import key_words, pick
 from matrixrl.envs.hackmatrix.rules import (
@@ -233,8 +233,7 @@ class HackMatrix:
         """Runs a function of one game: as it is while it is traced, else compiled."""
         if any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves(args)):
             return self._functions.traced[name](*args)
-        with jax.enable_x64(False):  # types as in a program without 64-bit types
-            return self._functions.compiled[name](*args)
+        return self._functions.compiled[name](*args)
 
 
 class _Functions(NamedTuple):
@@ -246,35 +245,22 @@ class _Functions(NamedTuple):
     step_batch: Callable[..., Any]
 
 
-def _with_32_bits(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Returns the function traced with 32-bit types, as in other programs, in one that enables 64-bit types.
-
-    Every function of a batch is entered through here, since `vmap` may call it long after the method that it belongs to.
-    """
-
-    @wraps(function)
-    def run(*args: Any, **named: Any) -> Any:
-        with jax.enable_x64(False):
-            return function(*args, **named)
-
-    return run
-
-
-_legal_action_mask = _with_32_bits(batch.legal_action_mask)
+# `vmap` may call a function of the batch long after the method that it belongs to: each sets the settings itself.
+_legal_action_mask = with_standard_settings(batch.legal_action_mask)
 
 
 @cache
 def _functions(undo_depth: int, packed: bool) -> _Functions:
     """Returns the functions of one kind of environment, which all its instances share."""
     encode = observation.pack if packed else observation.encode
-    step_batch = _with_32_bits(partial(batch.step, encode=encode))
-    reset_batch = _with_32_bits(partial(batch.reset, undo_depth=undo_depth, encode=encode))
+    step_batch = with_standard_settings(partial(batch.step, encode=encode))
+    reset_batch = with_standard_settings(partial(batch.reset, undo_depth=undo_depth, encode=encode))
     traced = {
         "step": _batched(step_batch),
-        "step_env": _batched(_with_32_bits(partial(batch.step, resets=False, encode=encode))),
+        "step_env": _batched(with_standard_settings(partial(batch.step, resets=False, encode=encode))),
         "reset": _batched(reset_batch),
         "mask": _batched(_legal_action_mask),
-        "observe": _batched(_with_32_bits(partial(batch.observe, encode=encode))),
+        "observe": _batched(with_standard_settings(partial(batch.observe, encode=encode))),
     }
     compiled = {name: jax.jit(function) for name, function in traced.items()}
     return _Functions(traced, compiled, reset_batch, step_batch)
@@ -347,7 +333,7 @@ def _batched(function: Callable[..., Any]) -> Callable[..., Any]:
     return single
 
 
-@_with_32_bits
+@with_standard_settings
 def random_legal_action(key: jax.Array, mask: jax.Array) -> jax.Array:
     """A uniform choice among the legal actions, int32[...] for a mask bool[..., 28]; 0 if there is none."""
     weights = jnp.cumsum(mask.astype(jnp.int32), axis=-1)
