@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from matrixrl.cli.hackmatrix_play import (
+    MAX_LINE,
     HackmatrixPlayCommand,
     Session,
     help_screen,
@@ -157,6 +158,33 @@ def one_line(capsys) -> str:
     assert error.count("\n") == 1
     assert error.startswith("matrixrl: ")
     return error
+
+
+@pytest.mark.parametrize("flag", ["--scenario", "--actions"])
+def test_pipes_devices_and_huge_files_are_refused_without_waiting(flag, tmp_path, scenario, capsys) -> None:
+    fifo, huge = tmp_path / "fifo", tmp_path / "huge"
+    os.mkfifo(fifo)
+    huge.touch()
+    os.truncate(huge, 200_000_000)
+    for path, reason in ((fifo, "is a pipe"), ("/dev/zero", "is a device"), (huge, "200,000,000 bytes")):
+        assert play(flag, path, *(["--agent", "random"] if flag == "--scenario" else [])) == 2
+        out, err = capsys.readouterr()
+        assert out == ""
+        assert err.count("\n") == 1
+        assert str(path) in err
+        assert reason in err
+
+
+def test_a_replay_with_a_key_twice_is_refused(scenario, capsys) -> None:
+    scenario.write_text(scenario.read_text().replace('"turn"', '"stage": 1, "turn"', 1))
+    assert play("--scenario", scenario, "--agent", "replay") == 2
+    assert "the key 'stage' stands twice in one object" in capsys.readouterr().err
+
+
+def test_a_stream_that_is_no_text_is_refused(scenario, monkeypatch, capsys) -> None:
+    monkeypatch.setattr(sys, "stdin", io.StringIO("\0" * (MAX_LINE + 1)))
+    assert play("--scenario", scenario) == 2
+    assert f"a line has more than {MAX_LINE:,} characters" in capsys.readouterr().err
 
 
 def test_bad_input_is_one_line_and_status_2(tmp_path, scenario, capsys) -> None:

@@ -9,7 +9,8 @@ import pytest
 import tyro
 
 from matrixrl.cli.schemes import Records, SchemesCommand, Show, Verify, run_command
-from matrixrl.schemes.known import standard, strassen
+from matrixrl.schemes.formulas import formulas
+from matrixrl.schemes.known import standard, strassen, winograd
 
 
 def run(*arguments: str) -> int:
@@ -75,6 +76,75 @@ def test_a_bad_file_exits_2_in_one_line(
     assert out == ""
     assert err.count("\n") == 1
     assert str(path) in err
+
+
+@pytest.fixture
+def run_folder(tmp_path: Path) -> Path:
+    """As a training leaves it: the best scheme, the one modulo 2 it came from, and two solutions."""
+    folder = tmp_path / "run"
+    strassen().save(folder / "scheme.json")
+    strassen().mod2().save(folder / "scheme_f2.json")
+    (folder / "scheme_solutions.json").write_text(
+        json.dumps([strassen().to_record(), winograd().to_record()])
+    )
+    (folder / "delivery.json").write_text("{}")
+    return folder
+
+
+def test_a_file_of_solutions_is_proved_scheme_by_scheme(
+    run_folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = run_folder / "scheme_solutions.json"
+    assert run("verify", str(path), "--json") == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "2 schemes (2x2x2:7), all correct"
+    record = json.loads(lines[-1])
+    assert (record["correct"], record["wrong"], record["unreadable"]) == (2, 0, 0)
+    assert [scheme["rank"] for scheme in record["files"][0]["schemes"]] == [7, 7]
+    records = [strassen().to_record(), replace(winograd(), u=np.abs(winograd().u)).to_record()]
+    path.write_text(json.dumps(records))
+    assert run("verify", str(path)) == 1
+    out, err = capsys.readouterr()
+    assert out == "2 schemes (2x2x2:7), 1 correct\n"
+    assert err.startswith(f"matrixrl: {path}: scheme 2: not a correct scheme: ")
+
+
+def test_a_run_folder_stands_for_its_scheme_files(
+    run_folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run("verify", str(run_folder)) == 0
+    out = capsys.readouterr().out
+    for name in ("scheme.json", "scheme_f2.json", "scheme_solutions.json"):
+        assert str(run_folder / name) in out
+    assert run("show", str(run_folder)) == 0
+    assert "correct over the integers" in capsys.readouterr().out
+
+
+def test_the_status_of_several_files_is_that_of_the_worst(
+    file: str, wrong_file: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    missing = str(tmp_path / "none.json")
+    assert run("verify", file, file) == 0
+    assert run("verify", file, wrong_file) == 1
+    assert run("verify", wrong_file, missing, file, "--json") == 2
+    record = last_json(capsys)
+    assert (record["correct"], record["wrong"], record["unreadable"]) == (1, 1, 1)
+    assert record["files"][1]["error"].endswith("No such file or directory")
+
+
+def test_a_command_without_a_file_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("verify") == 2
+    assert capsys.readouterr().err.startswith("matrixrl: no file given; name a scheme file")
+
+
+def test_show_takes_one_scheme_of_several(run_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = str(run_folder / "scheme_solutions.json")
+    assert run("show", path, "--number", "2", "--json") == 0
+    out = capsys.readouterr().out
+    assert "scheme 2 of 2; --number N shows another" in out
+    assert json.loads(out.splitlines()[-1])["formulas"] == formulas(winograd()).splitlines()
+    assert run("show", path, "--number", "3") == 2
+    assert "holds 2, from 1" in capsys.readouterr().err
 
 
 def test_show_prints_formulas_and_draws(

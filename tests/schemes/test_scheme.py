@@ -123,9 +123,9 @@ def test_every_truncation_of_a_file_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_missing_file_and_a_folder_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(SchemeError, match="cannot read"):
+    with pytest.raises(SchemeError, match="cannot be read: No such file"):
         Scheme.load(tmp_path / "none.json")
-    with pytest.raises(SchemeError, match="cannot read"):
+    with pytest.raises(SchemeError, match="is a folder, want a regular file"):
         Scheme.load(tmp_path)
 
 

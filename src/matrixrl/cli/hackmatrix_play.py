@@ -13,7 +13,7 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TextIO
 
 import numpy as np
 
@@ -35,9 +35,11 @@ from matrixrl.envs.hackmatrix.referee import (
 from matrixrl.envs.hackmatrix.referee.game import FIRST_PROGRAM, SIPHON, line_of_fire_target
 from matrixrl.envs.hackmatrix.render.text import PROGRAM_KEYS, program_cost, render_text
 from matrixrl.envs.hackmatrix.scenario import ReplayStep, Scenario, ScenarioError, dump_text, load, run_replay
+from matrixrl.user_files import UserFileError, display_path, read_text
 
 DEFAULT_SAVE = "hackmatrix.json"
 BACK = "back"
+MAX_LINE = 100_000
 
 KEYS = {
     "up": 0, "down": 1, "left": 2, "right": 3, "8": 0, "2": 1, "4": 2, "6": 3,
@@ -218,6 +220,18 @@ def words_of(lines: Iterator[str]) -> Iterator[str]:
         yield from line.partition("#")[0].replace(",", " ").split()
 
 
+def bounded_lines(stream: TextIO) -> Iterator[str]:
+    """Yields the lines of a stream as they come.
+
+    Raises:
+      ConfigError: if a line has more than `MAX_LINE` characters, as in a stream that is no text.
+    """
+    while line := stream.readline(MAX_LINE + 1):
+        if len(line) > MAX_LINE:
+            raise ConfigError(f"standard input: a line has more than {MAX_LINE:,} characters; want actions")
+        yield line
+
+
 def run_words(session: Session, words: Iterator[str], source: str, command: HackmatrixPlayCommand) -> None:
     """Play actions given as words until they or the game end.
 
@@ -385,17 +399,15 @@ def file_key(session: Session, key: str) -> None:
 
 
 def read_scenario(path: Path) -> Scenario:
-    """What a scenario file holds.
+    """Reads a scenario file.
 
     Raises:
-      ConfigError: it cannot be read or is faulty.
+      ConfigError: if it cannot be read or is faulty.
     """
     try:
-        return load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: cannot be read: {_reason(error)}") from None
-    except ScenarioError as error:
-        raise ConfigError(f"{path}: {error}") from None
+        return load(read_text(path))
+    except (UserFileError, ScenarioError) as error:
+        raise ConfigError(f"{display_path(path)}: {error}") from None
 
 
 def write_scenario(state: GameState, path: Path) -> None:
@@ -410,11 +422,7 @@ def write_scenario(state: GameState, path: Path) -> None:
         os.replace(whole, path)
     except OSError as error:
         whole.unlink(missing_ok=True)
-        raise ConfigError(f"{path}: cannot be written: {_reason(error)}") from None
-
-
-def _reason(error: OSError | UnicodeDecodeError) -> str:
-    return (error.strerror or str(error)) if isinstance(error, OSError) else "it is not UTF-8 text"
+        raise ConfigError(f"{path}: cannot be written: {error.strerror or error}") from None
 
 
 # The command ----------------------------------------------------------------------------------------------------------
@@ -440,17 +448,17 @@ def run_command(command: HackmatrixPlayCommand) -> int:
             report(session, command)
     elif command.actions is not None and str(command.actions) != "-":
         try:
-            text = command.actions.read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            raise ConfigError(f"--actions {command.actions}: cannot be read: {_reason(error)}") from None
+            text = read_text(command.actions)
+        except UserFileError as error:
+            raise ConfigError(f"--actions {display_path(command.actions)}: {error}") from None
         run_words(session, words_of(iter(text.splitlines())), f"--actions {command.actions}", command)
     elif command.actions is None and terminal.is_interactive():
         run_terminal(session, command)
     else:
         try:
-            run_words(session, words_of(iter(sys.stdin)), "standard input", command)
-        except UnicodeDecodeError as error:
-            raise ConfigError(f"standard input: cannot be read: {_reason(error)}") from None
+            run_words(session, words_of(bounded_lines(sys.stdin)), "standard input", command)
+        except UnicodeDecodeError:
+            raise ConfigError("standard input: cannot be read: it is not UTF-8 text") from None
     print(render_text(session.state, colour=command.in_colour, reveal=command.reveal))
     print(outcome_line(session.state))
     if command.save is not None:

@@ -11,18 +11,20 @@ import tyro
 
 from matrixrl.cli.progress import complain
 from matrixrl.schemes.draw import save_png
+from matrixrl.schemes.files import load_schemes, scheme_files
 from matrixrl.schemes.formulas import formulas, growth_factor, num_additions
 from matrixrl.schemes.records import Record, all_records, find_record, judge_scheme
 from matrixrl.schemes.scheme import Scheme, SchemeError, as_format
 from matrixrl.schemes.verify import Verification, verify
+from matrixrl.user_files import display_path
 
 
 @dataclass(frozen=True)
 class Verify:
-    """Prove a scheme exactly; exit status 0 if it is right, 1 if it is wrong, 2 if the file cannot be read."""
+    """Prove schemes exactly; exit status 0 if all are right, 1 if one is wrong, 2 if a file cannot be read."""
 
-    file: Annotated[Path, tyro.conf.Positional]
-    """Scheme file (JSON)."""
+    files: Annotated[tuple[Path, ...], tyro.conf.Positional]
+    """Scheme files (JSON), files of solutions (`scheme_solutions.json`) or run folders."""
 
     json: bool = False
     """Make the last line of output one JSON object."""
@@ -33,7 +35,10 @@ class Show:
     """Print a scheme as formulas, with its rank, its additions and the verdict against the records."""
 
     file: Annotated[Path, tyro.conf.Positional]
-    """Scheme file (JSON)."""
+    """Scheme file (JSON), file of solutions, or run folder (its best scheme)."""
+
+    number: int = 1
+    """Which scheme of a file that holds several, from 1."""
 
     png: Path | None = None
     """Also draw the three factor matrices into this PNG file."""
@@ -57,7 +62,7 @@ SchemesCommand = Verify | Show | Records
 
 
 def run_command(command: SchemesCommand) -> int:
-    """Carry out a command; returns the exit status: 0 done, 1 the scheme is wrong, 2 bad input (one line on stderr)."""
+    """Runs a command; returns the exit status: 0 done, 1 a scheme is wrong, 2 bad input (one line on stderr)."""
     try:
         if isinstance(command, Verify):
             return _verify(command)
@@ -70,28 +75,103 @@ def run_command(command: SchemesCommand) -> int:
 
 
 def _verify(command: Verify) -> int:
-    scheme = Scheme.load(command.file)
-    check = verify(scheme)
-    _report_check(check, command.file)
-    if check:
-        print(judge_scheme(scheme).message)
+    if not command.files:
+        raise SchemeError("no file given; name a scheme file, a file of solutions or a run folder")
+    outcomes = [_verify_path(path, several=len(command.files) > 1) for path in command.files]
+    results = [result for outcome in outcomes for result in outcome]
+    summaries = [summary for result in results for summary in result.schemes]
     if command.json:
-        _print_json(_summary(scheme, check))
-    return 0 if check else 1
+        if len(results) == len(summaries) == 1:
+            _print_json(summaries[0])
+        else:
+            _print_json(
+                {
+                    "files": [result.to_record() for result in results],
+                    "correct": sum(summary["verified"] for summary in summaries),
+                    "wrong": sum(not summary["verified"] for summary in summaries),
+                    "unreadable": sum(result.error is not None for result in results),
+                }
+            )
+    if any(result.error is not None for result in results):
+        return 2
+    return 0 if all(summary["verified"] for summary in summaries) else 1
+
+
+@dataclass(frozen=True)
+class _Verified:
+    """The schemes of one file with their verdicts, or why the file cannot be read."""
+
+    file: Path
+    schemes: list[dict[str, Any]]
+    error: str | None = None
+
+    def to_record(self) -> dict[str, Any]:
+        return {"file": display_path(self.file), "schemes": self.schemes, "error": self.error}
+
+
+def _verify_path(path: Path, several: bool) -> list[_Verified]:
+    """Verifies all scheme files that a path stands for and reports each."""
+    try:
+        files = scheme_files(path)
+    except SchemeError as error:
+        complain(str(error))
+        return [_Verified(path, [], str(error))]
+    results = []
+    for file in files:
+        try:
+            schemes = load_schemes(file)
+        except SchemeError as error:
+            complain(str(error))
+            results.append(_Verified(file, [], str(error)))
+            continue
+        place = f"{display_path(file)}: " if several or len(files) > 1 else ""
+        results.append(_Verified(file, _verify_schemes(schemes, display_path(file), place)))
+    return results
+
+
+def _verify_schemes(schemes: list[Scheme], file: str, place: str) -> list[dict[str, Any]]:
+    """Verifies the schemes of one file, prints the verdicts and returns their summaries.
+
+    Args:
+      schemes: at least one.
+      file: name of the file, for what is wrong.
+      place: what a verdict starts with.
+    """
+    checks = [verify(scheme) for scheme in schemes]
+    if len(schemes) == 1:
+        _report_check(checks[0], file, place)
+        if checks[0]:
+            print(f"{place}{judge_scheme(schemes[0]).message}")
+    else:
+        for number, check in enumerate(checks, start=1):
+            if not check:
+                _report_check(check, f"{file}: scheme {number}")
+        kinds = sorted({f"{scheme.format}:{scheme.rank}" for scheme in schemes})
+        shown = ", ".join(kinds[:4]) + (", ..." if len(kinds) > 4 else "")
+        correct = sum(check.ok for check in checks)
+        counted = "all correct" if correct == len(checks) else f"{correct:,} correct"
+        print(f"{place}{len(schemes):,} schemes ({shown}), {counted}")
+    return [_summary(scheme, check) for scheme, check in zip(schemes, checks, strict=True)]
 
 
 def _show(command: Show) -> int:
-    scheme = Scheme.load(command.file)
+    file = scheme_files(command.file, best_only=True)[0]
+    schemes = load_schemes(file)
+    if not 1 <= command.number <= len(schemes):
+        raise SchemeError(f"--number {command.number}: {display_path(file)} holds {len(schemes):,}, from 1")
+    scheme = schemes[command.number - 1]
     check = verify(scheme)
     text, additions, growth = formulas(scheme), num_additions(scheme), growth_factor(scheme)
     if command.png is not None:
         save_png(scheme, command.png)
     print(text)
     print()
-    _report_check(check, command.file)
+    _report_check(check, display_path(file))
     if check:
         print(judge_scheme(scheme).message)
     print(f"{additions} additions as written, growth factor {growth:.2f}")
+    if len(schemes) > 1:
+        print(f"scheme {command.number:,} of {len(schemes):,}; --number N shows another")
     if command.png is not None:
         print(f"picture: {command.png}")
     if command.json:
@@ -123,13 +203,14 @@ def _records(command: Records) -> int:
     return 0
 
 
-def _report_check(check: Verification, file: Path) -> None:
-    """The verdict on stdout, or what is wrong on stderr."""
+def _report_check(check: Verification, file: str, place: str = "") -> None:
+    """Prints the verdict on stdout, or what is wrong on stderr."""
     if check:
-        print(check.message)
-    else:
-        more = f" ({check.num_wrong} coefficients are wrong)" if check.num_wrong > 1 else ""
-        complain(f"{file}: not a correct scheme: {check.message}{more}")
+        print(f"{place}{check.message}")
+        return
+    least = "" if check.counted_all else "at least "
+    more = f" ({least}{check.num_wrong:,} coefficients are wrong)" if check.num_wrong > 1 else ""
+    complain(f"{file}: not a correct scheme: {check.message}{more}")
 
 
 def _summary(scheme: Scheme, check: Verification) -> dict[str, Any]:

@@ -30,9 +30,10 @@ bootstraps from the value of the last observation. At most one of them is true::
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeVar
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -42,6 +43,21 @@ Params = TypeVar("Params")
 Class = TypeVar("Class", bound=type)
 
 
+def with_standard_settings(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Returns the function, to be computed or traced under JAX's standard settings; see `in_standard_settings`."""
+
+    @functools.wraps(function)
+    def compute(*arguments: Any, **named: Any) -> Any:
+        with (
+            jax.enable_x64(False),
+            jax.numpy_dtype_promotion("standard"),
+            jax.numpy_rank_promotion("allow"),
+        ):
+            return function(*arguments, **named)
+
+    return compute
+
+
 def in_standard_settings(cls: Class) -> Class:
     """Makes the public methods of an environment compute under JAX's standard settings (a class decorator).
 
@@ -49,21 +65,9 @@ def in_standard_settings(cls: Class) -> Class:
     types there, and the results are the same bits.
     """
 
-    def wrapped(method: Callable[..., Any]) -> Callable[..., Any]:
-        @functools.wraps(method)
-        def compute(*arguments: Any, **named: Any) -> Any:
-            with (
-                jax.enable_x64(False),
-                jax.numpy_dtype_promotion("standard"),
-                jax.numpy_rank_promotion("allow"),
-            ):
-                return method(*arguments, **named)
-
-        return compute
-
     for name, value in list(vars(cls).items()):
         if not name.startswith("_") and callable(value) and not isinstance(value, type):
-            setattr(cls, name, wrapped(value))
+            setattr(cls, name, with_standard_settings(value))
     return cls
 
 
@@ -156,9 +160,44 @@ class Box:
     dtype: Any = jnp.float32
 
     def sample(self, key: jax.Array) -> jax.Array:
-        """A uniform array of the space, which must be bounded."""
-        return jax.random.uniform(key, self.shape, self.dtype, self.low, self.high)
+        """Returns a uniform array of the space, which must be bounded."""
+        return jax.random.uniform(key, self.shape, jnp.float32, self.low, self.high).astype(self.dtype)
 
     def contains(self, x: jax.Array) -> jax.Array:
-        """Whether all values lie between the bounds."""
+        """Returns whether all values lie between the bounds."""
         return jnp.all((x >= self.low) & (x <= self.high))
+
+
+@dataclass(frozen=True)
+class Dict:
+    """Records whose fields lie in the spaces of the same names."""
+
+    spaces: Mapping[str, Any]
+
+    @property
+    def num_spaces(self) -> int:
+        """Number of fields."""
+        return len(self.spaces)
+
+    def sample(self, key: jax.Array) -> dict[str, Any]:
+        """Returns a random value of each field."""
+        keys = jax.random.split(key, self.num_spaces)
+        return {name: space.sample(keys[i]) for i, (name, space) in enumerate(self.spaces.items())}
+
+    def contains(self, x: Any) -> jax.Array:
+        """Returns whether each field lies in its space."""
+        return jnp.all(jnp.stack([space.contains(getattr(x, name)) for name, space in self.spaces.items()]))
+
+
+class Spaces(NamedTuple):
+    """The classes of spaces."""
+
+    Discrete: Any
+    Box: Any
+    Dict: Any
+
+
+def spaces() -> Spaces:
+    """Returns gymnax's classes of spaces where gymnax has been imported, since its wrappers ask for the type; else ours."""
+    gymnax = sys.modules.get("gymnax.environments.spaces")
+    return Spaces(Discrete, Box, Dict) if gymnax is None else Spaces(gymnax.Discrete, gymnax.Box, gymnax.Dict)

@@ -21,6 +21,8 @@ from typing import Any, Literal, NamedTuple, get_args
 
 import numpy as np
 
+from matrixrl.user_files import UserFileError, display_path, read_json
+
 Ring = Literal["Z", "F2"]
 RINGS: tuple[str, ...] = get_args(Ring)
 
@@ -227,21 +229,23 @@ class Scheme:
 
     @staticmethod
     def load(path: Path | str) -> Scheme:
-        """Read a scheme file, strictly; raises `SchemeError` with one line that names the file and the field."""
+        """Reads a file of one scheme, strictly; `matrixrl.schemes.files` also reads lists and run folders.
+
+        Raises:
+          SchemeError: if it cannot be read or is malformed; one line that names the file and the field.
+        """
         try:
-            text = Path(path).read_text(encoding="utf-8")
-        except OSError as error:
-            raise SchemeError(f"cannot read {path}: {error.strerror or error}") from error
-        except UnicodeDecodeError as error:
-            raise SchemeError(f"{path}: not a text file (byte {error.start} is not UTF-8)") from error
-        try:
-            return Scheme.from_record(json.loads(text, parse_constant=_refuse_constant))
-        except SchemeError as error:
-            raise SchemeError(f"{path}: {error}") from error
-        except json.JSONDecodeError as error:
-            raise SchemeError(f"{path}: not JSON, line {error.lineno}: {error.msg}") from error
-        except (ValueError, RecursionError) as error:  # numbers of thousands of digits, brackets without end
-            raise SchemeError(f"{path}: not a scheme file ({error})") from error
+            return parse_scheme(read_json(path), display_path(path))
+        except UserFileError as error:
+            raise SchemeError(f"{display_path(path)}: {error}") from error
+
+
+def parse_scheme(value: Any, where: str) -> Scheme:
+    """Returns the scheme in a JSON value; raises `SchemeError` whose line starts with `where`."""
+    try:
+        return Scheme.from_record(value)
+    except SchemeError as error:
+        raise SchemeError(f"{where}: {error}") from error
 
 
 _FIELDS = "format, ring, rank, u, v, w and provenance"
@@ -304,10 +308,6 @@ def _check_lists(name: str, rows: Any, rank: int, side: int) -> None:
 def _json_name(value: Any) -> str:
     names = {dict: "object", list: "array", str: "string", bool: "boolean", type(None): "null"}
     return names.get(type(value), "number")
-
-
-def _refuse_constant(text: str) -> Any:
-    raise SchemeError(f"{text} stands in the file, want integers")
 
 
 def _sync_folder(folder: Path) -> None:

@@ -14,6 +14,7 @@ from matrixrl.config import require
 from matrixrl.envs.hackmatrix.bitboard import Bits
 from matrixrl.envs.hackmatrix.referee import (
     ENEMY_TYPES,
+    MAX_TURN,
     PROGRAM_NUMBER,
     PROGRAMS,
     Block,
@@ -51,9 +52,12 @@ from matrixrl.envs.hackmatrix.state import (
 )
 from matrixrl.envs.hackmatrix.state import Player as PlayerArrays
 
+# Largest number of the player that the arrays take: rewards are sums of 32-bit integers, and a victory counts 20,000
+# units for each point of the score. A scenario is bounded more strictly, so that a game may grow after it was loaded.
+LARGEST = 50_000
+
 _OUTCOMES = {None: Outcome.PLAYING, "won": Outcome.WON, "died": Outcome.DIED}
 _OUTCOMES["invalid_action"] = Outcome.INVALID_ACTION
-_NUMBER_LIMIT = 2**31 - 1
 
 
 def from_game_state(game: GameState, undo_depth: int = DEFAULT_UNDO_DEPTH) -> State:
@@ -70,7 +74,7 @@ def from_game_state(game: GameState, undo_depth: int = DEFAULT_UNDO_DEPTH) -> St
     for i, snapshot in enumerate(game.history):
         words[i] = _snapshot_words(snapshot)
     return State(
-        player=_player(game.player),
+        player=_player(game.player, "player"),
         board=_board(game),
         owned=_owned(game.owned_programs),
         stage=_array(np.int32, game.stage),
@@ -84,7 +88,9 @@ def from_game_state(game: GameState, undo_depth: int = DEFAULT_UNDO_DEPTH) -> St
         atk_plus_uses=_number(game.atk_plus_uses, "atk_plus_uses"),
         interval=_number(game.schedule.interval, "schedule.interval"),
         next_turn=_number(game.schedule.next_turn, "schedule.next_turn"),
-        pending_siphon_spawns=_number(game.schedule.pending_siphon_spawns, "schedule.pending_siphon_spawns"),
+        pending_siphon_spawns=_number(
+            game.schedule.pending_siphon_spawns, "schedule.pending_siphon_spawns", LARGEST
+        ),
         history=History(
             words, _array(np.int32, len(game.history) % undo_depth), _array(np.int32, len(game.history))
         ),
@@ -132,8 +138,8 @@ def _cell_number(cell: Cell) -> int:
     return SIZE * cell[0] + cell[1]
 
 
-def _number(value: int, name: str) -> Any:
-    require(0 <= value <= _NUMBER_LIMIT, f"{name} {value}: must be 0 to {_NUMBER_LIMIT}")
+def _number(value: int, name: str, maximum: int = MAX_TURN) -> Any:
+    require(0 <= value <= maximum, f"{name} {value}: must be 0 to {maximum}")
     return np.int32(value)
 
 
@@ -142,9 +148,9 @@ def _fit(field: Field, value: int, name: str) -> int:
     return value << field.shift
 
 
-def _player(player: Player) -> PlayerArrays:
+def _player(player: Player, path: str) -> PlayerArrays:
     names = ("hp", "credits", "energy", "data_siphons", "score", "attack_damage")
-    numbers = {name: _number(getattr(player, name), f"player.{name}") for name in names}
+    numbers = {name: _number(getattr(player, name), f"{path}.{name}", LARGEST) for name in names}
     return PlayerArrays(cell=_array(np.int32, _cell_number(player.cell)), **numbers)
 
 
@@ -223,7 +229,7 @@ def _transmissions(transmissions: list[Transmission]) -> Any:
 def _snapshot_words(snapshot: Snapshot) -> np.ndarray:
     board = _board(snapshot)
     scalars = [
-        *_player(snapshot.player),
+        *_player(snapshot.player, "history: player"),
         *(word for bits in board[:6] for word in bits),
         _owned(snapshot.owned_programs),
         _number(snapshot.turn, "history: turn"),

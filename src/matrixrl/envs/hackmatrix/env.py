@@ -1,5 +1,9 @@
 """HackMatrix as an environment: `reset`, `step` with automatic reset, `legal_action_mask`.
 
+It has all methods and properties of an environment of gymnax 1.0, so that wrappers and training code written for gymnax
+run on it; `matrixrl.envs.hackmatrix.gymnax_env` registers it there. Called outside of `jit` and `vmap`, the methods
+compile themselves, once for all instances.
+
 `jax.vmap` of these methods does not batch them operation by operation: it calls the functions of
 `matrixrl.envs.hackmatrix.batch`, which work on the whole batch at once, generate stages only for the lanes that need
 one, and give every lane the same result, bit for bit, at any batch size.
@@ -7,8 +11,9 @@ one, and give every lane the same result, bit for bit, at any batch size.
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable
-from functools import partial
+from functools import cache, partial
 from typing import Any, NamedTuple
 
 import jax
@@ -17,7 +22,7 @@ from jax.core import Tracer
 from jax.custom_batching import custom_vmap
 
 from matrixrl.config import require
-from matrixrl.envs.base import Box, Discrete, in_standard_settings
+from matrixrl.envs.base import in_standard_settings, spaces, with_standard_settings
 from matrixrl.envs.hackmatrix import batch, observation
 from matrixrl.envs.hackmatrix.draws import key_words, pick
 from matrixrl.envs.hackmatrix.rules import (
@@ -25,6 +30,7 @@ from matrixrl.envs.hackmatrix.rules import (
     DEFAULT_UNDO_DEPTH,
     NUM_ACTIONS,
     OBSERVATION_SIZE,
+    Outcome,
 )
 from matrixrl.envs.hackmatrix.state import State
 
@@ -38,6 +44,10 @@ class EnvParams(NamedTuple):
 
     max_steps_in_episode: int | jax.Array = DEFAULT_TIME_LIMIT
 
+    def replace(self, **values: Any) -> EnvParams:
+        """Returns a copy with other values of these fields, as the parameters of gymnax do."""
+        return self._replace(**values)
+
 
 @in_standard_settings
 class HackMatrix:
@@ -45,24 +55,28 @@ class HackMatrix:
 
     Args:
       undo_depth: snapshots kept for UNDO, at least 1 [13].
-      packed: observations are uint32[117] in place of float32[1545]: the same content in a thirteenth of the memory, for
+      packed: observations are uint32[117] instead of float32[1545]: the same content in a thirteenth of the memory, for
         buffers that hold many. `observation.unpack` gives the flat ones, bit for bit.
     """
 
     version = 0
+    supports_transition_gradients = False
+    transition_gradients_enabled = False
 
     def __init__(self, undo_depth: int = DEFAULT_UNDO_DEPTH, packed: bool = False) -> None:
         require(undo_depth >= 1, f"undo_depth {undo_depth}: must be 1 or more")
         self.undo_depth = undo_depth
         self.packed = packed
-        encode = observation.pack if packed else observation.encode
-        self._step_batch = partial(batch.step, encode=encode)
-        self._reset_batch = partial(batch.reset, undo_depth=undo_depth, encode=encode)
-        self._step = _batched(self._step_batch)
-        self._step_env = _batched(partial(self._step_batch, resets=False))
-        self._reset = _batched(self._reset_batch)
-        self._mask = _batched(batch.legal_action_mask)
-        self._observe = _batched(partial(batch.observe, encode=encode))
+        self._functions = _functions(undo_depth, packed)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickles and copies the settings; the functions of an instance hold nothing else."""
+        return type(self), (self.undo_depth, self.packed)
+
+    @property
+    def name(self) -> str:
+        """Name of the environment."""
+        return f"HackMatrix-v{self.version}"
 
     @property
     def default_params(self) -> EnvParams:
@@ -79,27 +93,42 @@ class HackMatrix:
         """1545 values [19.4], or 117 words that hold them."""
         return observation.PACKED_WORDS if self.packed else OBSERVATION_SIZE
 
-    def action_space(self, params: EnvParams | None = None) -> Discrete:
-        """The 28 actions."""
-        del params
-        return Discrete(NUM_ACTIONS)
+    @property
+    def obs_shape(self) -> tuple[int, ...]:
+        """Shape of an observation."""
+        return (self.observation_size,)
 
-    def observation_space(self, params: EnvParams | None = None) -> Box:
-        """The flat observation; a few values can exceed 1 late in a game, none is negative [19.3]."""
+    def action_space(self, params: EnvParams | None = None) -> Any:
+        """Returns the space of the 28 actions."""
+        del params
+        return spaces().Discrete(NUM_ACTIONS)
+
+    def observation_space(self, params: EnvParams | None = None) -> Any:
+        """Returns the space of observations; a few values can exceed 1 late in a game, none is negative [19.3]."""
         del params
         if self.packed:
-            return Box(0, 2**32 - 1, (observation.PACKED_WORDS,), jnp.uint32)
-        return Box(0.0, float("inf"), (OBSERVATION_SIZE,))
+            return spaces().Box(0.0, float(2**32 - 1), self.obs_shape, jnp.uint32)
+        return spaces().Box(0.0, 2.0**31, self.obs_shape, jnp.float32)
+
+    def state_space(self, params: EnvParams | None = None) -> Any:
+        """Returns the space of states, by the names of their fields: each array within the range of its type."""
+        del params
+        return _space_of(_state_shapes(self.undo_depth))
 
     def reset(self, key: jax.Array, params: EnvParams | None = None) -> tuple[jax.Array, State]:
-        """A new game [15]: the flat observation, float32[1545], and the state."""
+        """Starts a new game [15]; returns the flat observation, float32[1545], and the state."""
         del params
-        return self._reset(key_words(key))
+        return self._run("reset", key_words(key))
+
+    def reset_env(self, key: jax.Array, params: EnvParams | None = None) -> tuple[jax.Array, State]:
+        """Starts a new game, as `reset`."""
+        del params
+        return self._run("reset", key_words(key))
 
     def step(
         self, key: jax.Array, state: State, action: jax.Array | int, params: EnvParams | None = None
     ) -> tuple[jax.Array, State, jax.Array, jax.Array, jax.Array, dict[str, Any]]:
-        """One step [5] with automatic reset.
+        """Plays one step [5] with automatic reset.
 
         Args:
           key: the key of this step alone; it decides the chance of the step and of the reset.
@@ -111,62 +140,176 @@ class HackMatrix:
           observation float32[1545], state, reward float32, terminated bool, truncated bool, and info with
           `reward_breakdown` (14 float32 by the names of the rules), `stage_completed`, `invalid_action`, `died`,
           `won` (bool), `outcome` (int32, a `rules.Outcome`), `stage`, `score`, `episode_length` (int32),
-          `episode_return` (float32) of the step's own episode, and `final_observation`: the observation before
-          the automatic reset.
+          `episode_return` (float32) of the step's own episode, `terminated`, `truncated`, `discount` (float32, 0 where
+          the game is over, else 1), and `final_observation`: the observation before the automatic reset.
 
         Raises:
-          ValueError: outside of `jit` and `vmap`, the action is not 0..27.
+          ValueError: if the action is no whole number, or is known outside of `jit` and `vmap` and not 0..27.
         """
-        params = self.default_params if params is None else params
-        limit = jnp.asarray(params.max_steps_in_episode, jnp.int32)
-        return self._step(key_words(key), state, _checked(action), limit)
+        result = self._run("step", key_words(key), state, _checked(action), self._limit(params))
+        observation, state, reward, terminated, truncated, info = result
+        more = {"terminated": terminated, "truncated": truncated, "discount": _discount(terminated)}
+        return observation, state, reward, terminated, truncated, {**info, **more}
 
     def step_env(
         self, key: jax.Array, state: State, action: jax.Array | int, params: EnvParams | None = None
     ) -> tuple[jax.Array, State, jax.Array, jax.Array, dict[str, Any]]:
-        """`step` without the automatic reset and without `truncated`, as in gymnax; the same key, the same chance.
+        """Plays a step without the automatic reset and without `truncated`; the same key, the same chance.
 
         A state whose episode has ended is not to be stepped further.
         """
-        params = self.default_params if params is None else params
-        limit = jnp.asarray(params.max_steps_in_episode, jnp.int32)
-        result = self._step_env(key_words(key), state, _checked(action), limit)
+        result = self._run("step_env", key_words(key), state, _checked(action), self._limit(params))
         observation, state, reward, terminated, _, info = result
-        return observation, state, reward, terminated, info
+        return observation, state, reward, terminated, {**info, "discount": _discount(terminated)}
 
     def legal_action_mask(self, state: State) -> jax.Array:
-        """Which actions are valid, bool[28] [20]."""
-        return self._mask(state)
+        """Returns which actions are valid, bool[28] [20]."""
+        return self._run("mask", state)
 
     def observation(self, state: State) -> jax.Array:
-        """The observation of a state; `observation.split` names the parts of a flat one."""
-        return self._observe(state)
+        """Returns the observation of a state; `observation.split` names the parts of a flat one."""
+        return self._run("observe", state)
+
+    def get_obs(
+        self, state: State, params: EnvParams | None = None, key: jax.Array | None = None
+    ) -> jax.Array:
+        """Returns the observation of a state: `observation`, by its name in gymnax."""
+        del params, key
+        return self.observation(state)
+
+    def observe(
+        self, key: jax.Array, state: State, action: Any = None, params: EnvParams | None = None
+    ) -> jax.Array:
+        """Returns the observation of a state, which depends on neither key nor action."""
+        del key, action, params
+        return self.observation(state)
+
+    def is_terminated(self, state: State, params: EnvParams | None = None) -> jax.Array:
+        """Returns whether the game of a state is over; never so for a state that `step` returned, which resets."""
+        del params
+        return jnp.asarray(state.outcome) != Outcome.PLAYING
+
+    def is_terminal(self, state: State, params: EnvParams | None = None) -> jax.Array:
+        """Returns whether the game of a state is over: `is_terminated`, by its older name in gymnax."""
+        return self.is_terminated(state, params)
+
+    def is_truncated(self, state: State, params: EnvParams | None = None) -> jax.Array:
+        """Returns whether a state has come to the time limit with its game not over."""
+        return ~self.is_terminated(state) & (jnp.asarray(state.time) >= self._limit(params))
+
+    def discount(self, state: State, params: EnvParams | None = None) -> jax.Array:
+        """Returns the factor on what follows a state: 0 where the game is over, else 1."""
+        return _discount(self.is_terminated(state, params))
+
+    def with_transition_gradients(self) -> HackMatrix:
+        """Raises `ValueError`: states are whole numbers and have no gradients."""
+        raise ValueError(f"{self.name} does not support transition gradients: its states are whole numbers")
 
     def reset_batch(self, keys: jax.Array, params: EnvParams | None = None) -> tuple[jax.Array, State]:
         """`reset` for keys [B]: what `jax.vmap(env.reset)` calls."""
         del params
-        return self._reset_batch(key_words(keys))
+        return self._functions.reset_batch(key_words(keys))
 
     def step_batch(
         self, keys: jax.Array, states: State, actions: jax.Array, params: EnvParams | None = None
     ) -> tuple[jax.Array, State, jax.Array, jax.Array, jax.Array, dict[str, Any]]:
         """`step` for B games: what `jax.vmap(env.step)` calls. Every array has the batch first."""
-        params = self.default_params if params is None else params
-        limit = jnp.asarray(params.max_steps_in_episode, jnp.int32)
-        return self._step_batch(
-            key_words(keys), states, actions.astype(jnp.int32), jnp.broadcast_to(limit, actions.shape)
+        return self._functions.step_batch(
+            key_words(keys),
+            states,
+            actions.astype(jnp.int32),
+            jnp.broadcast_to(self._limit(params), actions.shape),
         )
 
     def legal_action_mask_batch(self, states: State) -> jax.Array:
         """`legal_action_mask` for B games, bool[B, 28]."""
-        return batch.legal_action_mask(states)
+        return _legal_action_mask(states)
+
+    def _limit(self, params: EnvParams | None) -> jax.Array:
+        params = self.default_params if params is None else params
+        return jnp.asarray(params.max_steps_in_episode, jnp.int32)
+
+    def _run(self, name: str, *args: Any) -> Any:
+        """Runs a function of one game: as it is while it is traced, else compiled."""
+        if any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves(args)):
+            return self._functions.traced[name](*args)
+        return self._functions.compiled[name](*args)
+
+
+class _Functions(NamedTuple):
+    """The functions of the game: `traced` and `compiled` are for one game, by name; the others for a batch."""
+
+    traced: dict[str, Callable[..., Any]]
+    compiled: dict[str, Callable[..., Any]]
+    reset_batch: Callable[..., Any]
+    step_batch: Callable[..., Any]
+
+
+# `vmap` may call a function of the batch long after the method that it belongs to: each sets the settings itself.
+_legal_action_mask = with_standard_settings(batch.legal_action_mask)
+
+
+@cache
+def _functions(undo_depth: int, packed: bool) -> _Functions:
+    """Returns the functions of one kind of environment, which all its instances share."""
+    encode = observation.pack if packed else observation.encode
+    step_batch = with_standard_settings(partial(batch.step, encode=encode))
+    reset_batch = with_standard_settings(partial(batch.reset, undo_depth=undo_depth, encode=encode))
+    traced = {
+        "step": _batched(step_batch),
+        "step_env": _batched(with_standard_settings(partial(batch.step, resets=False, encode=encode))),
+        "reset": _batched(reset_batch),
+        "mask": _batched(_legal_action_mask),
+        "observe": _batched(with_standard_settings(partial(batch.observe, encode=encode))),
+    }
+    compiled = {name: jax.jit(function) for name, function in traced.items()}
+    return _Functions(traced, compiled, reset_batch, step_batch)
+
+
+@cache
+def _state_shapes(undo_depth: int) -> State:
+    """Returns shapes and types of a state's arrays."""
+    reset = _functions(undo_depth, False).traced["reset"]
+    return jax.eval_shape(lambda key: reset(key_words(key))[1], jax.ShapeDtypeStruct((2,), jnp.uint32))
+
+
+def _space_of(part: Any) -> Any:
+    """Returns the space of a record of arrays, or of an array."""
+    if hasattr(part, "_asdict"):
+        return spaces().Dict({name: _space_of(value) for name, value in part._asdict().items()})
+    if part.dtype == jnp.bool:
+        return spaces().Box(0.0, 1.0, part.shape, part.dtype)
+    info = jnp.iinfo(part.dtype) if jnp.issubdtype(part.dtype, jnp.integer) else jnp.finfo(part.dtype)
+    return spaces().Box(float(info.min), float(info.max), part.shape, part.dtype)
+
+
+def _discount(terminated: jax.Array) -> jax.Array:
+    return jnp.where(terminated, jnp.float32(0), jnp.float32(1))
 
 
 def _checked(action: jax.Array | int) -> jax.Array:
-    """The action as int32; a known one that is no action is refused, a traced one is left to the rules."""
-    if not isinstance(action, Tracer) and not 0 <= int(action) < NUM_ACTIONS:
-        raise ValueError(f"action {int(action)}: actions are the integers 0 to {NUM_ACTIONS - 1}")
-    return jnp.asarray(action, jnp.int32)
+    """Returns the action as int32; refuses what is no whole number, and a known one that is no action.
+
+    A traced number that is no action is left to the rules.
+    """
+    if isinstance(action, Tracer):
+        if action.dtype.kind not in "iub":
+            raise ValueError(
+                f"action of type {action.dtype}: actions are the integers 0 to {NUM_ACTIONS - 1}"
+            )
+        return action.astype(jnp.int32)
+    try:
+        number = operator.index(action)
+    except TypeError:
+        number = -1
+    if not 0 <= number < NUM_ACTIONS:
+        raise ValueError(f"action {_shorten(action)}: actions are the integers 0 to {NUM_ACTIONS - 1}")
+    return jnp.asarray(number, jnp.int32)
+
+
+def _shorten(value: Any) -> str:
+    text = " ".join(str(value).split())
+    return text if len(text) <= 40 else text[:37] + "..."
 
 
 def _batched(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -190,6 +333,7 @@ def _batched(function: Callable[..., Any]) -> Callable[..., Any]:
     return single
 
 
+@with_standard_settings
 def random_legal_action(key: jax.Array, mask: jax.Array) -> jax.Array:
     """A uniform choice among the legal actions, int32[...] for a mask bool[..., 28]; 0 if there is none."""
     weights = jnp.cumsum(mask.astype(jnp.int32), axis=-1)

@@ -190,6 +190,10 @@ class State(NamedTuple):
     time: jax.Array
     episode_return: jax.Array
 
+    def replace(self, **values: Any) -> State:
+        """Returns a copy with other values of these fields, as the states of gymnax do."""
+        return self._replace(**values)
+
 
 class Snapshot(NamedTuple):
     """What UNDO restores [13], fields as in `State`."""

@@ -12,6 +12,7 @@ import numpy as np
 
 from matrixrl.schemes.draw import save_png
 from matrixrl.schemes.equivalence import can_classify, canonical_form, canonical_terms
+from matrixrl.schemes.files import load_schemes
 from matrixrl.schemes.formulas import formulas
 from matrixrl.schemes.lift import lift
 from matrixrl.schemes.records import Verdict, judge_scheme
@@ -228,8 +229,8 @@ def _lowest_rank(solutions: Iterable[Scheme]) -> int | None:
 def _read_solutions(path: Path) -> dict[Scheme, None]:
     """The solutions in a file; none if it is missing or damaged, as in a run folder that came from elsewhere."""
     try:
-        return dict.fromkeys(map(Scheme.from_record, json.loads(path.read_text())))
-    except (OSError, ValueError, TypeError):
+        return dict.fromkeys(load_schemes(path))
+    except SchemeError:
         return {}
 
 

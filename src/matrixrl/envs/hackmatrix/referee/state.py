@@ -32,6 +32,20 @@ MAX_ENEMY_HP = {"virus": 2, "daemon": 3, "glitch": 2, "cryptog": 2}
 BLOCK_KINDS = ("data", "program", "question")  # (3.2)
 
 
+# Largest numbers that a scenario may hold. No game of the rules comes near; any game that starts within them has the
+# same rewards here and in 32-bit integers (a victory counts 20,000 units of 1/200 for each point of the score), and no
+# number leaves its field in the arrays.
+MAX_RESOURCE = 10_000  # credits, energy, data siphons and score of the player
+MAX_ATTACK_DAMAGE = 1_000
+MAX_COUNTDOWN = 10_000  # of a transmission, which DELAY lengthens
+MAX_SCENARIO_ENEMY_HP = 1_000  # POLY adds to it
+MAX_DISABLED_TURNS = 255
+MAX_CELL_NUMBER = 255  # points, spawn count, credits and energy of a cell
+MAX_SPAWNS = 10_000
+MAX_TURN = 10**9  # turns, steps, and the turns of the schedule
+MAX_RETURN = 1e9
+
+
 class Program(NamedTuple):
     """One row of the table of programs (12.1): its costs and the spawn count of a generated block that holds it."""
 

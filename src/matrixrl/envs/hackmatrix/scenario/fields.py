@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any, NoReturn
 
 from matrixrl.envs.hackmatrix.referee.state import BOARD_SIZE, Cell
+from matrixrl.user_files import UserFileError, parse_json
 
 MAX_INTEGER = 2**31 - 1
 
@@ -25,31 +25,11 @@ class ScenarioError(ValueError):
 
 
 def parse(text: str) -> Any:
-    """The JSON value of a text; duplicate keys, NaN and infinity are refused."""
-
-    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        result: dict[str, Any] = {}
-        for key, value in pairs:
-            if key in result:
-                raise ScenarioError(key, "the key stands twice in one object")
-            result[key] = value
-        return result
-
-    def not_json(constant: str) -> NoReturn:
-        raise ScenarioError("", f"{constant} is not a JSON number")
-
+    """Returns the JSON value of a text, strictly; raises `ScenarioError` as `user_files.parse_json` does."""
     try:
-        return json.loads(text, object_pairs_hook=unique, parse_constant=not_json)
-    except ScenarioError:
-        raise
-    except json.JSONDecodeError as error:
-        raise ScenarioError(
-            "", f"not JSON: {error.msg} at line {error.lineno} column {error.colno}"
-        ) from None
-    except ValueError as error:  # an integer of thousands of digits
-        raise ScenarioError("", f"not JSON: {error}") from None
-    except RecursionError:
-        raise ScenarioError("", "not a scenario: nested too deeply") from None
+        return parse_json(text)
+    except UserFileError as error:
+        raise ScenarioError("", str(error)) from None
 
 
 def show(value: Any) -> str:
@@ -138,8 +118,8 @@ def read_integer(value: Any, path: str, minimum: int = 0, maximum: int = MAX_INT
     return value
 
 
-def read_number(value: Any, path: str) -> float:
-    """A finite number."""
+def read_number(value: Any, path: str, maximum: float = math.inf) -> float:
+    """Returns a finite number of at most `maximum` in absolute value."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise ScenarioError(path, f"{show(value)} is not a number")
     try:
@@ -148,6 +128,8 @@ def read_number(value: Any, path: str) -> float:
         result = math.inf
     if not math.isfinite(result):
         raise ScenarioError(path, f"{show(value)} is not a finite number")
+    if abs(result) > maximum:
+        raise ScenarioError(path, f"{show(value)} is not within {-maximum:g}..{maximum:g}")
     return result
 
 

@@ -13,8 +13,17 @@ from matrixrl.envs.hackmatrix.referee.state import (
     CORNERS,
     ENEMY_TYPES,
     LAST_STAGE,
+    MAX_ATTACK_DAMAGE,
+    MAX_CELL_NUMBER,
+    MAX_COUNTDOWN,
+    MAX_DISABLED_TURNS,
     MAX_ENEMY_HP,
     MAX_HP,
+    MAX_RESOURCE,
+    MAX_RETURN,
+    MAX_SCENARIO_ENEMY_HP,
+    MAX_SPAWNS,
+    MAX_TURN,
     PROGRAM_NUMBER,
     PROGRAMS,
     Block,
@@ -102,7 +111,7 @@ def load(source: str | Mapping[str, Any], sizes: Sizes | None = None) -> Scenari
     board = _read_board(top, exit_cell)
     state = GameState(
         stage=stage,
-        turn=top.integer("turn", default=0),
+        turn=top.integer("turn", default=0, maximum=MAX_TURN),
         player=_read_player(top),
         owned_programs=_read_owned_programs(top),
         exit=exit_cell,
@@ -114,7 +123,7 @@ def load(source: str | Mapping[str, Any], sizes: Sizes | None = None) -> Scenari
         enemies=_read_enemies(top, sizes, with_origin=True),
         transmissions=_read_transmissions(top, sizes, with_origin=True),
         flags=_read_flags(top),
-        atk_plus_uses=top.integer("atk_plus_uses", default=0),
+        atk_plus_uses=top.integer("atk_plus_uses", default=0, maximum=MAX_TURN),
         schedule=_read_schedule(top, stage),
         history=_read_history(top, sizes, exit_cell),
         episode=_read_episode(top),
@@ -141,11 +150,11 @@ def _read_player(parent: JsonObject) -> Player:
         row,
         col,
         hp=item.integer("hp", default=MAX_HP, maximum=MAX_HP),
-        credits=item.integer("credits", default=0),
-        energy=item.integer("energy", default=0),
-        data_siphons=item.integer("data_siphons", default=0),
-        attack_damage=item.integer("attack_damage", default=1, minimum=1),
-        score=item.integer("score", default=0),
+        credits=item.integer("credits", default=0, maximum=MAX_RESOURCE),
+        energy=item.integer("energy", default=0, maximum=MAX_RESOURCE),
+        data_siphons=item.integer("data_siphons", default=0, maximum=MAX_RESOURCE),
+        attack_damage=item.integer("attack_damage", default=1, minimum=1, maximum=MAX_ATTACK_DAMAGE),
+        score=item.integer("score", default=0, maximum=MAX_RESOURCE),
     )
     item.finish()
     return player
@@ -213,7 +222,10 @@ def _read_board(parent: JsonObject, exit_cell: Cell) -> _Board:
         if cell in listed:
             raise ScenarioError(path, f"{cell} stands twice in resources")
         listed.add(cell)
-        resource = Resource(item.integer("credits", default=0), item.integer("energy", default=0))
+        resource = Resource(
+            item.integer("credits", default=0, maximum=MAX_CELL_NUMBER),
+            item.integer("energy", default=0, maximum=MAX_CELL_NUMBER),
+        )
         item.finish()
         if resource != Resource():
             resources[cell] = resource
@@ -235,7 +247,7 @@ def _read_block(item: JsonObject) -> Block:
     elif hidden_kind is not None:
         item.fail("hidden_kind", f"{show(hidden_kind)}: only question blocks hide something")
     content = kind if hidden_kind is None else hidden_kind
-    points = item.integer("points", default=0)
+    points = item.integer("points", default=0, maximum=MAX_CELL_NUMBER)
     program = item.get("program", None)
     if content == "data":
         if program is not None:
@@ -253,7 +265,7 @@ def _read_block(item: JsonObject) -> Block:
         points=points,
         program=program,
         hidden_kind=hidden_kind,
-        spawn_count=item.integer("spawn_count", default=spawn_count),
+        spawn_count=item.integer("spawn_count", default=spawn_count, maximum=MAX_CELL_NUMBER),
     )
 
 
@@ -279,9 +291,9 @@ def _read_enemies(parent: JsonObject, sizes: Sizes, *, with_origin: bool) -> lis
                 type=kind,
                 row=cell[0],
                 col=cell[1],
-                hp=item.integer("hp", default=MAX_ENEMY_HP[kind], minimum=1),
+                hp=item.integer("hp", default=MAX_ENEMY_HP[kind], minimum=1, maximum=MAX_SCENARIO_ENEMY_HP),
                 stunned=item.flag("stunned"),
-                disabled_turns=item.integer("disabled_turns", default=0),
+                disabled_turns=item.integer("disabled_turns", default=0, maximum=MAX_DISABLED_TURNS),
                 from_siphon=with_origin and item.flag("from_siphon"),
                 from_schedule=with_origin and item.flag("from_schedule"),
                 last_known=None if last_known is None else read_cell(last_known, item.field("last_known")),
@@ -306,7 +318,7 @@ def _read_transmissions(parent: JsonObject, sizes: Sizes, *, with_origin: bool) 
                 row=cell[0],
                 col=cell[1],
                 enemy_type=item.choice("enemy_type", ENEMY_TYPES),
-                turns_left=item.integer("turns_left", default=1, minimum=1),
+                turns_left=item.integer("turns_left", default=1, minimum=1, maximum=MAX_COUNTDOWN),
                 from_siphon=with_origin and item.flag("from_siphon"),
                 from_schedule=with_origin and item.flag("from_schedule"),
             )
@@ -332,11 +344,11 @@ def _read_flags(top: JsonObject) -> Flags:
 
 def _read_schedule(top: JsonObject, stage: int) -> Schedule:
     item = top.child("schedule")
-    interval = item.integer("interval", default=13 - stage)
+    interval = item.integer("interval", default=13 - stage, maximum=MAX_TURN)
     schedule = Schedule(
         interval=interval,
-        next_turn=item.integer("next_turn", default=interval),
-        pending_siphon_spawns=item.integer("pending_siphon_spawns", default=0),
+        next_turn=item.integer("next_turn", default=interval, maximum=MAX_TURN),
+        pending_siphon_spawns=item.integer("pending_siphon_spawns", default=0, maximum=MAX_SPAWNS),
     )
     item.finish()
     return schedule
@@ -350,7 +362,7 @@ def _read_history(top: JsonObject, sizes: Sizes, exit_cell: Cell) -> list[Snapsh
         history.append(
             Snapshot(
                 player=_read_player(item),
-                turn=item.integer("turn", default=0),
+                turn=item.integer("turn", default=0, maximum=MAX_TURN),
                 owned_programs=_read_owned_programs(item),
                 enemies=_read_enemies(item, sizes, with_origin=False),
                 transmissions=_read_transmissions(item, sizes, with_origin=False),
@@ -361,7 +373,7 @@ def _read_history(top: JsonObject, sizes: Sizes, exit_cell: Cell) -> list[Snapsh
                 siphon_centers=board.siphon_centers,
                 show_activated=item.flag("show_activated"),
                 scheduled_tasks_disabled=item.flag("scheduled_tasks_disabled"),
-                atk_plus_uses=item.integer("atk_plus_uses", default=0),
+                atk_plus_uses=item.integer("atk_plus_uses", default=0, maximum=MAX_TURN),
             )
         )
         item.finish()
@@ -375,11 +387,15 @@ def _read_episode(top: JsonObject) -> Episode:
     outcome = item.get("outcome", None)
     if outcome is not None and outcome not in OUTCOMES:
         item.fail("outcome", f"{show(outcome)} is none of null, {', '.join(OUTCOMES)}")
+    if done != (outcome is not None):
+        item.fail(
+            "outcome", f"{show(outcome)} with done {str(done).lower()}: a game that is over has an outcome"
+        )
     episode = Episode(
         done=done,
         outcome=outcome,
-        steps=item.integer("steps", default=0),
-        return_=read_number(item.get("return", 0.0), item.field("return")),
+        steps=item.integer("steps", default=0, maximum=MAX_TURN),
+        return_=read_number(item.get("return", 0.0), item.field("return"), MAX_RETURN),
     )
     item.finish()
     return episode
