@@ -181,7 +181,7 @@ class LoopbackServer:
     def on_run_resume_status(self, v: dict[str, Any]) -> dict[str, Any]:
         run = self.runs.get(v["name"])
         bucket = None
-        if run is not None:
+        if run is not None and run.project == v.get("project", run.project) and run.config != "{}":
             tail = [run.history[offset] for offset in sorted(run.history)][-1:]
             bucket = {
                 "id": f"run-{run.name}", "name": run.name, "displayName": run.display_name,
@@ -360,7 +360,7 @@ class LoopbackServer:
 
     def on_run(self, v: dict[str, Any]) -> dict[str, Any]:
         run = self.runs.get(v["name"])
-        if run is None:
+        if run is None or run.project != v.get("project", run.project):
             return {"project": {"run": None}}
         steps = [row.get("_step", 0) for row in run.rows()]
         now = "2026-01-01T00:00:00"

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from matrixrl.tracking import wandb as tracking_wandb
+from matrixrl.tracking import wandb_identity
 from matrixrl.tracking.courier import DeliverySettings, DeliveryState
 from matrixrl.tracking.delivery import Delivery
 from matrixrl.tracking.events import EpisodeRow, ScalarRow, TableMark
@@ -36,7 +37,7 @@ class FakeSession:
 
     def __init__(self, directory: Path, meta: object, mode: str, training_pid: int | None) -> None:
         self.mode = mode
-        self.place = {"url": "http://server/run", "path": "e/p/i"}
+        self.place = {"url": "http://server/run", "path": "e/p/id"}
         if self.openings and (error := self.openings.pop(0)) is not None:
             raise error
         self.starting_step = self.logged[-1][0] + 1 if self.logged else 0
@@ -60,6 +61,11 @@ class FakeSession:
 def session(monkeypatch: pytest.MonkeyPatch) -> type[FakeSession]:
     FakeSession.logged, FakeSession.openings, FakeSession.sent = [], [], []
     monkeypatch.setattr(tracking_wandb, "Session", FakeSession)
+    monkeypatch.setattr(
+        wandb_identity,
+        "choose",
+        lambda reader, state: wandb_identity.Target(reader.meta, "", "", 0, False, ""),
+    )
     monkeypatch.setattr(tracking_wandb, "settle", lambda: Plan("online", "http://server"))
     monkeypatch.setattr(
         tracking_wandb,
