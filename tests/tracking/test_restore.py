@@ -99,7 +99,7 @@ def test_a_step_or_the_id_can_be_named_and_the_rows_after_it_are_recognised(
 def test_a_damaged_checkpoint_is_passed_over(
     server: LoopbackServer, sent: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    (newest,) = [a for a in server.artifacts.values() if a.name == f"checkpoint-{STOPPED}"]
+    (newest,) = [a for a in server.artifacts.values() if a.name == f"checkpoint-{ID}-{STOPPED}"]
     del newest.files["checkpoint.json"]
     assert main(restore(tmp_path / "new")) == 0
     captured = capsys.readouterr()
@@ -165,7 +165,7 @@ def test_of_a_run_that_went_back_the_newest_version_of_a_checkpoint_is_taken(
         descend(sent, rate=0.05, stop_at=STOPPED, tracking=again, save_interval_chunks=100, grace_seconds=200)
         == 143
     )
-    assert [a.version for a in server.artifacts.values() if a.name == f"checkpoint-{STOPPED}"] == [0, 1]
+    assert [a.version for a in server.artifacts.values() if a.name == f"checkpoint-{ID}-{STOPPED}"] == [0, 1]
     assert main(restore(tmp_path / "new")) == 0
     old, new = (CheckpointStore(folder / "r").newest()[0] for folder in (sent, tmp_path / "new"))
     assert old is not None

@@ -84,6 +84,7 @@ class Delivery:
         self._status = "crashed"
         self._deadline: float | None = None
         self._next_try = 0.0
+        self._behind = False
         self._retry_seconds = FIRST_RETRY_SECONDS
         self._told: set[str] = set()
         self._saved = time.monotonic()
@@ -129,7 +130,8 @@ class Delivery:
             return
         try:
             while self.seconds_left > 0:
-                if self.session is None and time.monotonic() >= self._next_try:
+                behind = self._behind and self.finishing  # the last chance to compare
+                if self.session is None and (behind or time.monotonic() >= self._next_try):
                     self._open_session()
                     if self.state.mode == "none":
                         break
@@ -237,6 +239,7 @@ class Delivery:
             tracking_wandb.forget_settings()
             set_identity_variables(None)
             tracking_wandb.settle()
+        self._behind = target.waits
         if not target.waits:
             return target.meta
         # The server has rows that this copy of the run has not computed yet: equal ones, or the copy is another run.

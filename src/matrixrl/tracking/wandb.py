@@ -282,7 +282,8 @@ class Session:
     def _check_created(self, meta: Mapping[str, Any]) -> None:
         """Asks the server whose run it created: two processes may have asked for the same name at once."""
         path = str(self.place["path"])
-        found = server_run(*reversed(path.split("/")[:2]), path.rpartition("/")[2])
+        entity, project, run_id = path.split("/", 2)
+        found = server_run(project, entity, run_id)
         if found is not None and found.identity != meta.get("identity"):
             self.finish(1, 10.0)
             raise UnreachableError(f"another process created the run {meta['name']} at the same moment")
@@ -458,8 +459,8 @@ def server_rows(path: str, first: int | None = None, last: int | None = None) ->
 
     try:
         run = wandb.Api(timeout=60).run(path)
-        between = {} if first is None or last is None else {"min_step": first, "max_step": last + 1}
-        for row in run.scan_history(use_cache=False, **between):
+        until = None if last is None else last + 1
+        for row in run.scan_history(use_cache=False, min_step=first or 0, max_step=until):
             yield WandbRow(int(row["_step"]), own_values(row))
     except (errors.Error, ValueError, TypeError) as error:
         raise UnreachableError(first_line(error)) from error

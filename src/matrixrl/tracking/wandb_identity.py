@@ -27,7 +27,13 @@ from matrixrl.tracking.courier import DeliveryState
 from matrixrl.tracking.events import EPISODE_TABLE, is_wall_clock
 from matrixrl.tracking.identity import run_id
 from matrixrl.tracking.local import JournalReader
-from matrixrl.tracking.wandb_names import Belonging, next_names, set_identity_variables
+from matrixrl.tracking.wandb_names import (
+    Belonging,
+    check_entity,
+    check_project,
+    next_names,
+    set_identity_variables,
+)
 
 COMPARED_ROWS = 2000
 """The newest rows on the server that are compared with the journal before a W&B run is continued."""
@@ -71,6 +77,12 @@ def choose(reader: JournalReader, state: DeliveryState) -> Target:
     project, entity = state.project or meta["project"], state.entity or meta.get("entity") or None
     if state.place:
         entity, project, _ = str(state.place["path"]).split("/", 2)
+    try:
+        check_project(project, "project")
+        if entity is not None:
+            check_entity(entity, "entity")
+    except ConfigError as error:
+        raise tracking_wandb.RefusedError(str(error)) from error
     news = ""
     for name, identity, sweep in islice(_candidates(meta, state), MAX_NAMES):
         found = tracking_wandb.server_run(project, entity, identity)
