@@ -74,12 +74,13 @@ def settle() -> Plan:
     setting = configured("mode")
     mode = "" if setting is None else setting.value.lower()
     os.environ.pop("WANDB_MODE", None)
-    if mode in MODES:
+    by_variable = setting is not None and setting.source == "WANDB_MODE"
+    if mode not in MODES:
+        if by_variable:
+            return Plan("none", f"WANDB_MODE={mode} is none of {', '.join(MODES)}")
+        mode = ""  # wandb ignores such a settings file
+    elif by_variable:
         os.environ["WANDB_MODE"] = mode
-    elif setting is not None and setting.source == "WANDB_MODE":
-        return Plan("none", f"WANDB_MODE={mode} is none of {', '.join(MODES)}")
-    else:
-        mode = ""
     said = "" if setting is None else said_by(setting)
     if mode == "disabled":
         return Plan("none", said)
