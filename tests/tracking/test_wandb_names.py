@@ -165,6 +165,7 @@ def test_wandb_offline_is_honoured_and_does_not_hide_the_key(
 def test_variables_of_another_run_are_taken_away(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("WANDB_RUN_ID", "WANDB_SWEEP_ID", "WANDB_FORK_FROM", "WANDB_NAME"):
         monkeypatch.setenv(name, "x")
+    monkeypatch.setenv("WANDB_PROJECT", "q")  # so that what is set here is undone
     sweep = {
         "sweep_id": "s",
         "run_id": "r",
