@@ -211,3 +211,22 @@ def test_a_damaged_state_file_is_no_obstacle(tmp_path: Path, session: type[FakeS
     (tmp_path / "delivery.json").write_text('{"mode": ')
     delivery, _ = deliver(tmp_path)
     assert delivery.state.confirmed_step == 5
+
+
+def test_a_run_that_another_copy_took_over_while_it_lasted_leaves_its_w_and_b_run(
+    tmp_path: Path, session: type[FakeSession], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    journal, clock = new(tmp_path), StepClock()
+    record(journal, clock, 5)
+    journal.close()
+    delivery, _ = deliver(tmp_path)
+    delivery._deadline, delivery._next_look = None, 0.0  # as while training goes on
+    own = delivery.reader.meta["attempt_tokens"]
+    there = tracking_wandb.ServerRun("e/p/id", "n", "u", None, own, 5)
+    monkeypatch.setattr(tracking_wandb, "server_run", lambda *_: there)
+    assert not delivery._taken_over()
+    assert delivery.session is not None
+    delivery._next_look = 0.0
+    there = there._replace(attempts=[*own, "another"])
+    assert delivery._taken_over()
+    assert (delivery.session, delivery.cursor) == (None, 0)

@@ -107,6 +107,7 @@ def test_two_folders_of_one_day_give_two_runs(
     assert {"latest"} <= {alias for a in server.artifacts.values() for alias in a.aliases}
 
 
+@pytest.mark.slow
 def test_a_run_goes_on_in_its_own_run_after_it_was_renamed(online: LoopbackServer, tmp_path: Path) -> None:
     first, second = (write(tmp_path / place, 3, value) for place, value in (("a", 1.0), ("b", 2.0)))
     assert sync(first) == 0
@@ -122,6 +123,10 @@ def test_a_run_goes_on_in_its_own_run_after_it_was_renamed(online: LoopbackServe
     assert sync(second) == 0
     assert len(online.runs) == 2
     assert audit(first).gaps == audit(second).gaps == []
+    state = DeliveryState.load(first)
+    assert state is not None
+    state.save(second)
+    assert "belongs to another run" in str(audit(second).gaps[0])
 
 
 def test_an_offline_run_that_meets_a_stranger_says_under_which_name_it_is_delivered(
@@ -172,7 +177,10 @@ def test_of_two_copies_that_go_on_the_later_one_is_a_new_run(online: LoopbackSer
     assert json.loads((folder / "run.json").read_text()) == json.loads((copy / "run.json").read_text())
 
 
-@pytest.mark.parametrize("value", [1.0, 2.0], ids=["the same rows", "other rows"])
+@pytest.mark.parametrize(
+    "value",
+    [pytest.param(1.0, id="the same rows", marks=pytest.mark.slow), pytest.param(2.0, id="other rows")],
+)
 def test_a_copy_that_is_behind_the_server_is_compared_with_it(
     online: LoopbackServer, tmp_path: Path, value: float
 ) -> None:
@@ -268,6 +276,7 @@ def test_a_trial_of_a_sweep_takes_the_run_of_its_agent_and_no_second_training_do
     assert list(server.runs) == ["trial001"]
 
 
+@pytest.mark.slow
 def test_a_trial_that_finds_its_run_taken_later_is_delivered_outside_of_the_sweep(
     tmp_path: Path, environment: dict[str, str], server: LoopbackServer, online: LoopbackServer
 ) -> None:
@@ -283,6 +292,7 @@ def test_a_trial_that_finds_its_run_taken_later_is_delivered_outside_of_the_swee
         assert {row["_step"]: without_clock(row) for row in run.rows()} == expected_rows(EPOCHS)
 
 
+@pytest.mark.slow
 def test_no_variable_makes_two_runs_one(
     online: LoopbackServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -86,7 +86,9 @@ def _same(text: str, value: Any) -> bool:
     wanted = " ".join(map(str, value)) if isinstance(value, list) else str(value)
     if text.lower() == wanted.lower() or text.replace(" ", "") == str(value).replace(" ", ""):
         return True
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        return False
     try:
-        return not isinstance(value, bool) and float(text) == float(value)
-    except (TypeError, ValueError):
+        return float(text) == float(value)
+    except ValueError:
         return False

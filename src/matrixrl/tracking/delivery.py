@@ -50,6 +50,9 @@ JOURNAL_SECONDS = 60.0
 JOURNAL_SHARE = 0.05
 """... and so many that making and sending copies takes at most this share of the time."""
 
+OWNER_SECONDS = 60.0
+"""Between two looks whether another copy of the run, which was resumed meanwhile, took the W&B run over."""
+
 WAITING_SECONDS = 5.0
 """Between two looks whether the journal of a copy has reached what the server has."""
 
@@ -85,6 +88,7 @@ class Delivery:
         self._deadline: float | None = None
         self._next_try = 0.0
         self._behind = False
+        self._next_look = time.monotonic() + OWNER_SECONDS
         self._retry_seconds = FIRST_RETRY_SECONDS
         self._told: set[str] = set()
         self._saved = time.monotonic()
@@ -136,6 +140,8 @@ class Delivery:
                     if self.state.mode == "none":
                         break
                 delivered = self._deliver() if self.session else 0
+                if self.session and not delivered and self._taken_over():
+                    continue
                 if self.session and not delivered:
                     self._send_files()
                     if self.finishing:
@@ -249,6 +255,31 @@ class Delivery:
             self.state.confirmed_step = target.last_step
             self._deadline = time.monotonic()
         return None
+
+    def _taken_over(self) -> bool:
+        """Leaves the W&B run if another copy of this run continues it by now; the rows go to a run of their own then."""
+        session = self.session
+        if (
+            session is None
+            or session.mode != "online"
+            or self.finishing
+            or time.monotonic() < self._next_look
+        ):
+            return False
+        self._next_look = time.monotonic() + OWNER_SECONDS
+        entity, project, identity = str(session.place["path"]).split("/", 2)
+        try:
+            found = tracking_wandb.server_run(project, entity, identity)
+        except (tracking_wandb.UnreachableError, tracking_wandb.RefusedError):
+            return False
+        if found is None or set(found.attempts) <= set(self.reader.meta.get("attempt_tokens", ())):
+            return False
+        session.finish(1, 10.0)
+        self.session, self.cursor, self._version = None, 0, None
+        self._uploads, self._history_upload, self._journal_upload = [], None, None
+        self._seen_files = set()
+        self._next_try = 0.0
+        return True
 
     def _offline_run(self) -> dict[str, Any]:
         name = self.state.name or str(self.reader.meta["name"])

@@ -77,7 +77,8 @@ class FinishReport:
 def reserve_run(
     config: TrackingConfig, name_prefix: str, wall_time: Callable[[], float] = time.time
 ) -> Reservation:
-    """Reserves the name of a new run, out of sight; see `identity.reserve`."""
+    """Reserves the name of a new run, out of sight; see `identity.reserve`. Checks its W&B project and entity first."""
+    belonging_of(config.project, config.entity, name_prefix, config.wandb)
     return reserve(
         config.runs_dir,
         prefix=name_prefix,
@@ -345,7 +346,7 @@ class Run:
 
         Args:
             path: inside the run folder; it must not change afterwards.
-            kind: a `checkpoint` goes to W&B as `checkpoint-<step>`.
+            kind: a `checkpoint` goes to W&B as `checkpoint-<run id>-<step>`.
             aliases: such as `best`.
             seconds: how long writing it held up the training thread.
         """

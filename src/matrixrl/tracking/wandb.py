@@ -503,7 +503,7 @@ class LoggedArtifact(NamedTuple):
     """An artifact version that a run logged.
 
     Attributes:
-        name: of its collection, such as `checkpoint-1200`.
+        name: of its collection, such as `checkpoint-0123abcd-1200`.
         kind: `model` for a checkpoint, `journal` for a copy of the journal, `result` for another file.
         full_name: entity/project/name:version.
     """
