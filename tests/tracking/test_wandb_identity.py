@@ -334,7 +334,7 @@ def test_what_the_server_refuses_is_not_retried_and_goes_to_another_project(
     assert "--project" in (out := capsys.readouterr().out)
     assert "refused the run" in out
     assert sync(folder, project="good") == 1
-    assert "nobody" in capsys.readouterr().out
+    assert "refused the run (entity nobody" in capsys.readouterr().out
     assert sync(folder, project="good", entity=ENTITY) == 0
     assert losses(online, folder.name) == series((3, 1.0))
     assert online.runs[run_id(folder.name)].project == "good"
@@ -355,6 +355,7 @@ def test_what_the_server_refuses_is_not_retried_and_goes_to_another_project(
             "returned error 409: run x was previously created and deleted; try a new one",
             tracking_wandb.NameGoneError,
         ),
+        ("entity nobody not found during upsertBucket", tracking_wandb.RefusedError),
         ("returned error 500 Internal Server Error", tracking_wandb.UnreachableError),
         ("returned error 429 Too Many Requests", tracking_wandb.UnreachableError),
         ("returned error 408 Request Timeout", tracking_wandb.UnreachableError),
@@ -366,3 +367,15 @@ def test_refused_is_told_from_unreachable(text: str, kind: type[Exception]) -> N
     from wandb import errors
 
     assert type(tracking_wandb.translated(errors.CommError(text))) is kind
+
+
+def test_a_server_that_cannot_check_the_key_is_away() -> None:
+    from wandb import errors
+
+    text = (
+        "Failed to verify credentials with http://s: the service process is busy and did not respond in time."
+    )
+    error = errors.AuthenticationError(text)
+    assert type(tracking_wandb.translated(error)) is tracking_wandb.UnreachableError
+    bad_key = errors.AuthenticationError("The API key could not be verified.")
+    assert type(tracking_wandb.translated(bad_key)) is tracking_wandb.RefusedError

@@ -38,6 +38,29 @@ ATTEMPTS_KEY = "run_attempts"
 
 MODES = ("online", "offline", "disabled", "dryrun", "run", "shared")
 
+AWAY = (
+    "did not respond",
+    "timed out",
+    "timeout",
+    "deadline exceeded",
+    "connection refused",
+    "connection reset",
+)
+"""In errors of wandb: the server does not answer."""
+
+REFUSALS = (
+    "permission",
+    "not logged in",
+    "unauthorized",
+    "forbidden",
+    "not found during",
+    "entity not found",
+    "project not found",
+    "invalid project",
+    "invalid entity",
+)
+"""In errors of wandb that come without an HTTP status: the server answered, and the answer is no."""
+
 PYTHON_TYPES: Mapping[Kind, type] = {"int": int, "float": float, "bool": bool, "str": str}
 
 
@@ -350,27 +373,27 @@ def end_service() -> None:
 
 
 def translated(error: Exception) -> Exception:
-    """Returns what an error of wandb means: refused for good, or not reachable now. Other errors are returned as is."""
+    """Returns what an error of wandb means: refused for good, or not reachable now."""
     from wandb import errors
 
     text = first_line(error)
     lower = str(error).lower()
     if "previously created and deleted" in lower:
         return NameGoneError(text)
-    if isinstance(error, errors.AuthenticationError):
-        return RefusedError(text)
-    if isinstance(error, errors.UsageError):
-        # Another process came between the question whether the run exists and its opening.
-        raced = "already exists, but" in lower or "does not exist or has not been initialized" in lower
-        return UnreachableError(text) if raced else RefusedError(text)
-    if isinstance(error, ValueError):
-        return RefusedError(text)  # a setting that wandb does not accept
     code = re.search(
         r"\b(?:http|returned|status|error)[^0-9]{0,30}\b([45]\d\d)\b|\b([45]\d\d) (?=[a-z])", lower
     )
     status = int(code[1] or code[2]) if code else 0
-    refused = 400 <= status < 500 and status not in (408, 425, 429)
-    if refused or any(word in lower for word in ("permission denied", "not logged in", "unauthorized")):
+    # wandb calls it an authentication error, too, when the server that should check the key does not answer.
+    if status >= 500 or status in (408, 425, 429) or any(words in lower for words in AWAY):
+        return UnreachableError(text)
+    if isinstance(error, errors.UsageError):
+        # Another process came between the question whether the run exists and its opening.
+        raced = "already exists, but" in lower or "does not exist or has not been initialized" in lower
+        return UnreachableError(text) if raced else RefusedError(text)
+    # A ValueError is a setting that wandb does not accept.
+    refused = isinstance(error, errors.AuthenticationError | ValueError)
+    if refused or status or any(words in lower for words in REFUSALS):
         return RefusedError(text)
     return UnreachableError(text)
 
