@@ -236,6 +236,7 @@ def test_runs_of_older_versions_are_delivered_and_go_on(online: LoopbackServer, 
     assert losses(online, old.name) == series((5, 1.0))
 
 
+@pytest.mark.slow
 def test_a_run_that_was_deleted_on_the_server_is_delivered_under_the_next_name(
     online: LoopbackServer, tmp_path: Path
 ) -> None:
