@@ -212,6 +212,7 @@ class Delivery:
             self.state.name = next(next_names(self.state.name or str(self.reader.meta["name"])))
             self.state.forget_server()
             self.tell(f"W&B: {error}; this run is delivered as {self.state.name}", "warning")
+            self._open_session()
             return
         except tracking_wandb.RefusedError as error:
             self.state.mode, self.state.reason = "none", f"{plan.reason} refused the run ({error})"
