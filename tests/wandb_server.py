@@ -15,6 +15,7 @@ import time
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
@@ -36,6 +37,7 @@ class StoredRun:
     complete: bool = False
     exit_code: int | None = None
     upserts: int = 0
+    sweep: str | None = None
 
     def rows(self) -> list[dict[str, Any]]:
         """History rows in the order of their offsets."""
@@ -60,6 +62,14 @@ class StoredArtifact:
     manifest: bytes = b""
 
 
+class RefusalError(Exception):
+    """A request that W&B answers with an HTTP error that no later try changes."""
+
+    def __init__(self, status: int, text: str) -> None:
+        super().__init__(text)
+        self.status = status
+
+
 class LoopbackServer:
     """Serves on a port of 127.0.0.1 until closed. Use as a context manager.
 
@@ -69,6 +79,7 @@ class LoopbackServer:
         fault: None, or `500`, `429`, `cut` (half an answer), `hang` (accepts, never answers).
         delay_seconds: how long every answer takes.
         requests: how many requests came.
+        deleted_runs: ids that no new run gets.
     """
 
     def __init__(self) -> None:
@@ -76,6 +87,7 @@ class LoopbackServer:
         self.artifacts: dict[str, StoredArtifact] = {}
         self.created: dict[str, int] = {}
         self.deleted: list[str] = []
+        self.deleted_runs: set[str] = set()
         self.unknown: list[str] = []
         self.fault: str | None = None
         self.delay_seconds = 0.0
@@ -93,6 +105,26 @@ class LoopbackServer:
     def environment(self) -> dict[str, str]:
         """What a process needs to talk to this server and to none else."""
         return {"WANDB_BASE_URL": self.url, "WANDB_API_KEY": API_KEY, "WANDB_MODE": "online"}
+
+    def agent_environment(self, folder: Path, run_id: str, parameters: dict[str, Any]) -> dict[str, str]:
+        """What `wandb agent` exports to a trial; the server has made the trial's run, without a row."""
+        self.runs.setdefault(run_id, StoredRun(run_id, "swept", sweep="sweep001"))
+        path = folder / f"config-{run_id}.yaml"
+        lines = [f"{name}:\n  value: {json.dumps(value)}\n" for name, value in parameters.items()]
+        path.write_text("wandb_version: 1\n" + "".join(lines))
+        return {
+            **self.environment,
+            "WANDB_SWEEP_ID": "sweep001",
+            "WANDB_RUN_ID": run_id,
+            "WANDB_PROJECT": "swept",
+            "WANDB_ENTITY": ENTITY,
+            "WANDB_SWEEP_PARAM_PATH": str(path),
+        }
+
+    def delete_run(self, run_id: str) -> None:
+        """Delete a run as its page does; its id is never given out again."""
+        del self.runs[run_id]
+        self.deleted_runs.add(run_id)
 
     def listen(self) -> None:
         """Accept connections (again, on the same port)."""
@@ -181,7 +213,7 @@ class LoopbackServer:
     def on_run_resume_status(self, v: dict[str, Any]) -> dict[str, Any]:
         run = self.runs.get(v["name"])
         bucket = None
-        if run is not None:
+        if run is not None and run.project == v.get("project", run.project) and run.config != "{}":
             tail = [run.history[offset] for offset in sorted(run.history)][-1:]
             bucket = {
                 "id": f"run-{run.name}", "name": run.name, "displayName": run.display_name,
@@ -194,9 +226,16 @@ class LoopbackServer:
 
     def on_upsert_bucket(self, v: dict[str, Any]) -> dict[str, Any]:
         name = v.get("name") or v["id"].removeprefix("run-")
+        if (entity := v.get("entity") or ENTITY) != ENTITY:
+            raise RefusalError(404, f"entity {entity} not found during upsertBucket")
+        if name in self.deleted_runs:
+            raise RefusalError(409, f"run {name} was previously created and deleted; try a new run name")
+        if (project := v.get("project")) and set(project) & set("/\\#?%:"):
+            raise RefusalError(400, f"invalid project name {project}")
         inserted = name not in self.runs
         run = self.runs.setdefault(name, StoredRun(name, v.get("project") or "uncategorized"))
         run.upserts += 1
+        run.sweep = v.get("sweep") or run.sweep
         run.display_name = v.get("displayName") or run.display_name
         run.config = v.get("config") or run.config
         run.summary = v.get("summaryMetrics") or run.summary
@@ -360,7 +399,7 @@ class LoopbackServer:
 
     def on_run(self, v: dict[str, Any]) -> dict[str, Any]:
         run = self.runs.get(v["name"])
-        if run is None:
+        if run is None or run.project != v.get("project", run.project):
             return {"project": {"run": None}}
         steps = [row.get("_step", 0) for row in run.rows()]
         now = "2026-01-01T00:00:00"
@@ -468,7 +507,11 @@ class Handler(BaseHTTPRequestHandler):
             request = json.loads(data)
             query = request["query"]
             name = request.get("operationName") or query.split("(")[0].split("{")[0].split()[-1]
-            answer = server.graphql(name, query, request.get("variables") or {})
+            try:
+                answer = server.graphql(name, query, request.get("variables") or {})
+            except RefusalError as refusal:
+                self.answer({"errors": [{"message": str(refusal)}]}, refusal.status)
+                return
             if answer is None:
                 self.answer({"errors": [{"message": f"unknown operation {name}"}]})
             else:

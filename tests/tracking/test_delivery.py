@@ -184,18 +184,20 @@ def test_rows_of_a_killed_process_are_delivered_by_the_process_beside_it(
 
 def test_checkpoints_are_sent_as_models_and_old_ones_pruned(trainer: Trainer, server: LoopbackServer) -> None:
     result = trainer.run(*SHORT, "--keep-artifacts", "1", **server.environment)
+    (identity,) = server.runs  # in the name of each artifact, so that no two runs share one
     models = {a.name: a for a in server.artifacts.values() if a.kind == "model"}
+    newest = f"checkpoint-{identity}-82"
     assert {name: sorted(a.aliases) for name, a in models.items()} == {
-        "checkpoint-46": ["best", "latest"],
-        "checkpoint-82": ["latest"],
+        f"checkpoint-{identity}-46": ["best", "latest"],
+        newest: ["latest"],
     }
-    assert sorted(server.deleted) == ["checkpoint-28", "checkpoint-64"]
+    assert sorted(server.deleted) == [f"checkpoint-{identity}-{step}" for step in (28, 64)]
     folder = trainer.runs_dir / result["name"]
-    (content,) = models["checkpoint-82"].files.values()
+    (content,) = models[newest].files.values()
     assert content == (folder / "checkpoints" / "000004.json").read_bytes()
     with JournalReader(folder) as reader:
         recorded = {record.step: record.sha256 for record in reader.files()}
-    assert json.loads(models["checkpoint-82"].metadata)["sha256"] == recorded[82]
+    assert json.loads(models[newest].metadata)["sha256"] == recorded[82]
 
 
 def test_no_artifact_sends_no_checkpoint(trainer: Trainer, server: LoopbackServer) -> None:

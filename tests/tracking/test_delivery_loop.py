@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from matrixrl.tracking import wandb as tracking_wandb
+from matrixrl.tracking import wandb_identity
 from matrixrl.tracking.courier import DeliverySettings, DeliveryState
 from matrixrl.tracking.delivery import Delivery
 from matrixrl.tracking.events import EpisodeRow, ScalarRow, TableMark
@@ -37,7 +38,7 @@ class FakeSession:
 
     def __init__(self, directory: Path, meta: object, mode: str, training_pid: int | None) -> None:
         self.mode = mode
-        self.place = {"url": "http://server/run", "path": "e/p/i"}
+        self.place = {"url": "http://server/run", "path": "e/p/id"}
         if self.openings and (error := self.openings.pop(0)) is not None:
             raise error
         self.starting_step = self.logged[-1][0] + 1 if self.logged else 0
@@ -61,6 +62,11 @@ class FakeSession:
 def session(monkeypatch: pytest.MonkeyPatch) -> type[FakeSession]:
     FakeSession.logged, FakeSession.openings, FakeSession.sent = [], [], []
     monkeypatch.setattr(tracking_wandb, "Session", FakeSession)
+    monkeypatch.setattr(
+        wandb_identity,
+        "choose",
+        lambda reader, state: wandb_identity.Target(reader.meta, "", "", 0, False, ""),
+    )
     monkeypatch.setattr(tracking_wandb, "settle", lambda: Plan("online", "http://server"))
     monkeypatch.setattr(
         tracking_wandb,
@@ -224,3 +230,22 @@ def test_a_damaged_state_file_is_no_obstacle(tmp_path: Path, session: type[FakeS
     (tmp_path / "delivery.json").write_text('{"mode": ')
     delivery, _ = deliver(tmp_path)
     assert delivery.state.confirmed_step == 5
+
+
+def test_a_run_that_another_copy_took_over_while_it_lasted_leaves_its_w_and_b_run(
+    tmp_path: Path, session: type[FakeSession], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    journal, clock = new(tmp_path), StepClock()
+    record(journal, clock, 5)
+    journal.close()
+    delivery, _ = deliver(tmp_path)
+    delivery._deadline, delivery._next_look = None, 0.0  # as while training goes on
+    own = delivery.reader.meta["attempt_tokens"]
+    there = tracking_wandb.ServerRun("e/p/id", "n", "u", None, own, 5)
+    monkeypatch.setattr(tracking_wandb, "server_run", lambda *_: there)
+    assert not delivery._taken_over()
+    assert delivery.session is not None
+    delivery._next_look = 0.0
+    there = there._replace(attempts=[*own, "another"])
+    assert delivery._taken_over()
+    assert (delivery.session, delivery.cursor) == (None, 0)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import shlex
 import shutil
+from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +14,11 @@ import pytest
 
 from matrixrl.checkpoints.store import CheckpointStore
 from matrixrl.cli.main import main
+from matrixrl.cli.resume import run_folder
+from matrixrl.config import ConfigError
 from matrixrl.tracking.audit import audit
 from matrixrl.tracking.identity import run_id
+from matrixrl.tracking.local import JournalReader
 from tests.checkpoints.runs import history
 from tests.cli.announced import without_announcement
 from tests.cli.descent import RESUMED, STEPS, descend
@@ -99,7 +104,7 @@ def test_a_step_or_the_id_can_be_named_and_the_rows_after_it_are_recognised(
 def test_a_damaged_checkpoint_is_passed_over(
     server: LoopbackServer, sent: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    (newest,) = [a for a in server.artifacts.values() if a.name == f"checkpoint-{STOPPED}"]
+    (newest,) = [a for a in server.artifacts.values() if a.name == f"checkpoint-{ID}-{STOPPED}"]
     del newest.files["checkpoint.json"]
     assert main(restore(tmp_path / "new")) == 0
     captured = capsys.readouterr()
@@ -165,10 +170,57 @@ def test_of_a_run_that_went_back_the_newest_version_of_a_checkpoint_is_taken(
         descend(sent, rate=0.05, stop_at=STOPPED, tracking=again, save_interval_chunks=100, grace_seconds=200)
         == 143
     )
-    assert [a.version for a in server.artifacts.values() if a.name == f"checkpoint-{STOPPED}"] == [0, 1]
+    assert [a.version for a in server.artifacts.values() if a.name == f"checkpoint-{ID}-{STOPPED}"] == [0, 1]
     assert main(restore(tmp_path / "new")) == 0
     old, new = (CheckpointStore(folder / "r").newest()[0] for folder in (sent, tmp_path / "new"))
     assert old is not None
     assert new is not None
     assert new.record == old.record
     assert history(tmp_path / "new" / "r") == history(sent / "r")
+
+
+def test_resume_on_an_empty_disk_restores_the_run_first(
+    sent: Path, undisturbed: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    new = tmp_path / "new"
+    capsys.readouterr()
+    assert run_folder([f"--runs-dir={new}"], "r", "matmul") == new / "r"
+    assert "restored to" in capsys.readouterr().err
+    assert identity_of(new / "r") == identity_of(sent / "r")
+    assert descend(new, tracking={**RESUMED, "wandb": True}) == 0
+    assert history(new / "r")["stream"] == history(undisturbed)["stream"]
+    with pytest.raises(ConfigError, match=r"no matmul run of this name .* W&B was asked as well: no run"):
+        run_folder([f"--runs-dir={new}"], "another", "matmul")
+
+
+def test_a_run_without_its_journal_goes_on_in_the_same_run(
+    server: LoopbackServer, sent: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (copy,) = [a for a in server.artifacts.values() if a.kind == "journal"]
+    del server.artifacts[copy.identity]
+    assert main(restore(tmp_path / "new")) == 0
+    assert identity_of(tmp_path / "new" / "r") == identity_of(sent / "r")
+    assert descend(tmp_path / "new", tracking={**RESUMED, "wandb": True}) == 0
+    assert [row["_step"] for row in server.runs[ID].rows()] == list(range(1, STEPS + 1))
+    assert list(server.runs) == [ID]
+
+
+def test_checkpoints_of_older_versions_are_found_through_their_run(
+    server: LoopbackServer, sent: Path, tmp_path: Path
+) -> None:
+    """Before, the checkpoints of all runs of a project shared collections such as `checkpoint-234`."""
+    for artifact in server.artifacts.values():
+        artifact.name = artifact.name.replace(f"checkpoint-{ID}-", "checkpoint-")
+    mine = next(a for a in server.artifacts.values() if a.name == f"checkpoint-{STOPPED}")
+    identity = "QXJ0aWZhY3Q6OTk5"
+    theirs = replace(mine, identity=identity, run="0therrun", version=mine.version + 1, files={})
+    server.artifacts[identity] = theirs
+    assert main(restore(tmp_path / "new")) == 0
+    assert CheckpointStore(tmp_path / "new" / "r").steps() == [STOPPED]
+
+
+def identity_of(folder: Path) -> str:
+    about = json.loads((folder / "run.json").read_text())
+    with JournalReader(folder) if (folder / "journal.sqlite").exists() else nullcontext() as reader:
+        assert reader is None or reader.meta["identity"] == about["identity"]
+    return about["identity"]

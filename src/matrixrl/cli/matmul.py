@@ -12,6 +12,7 @@ from matrixrl.cli import session
 from matrixrl.cli.parse import parse
 from matrixrl.cli.processes import agreed_settings
 from matrixrl.cli.resume import flag_value, resumed_settings, run_folder
+from matrixrl.cli.sweep import with_sweep_parameters
 from matrixrl.config import MatmulConfig
 from matrixrl.tracking.numbers import duration, plural
 
@@ -34,6 +35,7 @@ def run(name: str, arguments: Sequence[str]) -> int:
 
 def read_config(arguments: Sequence[str]) -> MatmulConfig:
     """Settings from a command line: the preset's, or those of the run to resume, with whatever flags say otherwise."""
+    arguments = with_sweep_parameters(arguments)
     reference = flag_value(arguments, "--resume-run", "a run's name, its id, or latest")
     if reference is not None and not {"-h", "--help"} & set(arguments):
         folder = run_folder(arguments, reference, "matmul")

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
+import os
+import re
 import sqlite3
+import subprocess
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
+import matrixrl
 from matrixrl.config import (
     MAY_CHANGE_ON_RESUME,
     ConfigError,
@@ -19,6 +24,7 @@ from matrixrl.tracking.events import System
 from matrixrl.tracking.identity import find_run, read_run_file
 from matrixrl.tracking.journal import JOURNAL_FILE, JournalError
 from matrixrl.tracking.local import JournalReader
+from matrixrl.tracking.wandb_names import may_ask_wandb
 
 Settings = TypeVar("Settings")
 
@@ -44,13 +50,53 @@ def flag_value(arguments: Sequence[str], flag: str, allowed: str = "a value") ->
 
 
 def run_folder(arguments: Sequence[str], reference: str, system: System) -> Path:
-    """The folder of the run that `--resume-run` names.
+    """Returns the folder of the run that `--resume-run` names; a run that only W&B has is restored first.
 
     Raises:
-      ConfigError: there is no such run.
+      ConfigError: there is no such run, here or there.
     """
-    runs_dir = flag_value(arguments, "--runs-dir")
-    return find_run(Path(runs_dir) if runs_dir else TrackingConfig().runs_dir, reference, system)
+    given = flag_value(arguments, "--runs-dir")
+    runs_dir = Path(given) if given else TrackingConfig().runs_dir
+    try:
+        return find_run(runs_dir, reference, system)
+    except ConfigError as error:
+        if reference == "latest" or not may_ask_wandb():
+            raise
+        flags = [(flag, flag_value(arguments, flag)) for flag in ("--project", "--entity")]
+        problem = _restore(reference, runs_dir, [f"{flag}={value}" for flag, value in flags if value])
+        try:
+            return find_run(runs_dir, reference, system)
+        except ConfigError:
+            raise ConfigError(f"{error}; W&B was asked as well: {problem}") from error
+
+
+def _restore(reference: str, runs_dir: Path, flags: Sequence[str]) -> str:
+    """Restores a run from W&B, in a process of its own: wandb is never loaded beside training.
+
+    Returns:
+      Why it was not restored; "" where it was.
+    """
+    root = str(Path(matrixrl.__file__).resolve().parents[1])
+    paths = [root, *filter(None, [os.environ.get("PYTHONPATH")])]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
+    environment.pop("WANDB_SERVICE", None)
+    sys.stderr.write(f"matrixrl: {reference} is not in {runs_dir}; asking W&B for it\n")
+    command = ["runs", "restore", reference, f"--runs-dir={runs_dir}", *flags]
+    answer = subprocess.run(
+        [sys.executable, "-P", "-m", "matrixrl.cli.main", *command],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        encoding="utf-8",
+        errors="replace",
+        env=environment,
+    )
+    lines = (answer.stdout if answer.returncode == 0 else answer.stderr).strip().splitlines()
+    text = lines[-1] if lines else f"status {answer.returncode}"
+    if answer.returncode == 0:
+        sys.stderr.write(f"matrixrl: {text.partition('; continue with')[0]}\n")
+        return ""
+    return re.sub(rf"^(error|matrixrl): (runs restore {re.escape(reference)}: )?", "", text)
 
 
 def recorded_settings(kind: type[Settings], folder: Path) -> Settings:

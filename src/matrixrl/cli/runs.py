@@ -20,7 +20,7 @@ from matrixrl.tracking import wandb as tracking_wandb
 from matrixrl.tracking.audit import audit
 from matrixrl.tracking.chart import chart
 from matrixrl.tracking.copy import copy_run
-from matrixrl.tracking.courier import DELIVERY_LOCK_FILE, DeliveryProcess, DeliverySettings
+from matrixrl.tracking.courier import DELIVERY_LOCK_FILE, DeliveryProcess, DeliverySettings, DeliveryState
 from matrixrl.tracking.export import default_form, export
 from matrixrl.tracking.identity import Lock, find_run, run_folders
 from matrixrl.tracking.journal import TrackingError
@@ -29,6 +29,7 @@ from matrixrl.tracking.numbers import plural
 from matrixrl.tracking.restore import restore
 from matrixrl.tracking.run import PROJECTS
 from matrixrl.tracking.summary import RunSummary, summarize
+from matrixrl.tracking.wandb_names import check_entity, check_project, configured
 
 MAIN_METRICS: Mapping[str, tuple[str, ...]] = {
     "matmul": ("pretrain/loss", "episode/reward", "epoch_loss", "epoch_best_rank", "eval/rank"),
@@ -87,6 +88,12 @@ class Sync(Common):
 
     keep_artifacts: int = 3
     """Checkpoints kept on W&B besides the best one; 0 keeps all."""
+
+    project: str | None = None
+    """Deliver to this W&B project, where the one that the run was started with is refused."""
+
+    entity: str | None = None
+    """Deliver to this W&B user or team."""
 
     deadline_seconds: float = 600.0
     """How long each run may take; a second call goes on where this one stopped."""
@@ -275,8 +282,14 @@ def sync(command: Sync) -> tuple[int, dict[str, Any]]:
             for folder in run_folders(command.runs_dir)
             if folder not in directories and summarize(folder).pending_rows
         ]
-    if os.environ.get("WANDB_MODE", "").lower() == "disabled":
-        raise ConfigError("runs sync: WANDB_MODE=disabled forbids it; unset WANDB_MODE")
+    if command.project is not None:
+        check_project(command.project)
+    if command.entity is not None:
+        check_entity(command.entity)
+    mode = configured("mode")
+    if mode is not None and mode.value.lower() == "disabled":
+        remedy = "unset WANDB_MODE" if mode.source == "WANDB_MODE" else "allow it with `wandb enabled`"
+        raise ConfigError(f"runs sync: {tracking_wandb.said_by(mode)}, which forbids it; {remedy}")
     results = []
     for directory in dict.fromkeys(directories):
         results.append(_sync_one(directory, command))
@@ -299,6 +312,8 @@ def _sync_one(directory: Path, command: Sync) -> dict[str, Any]:
     if owner is not None:
         pending = summarize(directory).pending_rows or 0
         return {"name": name, "pending_rows": pending, "message": f"{name}: {owner} is delivering it already"}
+    if command.project is not None or command.entity is not None:
+        _readdress(directory, command)
     with JournalReader(directory) as reader:
         attempts = reader.attempts()
     status = (attempts[-1].status if attempts else None) or "crashed"
@@ -310,6 +325,25 @@ def _sync_one(directory: Path, command: Sync) -> dict[str, Any]:
         f"{name}: {pending} rows still pending: {outcome.reason}" if pending else f"{name}: {outcome.reason}"
     )
     return {"name": name, "pending_rows": pending, "message": message}
+
+
+def _readdress(directory: Path, command: Sync) -> None:
+    """Delivers a run to another project or entity from now on.
+
+    Raises:
+        ConfigError: the server has rows of it elsewhere already.
+    """
+    state = DeliveryState.load(directory) or DeliveryState()
+    if state.place:
+        entity, project, _ = str(state.place["path"]).split("/", 2)
+        moved = (command.project or project, command.entity or entity) != (project, entity)
+        require(
+            not moved,
+            f"runs sync {directory.name}: it is at {state.place.get('url')} already; a run is moved on its page of W&B",
+        )
+        return
+    state.project, state.entity = command.project or state.project, command.entity or state.entity
+    state.save(directory)
 
 
 def run_audit(command: Audit) -> tuple[int, dict[str, Any]]:
@@ -358,6 +392,22 @@ def run_copy(command: Copy) -> tuple[int, dict[str, Any]]:
     return 0, {**answer, "run": copied.directory.name}
 
 
+def _projects(command: Restore) -> list[str]:
+    """Returns the projects to search: the one that is named, else the configured one and the defaults."""
+    if command.project is not None:
+        return [check_project(command.project)]
+    own = configured("project")
+    defaults = sorted(set(PROJECTS.values()), reverse=True)
+    return list(dict.fromkeys([*([check_project(*own)] if own else []), *defaults]))
+
+
+def _entity(command: Restore) -> str | None:
+    own = configured("entity")
+    if command.entity is not None:
+        return check_entity(command.entity)
+    return check_entity(*own) if own else None
+
+
 def run_restore(command: Restore) -> tuple[int, dict[str, Any]]:
     """Rebuild one run folder."""
     require(
@@ -374,8 +424,8 @@ def run_restore(command: Restore) -> tuple[int, dict[str, Any]]:
         restored = restore(
             command.run,
             command.runs_dir,
-            projects=[command.project] if command.project else sorted(set(PROJECTS.values()), reverse=True),
-            entity=command.entity,
+            projects=_projects(command),
+            entity=_entity(command),
             check=lambda folder: dict(checkpoint_format.read(folder).record),
             step=command.step,
             best=command.best,

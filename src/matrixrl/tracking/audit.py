@@ -251,6 +251,7 @@ def _audit_server(reader: JournalReader, state: DeliveryState, report: Report) -
     place, path = "W&B server", state.place["path"]
     try:
         tracking_wandb.require_server()
+        _audit_owner(reader, path, report)
         rows = list(tracking_wandb.server_rows(path))
         sent = _compare_rows(reader, rows, place, report)
         if sent < state.confirmed_step:
@@ -275,6 +276,17 @@ def _audit_server(reader: JournalReader, state: DeliveryState, report: Report) -
         _compare_artifacts(reader, state, report)
     except UnreachableError as error:
         report.notes.append(f"the W&B server could not be asked: {error}")
+
+
+def _audit_owner(reader: JournalReader, path: str, report: Report) -> None:
+    """Whether the W&B run carries the identity of this run; one of an older matrixrl has none."""
+    entity, project, identity = path.split("/", 2)
+    try:
+        found = tracking_wandb.server_run(project, entity, identity)
+    except tracking_wandb.RefusedError as error:
+        raise UnreachableError(str(error)) from error
+    if found is not None and found.identity != reader.meta.get("identity"):
+        report.gap("W&B server", "unknown", None, f"{found.url} belongs to another run")
 
 
 def _compare_rows(reader: JournalReader, rows: list[WandbRow], place: str, report: Report) -> int:

@@ -66,7 +66,8 @@ def copy_run(directory: Path, to: Path) -> Copied:
     )
     require(to.parent.is_dir(), f"{flag}: there is no folder {to.parent}; is the drive mounted?")
     earlier, own = read_run_file(target), read_run_file(directory)
-    if earlier is not None and own is not None and earlier.get("created") != own.get("created"):
+    who = ("identity", "created")
+    if earlier is not None and own is not None and any(earlier.get(key) != own.get(key) for key in who):
         raise ConfigError(
             f"{flag}: {target} is a copy of another run of this name; move it away, or name another folder"
         )

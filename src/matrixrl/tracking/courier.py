@@ -36,6 +36,9 @@ class DeliveryState:
         artifacts: files on the server, by path in the run folder: sha256, the version's full name, step, aliases.
         history_rows: rows in the newest Parquet artifact of the episode table.
         journal: of the newest copy of the journal on the server: the version's full name, and the sha256 of its newest checkpoint.
+        project: delivered to this project instead of the journal's (`runs sync --project`); "" otherwise.
+        entity: the same of the entity.
+        name: of the W&B run where the run's own name belongs to another one there; "" otherwise.
     """
 
     mode: str = "none"
@@ -47,6 +50,9 @@ class DeliveryState:
     artifacts: dict[str, dict[str, Any]] = field(default_factory=dict)
     history_rows: int = 0
     journal: dict[str, Any] = field(default_factory=dict)
+    project: str = ""
+    entity: str = ""
+    name: str = ""
 
     @classmethod
     def load(cls, directory: Path) -> DeliveryState | None:
@@ -61,6 +67,12 @@ class DeliveryState:
     def save(self, directory: Path) -> None:
         """Write the file whole, then rename it."""
         write_whole(directory / STATE_FILE, json.dumps(asdict(self)) + "\n")
+
+    def forget_server(self) -> None:
+        """Forgets everything about a W&B run that is not this run's (any more): all is delivered to another one."""
+        self.place, self.artifacts, self.journal = {}, {}, {}
+        self.confirmed_step = self.handed_step = self.history_rows = 0
+        self.thinned = []
 
     def forget_thinned_after(self, step: int) -> None:
         """Rows after `step` are delivered again, with those that were left out."""
@@ -157,7 +169,10 @@ class DeliveryProcess:
         reason = state.reason
         if state.mode == "online":
             url = state.place.get("url")
-            reason = f"W&B has every row: {url}" if not pending else "the server has not confirmed them"
+            renamed = f" (there the run is {state.name})" if state.name else ""
+            reason = (
+                f"W&B has every row: {url}{renamed}" if not pending else "the server has not confirmed them"
+            )
         return Outcome(pending, reason)
 
     def _start(self) -> subprocess.Popen[str]:

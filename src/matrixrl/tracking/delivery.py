@@ -21,20 +21,22 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from matrixrl.tracking import wandb as tracking_wandb
+from matrixrl.tracking import wandb_identity
 from matrixrl.tracking.courier import DELIVERY_LOCK_FILE, FIRST_RETRY_SECONDS, DeliverySettings, DeliveryState
 from matrixrl.tracking.events import EPISODE_TABLE
 from matrixrl.tracking.files import sha256_of
-from matrixrl.tracking.identity import Lock, Owner
+from matrixrl.tracking.identity import Lock, Owner, run_id
 from matrixrl.tracking.journal import JournalError
 from matrixrl.tracking.local import Delivery as Row
 from matrixrl.tracking.local import FileRecord, JournalReader
 from matrixrl.tracking.packed import PACKED_FOLDER, pack_journal
 from matrixrl.tracking.parquet import HISTORY_FOLDER, has_pyarrow, write_episode_parts
+from matrixrl.tracking.wandb_names import artifact_part, next_names, set_identity_variables
 
 POLL_SECONDS = 0.25
 BATCH_ROWS = 500
@@ -48,6 +50,12 @@ JOURNAL_SECONDS = 60.0
 
 JOURNAL_SHARE = 0.05
 """... and so many that making and sending copies takes at most this share of the time."""
+
+OWNER_SECONDS = 60.0
+"""Between two looks whether another copy of the run, which was resumed meanwhile, took the W&B run over."""
+
+WAITING_SECONDS = 5.0
+"""Between two looks whether the journal of a copy has reached what the server has."""
 
 ORPHAN_SECONDS = 30.0
 """How long delivery goes on after the training process was killed."""
@@ -80,6 +88,8 @@ class Delivery:
         self._status = "crashed"
         self._deadline: float | None = None
         self._next_try = 0.0
+        self._behind = False
+        self._next_look = time.monotonic() + OWNER_SECONDS
         self._retry_seconds = FIRST_RETRY_SECONDS
         self._told: set[str] = set()
         self._saved = time.monotonic()
@@ -90,6 +100,17 @@ class Delivery:
         self._journal_upload: tuple[str, float, tracking_wandb.Upload] | None = None
         self._next_journal = 0.0
         self._seen_files: set[tuple[str, str]] = set()
+        sweep = self.reader.meta.get("sweep")
+        if unused := set_identity_variables(sweep if not self.state.name else None):
+            self.tell(
+                f"W&B: {', '.join(unused)} is not used: a run takes its W&B run from its own name, see --run-name"
+            )
+
+    @property
+    def _server_id(self) -> str:
+        """The id of the open W&B run."""
+        assert self.session is not None
+        return str(self.session.place["path"]).rpartition("/")[2]
 
     @property
     def finishing(self) -> bool:
@@ -114,11 +135,14 @@ class Delivery:
             return
         try:
             while self.seconds_left > 0:
-                if self.session is None and time.monotonic() >= self._next_try:
+                behind = self._behind and self.finishing  # the last chance to compare
+                if self.session is None and (behind or time.monotonic() >= self._next_try):
                     self._open_session()
                     if self.state.mode == "none":
                         break
                 delivered = self._deliver() if self.session else 0
+                if self.session and not delivered and self._taken_over():
+                    continue
                 if self.session and not delivered:
                     self._send_files()
                     if self.finishing:
@@ -180,12 +204,21 @@ class Delivery:
             return
         mode = "online" if plan.mode == "online" else "offline"
         try:
-            self.session = tracking_wandb.Session(
-                self.directory, self.reader.meta, mode, self.settings.training_pid
-            )
+            meta = self._choose_run() if mode == "online" else self._offline_run()
+            if meta is None:
+                return
+            self.session = tracking_wandb.Session(self.directory, meta, mode, self.settings.training_pid)
+        except tracking_wandb.NameGoneError as error:
+            # The next free name is tried at once.
+            self.state.name = next(next_names(self.state.name or str(self.reader.meta["name"])))
+            self.state.forget_server()
+            self.tell(f"W&B: {error}; this run is delivered as {self.state.name}", "warning")
+            self._open_session()
+            return
         except tracking_wandb.RefusedError as error:
             self.state.mode, self.state.reason = "none", f"{plan.reason} refused the run ({error})"
-            self.tell(f"W&B: {self.state.reason}; rows are kept in the journal, {later}", "warning")
+            other = "; another project is named with `runs sync --project`"
+            self.tell(f"W&B: {self.state.reason}; rows are kept in the journal, {later}{other}", "warning")
             return
         except tracking_wandb.UnreachableError as error:
             self.state.mode, self.state.reason = "wait", f"{plan.reason} failed ({error})"
@@ -202,6 +235,58 @@ class Delivery:
         else:
             self.cursor = self._last_offline_step()
         self._retry_seconds = FIRST_RETRY_SECONDS
+
+    def _choose_run(self) -> dict[str, Any] | None:
+        """Returns the W&B run to open, as the journal's `meta` with its name, id and place; None to ask again later."""
+        in_sweep = bool(self.reader.meta.get("sweep")) and not self.state.name
+        target = wandb_identity.choose(self.reader, self.state)
+        if target.news:
+            self.tell(f"W&B: {target.news}", "warning")
+        if in_sweep and not target.meta.get("sweep"):
+            # The trial's run is another training's: this one is delivered outside of the sweep.
+            tracking_wandb.forget_settings()
+            set_identity_variables(None)
+            tracking_wandb.settle()
+        self._behind = target.waits
+        if not target.waits:
+            return target.meta
+        # The server has rows that this copy of the run has not computed yet: equal ones, or the copy is another run.
+        self._next_try = time.monotonic() + WAITING_SECONDS
+        if self.finishing:
+            self.state.place = {"url": target.url, "path": target.path}
+            self.state.confirmed_step = target.last_step
+            self._deadline = time.monotonic()
+        return None
+
+    def _taken_over(self) -> bool:
+        """Leaves the W&B run if another copy of this run continues it by now; the rows go to a run of their own then."""
+        session = self.session
+        if (
+            session is None
+            or session.mode != "online"
+            or self.finishing
+            or time.monotonic() < self._next_look
+        ):
+            return False
+        self._next_look = time.monotonic() + OWNER_SECONDS
+        entity, project, identity = str(session.place["path"]).split("/", 2)
+        try:
+            found = tracking_wandb.server_run(project, entity, identity)
+        except (tracking_wandb.UnreachableError, tracking_wandb.RefusedError):
+            return False
+        if found is None or set(found.attempts) <= set(self.reader.meta.get("attempt_tokens", ())):
+            return False
+        session.finish(1, 10.0)
+        self.session, self.cursor, self._version = None, 0, None
+        self._uploads, self._history_upload, self._journal_upload = [], None, None
+        self._seen_files = set()
+        self._next_try = 0.0
+        return True
+
+    def _offline_run(self) -> dict[str, Any]:
+        name = self.state.name or str(self.reader.meta["name"])
+        identity = run_id(name) if self.state.name else self.reader.meta["run_id"]
+        return {**self.reader.meta, "name": name, "run_id": identity}
 
     def _try_later(self, text: str) -> None:
         self.tell(text, "warning")
@@ -281,7 +366,7 @@ class Delivery:
         rows = self.reader.last_episodes(row.step, limit)
         values = {**row.metrics, EPISODE_TABLE: self.session.table(self.reader.episode_columns, rows)}
         if row.table_rows > len(rows):
-            artifact = f"artifact {history_artifact(self.reader.meta)}"
+            artifact = f"artifact {history_artifact(self._server_id)}"
             values[tracking_wandb.TABLE_ROWS_KEY] = (
                 f"the last {len(rows)} of {row.table_rows} rows; all of them are in the "
                 + (artifact if has_pyarrow() else "journal")
@@ -307,8 +392,8 @@ class Delivery:
             if sha256_of(path)[0] != record.sha256:
                 self.tell(f"W&B: {record.path} is not what the journal recorded and is not sent", "warning")
                 continue
-            name, kind, aliases = artifact_name(record)
-            metadata = {"run_id": self.reader.meta["run_id"], "step": record.step, "sha256": record.sha256}
+            name, kind, aliases = artifact_name(record, self._server_id)
+            metadata = {"run_id": self._server_id, "step": record.step, "sha256": record.sha256}
             self._uploads.append((record, session.send_files(name, kind, [path], aliases, metadata)))
         self._send_history()
         self._settle_uploads(0.05)
@@ -334,7 +419,7 @@ class Delivery:
             self._next_journal = time.monotonic() + JOURNAL_SECONDS
             return
         handle = session.send_files(
-            journal_artifact(self.reader.meta),
+            journal_artifact(self._server_id),
             "journal",
             [self.directory / PACKED_FOLDER],
             ["latest"],
@@ -380,11 +465,11 @@ class Delivery:
         self._next_history = time.monotonic() + HISTORY_ARTIFACT_SECONDS
         rows, _ = write_episode_parts(self.reader, self.directory / HISTORY_FOLDER)
         handle = self.session.send_files(
-            history_artifact(self.reader.meta),
+            history_artifact(self._server_id),
             "episode_history",
             [self.directory / HISTORY_FOLDER],
             ["latest"],
-            {"rows": rows, "run_id": self.reader.meta["run_id"]},
+            {"rows": rows, "run_id": self._server_id},
         )
         self._history_upload = (rows, handle)
 
@@ -400,7 +485,7 @@ class Delivery:
                     "name": upload.full_name,
                     "step": record.step,
                     "kind": record.kind,
-                    "aliases": artifact_name(record)[2],
+                    "aliases": artifact_name(record, self._server_id)[2],
                 }
                 self._prune()
         self._uploads = waiting
@@ -462,22 +547,23 @@ class Delivery:
                 )
 
 
-def history_artifact(meta: Mapping[str, Any]) -> str:
+def history_artifact(run_id: str) -> str:
     """The name of the artifact that holds the complete episode table."""
-    return f"episode-history-{meta['run_id']}"
+    return f"episode-history-{run_id}"
 
 
-def journal_artifact(meta: Mapping[str, Any]) -> str:
+def journal_artifact(run_id: str) -> str:
     """The name of the artifact that holds a copy of the journal."""
-    return f"journal-{meta['run_id']}"
+    return f"journal-{run_id}"
 
 
-def artifact_name(record: FileRecord) -> tuple[str, str, list[str]]:
-    """Name, type and aliases of the artifact of a file."""
+def artifact_name(record: FileRecord, run_id: str) -> tuple[str, str, list[str]]:
+    """Name, type and aliases of the artifact of a file: the name holds the run's id, so that no two runs share one."""
     aliases = list(dict.fromkeys(["latest", *record.aliases]))
     if record.kind == "checkpoint":
-        return f"checkpoint-{record.step}", "model", aliases
-    return Path(record.path).name, "result", aliases
+        return f"checkpoint-{run_id}-{record.step}", "model", aliases
+    path = Path(record.path)
+    return artifact_part(f"{path.stem[:80]}-{run_id}{path.suffix}"), "result", aliases
 
 
 def main(directory: Path) -> None:

@@ -110,7 +110,7 @@ class FileRow:
     """A file or folder of the run folder that was written: a checkpoint, a scheme, a picture.
 
     Attributes:
-        kind: `checkpoint` rows go to W&B as `checkpoint-<step>`, type `model`; `artifact` rows by their file name.
+        kind: `checkpoint` rows go to W&B as `checkpoint-<run id>-<step>`, type `model`; `artifact` rows by their file name.
         path: relative to the run folder.
         sha256: hex digest of the bytes (`sha256_of`); of a folder, over its files in order.
         size_bytes: how large it is.

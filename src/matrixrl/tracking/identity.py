@@ -230,9 +230,22 @@ def find_run(runs_dir: Path, reference: str, system: str | None = None, flag: st
         for folder in folders:
             if matches(folder):
                 return folder
+    for folder in folders:
+        if reference in names_on_wandb(folder):
+            return folder
     kind = f"{system} run" if system else "run"
     there = ", ".join(folder.name for folder in folders[-3:]) or "none"
     raise ConfigError(
         f"{flag} {reference}: no {kind} of this name or id in {runs_dir} (newest there: {there}); "
         "see `matrixrl runs list` or name the folder with --runs-dir"
     )
+
+
+def names_on_wandb(directory: Path) -> set[str]:
+    """Returns name and id of a run's W&B run where they are not its own (see `courier.DeliveryState`)."""
+    try:
+        state = json.loads((directory / "delivery.json").read_text())
+        path = (state.get("place") or {}).get("path", "")
+        return {state.get("name", ""), path.rpartition("/")[2]} - {""}
+    except (OSError, ValueError, AttributeError):
+        return set()

@@ -9,6 +9,7 @@ import contextlib
 import dataclasses
 import json
 import os
+import secrets
 import socket
 import sqlite3
 import time
@@ -204,6 +205,10 @@ class Journal:
             "INSERT INTO attempts VALUES (?, ?, NULL, NULL, ?, ?, 0, ?)",
             (last + 1, time.time(), socket.gethostname(), os.getpid(), _to_json(config)),
         )
+        # Copies of a run have the tokens of the attempts before the copy in common, and no other ones.
+        row = connection.execute("SELECT value FROM meta WHERE key = 'attempt_tokens'").fetchone()
+        tokens = [*(json.loads(row[0]) if row else ()), secrets.token_hex(8)]
+        connection.execute("INSERT OR REPLACE INTO meta VALUES ('attempt_tokens', ?)", (_to_json(tokens),))
         return last + 1
 
     def started_at(self, step: int) -> None:

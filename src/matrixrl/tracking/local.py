@@ -204,6 +204,25 @@ class JournalReader:
             if (values := self._parsed(metrics, "stream")) is not None:
                 yield StreamRow(step, attempt, time, values, by)
 
+    def recorded_rows(self, first: int, last: int) -> dict[int, list[dict[str, Any]]]:
+        """Returns the metrics recorded at the steps from `first` to `last`, of superseded attempts as well.
+
+        A step at which only the episode table goes to W&B has metrics without a name in them.
+        """
+        found: dict[int, list[dict[str, Any]]] = {}
+        between = f"step >= {first:d} AND step <= {last:d}"
+        for step, metrics in self._rows("stream", "step, metrics", None, None, False, between):
+            if (values := self._parsed(metrics, "stream")) is not None:
+                found.setdefault(step, []).append(values)
+        for (step,) in self._rows("table_marks", "step", None, None, False, between):
+            found.setdefault(step, [{}])
+        return found
+
+    def last_stream_step(self) -> int:
+        """Returns the last step of the stream's history; 0 where there is none."""
+        query = "SELECT coalesce(max(step), 0) FROM stream WHERE superseded_by IS NULL"
+        return self._connection.execute(query).fetchone()[0]
+
     def episodes(
         self,
         after: int | None = None,

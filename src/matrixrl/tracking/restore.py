@@ -16,15 +16,14 @@ from matrixrl.config import ConfigError
 from matrixrl.tracking import wandb as tracking_wandb
 from matrixrl.tracking.courier import DeliveryState
 from matrixrl.tracking.files import sha256_of
-from matrixrl.tracking.identity import RUN_FILE, check_name, run_folders, run_id
+from matrixrl.tracking.identity import RUN_FILE, check_name, names_on_wandb, run_folders, run_id
 from matrixrl.tracking.journal import JOURNAL_FILE, JournalError
 from matrixrl.tracking.local import JournalReader
 from matrixrl.tracking.packed import unpack_journal
 from matrixrl.tracking.transcript import complete_transcript
-from matrixrl.tracking.wandb import LoggedArtifact, UnreachableError
+from matrixrl.tracking.wandb import LoggedArtifact, RefusedError, ServerRun, UnreachableError
 
-CHECKPOINT = re.compile(r"checkpoint-(\d+)")
-RUN_ID = re.compile(r"[0-9a-f]{8}")
+RUN_ID = re.compile(r"[0-9a-z]{8}")
 
 
 @dataclass(frozen=True)
@@ -73,17 +72,18 @@ def restore(
     """
     try:
         tracking_wandb.require_server()
-        identity, there = _find(reference, projects, entity)
+        server, there = _find(reference, projects, entity)
+        identity = server.path.rpartition("/")[2]
         for folder in run_folders(runs_dir):
-            if run_id(folder.name) == identity:
+            if identity in {run_id(folder.name), *names_on_wandb(folder)}:
                 raise ConfigError(
                     f"runs restore {reference}: {folder} exists; continue it with --resume-run {folder.name}, or name another "
                     "folder with --runs-dir"
                 )
         runs_dir.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=f".restore-{os.getpid()}-", dir=runs_dir) as draft:
-            return _fill(Path(draft), reference, identity, there, runs_dir, check, step, best)
-    except UnreachableError as error:
+            return _fill(Path(draft), reference, server, there, runs_dir, check, step, best)
+    except (UnreachableError, RefusedError) as error:
         raise ConfigError(f"runs restore {reference}: {error}") from error
     except JournalError as error:
         raise ConfigError(
@@ -95,14 +95,16 @@ def restore(
         ) from error
 
 
-def _find(reference: str, projects: Sequence[str], entity: str | None) -> tuple[str, list[LoggedArtifact]]:
-    """The id of a run on the server, and the artifacts that it logged."""
+def _find(
+    reference: str, projects: Sequence[str], entity: str | None
+) -> tuple[ServerRun, list[LoggedArtifact]]:
+    """The run on the server, and the artifacts that it logged."""
     identities = [reference] if RUN_ID.fullmatch(reference) else []
     for identity in [*identities, run_id(reference)]:
         for project in projects:
-            found = tracking_wandb.logged_artifacts(project, entity, identity)
-            if found is not None:
-                return identity, found
+            server = tracking_wandb.server_run(project, entity, identity)
+            if server is not None:
+                return server, tracking_wandb.logged_artifacts(project, entity, identity) or []
     raise ConfigError(
         f"runs restore {reference}: no run of this name or id at {tracking_wandb.server_url()} in {' or '.join(projects)}; "
         "see --project and --entity"
@@ -112,7 +114,7 @@ def _find(reference: str, projects: Sequence[str], entity: str | None) -> tuple[
 def _fill(
     draft: Path,
     reference: str,
-    identity: str,
+    server: ServerRun,
     there: Sequence[LoggedArtifact],
     runs_dir: Path,
     check: Callable[[Path], dict[str, Any]],
@@ -121,16 +123,19 @@ def _fill(
 ) -> Restored:
     run = draft / "run"
     run.mkdir()
+    identity = server.path.rpartition("/")[2]
     warnings: list[str] = []
     recorded = _fetch_journal(there, identity, draft, run)
     if recorded is None:
         warnings.append(
             "W&B holds no copy of the journal: what was recorded until the checkpoint is not restored"
         )
-    chosen, record = _fetch_checkpoint(there, reference, recorded, draft, run, check, step, best, warnings)
+    chosen, record = _fetch_checkpoint(
+        there, reference, identity, recorded, draft, run, check, step, best, warnings
+    )
     if recorded is None:
         recorded = 0
-        _write_run_file(run, identity, record)
+        _write_run_file(run, server, record)
     elif recorded < chosen:
         warnings.append(
             f"the copy of the journal ends at step {recorded}: rows until step {chosen} are not restored"
@@ -163,6 +168,7 @@ def _fetch_journal(there: Sequence[LoggedArtifact], identity: str, draft: Path, 
 def _fetch_checkpoint(
     there: Sequence[LoggedArtifact],
     reference: str,
+    identity: str,
     recorded: int | None,
     draft: Path,
     run: Path,
@@ -172,7 +178,9 @@ def _fetch_checkpoint(
     warnings: list[str],
 ) -> tuple[int, dict[str, Any]]:
     """Download the checkpoint that is asked for and whole; its step and record."""
-    saved = [(int(match[1]), a) for a in there if (match := CHECKPOINT.fullmatch(a.name))]
+    # Before their names held the run's id, runs of one project shared collections; these versions are the run's own.
+    pattern = re.compile(rf"checkpoint-(?:{re.escape(identity)}-)?(\d+)")
+    saved = [(int(match[1]), a) for a in there if (match := pattern.fullmatch(a.name))]
     # Of one step the newest version: a run that went back to a checkpoint passes a step again.
     saved.sort(key=lambda item: (item[0], _version(item[1])), reverse=True)
     steps = sorted({at for at, _ in saved})
@@ -216,15 +224,24 @@ def _version(artifact: LoggedArtifact) -> int:
     return int(artifact.full_name.rpartition(":v")[2])
 
 
-def _write_run_file(run: Path, identity: str, record: dict[str, Any]) -> None:
-    """`run.json` of a run whose journal is lost, from what its checkpoint says."""
+def _write_run_file(run: Path, server: ServerRun, record: dict[str, Any]) -> None:
+    """`run.json` of a run whose journal is lost, from what its checkpoint and the server say."""
     name, system = record.get("run"), record.get("system")
-    if not isinstance(name, str) or system is None or run_id(name) != identity:
+    identity = server.path.rpartition("/")[2]
+    same = record.get("identity", server.identity) == server.identity
+    if not isinstance(name, str) or system is None or not same:
         raise ConfigError(
             f"runs restore {identity}: without a copy of the journal, and its checkpoint does not say which run it belongs to"
         )
-    about = {"name": name, "run_id": identity, "system": system, "config": record.get("config", {})}
+    about = {"name": name, "run_id": run_id(name), "system": system, "config": record.get("config", {})}
+    if server.identity:
+        about |= {"identity": server.identity, "attempt_tokens": server.attempts}
     (run / RUN_FILE).write_text(json.dumps(about, indent=2) + "\n")
+    # The rows until here are on the server alone: the new journal continues them.
+    state = DeliveryState(mode="online", place={"url": server.url, "path": server.path})
+    state.confirmed_step = server.last_step
+    state.name = "" if run_id(name) == identity else server.name
+    state.save(run)
 
 
 def _fetch_files(there: Sequence[LoggedArtifact], draft: Path, run: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import secrets
 import shutil
 import threading
 import time
@@ -30,11 +31,22 @@ from matrixrl.tracking.events import (
     System,
 )
 from matrixrl.tracking.files import network_file_system, sha256_of
-from matrixrl.tracking.identity import LOCK_FILE, Lock, Owner, Reservation, find_run, reserve, run_id
+from matrixrl.tracking.identity import (
+    LOCK_FILE,
+    Lock,
+    Owner,
+    Reservation,
+    find_run,
+    read_run_file,
+    reserve,
+    run_id,
+)
 from matrixrl.tracking.journal import JOURNAL_FILE, Journal, JournalError
 from matrixrl.tracking.status import activity, notify
 from matrixrl.tracking.system import SystemMonitor
 from matrixrl.tracking.transcript import complete_transcript
+from matrixrl.tracking.wandb_identity import refuse_taken
+from matrixrl.tracking.wandb_names import belonging_of
 
 Status = Literal["finished", "interrupted", "crashed"]
 
@@ -65,7 +77,8 @@ class FinishReport:
 def reserve_run(
     config: TrackingConfig, name_prefix: str, wall_time: Callable[[], float] = time.time
 ) -> Reservation:
-    """Reserves the name of a new run, out of sight; see `identity.reserve`."""
+    """Reserves the name of a new run, out of sight; see `identity.reserve`. Checks its W&B project and entity first."""
+    belonging_of(config.project, config.entity, name_prefix, config.wandb)
     return reserve(
         config.runs_dir,
         prefix=name_prefix,
@@ -108,16 +121,22 @@ def open_run(
     if config.resume_run is not None:
         directory = find_run(config.runs_dir, config.resume_run, system)
         lock = take_over(directory)
+        belonging = None
     else:
+        belonging = belonging_of(config.project, config.entity, PROJECTS[system], config.wandb)
         if reservation is None:
             reservation = reserve_run(config, name_prefix, wall_time)
         record = {
+            "identity": secrets.token_hex(16),
             "system": system,
             "created": wall_time(),
             "matrixrl": matrixrl.__version__,
             "config": dict(run_config),
         }
         try:
+            if config.wandb and (belonging.sweep or config.run_name is not None):
+                with activity("asking W&B whether the run's name is free"):
+                    refuse_taken(reservation.name, belonging)
             directory, lock = reservation.publish(record), reservation.lock
         finally:
             reservation.release()
@@ -127,12 +146,19 @@ def open_run(
             journal = Journal.resume(path, run_config)
             complete_transcript(directory)
         else:
+            # Of a run whose journal is lost, `run.json` says who it is.
+            about = read_run_file(directory) or {}
+            if belonging is None:
+                belonging = belonging_of(config.project, config.entity, PROJECTS[system], config.wandb)
             meta = {
                 "name": directory.name,
                 "run_id": run_id(directory.name),
+                "identity": about.get("identity"),
+                "attempt_tokens": about.get("attempt_tokens", []),
                 "system": system,
-                "project": config.project or PROJECTS[system],
-                "entity": config.entity,
+                "project": belonging.project,
+                "entity": belonging.entity,
+                "sweep": belonging.sweep,
                 "created": wall_time(),
                 "matrixrl": matrixrl.__version__,
                 "config": dict(run_config),
@@ -320,7 +346,7 @@ class Run:
 
         Args:
             path: inside the run folder; it must not change afterwards.
-            kind: a `checkpoint` goes to W&B as `checkpoint-<step>`.
+            kind: a `checkpoint` goes to W&B as `checkpoint-<run id>-<step>`.
             aliases: such as `best`.
             seconds: how long writing it held up the training thread.
         """

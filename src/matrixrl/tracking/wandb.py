@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import struct
 import sys
 import threading
@@ -20,6 +21,7 @@ from typing import Any, Literal, NamedTuple
 
 from matrixrl.config import ConfigError
 from matrixrl.tracking.events import EPISODE_TABLE, Kind, Scalar
+from matrixrl.tracking.wandb_names import Configured, configured
 
 INSTALL_HINT = "install it with `pip install 'matrixrl[wandb]'`"
 MAX_TABLE_ROWS = 10_000
@@ -28,7 +30,36 @@ MAX_TABLE_ROWS = 10_000
 TABLE_ROWS_KEY = f"{EPISODE_TABLE}/rows"
 """Beside a table that does not show every row: `10000 of 25000 rows; ...`."""
 
+IDENTITY_KEY = "run_identity"
+"""In the config of a W&B run: the random identity of the run whose rows it holds."""
+
+ATTEMPTS_KEY = "run_attempts"
+"""In the config of a W&B run: the tokens of the attempts that delivered to it."""
+
 MODES = ("online", "offline", "disabled", "dryrun", "run", "shared")
+
+AWAY = (
+    "did not respond",
+    "timed out",
+    "timeout",
+    "deadline exceeded",
+    "connection refused",
+    "connection reset",
+)
+"""In errors of wandb: the server does not answer."""
+
+REFUSALS = (
+    "permission",
+    "not logged in",
+    "unauthorized",
+    "forbidden",
+    "not found during",
+    "entity not found",
+    "project not found",
+    "invalid project",
+    "invalid entity",
+)
+"""In errors of wandb that come without an HTTP status: the server answered, and the answer is no."""
 
 PYTHON_TYPES: Mapping[Kind, type] = {"int": int, "float": float, "bool": bool, "str": str}
 
@@ -54,18 +85,28 @@ class RefusedError(Exception):
     """The server refuses this key or project; trying again does not help."""
 
 
+class NameGoneError(RefusedError):
+    """A run of this id was deleted on the server, which never gives the id to another one."""
+
+
 def settle() -> Plan:
     """Decide between online, offline and none before wandb.init could block or ask (rule 4).
 
-    Honours WANDB_MODE and WANDB_BASE_URL. The process that calls this has no terminal, so wandb cannot prompt.
+    Honours WANDB_MODE, WANDB_BASE_URL and W&B's settings files (`wandb offline`, `wandb disabled`). The process that calls this has no terminal, so wandb cannot prompt.
     """
-    mode = os.environ.pop("WANDB_MODE", "").lower()
-    if mode in MODES:
+    setting = configured("mode")
+    mode = "" if setting is None else setting.value.lower()
+    os.environ.pop("WANDB_MODE", None)
+    by_variable = setting is not None and setting.source == "WANDB_MODE"
+    if mode not in MODES:
+        if by_variable:
+            return Plan("none", f"WANDB_MODE={mode} is none of {', '.join(MODES)}")
+        mode = ""  # wandb ignores such a settings file
+    elif by_variable:
         os.environ["WANDB_MODE"] = mode
-    elif mode:
-        return Plan("none", f"WANDB_MODE={mode} is none of {', '.join(MODES)}")
+    said = "" if setting is None else said_by(setting)
     if mode == "disabled":
-        return Plan("none", "WANDB_MODE=disabled")
+        return Plan("none", said)
     try:
         import wandb
     except ImportError as error:
@@ -73,11 +114,18 @@ def settle() -> Plan:
     if not hasattr(wandb, "init"):
         return Plan("none", f"wandb is not installed; {INSTALL_HINT}")
     if mode in ("offline", "dryrun"):
-        return Plan("offline", f"WANDB_MODE={mode}")
+        return Plan("offline", said)
     if problem := key_problem():
         return Plan("offline", problem)
     host = server_url()
     return Plan("online", host) if answers(host) else Plan("wait", f"{host} does not answer")
+
+
+def said_by(setting: Configured) -> str:
+    """Returns who chose the mode, in words: a variable, or a settings file that `wandb offline` wrote."""
+    if setting.source == "WANDB_MODE":
+        return f"WANDB_MODE={setting.value.lower()}"
+    return f"{setting.source} says mode = {setting.value} (`wandb online` changes that)"
 
 
 def key_problem() -> str | None:
@@ -102,6 +150,10 @@ def require_server() -> None:
     Raises:
         UnreachableError: there is no key, or the server does not answer.
     """
+    import wandb
+
+    # Whoever asks the server by name means it, whatever `wandb offline` said for new runs.
+    wandb.setup(wandb.Settings(mode="online"))
     problem = key_problem()
     if problem is None and not answers(server_url()):
         problem = f"{server_url()} does not answer"
@@ -118,6 +170,13 @@ def never_asking() -> Iterator[None]:
             yield
         finally:
             sys.stdin = terminal
+
+
+def forget_settings() -> None:
+    """Makes wandb read its environment again at the next call."""
+    import wandb
+
+    wandb.teardown()
 
 
 def server_url() -> str:
@@ -174,7 +233,8 @@ class Session:
 
     Args:
         directory: the run folder; wandb's files go below it.
-        meta: the `meta` table of the journal.
+        meta: the `meta` table of the journal, with the name, id and place of the W&B run, and how it is to be opened:
+            `resume` is `never` (it must not exist), `must` (it must) or, by default, `allow`.
         mode: `online` or `offline`.
         training_pid: the process whose CPU, memory and accelerator W&B shows; None in `runs sync`.
 
@@ -195,8 +255,9 @@ class Session:
 
         options: dict[str, Any] = {
             "console": "off",
-            "init_timeout": 20,
             "disable_git": True,
+            # Its environment would name another run.
+            "sagemaker_disable": True,
             "save_code": False,
         }
         if training_pid is None:
@@ -204,9 +265,16 @@ class Session:
             options["x_disable_machine_info"] = True
         else:
             options["x_stats_pid"] = training_pid
+        if "WANDB_INIT_TIMEOUT" not in os.environ:
+            options["init_timeout"] = 20
         self._wandb = wandb
         self._errors = errors
         self.mode = mode
+        identity = {
+            key: meta[name]
+            for key, name in ((IDENTITY_KEY, "identity"), (ATTEMPTS_KEY, "attempt_tokens"))
+            if meta.get(name)
+        }
         try:
             self._run = wandb.init(
                 project=meta["project"],
@@ -214,18 +282,35 @@ class Session:
                 id=meta["run_id"],
                 name=meta["name"],
                 dir=directory,
-                resume="allow",
+                resume=meta.get("resume", "allow"),
                 mode=mode,
+                # With the request that creates the run: no other process can come between.
+                config=identity,
                 settings=wandb.Settings(**options),
             )
-        except errors.AuthenticationError as error:
-            raise RefusedError(first_line(error)) from error
-        except (errors.Error, TimeoutError) as error:
-            if any(code in str(error) for code in ("401", "403", "permission", "not logged in")):
-                raise RefusedError(first_line(error)) from error
-            raise UnreachableError(first_line(error)) from error
-        self._run.config.update(dict(meta["config"]), allow_val_change=True)
+        except (errors.Error, TimeoutError, ValueError) as error:
+            # The service keeps the run's id after a failure, and would refuse it at the next try.
+            wandb.teardown()
+            raise translated(error) from error
+        if self._run.id != meta["run_id"]:
+            opened = self._run.url or self._run.id
+            self.finish(1, 10.0)
+            raise RefusedError(
+                f"wandb opened the run {opened} instead of {meta['run_id']}: its environment names another run"
+            )
+        if mode == "online" and meta.get("resume") == "never":
+            self._check_created(meta)
+        self._run.config.update({**meta["config"], **identity}, allow_val_change=True)
         self._run.define_metric("epoch_*", step_metric="Epoch")
+
+    def _check_created(self, meta: Mapping[str, Any]) -> None:
+        """Asks the server whose run it created: two processes may have asked for the same name at once."""
+        path = str(self.place["path"])
+        entity, project, run_id = path.split("/", 2)
+        found = server_run(project, entity, run_id)
+        if found is not None and found.identity != meta.get("identity"):
+            self.finish(1, 10.0)
+            raise UnreachableError(f"another process created the run {meta['name']} at the same moment")
 
     @property
     def place(self) -> dict[str, Any]:
@@ -287,6 +372,84 @@ def end_service() -> None:
             child.kill()
 
 
+def translated(error: Exception) -> Exception:
+    """Returns what an error of wandb means: refused for good, or not reachable now."""
+    from wandb import errors
+
+    text = first_line(error)
+    lower = str(error).lower()
+    if "previously created and deleted" in lower:
+        return NameGoneError(text)
+    code = re.search(
+        r"\b(?:http|returned|status|error)[^0-9]{0,30}\b([45]\d\d)\b|\b([45]\d\d) (?=[a-z])", lower
+    )
+    status = int(code[1] or code[2]) if code else 0
+    # wandb calls it an authentication error, too, when the server that should check the key does not answer.
+    if status >= 500 or status in (408, 425, 429) or any(words in lower for words in AWAY):
+        return UnreachableError(text)
+    if isinstance(error, errors.UsageError):
+        # Another process came between the question whether the run exists and its opening.
+        raced = "already exists, but" in lower or "does not exist or has not been initialized" in lower
+        return UnreachableError(text) if raced else RefusedError(text)
+    # A ValueError is a setting that wandb does not accept.
+    refused = isinstance(error, errors.AuthenticationError | ValueError)
+    if refused or status or any(words in lower for words in REFUSALS):
+        return RefusedError(text)
+    return UnreachableError(text)
+
+
+class ServerRun(NamedTuple):
+    """A run as the server has it.
+
+    Attributes:
+        path: entity/project/id.
+        identity: of the run whose rows it holds; None where an older matrixrl, or another program, made it.
+        attempts: tokens of the attempts that delivered to it.
+        last_step: of its history; 0 where it has no row.
+    """
+
+    path: str
+    name: str
+    url: str
+    identity: str | None
+    attempts: list[str]
+    last_step: int
+
+
+def server_run(project: str, entity: str | None, run_id: str) -> ServerRun | None:
+    """Returns a run of the server, None where it has none of this id.
+
+    Args:
+        entity: None for WANDB_ENTITY or the account's own.
+
+    Raises:
+        UnreachableError: the server does not answer as it should.
+        RefusedError: it refuses the key, the entity or the project.
+    """
+    import requests
+    import wandb
+    from wandb import errors
+
+    try:
+        api = wandb.Api(timeout=20)
+        path = f"{entity or api.default_entity}/{project}/{run_id}"
+        run = api.run(path)
+        config = dict(run.config)
+        attempts = config.get(ATTEMPTS_KEY)
+        return ServerRun(
+            path,
+            str(run.name),
+            str(run.url),
+            config.get(IDENTITY_KEY),
+            [str(token) for token in attempts] if isinstance(attempts, list) else [],
+            max(int(run.lastHistoryStep), 0),
+        )
+    except (errors.Error, requests.RequestException, ValueError, TypeError) as error:
+        if "Could not find run" in str(error):  # wandb has no type of its own for it
+            return None
+        raise translated(error) from error
+
+
 def last_step_on_server(path: str) -> int:
     """The last step that the server has of a run.
 
@@ -309,8 +472,8 @@ class WandbRow(NamedTuple):
     values: dict[str, Any]
 
 
-def server_rows(path: str) -> Iterator[WandbRow]:
-    """History rows of a run in the order in which the server gives them.
+def server_rows(path: str, first: int | None = None, last: int | None = None) -> Iterator[WandbRow]:
+    """History rows of a run in the order in which the server gives them, all or those from `first` to `last`.
 
     Raises:
         UnreachableError: the server does not answer, or does not have the run.
@@ -319,7 +482,9 @@ def server_rows(path: str) -> Iterator[WandbRow]:
     from wandb import errors
 
     try:
-        for row in wandb.Api(timeout=60).run(path).scan_history(use_cache=False):
+        run = wandb.Api(timeout=60).run(path)
+        until = None if last is None else last + 1
+        for row in run.scan_history(use_cache=False, min_step=first or 0, max_step=until):
             yield WandbRow(int(row["_step"]), own_values(row))
     except (errors.Error, ValueError, TypeError) as error:
         raise UnreachableError(first_line(error)) from error
@@ -361,7 +526,7 @@ class LoggedArtifact(NamedTuple):
     """An artifact version that a run logged.
 
     Attributes:
-        name: of its collection, such as `checkpoint-1200`.
+        name: of its collection, such as `checkpoint-0123abcd-1200`.
         kind: `model` for a checkpoint, `journal` for a copy of the journal, `result` for another file.
         full_name: entity/project/name:version.
     """
