@@ -24,7 +24,6 @@ from pathlib import Path
 from typing import Any
 
 import filelock
-import psutil
 
 from matrixrl.tracking.files import network_file_system, write_whole
 
@@ -207,6 +206,8 @@ def _is_running(owner: Owner) -> bool:
     """Returns whether the recorded process of this host still runs, and is not another one with its number."""
     if owner.pid == os.getpid():
         return True
+    import psutil  # takes a while, and is rarely needed
+
     try:
         return psutil.Process(owner.pid).create_time() <= owner.since + 1.0
     except psutil.Error:
