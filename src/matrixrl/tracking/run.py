@@ -33,6 +33,7 @@ from matrixrl.tracking.files import network_file_system, sha256_of
 from matrixrl.tracking.identity import LOCK_FILE, Lock, Owner, Reservation, find_run, reserve, run_id
 from matrixrl.tracking.journal import JOURNAL_FILE, Journal, JournalError
 from matrixrl.tracking.status import activity, notify
+from matrixrl.tracking.summary import drop_summary, keep_summary
 from matrixrl.tracking.system import SystemMonitor
 from matrixrl.tracking.transcript import complete_transcript
 
@@ -124,6 +125,7 @@ def open_run(
     path = directory / JOURNAL_FILE
     try:
         if path.exists():
+            drop_summary(directory)
             journal = Journal.resume(path, run_config)
             complete_transcript(directory)
         else:
@@ -390,6 +392,7 @@ class Run:
         with self._mutex:
             self._console.close(message)
             self._journal.close()
+            keep_summary(self.directory)
             self._lock.release()
         return self._report
 
