@@ -33,6 +33,7 @@ from matrixrl.tracking.files import network_file_system, sha256_of
 from matrixrl.tracking.identity import LOCK_FILE, Lock, Owner, Reservation, find_run, reserve, run_id
 from matrixrl.tracking.journal import JOURNAL_FILE, Journal, JournalError
 from matrixrl.tracking.status import activity, notify
+from matrixrl.tracking.repair import repair_journal
 from matrixrl.tracking.summary import drop_summary, keep_summary
 from matrixrl.tracking.system import SystemMonitor
 from matrixrl.tracking.transcript import complete_transcript
@@ -123,8 +124,10 @@ def open_run(
         finally:
             reservation.release()
     path = directory / JOURNAL_FILE
+    repaired = None
     try:
         if path.exists():
+            repaired = repair_journal(directory)
             drop_summary(directory)
             journal = Journal.resume(path, run_config)
             complete_transcript(directory)
@@ -145,7 +148,10 @@ def open_run(
         if config.resume_run is None:
             shutil.rmtree(directory, ignore_errors=True)  # a full disk leaves no half of a run
         raise
-    return Run(config, system, directory, lock, journal, SystemMonitor(accelerator_bytes), wall_time)
+    run = Run(config, system, directory, lock, journal, SystemMonitor(accelerator_bytes), wall_time)
+    if repaired is not None:
+        run.warn(repaired)
+    return run
 
 
 def take_over(directory: Path) -> Lock:
