@@ -123,6 +123,8 @@ def benchmark(
     finally:
         if mode is None:
             del os.environ["WANDB_MODE"]
+        else:
+            os.environ["WANDB_MODE"] = mode
 
 
 def _timed(

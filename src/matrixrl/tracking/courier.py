@@ -179,6 +179,8 @@ class DeliveryProcess:
         root = str(Path(matrixrl.__file__).resolve().parents[1])
         paths = [root, *filter(None, [os.environ.get("PYTHONPATH")])]
         environment = {**os.environ, **self._environment, "PYTHONPATH": os.pathsep.join(paths)}
+        # What wandb prints goes to a file there, whatever the encoding of the user's terminal.
+        environment["PYTHONIOENCODING"] = "utf-8:backslashreplace"
         # Of a wandb that runs in this process (a notebook, say): two writers would share one service.
         environment.pop("WANDB_SERVICE", None)
         self._process = subprocess.Popen(
