@@ -7,6 +7,7 @@ import os
 import resource
 import signal
 import sys
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from json import loads
@@ -43,6 +44,7 @@ class Descent:
       poisoned: a NaN is put in once at these steps.
       stop_at: this process gets a SIGTERM at this step.
       signal_at: this process gets a SIGUSR1 at this step.
+      pause: seconds between two steps.
       ballast: random bytes in each checkpoint.
     """
 
@@ -53,8 +55,9 @@ class Descent:
         stop_at: int | None,
         ballast: int = 0,
         signal_at: int | None = None,
+        pause: float = 0.0,
     ) -> None:
-        self.signal_at = signal_at
+        self.signal_at, self.pause = signal_at, pause
         self.config, self.poisoned, self.stop_at = config, poisoned, stop_at
         self.ballast = np.random.default_rng(0).integers(0, 256, ballast, np.uint8)
 
@@ -76,6 +79,7 @@ class Descent:
         done, x = state
         if done + 1 == self.stop_at:
             os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(self.pause)
         if done + 1 == self.signal_at:
             os.kill(os.getpid(), signal.SIGUSR1)
         if done + 1 in self.poisoned:
@@ -113,6 +117,7 @@ def descend(
     tracking: Mapping[str, Any] | None = None,
     json: bool = True,
     signal_at: int | None = None,
+    pause: float = 0.0,
     **checkpoint: Any,
 ) -> int:
     """Train the run `r`, as `matrixrl matmul train` does; its exit status."""
@@ -130,7 +135,7 @@ def descend(
             name_prefix="descent",
             config=config,
             learning_rate="optimizer.learning_rate",
-            make_trainer=lambda config, run: Descent(config, bad, stop_at, ballast, signal_at),
+            make_trainer=lambda config, run: Descent(config, bad, stop_at, ballast, signal_at, pause),
             summarize=lambda trainer, state, seconds: f"x = {state[1]}",
             show=lambda outcome: print("the end"),
             result=lambda outcome: {"rate": outcome.trainer.config.optimizer.learning_rate},

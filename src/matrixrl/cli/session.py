@@ -161,15 +161,21 @@ class GraceExpiry:
 
 
 class StopAnswer:
-    """Says at once that a signal was heard: until a chunk or a compilation is over nothing else would."""
+    """Says at once that a signal was heard: until a chunk or a compilation is over nothing else would.
+
+    Attributes:
+      stop: knows where a request came from that was no signal.
+    """
 
     def __init__(self, grace_seconds: float) -> None:
         self._grace_seconds = grace_seconds
+        self.stop: StopRequest | None = None
 
     def __call__(self, number: signal.Signals) -> None:
         """Prints a line above the status line."""
         again = "; Ctrl-C again stops at once" if number == signal.SIGINT else ""
-        notify(f"{number.name}: stopping after this chunk, within {self._grace_seconds:g} s{again}")
+        origin = self.stop.origin if self.stop is not None and self.stop.origin else number.name
+        notify(f"{origin}: stopping after this chunk, within {self._grace_seconds:g} s{again}")
 
 
 class ProcessLoss:
@@ -231,6 +237,7 @@ def train(session: Session[Any, Any]) -> int:
     expiry = GraceExpiry(grace_seconds)
     answer = StopAnswer(grace_seconds)
     with StopRequest(grace_seconds, expiry, answer) as stop, contextlib.ExitStack() as start:
+        answer.stop = stop
         reservation = None
         if _is_leader():
             # Before JAX is loaded, which takes seconds: the user sees at once what was started.
@@ -422,6 +429,7 @@ def _attempt(
             require(bool(told), "process 0 could not open the run, and says why")
             run = SilentRun(system, told, copies)
         loss.command = expiry.command = resume_command(system, config.tracking, run.name)
+        run.on_stop = stop.ask
         files.enter_context(run)
         loss.keeper = keeper = Keeper(config.checkpoint, run, settings) if leads else None
         trainer: Any = session.make_trainer(config, run)

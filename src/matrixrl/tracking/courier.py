@@ -118,6 +118,7 @@ class DeliveryProcess:
 
     Args:
         tell: is given each message and its level, from another thread.
+        on_stop: is given the origin of a request to stop the training, from another thread.
     """
 
     RESTARTS = 5
@@ -128,11 +129,13 @@ class DeliveryProcess:
         settings: DeliverySettings,
         tell: Callable[[str, Any], None],
         environment: Mapping[str, str] | None = None,
+        on_stop: Callable[[str], None] = lambda origin: None,
     ) -> None:
         self._directory = directory
         self._settings = settings
         self._tell = tell
         self._environment = environment or {}
+        self._on_stop = on_stop
         self._finish: tuple[str, float] | None = None
         self._restarts = 0
         self._process = self._start()
@@ -209,7 +212,10 @@ class DeliveryProcess:
             assert self._process.stdout is not None
             for line in self._process.stdout:
                 message = json.loads(line)
-                self._tell(message["tell"], message["level"])
+                if "stop" in message:
+                    self._on_stop(message["stop"])
+                else:
+                    self._tell(message["tell"], message["level"])
             code = self._process.wait()
             if code == 0 or (self._finish is not None and time.monotonic() >= self._finish[1]):
                 return

@@ -128,6 +128,10 @@ class Delivery:
             self._told.add(text)
             self._report(json.dumps({"tell": text, "level": level}) + "\n")
 
+    def _stop_training(self) -> None:
+        """Passes a stop that was asked for on the run's page to the training process."""
+        self._report(json.dumps({"stop": "the stop button of the W&B page"}) + "\n")
+
     def run(self) -> None:
         """Deliver until training has ended and everything is delivered, or the deadline has passed."""
         lock = self._wait_for_lock()
@@ -207,7 +211,9 @@ class Delivery:
             meta = self._choose_run() if mode == "online" else self._offline_run()
             if meta is None:
                 return
-            self.session = tracking_wandb.Session(self.directory, meta, mode, self.settings.training_pid)
+            self.session = tracking_wandb.Session(
+                self.directory, meta, mode, self.settings.training_pid, self._stop_training
+            )
         except tracking_wandb.NameGoneError as error:
             # The next free name is tried at once.
             self.state.name = next(next_names(self.state.name or str(self.reader.meta["name"])))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import _thread
 import contextlib
 import os
 import secrets
@@ -215,7 +216,11 @@ class Run:
         directory: the run folder.
         clock: the master clock. After a resume, `restore_clock` sets it to what the checkpoint saved.
         attempt: 1 for a new run, one more for each resume.
+        on_stop: called from another thread with the origin of a request to stop, such as the stop button of the W&B
+            page. Without it the main thread is interrupted (KeyboardInterrupt).
     """
+
+    on_stop: Callable[[str], None] | None = None
 
     def __init__(
         self,
@@ -264,7 +269,15 @@ class Run:
             artifacts=not self._config.no_artifact,
             patient=True,
         )
-        return DeliveryProcess(self.directory, settings, self._tell)
+        return DeliveryProcess(self.directory, settings, self._tell, on_stop=self._stop)
+
+    def _stop(self, origin: str) -> None:
+        """Passes on a request to stop from W&B; a program that does not listen is interrupted, as wandb does it."""
+        self._tell(f"{origin} asks this run to stop", "info")
+        if self.on_stop is not None:
+            self.on_stop(origin)
+        elif self._report is None:
+            _thread.interrupt_main()
 
     @property
     def resumed(self) -> bool:

@@ -15,7 +15,7 @@ import sys
 import threading
 import urllib.error
 import urllib.request
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -237,6 +237,7 @@ class Session:
             `resume` is `never` (it must not exist), `must` (it must) or, by default, `allow`.
         mode: `online` or `offline`.
         training_pid: the process whose CPU, memory and accelerator W&B shows; None in `runs sync`.
+        on_stop: called from a thread of wandb's when the run's page asks to stop.
 
     Raises:
         UnreachableError: the server does not answer as it should.
@@ -249,6 +250,7 @@ class Session:
         meta: Mapping[str, Any],
         mode: Literal["online", "offline"],
         training_pid: int | None,
+        on_stop: Callable[[], None] = lambda: None,
     ) -> None:
         import wandb
         from wandb import errors
@@ -259,6 +261,8 @@ class Session:
             # Its environment would name another run.
             "sagemaker_disable": True,
             "save_code": False,
+            # By default wandb interrupts the main thread of this process, which is not the one that trains.
+            "stop_fn": on_stop,
         }
         if training_pid is None:
             options["x_disable_stats"] = True

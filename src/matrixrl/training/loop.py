@@ -85,6 +85,7 @@ class StopRequest:
         on_request: Callable[[signal.Signals], None] | None = None,
     ) -> None:
         self.signal: signal.Signals | None = None
+        self.origin: str | None = None
         self.grace_seconds = grace_seconds
         self._on_expiry = on_expiry
         self._on_request = on_request
@@ -92,11 +93,28 @@ class StopRequest:
         self._previous: dict[signal.Signals, Any] = {}
         self._sockets: tuple[socket.socket, socket.socket] | None = None
         self._previous_wakeup = -1
+        self._closed = False
 
     @property
     def requested(self) -> bool:
-        """Whether a signal came."""
+        """Whether a signal came, or `ask` was called."""
         return self.signal is not None
+
+    def ask(self, origin: str) -> None:
+        """Asks to stop as SIGTERM does. May be called from any thread.
+
+        Args:
+          origin: who asks, in words.
+        """
+        if self.requested or self._closed:
+            return
+        self.origin = origin
+        if self._deadline is None:
+            self._deadline = time.monotonic() + self.grace_seconds
+        self.signal = signal.SIGTERM
+        if self._sockets is not None:
+            with contextlib.suppress(OSError):  # closed just now
+                self._sockets[1].send(bytes([signal.SIGTERM]))
 
     @property
     def seconds_left(self) -> float | None:
@@ -116,6 +134,7 @@ class StopRequest:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self._closed = True
         if self._sockets is not None:
             signal.set_wakeup_fd(self._previous_wakeup)
             self._sockets[1].close()  # ends the watching thread
