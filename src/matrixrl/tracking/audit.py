@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from matrixrl.tracking import wandb as tracking_wandb
-from matrixrl.tracking.courier import DeliveryState
+from matrixrl.tracking.courier import DeliveryState, sync_command
 from matrixrl.tracking.events import EPISODE_TABLE
 from matrixrl.tracking.files import sha256_of
 from matrixrl.tracking.identity import LOCK_FILE, Lock
@@ -261,7 +261,7 @@ def _audit_server(reader: JournalReader, state: DeliveryState, report: Report) -
         waiting = reader.count_deliverable(sent)
         running = Lock.owner(reader.directory / LOCK_FILE) is not None
         if waiting:
-            how = "are on their way" if running else f"wait: matrixrl runs sync {reader.directory.name}"
+            how = "are on their way" if running else f"wait: {sync_command(reader.directory)}"
             report.notes.append(f"{waiting} rows after step {sent} {how}")
         tables = {row.step: row.values[EPISODE_TABLE] for row in rows if EPISODE_TABLE in row.values}
         with tempfile.TemporaryDirectory() as folder:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shlex
 import subprocess
 import sys
 import threading
@@ -15,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import matrixrl
+from matrixrl.config import TrackingConfig
 from matrixrl.tracking.files import write_whole
 from matrixrl.tracking.local import JournalReader
 
@@ -169,7 +171,7 @@ class DeliveryProcess:
         state = DeliveryState.load(self._directory) or DeliveryState()
         with JournalReader(self._directory) as reader:
             pending = reader.count_deliverable(state.confirmed_step)
-        reason = state.reason
+        reason = state.reason or "delivery ended before W&B had answered"
         if state.mode == "online":
             url = state.place.get("url")
             renamed = f" (there the run is {state.name})" if state.name else ""
@@ -222,7 +224,9 @@ class DeliveryProcess:
             self._restarts += 1
             if self._restarts > self.RESTARTS:
                 self._tell(
-                    "W&B delivery died again and again; rows stay in the journal for `runs sync`", "warning"
+                    f"W&B delivery died {self._restarts} times; rows are kept in the journal, "
+                    f"`{sync_command(self._directory)}` delivers them later",
+                    "warning",
                 )
                 return
             self._tell(f"W&B delivery died (status {code}) and is started again", "warning")
@@ -230,6 +234,12 @@ class DeliveryProcess:
             time.sleep(FIRST_RETRY_SECONDS * self._restarts)
             self._process = self._start()
             self._send_finish()
+
+
+def sync_command(directory: Path) -> str:
+    """Returns the command that delivers a run later."""
+    where = () if directory.parent == TrackingConfig().runs_dir else ("--runs-dir", str(directory.parent))
+    return shlex.join(["matrixrl", "runs", "sync", directory.name, *where])
 
 
 def kill_tree(pid: int) -> None:

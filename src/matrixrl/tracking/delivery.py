@@ -27,7 +27,13 @@ from typing import Any
 
 from matrixrl.tracking import wandb as tracking_wandb
 from matrixrl.tracking import wandb_identity
-from matrixrl.tracking.courier import DELIVERY_LOCK_FILE, FIRST_RETRY_SECONDS, DeliverySettings, DeliveryState
+from matrixrl.tracking.courier import (
+    DELIVERY_LOCK_FILE,
+    FIRST_RETRY_SECONDS,
+    DeliverySettings,
+    DeliveryState,
+    sync_command,
+)
 from matrixrl.tracking.events import EPISODE_TABLE
 from matrixrl.tracking.files import sha256_of
 from matrixrl.tracking.identity import Lock, Owner, run_id
@@ -194,8 +200,7 @@ class Delivery:
     def _open_session(self) -> None:
         plan = tracking_wandb.settle()
         self.state.mode, self.state.reason = plan
-        name = self.directory.name
-        later = f"`matrixrl runs sync {name}` delivers them later"
+        later = f"`{sync_command(self.directory)}` delivers them later"
         if plan.mode in ("none", "offline"):
             where = "an offline file and the journal" if plan.mode == "offline" else "the journal"
             self.tell(f"W&B: {plan.reason}; rows are kept in {where}, {later}")
@@ -548,7 +553,7 @@ class Delivery:
             except OSError as error:
                 # The cursor is a convenience: the server says what it has, and the offline file too.
                 self.tell(
-                    f"W&B: {self.directory.name}/delivery.json cannot be written ({error.strerror})",
+                    f"W&B: {self.directory.name}/delivery.json cannot be written ({error.strerror or error})",
                     "warning",
                 )
 

@@ -20,7 +20,7 @@ import matrixrl
 from matrixrl.config import ConfigError, TrackingConfig
 from matrixrl.tracking.clock import StepClock
 from matrixrl.tracking.console import Console
-from matrixrl.tracking.courier import DeliveryProcess, DeliverySettings, Outcome
+from matrixrl.tracking.courier import DeliveryProcess, DeliverySettings, Outcome, sync_command
 from matrixrl.tracking.events import (
     HACKMATRIX_EPISODE_COLUMNS,
     MATMUL_EPISODE_COLUMNS,
@@ -343,7 +343,7 @@ class Run:
             self._console.show(events)
         except OSError as error:
             raise JournalError(
-                f"{self.directory}: console.log cannot be written ({error.strerror}); the journal holds every row; "
+                f"{self.directory}: console.log cannot be written ({error.strerror or error}); the journal holds every row; "
                 f"free some space and continue with --resume-run {self.name}"
             ) from error
 
@@ -421,7 +421,7 @@ class Run:
         command = None
         message = f"{self.name} {status}: {self.clock.step:,} steps in {self.directory}"
         if outcome.pending_rows:
-            command = f"matrixrl runs sync {self.name} --runs-dir {self.directory.parent}"
+            command = sync_command(self.directory)
             message += f"; {outcome.pending_rows} rows wait for W&B ({outcome.reason}): {command}"
         elif self._delivery:
             message += f"; {outcome.reason}"
