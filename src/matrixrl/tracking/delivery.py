@@ -243,6 +243,7 @@ class Delivery:
             self.state.confirmed_step = self.cursor
             self.state.forget_thinned_after(self.cursor)
             self.tell(f"W&B: {self.session.place['url']}")
+            self._send_tables_again(self.session)
         else:
             self.cursor = self._last_offline_step()
         self._retry_seconds = FIRST_RETRY_SECONDS
@@ -298,6 +299,21 @@ class Delivery:
         name = self.state.name or str(self.reader.meta["name"])
         identity = run_id(name) if self.state.name else self.reader.meta["run_id"]
         return {**self.reader.meta, "name": name, "run_id": identity}
+
+    def _send_tables_again(self, session: tracking_wandb.Session) -> None:
+        """Sends the episode tables whose rows the server has but whose files it has not: a kill came between."""
+        steps = [mark.step for mark in self.reader.marks() if mark.step <= self.cursor]
+        if not steps:
+            return
+        try:
+            there = tracking_wandb.table_steps(session.place["path"])
+        except tracking_wandb.UnreachableError:
+            return  # the next attempt, or `runs sync`, looks again
+        missing = [step for step in steps if step not in there]
+        files = tracking_wandb.local_tables(self.directory) if missing else {}
+        for step in missing:
+            for path, name in files.get(step, []):
+                session.send_again(path, name)
 
     def _try_later(self, text: str) -> None:
         self.tell(text, "warning")

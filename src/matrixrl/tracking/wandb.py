@@ -10,6 +10,7 @@ import contextlib
 import json
 import os
 import re
+import shutil
 import struct
 import sys
 import threading
@@ -350,6 +351,18 @@ class Session:
                 artifact.add_file(str(path), policy="immutable", skip_cache=True)
         return Upload(self._run.log_artifact(artifact, aliases=list(aliases)))
 
+    def send_again(self, source: Path, name: str) -> None:
+        """Sends a file that an earlier process wrote for this run and whose upload was cut off.
+
+        Args:
+            name: relative to the run's files, on the server too.
+        """
+        target = Path(self._run.dir) / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if not target.exists():
+            shutil.copyfile(source, target)
+        self._run.save(str(target), base_path=self._run.dir, policy="now")
+
     def delete_artifact(self, full_name: str) -> None:
         """Delete an artifact version; one that is gone already is no error."""
         with contextlib.suppress(self._errors.Error, ValueError):
@@ -508,6 +521,42 @@ def server_file(path: str, name: str, folder: Path) -> Path:
             return Path(file.name)
     except (errors.Error, ValueError, TypeError, IndexError) as error:
         raise UnreachableError(first_line(error)) from error
+
+
+def table_steps(path: str) -> set[int]:
+    """Returns the steps whose episode table is stored on the server as a file.
+
+    Raises:
+        UnreachableError: the server does not answer, or does not have the run.
+    """
+    import requests
+    import wandb
+    from wandb import errors
+
+    try:
+        files = wandb.Api(timeout=60).run(path).files(per_page=1000)
+        # A file whose upload was announced and never came has no bytes.
+        names = [file.name for file in files if file.size]
+    except (errors.Error, requests.RequestException, ValueError, TypeError) as error:
+        raise UnreachableError(first_line(error)) from error
+    return {step for step in map(table_step, names) if step is not None}
+
+
+def table_step(name: str) -> int | None:
+    """Returns the step of an episode table by the name of its file; None for another file."""
+    found = re.fullmatch(rf"media/table/{EPISODE_TABLE}_(\d+)_\w+\.table\.json", name)
+    return int(found[1]) if found else None
+
+
+def local_tables(directory: Path) -> dict[int, list[tuple[Path, str]]]:
+    """Returns the table files that wandb wrote in a run folder, by step, each with its name on the server."""
+    found: dict[int, list[tuple[Path, str]]] = {}
+    for path in directory.glob(f"wandb/*run-*/files/media/table/{EPISODE_TABLE}_*.table.json"):
+        name = f"media/table/{path.name}"
+        step = table_step(name)
+        if step is not None:
+            found.setdefault(step, []).append((path, name))
+    return found
 
 
 def artifact_digests(full_name: str) -> dict[str, str]:
