@@ -150,7 +150,7 @@ def run(name: str, arguments: list[str]) -> int:
 
 def as_train_command() -> None:
     """Makes `matmul train` train this trainer in this process."""
-    COMMANDS["matmul", "train"] = Command("tests.cli.descent", None, "")
+    COMMANDS["matmul", "train"] = Command("tests.cli.descent", "DescentConfig", "", own_parser=True)
 
 
 RESUMED = {"run_name": None, "resume_run": "r"}
