@@ -38,6 +38,7 @@ class StoredRun:
     exit_code: int | None = None
     upserts: int = 0
     sweep: str | None = None
+    stopped: bool = False
 
     def rows(self) -> list[dict[str, Any]]:
         """History rows in the order of their offsets."""
@@ -520,7 +521,7 @@ class Handler(BaseHTTPRequestHandler):
             name = self.path.split("/")[-2]
             with server.lock:
                 self.store(server.runs[name], json.loads(data))
-            self.answer({"limits": {}})
+            self.answer({"limits": {}, "stopped": server.runs[name].stopped})
         else:
             self.answer({"error": "not found"}, 404)
 

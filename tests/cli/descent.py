@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import math
 import os
 import resource
 import signal
 import sys
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from json import loads
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ import numpy as np
 
 from matrixrl.checkpoints.format import Checkpoint, Snapshot
 from matrixrl.cli import session
+from matrixrl.cli.main import COMMANDS, Command
 from matrixrl.config import CheckpointConfig, OptimizerConfig, TrackingConfig
 from matrixrl.tracking.events import MATMUL_EPISODE_COLUMNS, EpisodeRow, Event, ScalarRow, TableMark
 from matrixrl.tracking.run import Run
@@ -41,12 +43,21 @@ class Descent:
     Args:
       poisoned: a NaN is put in once at these steps.
       stop_at: this process gets a SIGTERM at this step.
+      signal_at: this process gets a SIGUSR1 at this step.
+      pause: seconds between two steps.
       ballast: random bytes in each checkpoint.
     """
 
     def __init__(
-        self, config: DescentConfig, poisoned: list[int], stop_at: int | None, ballast: int = 0
+        self,
+        config: DescentConfig,
+        poisoned: list[int],
+        stop_at: int | None,
+        ballast: int = 0,
+        signal_at: int | None = None,
+        pause: float = 0.0,
     ) -> None:
+        self.signal_at, self.pause = signal_at, pause
         self.config, self.poisoned, self.stop_at = config, poisoned, stop_at
         self.ballast = np.random.default_rng(0).integers(0, 256, ballast, np.uint8)
 
@@ -68,6 +79,9 @@ class Descent:
         done, x = state
         if done + 1 == self.stop_at:
             os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(self.pause)
+        if done + 1 == self.signal_at:
+            os.kill(os.getpid(), signal.SIGUSR1)
         if done + 1 in self.poisoned:
             self.poisoned.remove(done + 1)
             x = np.float32("nan")
@@ -101,14 +115,18 @@ def descend(
     stop_at: int | None = None,
     ballast: int = 0,
     tracking: Mapping[str, Any] | None = None,
+    json: bool = True,
+    signal_at: int | None = None,
+    pause: float = 0.0,
     **checkpoint: Any,
 ) -> int:
     """Train the run `r`, as `matrixrl matmul train` does; its exit status."""
-    names = {"run_name": "r", **(tracking or {})}
+    names = {"run_name": "r", "console": "quiet", **(tracking or {})}
     config = DescentConfig(
         optimizer=OptimizerConfig(learning_rate=rate),
-        tracking=TrackingConfig(runs_dir=runs_dir, console="quiet", **names),
+        tracking=TrackingConfig(runs_dir=runs_dir, **names),
         checkpoint=CheckpointConfig(**{"save_interval_chunks": 10, **checkpoint}),
+        json=json,
     )
     bad = list(poisoned)
     return session.train(
@@ -117,12 +135,22 @@ def descend(
             name_prefix="descent",
             config=config,
             learning_rate="optimizer.learning_rate",
-            make_trainer=lambda config, run: Descent(config, bad, stop_at, ballast),
+            make_trainer=lambda config, run: Descent(config, bad, stop_at, ballast, signal_at, pause),
             summarize=lambda trainer, state, seconds: f"x = {state[1]}",
-            show=lambda outcome: None,
+            show=lambda outcome: print("the end"),
             result=lambda outcome: {"rate": outcome.trainer.config.optimizer.learning_rate},
         )
     )
+
+
+def run(name: str, arguments: list[str]) -> int:
+    """`matmul train` of a `matrixrl` that has this trainer: RUNS_DIR and the other arguments of `descend` as JSON."""
+    return descend(Path(arguments[0]), **loads(arguments[1]))
+
+
+def as_train_command() -> None:
+    """Makes `matmul train` train this trainer in this process."""
+    COMMANDS["matmul", "train"] = Command("tests.cli.descent", "DescentConfig", "", own_parser=True)
 
 
 RESUMED = {"run_name": None, "resume_run": "r"}
@@ -131,4 +159,4 @@ if __name__ == "__main__":
     # A process of its own: RUNS_DIR, the other arguments of `descend` as JSON, and how large a file may become.
     if sys.argv[3:] > [""]:
         resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[3]), int(sys.argv[3])))
-    sys.exit(descend(Path(sys.argv[1]), **json.loads(sys.argv[2])))
+    sys.exit(descend(Path(sys.argv[1]), **loads(sys.argv[2])))

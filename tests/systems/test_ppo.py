@@ -19,6 +19,7 @@ import jax
 import numpy as np
 import pytest
 
+from matrixrl import presets
 from matrixrl.checkpoints import format as checkpoint_format
 from matrixrl.checkpoints.store import CheckpointStore
 from matrixrl.cli.hackmatrix import ENVIRONMENT_VERSION, read_config
@@ -529,3 +530,20 @@ def test_the_dev_preset_learns_and_compiles_its_program_once(
         returns = [row.metrics["episode/return"] for row in reader.stream()]
     assert returns[0] < -3
     assert np.mean(returns[-3:]) > -1.5
+
+
+@pytest.mark.parametrize(("seconds", "warnings"), [((135.0, 0.1, 135.0, 0.1), 0), ((135.0, 135.0, 135.0), 1)])
+def test_one_update_that_was_held_up_is_no_slow_machine(seconds: tuple[float, ...], warnings: int) -> None:
+    class Told:
+        def __init__(self) -> None:
+            self.texts: list[str] = []
+
+        def warn(self, text: str) -> None:
+            self.texts.append(text)
+
+    trainer = object.__new__(HackmatrixTrainer)
+    trainer.config, trainer._slow_calls, trainer._updates_per_call = presets.hackmatrix("dev"), 0, 1
+    told: Any = Told()
+    for trainer._seconds_per_call in seconds:
+        trainer._warn_if_slow(told)
+    assert len(told.texts) == warnings

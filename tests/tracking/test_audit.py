@@ -296,6 +296,9 @@ sys.exit(run_command(Audit(run="latest", runs_dir=Path(sys.argv[1]))))
 """
 
 
+SYNC = AUDIT.replace("Audit", "Sync").replace('run="latest"', 'runs=("latest",)')
+
+
 def only_run(server: LoopbackServer):
     (run,) = server.runs.values()
     return run
@@ -330,7 +333,7 @@ def test_what_was_changed_on_the_server_is_found(
     trainer: Trainer, server: LoopbackServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """One run and one server for all: each difference is planted, found, and taken back."""
-    trainer.run("--wandb", "--epochs", str(EPOCHS), **server.environment)
+    trainer.run("--wandb", "--epochs", str(EPOCHS), "--finish-seconds", "100", **server.environment)
     (run,) = run_folders(trainer.runs_dir)
     for name, value in server.environment.items():
         monkeypatch.setenv(name, value)
@@ -347,10 +350,30 @@ def test_what_was_changed_on_the_server_is_found(
         assert expected in first(report), planted
         only_run(server).history = dict(whole)
     name = next(name for name in only_run(server).files if name.startswith("media/table/episode_history_46"))
-    content = json.loads(only_run(server).files[name])
+    whole_file = only_run(server).files[name]
+    content = json.loads(whole_file)
     content["data"].pop(1)
     only_run(server).files[name] = json.dumps(content).encode()
     assert "W&B server, episode table: missing: the row of episode 2" in first(audit(run))
+    only_run(server).files[name] = whole_file
+    for table in [
+        name,
+        next(n for n in only_run(server).files if n.startswith("media/table/episode_history_28")),
+    ]:
+        kept = only_run(server).files.pop(table)
+        assert "W&B server, episode table: missing at step" in first(audit(run))
+        assert "1 of 3 table files that rows name are not there" in first(audit(run))
+        # An upload that was cut off is made up for by whoever delivers next.
+        synced = subprocess.run(
+            [sys.executable, "-c", SYNC, str(run.parent)],
+            env={**trainer.environment, **server.environment},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert synced.returncode == 0, synced.stdout + synced.stderr
+        assert only_run(server).files[table] == kept
+        assert audit(run).agrees
     change_manifest(server)
     # In a process of its own: wandb keeps the artifacts that this one has seen.
     done = subprocess.run(

@@ -7,7 +7,15 @@ from pathlib import Path
 import pytest
 
 from matrixrl.config import ConfigError, TrackingConfig
-from matrixrl.tracking.benchmark import Slowdown, as_json, as_table, benchmark, compare
+from matrixrl.tracking.benchmark import (
+    Slowdown,
+    Timing,
+    as_json,
+    as_table,
+    benchmark,
+    compare,
+    wait_for_start,
+)
 from matrixrl.tracking.events import ScalarRow
 from matrixrl.tracking.run import open_run
 
@@ -83,3 +91,22 @@ def test_every_tracker_is_run_offline_and_leaves_nothing_behind(
 def test_fewer_than_five_pairs_are_refused() -> None:
     with pytest.raises(ConfigError, match="at least 5"):
         benchmark(lambda config: 1.0, TrackingConfig(), pairs=4)
+
+
+def test_the_start_of_wandb_is_no_cost_of_rows(tmp_path: Path) -> None:
+    def train(config: TrackingConfig) -> Timing:
+        return Timing(2.02 if config.wandb else 2.0, 3.0 if config.wandb else None)
+
+    results = benchmark(train, TrackingConfig(runs_dir=tmp_path, wandb=True))
+    console, wandb = results
+    assert (console.start_seconds, wandb.start_seconds) == (None, 3.0)
+    assert wandb.median_pct == pytest.approx(1.0)
+    assert "wandb: ready 3.00 s after the run began" in as_table(results)
+
+
+def test_a_run_is_waited_for_until_wandb_takes_its_rows(tmp_path: Path, environment: dict[str, str]) -> None:
+    config = TrackingConfig(runs_dir=tmp_path, wandb=True, console="quiet")
+    with open_run(config, system="matmul", name_prefix="m", run_config={}) as run:
+        assert wait_for_start(run.directory)
+    (tmp_path / "none").mkdir()
+    assert not wait_for_start(tmp_path / "none", timeout=0.1)

@@ -71,7 +71,7 @@ def test_the_run_goes_on_and_one_line_says_what_will_happen_to_its_rows(
     lines = [line for line in result["output"].splitlines() if line.startswith(("W&B: ", "warning: W&B: "))]
     assert len(lines) == 1, result["output"]
     assert said in lines[0]
-    assert "matrixrl runs sync" in lines[0]
+    assert f"matrixrl runs sync {result['name']} --runs-dir {trainer.runs_dir}`" in lines[0]
     assert result["pending"] == len(EXPECTED)
     assert not server.runs
     journal_is_whole(trainer)
@@ -309,3 +309,11 @@ def test_two_processes_that_sync_one_run_send_it_once(
     assert 0 in answers
     (run,) = server.runs.values()
     assert [row["_step"] for row in run.rows()] == list(range(1, 901))
+
+
+def test_the_last_line_says_why_rows_wait_even_if_nothing_was_tried(
+    trainer: Trainer, server: LoopbackServer
+) -> None:
+    result = trainer.run("--wandb", "--epochs", "1", "--finish-seconds", "0", **server.environment)
+    assert "rows wait for W&B (" in result["output"]
+    assert "W&B ()" not in result["output"]

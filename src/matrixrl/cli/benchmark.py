@@ -34,20 +34,24 @@ def benchmark_tracking(session: Session[Any, Any]) -> int:
 
 def _measure(session: Session[Any, Any]) -> list[Slowdown]:
     from matrixrl.devices.compilation_cache import use_compilation_cache
-    from matrixrl.tracking.benchmark import benchmark
+    from matrixrl.tracking.benchmark import Timing, benchmark, wait_for_start
     from matrixrl.tracking.run import open_run
     from matrixrl.training.loop import StopRequest, run_loop
 
     use_compilation_cache()
     config = session.config
 
-    def train(tracking: TrackingConfig) -> float:
+    def train(tracking: TrackingConfig) -> Timing:
+        opened = time.perf_counter()
         run = open_run(tracking, system=session.system, name_prefix="benchmark", run_config=as_record(config))
         with run, StopRequest() as stop:
             trainer: Any = session.make_trainer(config, run)
             state = trainer.init()
+            started = None
+            if tracking.wandb and wait_for_start(run.directory):
+                started = time.perf_counter() - opened
             began = time.perf_counter()
             run_loop(trainer, state, run, stop)
-            return time.perf_counter() - began
+            return Timing(time.perf_counter() - began, started)
 
     return benchmark(train, config.tracking)

@@ -8,8 +8,11 @@ SIGTERM after the chunk was finished and recorded.
 from __future__ import annotations
 
 import importlib
+import logging
+import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import NoReturn
 
@@ -18,6 +21,7 @@ from matrixrl.cli.parse import parse
 from matrixrl.cli.progress import complain
 from matrixrl.config import ConfigError
 from matrixrl.tracking.journal import TrackingError
+from matrixrl.tracking.streams import OutputError, checked_streams, is_first_failure
 
 
 @dataclass(frozen=True)
@@ -89,20 +93,60 @@ COMPLETION_FLAGS = ("--tyro-print-completion", "--tyro-write-completion")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command; returns its exit status."""
+    """Runs one command; returns its exit status.
+
+    A program that calls it gets everything back as it was: standard output and error, the environment, and the
+    settings of JAX.
+    """
     given = list(sys.argv[1:] if arguments is None else arguments)
+    with _process_restored(), checked_streams():
+        try:
+            try:
+                with standard_jax_settings():
+                    status = _dispatch(given)
+            except SystemExit:
+                sys.stdout.flush()  # `--help` prints and exits
+                raise
+            sys.stdout.flush()
+            return status
+        except (ConfigError, TrackingError) as error:
+            complain(str(error))
+            return 2
+        except KeyboardInterrupt:
+            complain("stopped at once; what was recorded is in the journal")
+            return 130
+        except OutputError as error:
+            if error.reader_gone:
+                return 0  # `| head`
+            if is_first_failure(sys.stdout):
+                complain(str(error))
+            return 1
+
+
+_LOGGERS = ("", "absl", "jax", "wandb")
+
+
+@contextmanager
+def _process_restored() -> Iterator[None]:
+    """Puts back, when the block ends, what commands and the libraries that they load change in the process."""
+    environment = dict(os.environ)
+    levels = {name: logging.getLogger(name).level for name in _LOGGERS}
+    had_wandb = "wandb" in sys.modules
     try:
-        with standard_jax_settings():
-            return _dispatch(given)
-    except (ConfigError, TrackingError) as error:
-        complain(str(error))
-        return 2
-    except KeyboardInterrupt:
-        complain("stopped at once; what was recorded is in the journal")
-        return 130
-    except BrokenPipeError:
-        sys.stderr.close()  # the reader of our output went away (`| head`)
-        return 0
+        yield
+    finally:
+        compilation_cache = sys.modules.get("matrixrl.devices.compilation_cache")
+        if compilation_cache is not None:
+            compilation_cache.leave_compilation_cache()
+        if "wandb" in sys.modules and not had_wandb:
+            sys.modules["wandb"].teardown()  # its settings are those of our environment
+        for name, level in levels.items():
+            logging.getLogger(name).setLevel(level)
+        for name in os.environ.keys() - environment.keys():
+            del os.environ[name]
+        for name, value in environment.items():
+            if os.environ.get(name) != value:
+                os.environ[name] = value
 
 
 def _dispatch(given: list[str]) -> int:
@@ -154,6 +198,12 @@ def _overview(group: str | None = None) -> str:
 
 def run_as_program() -> NoReturn:
     """Runs one command and ends the process with its exit status, at once."""
+    # A descriptor that was closed before the start would be given to the next file that is opened.
+    for descriptor in (0, 1, 2):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)
     status = main()
     first_calls = sys.modules.get("matrixrl.training.first_calls")
     if first_calls is not None:  # otherwise nothing was compiled

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from matrixrl.tracking import streams
 from matrixrl.tracking.status import Status, clear, terminal_width, use, wrap
 
 
@@ -13,7 +15,11 @@ def complain(text: str) -> None:
     """Prints a message with the prefix that all messages on standard error have."""
     line = f"matrixrl: {text}"
     clear()
-    print(wrap(line, terminal_width()) if sys.stderr.isatty() else line, file=sys.stderr)
+    if sys.stderr is None:  # it was closed before this process started; `print` would use standard output
+        return
+    with contextlib.suppress(OSError):  # a message that cannot be written does not end the command
+        streams.write(sys.stderr, (wrap(line, terminal_width()) if sys.stderr.isatty() else line) + "\n")
+        sys.stderr.flush()
 
 
 def say(text: str) -> None:

@@ -29,7 +29,7 @@ from matrixrl.tracking.numbers import plural
 from matrixrl.tracking.restore import restore
 from matrixrl.tracking.run import PROJECTS
 from matrixrl.tracking.series import read_series
-from matrixrl.tracking.summary import RunSummary, keep_summary, summarize
+from matrixrl.tracking.summary import RunSummary, summarize
 from matrixrl.tracking.wandb_names import check_entity, check_project, configured
 
 MAIN_METRICS: Mapping[str, tuple[str, ...]] = {

@@ -35,6 +35,7 @@ from matrixrl.tracking.events import System
 from matrixrl.tracking.identity import find_run
 from matrixrl.tracking.numbers import duration, plural
 from matrixrl.tracking.status import CLEAR_LINE, Status, activity, notify, terminal_width, use, wrap
+from matrixrl.tracking.streams import OutputError, is_first_failure
 
 if TYPE_CHECKING:
     # `--help` answers at once, and signals are taken care of before JAX is loaded.
@@ -160,15 +161,21 @@ class GraceExpiry:
 
 
 class StopAnswer:
-    """Says at once that a signal was heard: until a chunk or a compilation is over nothing else would."""
+    """Says at once that a signal was heard: until a chunk or a compilation is over nothing else would.
+
+    Attributes:
+      stop: knows where a request came from that was no signal.
+    """
 
     def __init__(self, grace_seconds: float) -> None:
         self._grace_seconds = grace_seconds
+        self.stop: StopRequest | None = None
 
     def __call__(self, number: signal.Signals) -> None:
         """Prints a line above the status line."""
         again = "; Ctrl-C again stops at once" if number == signal.SIGINT else ""
-        notify(f"{number.name}: stopping after this chunk, within {self._grace_seconds:g} s{again}")
+        origin = self.stop.origin if self.stop is not None and self.stop.origin else number.name
+        notify(f"{origin}: stopping after this chunk, within {self._grace_seconds:g} s{again}")
 
 
 class ProcessLoss:
@@ -197,7 +204,8 @@ def _exit_at_once(text: str, status: int) -> NoReturn:
     line = f"matrixrl: {text}"
     if os.isatty(2):
         line = CLEAR_LINE + wrap(line, terminal_width())  # there may be a status line
-    os.write(2, f"{line}\n".encode())
+    with contextlib.suppress(OSError):  # nobody may be there to read it
+        os.write(2, f"{line}\n".encode(errors="backslashreplace"))
     os._exit(status)
 
 
@@ -229,6 +237,7 @@ def train(session: Session[Any, Any]) -> int:
     expiry = GraceExpiry(grace_seconds)
     answer = StopAnswer(grace_seconds)
     with StopRequest(grace_seconds, expiry, answer) as stop, contextlib.ExitStack() as start:
+        answer.stop = stop
         reservation = None
         if _is_leader():
             # Before JAX is loaded, which takes seconds: the user sees at once what was started.
@@ -249,13 +258,30 @@ def train(session: Session[Any, Any]) -> int:
         if outcome is None:
             return 1
         processes.part()
-        if processes.leads():
-            if session.config.json:
-                print(json.dumps(_result(session, outcome)))
-            else:
-                session.show(outcome)
-    # The signal may have come to another process of this training.
-    return 128 + (stop.signal or signal.SIGTERM) if outcome.ending == "interrupted" else 0
+        shown = _show(session, outcome) if processes.leads() else True
+    if outcome.ending == "interrupted":
+        # The signal may have come to another process of this training.
+        return 128 + (stop.signal or signal.SIGTERM)
+    return 0 if shown else 1
+
+
+def _show(session: Session[Any, Any], outcome: Outcome[Any]) -> bool:
+    """Prints what came out.
+
+    Returns:
+      False where a script asked for the result and it could not be printed. For a person the run is a success without.
+    """
+    try:
+        if session.config.json:
+            print(json.dumps(_result(session, outcome)))
+        else:
+            session.show(outcome)
+        sys.stdout.flush()
+    except OutputError as error:
+        if not error.reader_gone and is_first_failure(sys.stdout):
+            complain(str(error))
+        return error.reader_gone or not session.config.json
+    return True
 
 
 def device_line(machine: Mapping[str, Any]) -> str:
@@ -403,6 +429,7 @@ def _attempt(
             require(bool(told), "process 0 could not open the run, and says why")
             run = SilentRun(system, told, copies)
         loss.command = expiry.command = resume_command(system, config.tracking, run.name)
+        run.on_stop = stop.ask
         files.enter_context(run)
         loss.keeper = keeper = Keeper(config.checkpoint, run, settings) if leads else None
         trainer: Any = session.make_trainer(config, run)

@@ -12,8 +12,13 @@ from pathlib import Path
 from typing import Any
 
 import jax
+from jax.experimental.compilation_cache.compilation_cache import reset_cache
 
 from matrixrl.devices.machine import require_backend
+
+_FOLDER, _MIN_COMPILE_TIME = "jax_compilation_cache_dir", "jax_persistent_cache_min_compile_time_secs"
+
+_before: dict[str, Any] = {}  # values of the settings before they were changed here
 
 
 def use_compilation_cache() -> str | None:
@@ -21,6 +26,7 @@ def use_compilation_cache() -> str | None:
 
     JAX_COMPILATION_CACHE_DIR names another folder, or a bucket that JAX can write to (gs://...), which JAX itself
     handles; JAX_ENABLE_COMPILATION_CACHE=false leaves the cache off.
+    `leave_compilation_cache` puts back what this changes.
 
     Returns:
       The folder or URL in use, or None when there is none.
@@ -31,7 +37,7 @@ def use_compilation_cache() -> str | None:
     require_backend()
     named = os.environ.get("JAX_COMPILATION_CACHE_DIR")
     if named and "://" in named:
-        jax.config.update("jax_compilation_cache_dir", named)
+        _use_folder(named)
         return named
     folder = Path(named) if named else _user_cache_folder()
     if folder is None:
@@ -42,11 +48,20 @@ def use_compilation_cache() -> str | None:
             add_access_times(folder)
     except OSError:
         return None  # a read-only home is no reason not to train
-    jax.config.update("jax_compilation_cache_dir", str(folder))
+    _use_folder(str(folder))
     if "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS" not in os.environ:
-        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
+        jax.config.update(_MIN_COMPILE_TIME, 0.2)
     write_entries_whole()
     return str(folder)
+
+
+def _use_folder(folder: str) -> None:
+    for name in (_FOLDER, _MIN_COMPILE_TIME):
+        _before.setdefault(name, getattr(jax.config, name))
+    moved = getattr(jax.config, _FOLDER) != folder
+    jax.config.update(_FOLDER, folder)
+    if moved:
+        reset_cache()  # JAX opens the cache once, and keeps to its folder
 
 
 def _user_cache_folder() -> Path | None:
@@ -72,6 +87,22 @@ def add_access_times(folder: Path) -> None:
         accessed = entry.with_name(entry.name.removesuffix("-cache") + "-atime")
         if not accessed.exists():
             accessed.write_bytes(entry.stat().st_mtime_ns.to_bytes(8, "little"))
+
+
+def leave_compilation_cache() -> None:
+    """Puts JAX's settings and its cache class back as they were before `use_compilation_cache`."""
+    if not _before:
+        return
+    moved = _before[_FOLDER] != getattr(jax.config, _FOLDER)
+    for name, value in _before.items():
+        jax.config.update(name, value)
+    _before.clear()
+    if moved:
+        reset_cache()
+    with contextlib.suppress(ImportError):
+        from jax._src.lru_cache import LRUCache
+
+        LRUCache.put = getattr(LRUCache.put, "__wrapped__", LRUCache.put)
 
 
 def write_entries_whole() -> None:

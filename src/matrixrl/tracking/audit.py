@@ -14,11 +14,12 @@ from pathlib import Path
 from typing import Any
 
 from matrixrl.tracking import wandb as tracking_wandb
-from matrixrl.tracking.courier import DeliveryState
+from matrixrl.tracking.courier import DeliveryState, sync_command
 from matrixrl.tracking.events import EPISODE_TABLE
 from matrixrl.tracking.files import sha256_of
 from matrixrl.tracking.identity import LOCK_FILE, Lock
 from matrixrl.tracking.local import JournalReader, Mark
+from matrixrl.tracking.numbers import plural
 from matrixrl.tracking.transcript import TABLES, journal_texts, parsed_line, read_texts
 from matrixrl.tracking.wandb import UnreachableError, WandbRow
 
@@ -264,9 +265,21 @@ def _audit_server(reader: JournalReader, state: DeliveryState, report: Report) -
         waiting = reader.count_deliverable(sent)
         running = Lock.owner(reader.directory / LOCK_FILE) is not None
         if waiting:
-            how = "are on their way" if running else f"wait: matrixrl runs sync {reader.directory.name}"
+            how = "are on their way" if running else f"wait: {sync_command(reader.directory)}"
             report.notes.append(f"{waiting} rows after step {sent} {how}")
         tables = {row.step: row.values[EPISODE_TABLE] for row in rows if EPISODE_TABLE in row.values}
+        if tables:
+            there = tracking_wandb.table_steps(path)
+            absent = [step for step in sorted(tables) if step not in there]
+            if absent and not running:
+                text = (
+                    f"{len(absent)} of {plural(len(tables), 'table file')} that rows name are not there; "
+                    f"`{sync_command(reader.directory)}` sends them again"
+                )
+                report.gap(f"{place}, episode table", "missing", absent[0], text)
+            elif absent:
+                report.notes.append(f"{plural(len(absent), 'table file')} are on their way")
+            tables = {step: table for step, table in tables.items() if step in there}
         with tempfile.TemporaryDirectory() as folder:
             _compare_tables(
                 reader,

@@ -14,10 +14,42 @@ from pathlib import Path
 from typing import Any
 
 from matrixrl.config import TrackingConfig, require
+from matrixrl.tracking.courier import DeliveryState
+from matrixrl.tracking.numbers import significant
 from matrixrl.tracking.status import activity
 
 LIMIT_PCT = 1.0
 MIN_PAIRS = 5
+START_SECONDS = 60.0
+"""Time that W&B is given to start."""
+
+
+@dataclass(frozen=True)
+class Timing:
+    """What one training took.
+
+    Attributes:
+        seconds: of its loop, after everything had started.
+        start_seconds: until W&B took rows; None without W&B.
+    """
+
+    seconds: float
+    start_seconds: float | None = None
+
+
+def wait_for_start(directory: Path, timeout: float = START_SECONDS) -> bool:
+    """Waits until the delivery process of a run takes rows, or has settled that it will not.
+
+    Returns:
+        Whether it does.
+    """
+    deadline = time.monotonic() + timeout
+    while time.monotonic() < deadline:
+        state = DeliveryState.load(directory)
+        if state is not None:
+            return state.mode in ("online", "offline")
+        time.sleep(0.02)
+    return False
 
 
 @dataclass(frozen=True)
@@ -28,13 +60,15 @@ class Slowdown:
         variant: such as `wandb`.
         baseline_seconds: median time of the training alone.
         variant_seconds: median time with it.
-        slowdowns_pct: one per pair of neighbouring runs.
+        slowdowns_pct: one per pair of neighbouring runs, from the training loop after the start.
+        start_seconds: median time from the start of the run until W&B takes rows; None where nothing starts.
     """
 
     variant: str
     baseline_seconds: float
     variant_seconds: float
     slowdowns_pct: tuple[float, ...]
+    start_seconds: float | None = None
 
     @property
     def median_pct(self) -> float:
@@ -71,7 +105,7 @@ class Slowdown:
 
 
 def benchmark(
-    train: Callable[[TrackingConfig], float | None],
+    train: Callable[[TrackingConfig], Timing | float | None],
     config: TrackingConfig,
     *,
     pairs: int = MIN_PAIRS,
@@ -85,7 +119,8 @@ def benchmark(
 
     Args:
         train: trains with the given tracking and the same seed each time; returns the seconds of its training loop
-            (without start-up, compile and finish), or None to have the whole call timed.
+            (without start-up, compile and finish), with those of W&B's start if it waited for it (`wait_for_start`), or
+            None to have the whole call timed.
         config: the tracking settings to compare; runs go to a temporary folder.
         pairs: rounds, at least 5.
 
@@ -119,20 +154,40 @@ def benchmark(
                     quiet, console=config.console, record_moves=config.record_moves, wandb=True
                 ),
             }
-            return compare({name: _timed(train, c, clock) for name, c in variants.items()}, "journal", pairs)
+            starts: dict[str, list[float]] = {name: [] for name in variants}
+            results = compare(
+                {name: _timed(train, c, clock, starts[name]) for name, c in variants.items()},
+                "journal",
+                pairs,
+            )
+            return [
+                dataclasses.replace(result, start_seconds=statistics.median(starts[result.variant]))
+                if starts[result.variant]
+                else result
+                for result in results
+            ]
     finally:
         if mode is None:
             del os.environ["WANDB_MODE"]
+        else:
+            os.environ["WANDB_MODE"] = mode
 
 
 def _timed(
-    train: Callable[[TrackingConfig], float | None], config: TrackingConfig, clock: Callable[[], float]
+    train: Callable[[TrackingConfig], Timing | float | None],
+    config: TrackingConfig,
+    clock: Callable[[], float],
+    starts: list[float],
 ) -> Callable[[], float]:
     def call() -> float:
         # What the runs say would bury the table; it is still formatted and written.
         with open(os.devnull, "w", encoding="utf-8") as nowhere, contextlib.redirect_stdout(nowhere):
             begun = clock()
             seconds = train(config)
+        if isinstance(seconds, Timing):
+            if seconds.start_seconds is not None:
+                starts.append(seconds.start_seconds)
+            return seconds.seconds
         return clock() - begun if seconds is None else seconds
 
     return call
@@ -178,6 +233,12 @@ def as_table(results: list[Slowdown]) -> str:
             f"{result.variant:<10}{result.baseline_seconds:>9.3f}s{result.variant_seconds:>9.3f}s"
             f"{result.median_pct:>+10.2f}%   {f'{low:+.2f}% .. {high:+.2f}%':<20}{result.verdict}"
         )
+    lines += [
+        f"{result.variant}: ready {significant(result.start_seconds)} s after the run began (not in the slowdown, which is "
+        "the cost of rows)"
+        for result in results
+        if result.start_seconds is not None
+    ]
     return "\n".join(lines)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shlex
 import subprocess
 import sys
 import threading
@@ -15,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import matrixrl
+from matrixrl.config import TrackingConfig
 from matrixrl.tracking.files import write_whole
 from matrixrl.tracking.local import JournalReader
 
@@ -118,6 +120,7 @@ class DeliveryProcess:
 
     Args:
         tell: is given each message and its level, from another thread.
+        on_stop: is given the origin of a request to stop the training, from another thread.
     """
 
     RESTARTS = 5
@@ -128,11 +131,13 @@ class DeliveryProcess:
         settings: DeliverySettings,
         tell: Callable[[str, Any], None],
         environment: Mapping[str, str] | None = None,
+        on_stop: Callable[[str], None] = lambda origin: None,
     ) -> None:
         self._directory = directory
         self._settings = settings
         self._tell = tell
         self._environment = environment or {}
+        self._on_stop = on_stop
         self._finish: tuple[str, float] | None = None
         self._restarts = 0
         self._process = self._start()
@@ -166,7 +171,7 @@ class DeliveryProcess:
         state = DeliveryState.load(self._directory) or DeliveryState()
         with JournalReader(self._directory) as reader:
             pending = reader.count_deliverable(state.confirmed_step)
-        reason = state.reason
+        reason = state.reason or "delivery ended before W&B had answered"
         if state.mode == "online":
             url = state.place.get("url")
             renamed = f" (there the run is {state.name})" if state.name else ""
@@ -179,6 +184,8 @@ class DeliveryProcess:
         root = str(Path(matrixrl.__file__).resolve().parents[1])
         paths = [root, *filter(None, [os.environ.get("PYTHONPATH")])]
         environment = {**os.environ, **self._environment, "PYTHONPATH": os.pathsep.join(paths)}
+        # What wandb prints goes to a file there, whatever the encoding of the user's terminal.
+        environment["PYTHONIOENCODING"] = "utf-8:backslashreplace"
         # Of a wandb that runs in this process (a notebook, say): two writers would share one service.
         environment.pop("WANDB_SERVICE", None)
         self._process = subprocess.Popen(
@@ -207,14 +214,19 @@ class DeliveryProcess:
             assert self._process.stdout is not None
             for line in self._process.stdout:
                 message = json.loads(line)
-                self._tell(message["tell"], message["level"])
+                if "stop" in message:
+                    self._on_stop(message["stop"])
+                else:
+                    self._tell(message["tell"], message["level"])
             code = self._process.wait()
             if code == 0 or (self._finish is not None and time.monotonic() >= self._finish[1]):
                 return
             self._restarts += 1
             if self._restarts > self.RESTARTS:
                 self._tell(
-                    "W&B delivery died again and again; rows stay in the journal for `runs sync`", "warning"
+                    f"W&B delivery died {self._restarts} times; rows are kept in the journal, "
+                    f"`{sync_command(self._directory)}` delivers them later",
+                    "warning",
                 )
                 return
             self._tell(f"W&B delivery died (status {code}) and is started again", "warning")
@@ -222,6 +234,12 @@ class DeliveryProcess:
             time.sleep(FIRST_RETRY_SECONDS * self._restarts)
             self._process = self._start()
             self._send_finish()
+
+
+def sync_command(directory: Path) -> str:
+    """Returns the command that delivers a run later."""
+    where = () if directory.parent == TrackingConfig().runs_dir else ("--runs-dir", str(directory.parent))
+    return shlex.join(["matrixrl", "runs", "sync", directory.name, *where])
 
 
 def kill_tree(pid: int) -> None:

@@ -27,7 +27,13 @@ from typing import Any
 
 from matrixrl.tracking import wandb as tracking_wandb
 from matrixrl.tracking import wandb_identity
-from matrixrl.tracking.courier import DELIVERY_LOCK_FILE, FIRST_RETRY_SECONDS, DeliverySettings, DeliveryState
+from matrixrl.tracking.courier import (
+    DELIVERY_LOCK_FILE,
+    FIRST_RETRY_SECONDS,
+    DeliverySettings,
+    DeliveryState,
+    sync_command,
+)
 from matrixrl.tracking.events import EPISODE_TABLE
 from matrixrl.tracking.files import sha256_of
 from matrixrl.tracking.identity import Lock, Owner, run_id
@@ -128,6 +134,10 @@ class Delivery:
             self._told.add(text)
             self._report(json.dumps({"tell": text, "level": level}) + "\n")
 
+    def _stop_training(self) -> None:
+        """Passes a stop that was asked for on the run's page to the training process."""
+        self._report(json.dumps({"stop": "the stop button of the W&B page"}) + "\n")
+
     def run(self) -> None:
         """Deliver until training has ended and everything is delivered, or the deadline has passed."""
         lock = self._wait_for_lock()
@@ -190,8 +200,7 @@ class Delivery:
     def _open_session(self) -> None:
         plan = tracking_wandb.settle()
         self.state.mode, self.state.reason = plan
-        name = self.directory.name
-        later = f"`matrixrl runs sync {name}` delivers them later"
+        later = f"`{sync_command(self.directory)}` delivers them later"
         if plan.mode in ("none", "offline"):
             where = "an offline file and the journal" if plan.mode == "offline" else "the journal"
             self.tell(f"W&B: {plan.reason}; rows are kept in {where}, {later}")
@@ -207,7 +216,9 @@ class Delivery:
             meta = self._choose_run() if mode == "online" else self._offline_run()
             if meta is None:
                 return
-            self.session = tracking_wandb.Session(self.directory, meta, mode, self.settings.training_pid)
+            self.session = tracking_wandb.Session(
+                self.directory, meta, mode, self.settings.training_pid, self._stop_training
+            )
         except tracking_wandb.NameGoneError as error:
             # The next free name is tried at once.
             self.state.name = next(next_names(self.state.name or str(self.reader.meta["name"])))
@@ -232,6 +243,7 @@ class Delivery:
             self.state.confirmed_step = self.cursor
             self.state.forget_thinned_after(self.cursor)
             self.tell(f"W&B: {self.session.place['url']}")
+            self._send_tables_again(self.session)
         else:
             self.cursor = self._last_offline_step()
         self._retry_seconds = FIRST_RETRY_SECONDS
@@ -287,6 +299,21 @@ class Delivery:
         name = self.state.name or str(self.reader.meta["name"])
         identity = run_id(name) if self.state.name else self.reader.meta["run_id"]
         return {**self.reader.meta, "name": name, "run_id": identity}
+
+    def _send_tables_again(self, session: tracking_wandb.Session) -> None:
+        """Sends the episode tables whose rows the server has but whose files it has not: a kill came between."""
+        steps = [mark.step for mark in self.reader.marks() if mark.step <= self.cursor]
+        if not steps:
+            return
+        try:
+            there = tracking_wandb.table_steps(session.place["path"])
+        except tracking_wandb.UnreachableError:
+            return  # the next attempt, or `runs sync`, looks again
+        missing = [step for step in steps if step not in there]
+        files = tracking_wandb.local_tables(self.directory) if missing else {}
+        for step in missing:
+            for path, name in files.get(step, []):
+                session.send_again(path, name)
 
     def _try_later(self, text: str) -> None:
         self.tell(text, "warning")
@@ -542,7 +569,7 @@ class Delivery:
             except OSError as error:
                 # The cursor is a convenience: the server says what it has, and the offline file too.
                 self.tell(
-                    f"W&B: {self.directory.name}/delivery.json cannot be written ({error.strerror})",
+                    f"W&B: {self.directory.name}/delivery.json cannot be written ({error.strerror or error})",
                     "warning",
                 )
 

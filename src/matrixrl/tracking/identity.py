@@ -5,8 +5,10 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import os
 import re
 import shutil
+import sys
 import unicodedata
 from collections.abc import Mapping
 from datetime import date
@@ -27,7 +29,7 @@ RESERVED = ".new-"
 
 def run_id(name: str) -> str:
     """`md5(name)[:8]`: the same name finds the same W&B run again (tracking contract, section 2)."""
-    return hashlib.md5(name.encode(), usedforsecurity=False).hexdigest()[:8]
+    return hashlib.md5(name.encode(errors="surrogateescape"), usedforsecurity=False).hexdigest()[:8]
 
 
 def check_name(name: str, flag: str = "--run-name") -> str:
@@ -47,6 +49,14 @@ def check_name(name: str, flag: str = "--run-name") -> str:
         f"{given}: must not hold a separator (/ or \\); it becomes a folder's name",
     )
     require(".." not in name and name[0] != ".", f"{given}: must not hold '..' or start with a dot")
+    try:
+        name.encode()
+        os.fsencode(name)
+    except UnicodeEncodeError:
+        raise ConfigError(
+            f"{given}: cannot be a folder's name where the locale's encoding is {sys.getfilesystemencoding()}; set "
+            "LC_ALL=C.UTF-8, or choose a name in ASCII"
+        ) from None
     require(
         not any(unicodedata.category(character).startswith("C") for character in name),
         f"{given}: must not hold control characters",

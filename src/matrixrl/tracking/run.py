@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import _thread
 import contextlib
 import os
 import secrets
@@ -19,7 +20,7 @@ import matrixrl
 from matrixrl.config import ConfigError, TrackingConfig
 from matrixrl.tracking.clock import StepClock
 from matrixrl.tracking.console import Console
-from matrixrl.tracking.courier import DeliveryProcess, DeliverySettings, Outcome
+from matrixrl.tracking.courier import DeliveryProcess, DeliverySettings, Outcome, sync_command
 from matrixrl.tracking.events import (
     HACKMATRIX_EPISODE_COLUMNS,
     MATMUL_EPISODE_COLUMNS,
@@ -42,8 +43,8 @@ from matrixrl.tracking.identity import (
     run_id,
 )
 from matrixrl.tracking.journal import JOURNAL_FILE, Journal, JournalError
-from matrixrl.tracking.status import activity, notify
 from matrixrl.tracking.repair import repair_journal
+from matrixrl.tracking.status import activity, notify
 from matrixrl.tracking.summary import drop_summary, keep_summary
 from matrixrl.tracking.system import SystemMonitor
 from matrixrl.tracking.transcript import complete_transcript
@@ -223,7 +224,11 @@ class Run:
         directory: the run folder.
         clock: the master clock. After a resume, `restore_clock` sets it to what the checkpoint saved.
         attempt: 1 for a new run, one more for each resume.
+        on_stop: called from another thread with the origin of a request to stop, such as the stop button of the W&B
+            page. Without it the main thread is interrupted (KeyboardInterrupt).
     """
+
+    on_stop: Callable[[str], None] | None = None
 
     def __init__(
         self,
@@ -272,7 +277,15 @@ class Run:
             artifacts=not self._config.no_artifact,
             patient=True,
         )
-        return DeliveryProcess(self.directory, settings, self._tell)
+        return DeliveryProcess(self.directory, settings, self._tell, on_stop=self._stop)
+
+    def _stop(self, origin: str) -> None:
+        """Passes on a request to stop from W&B; a program that does not listen is interrupted, as wandb does it."""
+        self._tell(f"{origin} asks this run to stop", "info")
+        if self.on_stop is not None:
+            self.on_stop(origin)
+        elif self._report is None:
+            _thread.interrupt_main()
 
     @property
     def resumed(self) -> bool:
@@ -338,7 +351,7 @@ class Run:
             self._console.show(events)
         except OSError as error:
             raise JournalError(
-                f"{self.directory}: console.log cannot be written ({error.strerror}); the journal holds every row; "
+                f"{self.directory}: console.log cannot be written ({error.strerror or error}); the journal holds every row; "
                 f"free some space and continue with --resume-run {self.name}"
             ) from error
 
@@ -416,7 +429,7 @@ class Run:
         command = None
         message = f"{self.name} {status}: {self.clock.step:,} steps in {self.directory}"
         if outcome.pending_rows:
-            command = f"matrixrl runs sync {self.name} --runs-dir {self.directory.parent}"
+            command = sync_command(self.directory)
             message += f"; {outcome.pending_rows} rows wait for W&B ({outcome.reason}): {command}"
         elif self._delivery:
             message += f"; {outcome.reason}"

@@ -23,7 +23,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TextIO
 
+from matrixrl.tracking import streams
 from matrixrl.tracking.numbers import clock, duration, significant
+from matrixrl.tracking.streams import OutputError
 
 TICK_SECONDS = 0.25
 """Interval at which a terminal is redrawn."""
@@ -343,22 +345,20 @@ class Status:
             return
         stream = self._stream()
         try:
-            try:
-                stream.write(text)
-            except UnicodeEncodeError:
-                encoding = stream.encoding or "ascii"
-                stream.write(text.encode(encoding, "replace").decode(encoding))
+            streams.write(stream, text)
             stream.flush()
-        except OSError as error:
+        except (OSError, OutputError) as error:
             self._broken = True
-            # What the stream still holds would fail again when the interpreter ends.
-            with contextlib.suppress(OSError, ValueError):
-                os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
-            if not isinstance(error, BrokenPipeError) and stream is not sys.stderr:
-                reason = error.strerror or error
-                sys.stderr.write(
-                    f"matrixrl: the output cannot be written ({reason}); the run continues without it\n"
+            streams.drop_buffered(stream)
+            reader_gone = isinstance(error, BrokenPipeError) or getattr(error, "reader_gone", False)
+            if streams.is_first_failure(stream) and not reader_gone and stream is not sys.stderr:
+                reason = (
+                    error
+                    if isinstance(error, OutputError)
+                    else f"the output cannot be written ({error.strerror or error})"
                 )
+                with contextlib.suppress(OSError):
+                    streams.write(sys.stderr, f"matrixrl: {reason}; the run continues without it\n")
 
     def _keep_time(self) -> None:
         """Starts the thread that keeps the time, unless it runs."""

@@ -10,12 +10,13 @@ import contextlib
 import json
 import os
 import re
+import shutil
 import struct
 import sys
 import threading
 import urllib.error
 import urllib.request
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -237,6 +238,7 @@ class Session:
             `resume` is `never` (it must not exist), `must` (it must) or, by default, `allow`.
         mode: `online` or `offline`.
         training_pid: the process whose CPU, memory and accelerator W&B shows; None in `runs sync`.
+        on_stop: called from a thread of wandb's when the run's page asks to stop.
 
     Raises:
         UnreachableError: the server does not answer as it should.
@@ -249,6 +251,7 @@ class Session:
         meta: Mapping[str, Any],
         mode: Literal["online", "offline"],
         training_pid: int | None,
+        on_stop: Callable[[], None] = lambda: None,
     ) -> None:
         import wandb
         from wandb import errors
@@ -259,6 +262,8 @@ class Session:
             # Its environment would name another run.
             "sagemaker_disable": True,
             "save_code": False,
+            # By default wandb interrupts the main thread of this process, which is not the one that trains.
+            "stop_fn": on_stop,
         }
         if training_pid is None:
             options["x_disable_stats"] = True
@@ -345,6 +350,18 @@ class Session:
             else:
                 artifact.add_file(str(path), policy="immutable", skip_cache=True)
         return Upload(self._run.log_artifact(artifact, aliases=list(aliases)))
+
+    def send_again(self, source: Path, name: str) -> None:
+        """Sends a file that an earlier process wrote for this run and whose upload was cut off.
+
+        Args:
+            name: relative to the run's files, on the server too.
+        """
+        target = Path(self._run.dir) / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if not target.exists():
+            shutil.copyfile(source, target)
+        self._run.save(str(target), base_path=self._run.dir, policy="now")
 
     def delete_artifact(self, full_name: str) -> None:
         """Delete an artifact version; one that is gone already is no error."""
@@ -504,6 +521,42 @@ def server_file(path: str, name: str, folder: Path) -> Path:
             return Path(file.name)
     except (errors.Error, ValueError, TypeError, IndexError) as error:
         raise UnreachableError(first_line(error)) from error
+
+
+def table_steps(path: str) -> set[int]:
+    """Returns the steps whose episode table is stored on the server as a file.
+
+    Raises:
+        UnreachableError: the server does not answer, or does not have the run.
+    """
+    import requests
+    import wandb
+    from wandb import errors
+
+    try:
+        files = wandb.Api(timeout=60).run(path).files(per_page=1000)
+        # A file whose upload was announced and never came has no bytes.
+        names = [file.name for file in files if file.size]
+    except (errors.Error, requests.RequestException, ValueError, TypeError) as error:
+        raise UnreachableError(first_line(error)) from error
+    return {step for step in map(table_step, names) if step is not None}
+
+
+def table_step(name: str) -> int | None:
+    """Returns the step of an episode table by the name of its file; None for another file."""
+    found = re.fullmatch(rf"media/table/{EPISODE_TABLE}_(\d+)_\w+\.table\.json", name)
+    return int(found[1]) if found else None
+
+
+def local_tables(directory: Path) -> dict[int, list[tuple[Path, str]]]:
+    """Returns the table files that wandb wrote in a run folder, by step, each with its name on the server."""
+    found: dict[int, list[tuple[Path, str]]] = {}
+    for path in directory.glob(f"wandb/*run-*/files/media/table/{EPISODE_TABLE}_*.table.json"):
+        name = f"media/table/{path.name}"
+        step = table_step(name)
+        if step is not None:
+            found.setdefault(step, []).append((path, name))
+    return found
 
 
 def artifact_digests(full_name: str) -> dict[str, str]:

@@ -79,7 +79,7 @@ def leave(status: int) -> NoReturn:
     The interpreter would wait for them for up to a minute after the last line of output.
     """
     if any(not job.done() for job in _running):
-        for stream in (sys.stdout, sys.stderr):
+        for stream in filter(None, (sys.stdout, sys.stderr)):
             try:
                 stream.flush()
             except (OSError, ValueError):

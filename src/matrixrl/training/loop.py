@@ -6,6 +6,8 @@ chunk the host writes the last one, unless the trainer needs the record first to
 
 from __future__ import annotations
 
+import contextlib
+import os
 import signal
 import socket
 import threading
@@ -66,7 +68,8 @@ class Trainer(Protocol[State, Outcome]):
 class StopRequest:
     """Turns SIGINT and SIGTERM into a wish to stop after the chunk; a second SIGINT stops at once.
 
-    Use it as a context manager; it restores the handlers that were there.
+    Use it as a context manager. It restores the handlers and the wakeup descriptor that were there, and forwards the
+    bytes of other signals to that descriptor meanwhile: an event loop of asyncio may hear its signals through it.
 
     Args:
       grace_seconds: how long after the first signal the process may go on.
@@ -82,17 +85,36 @@ class StopRequest:
         on_request: Callable[[signal.Signals], None] | None = None,
     ) -> None:
         self.signal: signal.Signals | None = None
+        self.origin: str | None = None
         self.grace_seconds = grace_seconds
         self._on_expiry = on_expiry
         self._on_request = on_request
         self._deadline: float | None = None
         self._previous: dict[signal.Signals, Any] = {}
         self._sockets: tuple[socket.socket, socket.socket] | None = None
+        self._previous_wakeup = -1
+        self._closed = False
 
     @property
     def requested(self) -> bool:
-        """Whether a signal came."""
+        """Whether a signal came, or `ask` was called."""
         return self.signal is not None
+
+    def ask(self, origin: str) -> None:
+        """Asks to stop as SIGTERM does. May be called from any thread.
+
+        Args:
+          origin: who asks, in words.
+        """
+        if self.requested or self._closed:
+            return
+        self.origin = origin
+        if self._deadline is None:
+            self._deadline = time.monotonic() + self.grace_seconds
+        self.signal = signal.SIGTERM
+        if self._sockets is not None:
+            with contextlib.suppress(OSError):  # closed just now
+                self._sockets[1].send(bytes([signal.SIGTERM]))
 
     @property
     def seconds_left(self) -> float | None:
@@ -107,16 +129,18 @@ class StopRequest:
                 # Python's handlers wait for the main thread; the byte that announces a signal does not.
                 heard, told = self._sockets = socket.socketpair()
                 told.setblocking(False)
-                signal.set_wakeup_fd(told.fileno(), warn_on_full_buffer=False)
+                self._previous_wakeup = signal.set_wakeup_fd(told.fileno(), warn_on_full_buffer=False)
                 threading.Thread(target=self._watch, args=(heard,), name="grace", daemon=True).start()
         return self
 
     def __exit__(self, *_: object) -> None:
+        self._closed = True
         if self._sockets is not None:
-            signal.set_wakeup_fd(-1)
+            signal.set_wakeup_fd(self._previous_wakeup)
             self._sockets[1].close()  # ends the watching thread
         for number, handler in self._previous.items():
-            signal.signal(number, handler)
+            # None: it was not installed by Python, and Python cannot install it again.
+            signal.signal(number, signal.SIG_DFL if handler is None else handler)
 
     def _watch(self, heard: socket.socket) -> None:
         """Wait for a signal, then for the end of the grace time or of the program, whichever is first."""
@@ -127,6 +151,7 @@ class StopRequest:
                 if not data:
                     return
                 number = data[0]
+                self._forward(data)
             if self._deadline is None:
                 self._deadline = time.monotonic() + self.grace_seconds
             if self._on_request is not None:
@@ -138,12 +163,19 @@ class StopRequest:
             while (left := self._deadline - time.monotonic()) > 0:
                 heard.settimeout(left)
                 try:
-                    if not heard.recv(1):
+                    if not (data := heard.recv(1)):
                         return
                 except TimeoutError:
                     break
+                self._forward(data)
         if self._on_expiry is not None:
             self._on_expiry(signal.Signals(number))
+
+    def _forward(self, data: bytes) -> None:
+        """Writes the byte of a signal that is not handled here to the wakeup descriptor that was there before."""
+        if self._previous_wakeup >= 0 and data[0] not in self._previous:
+            with contextlib.suppress(OSError):  # closed, or full: Python would drop the byte, too
+                os.write(self._previous_wakeup, data)
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
         if self.signal is not None and number == signal.SIGINT:

@@ -36,6 +36,9 @@ CALL_SECONDS = 1.0
 LONG_CALL_SECONDS = 3 * CALL_SECONDS
 """A call that takes longer, since it cannot be less than an update, is recorded before the next one starts."""
 
+SLOW_CALLS = 2
+"""Number of calls in a row that are longer than the grace time before the user is warned."""
+
 MAX_TABLE_MARKS = 50
 """The episode table goes to W&B about so often in a run."""
 
@@ -111,7 +114,7 @@ class PPOTrainer:
         self._key = jax.random.key(config.seed)
         self._updates_per_call = 1
         self._seconds_per_call = float("inf")  # unknown: the first one is waited for
-        self._told_slow = False
+        self._slow_calls = 0
         # Watches, not results: since when the chunk and the call under way have been running, and for how many updates of
         # the chunk (a process that resumed in the middle of it made only the last ones).
         self._chunk_began: float | None = None
@@ -232,14 +235,16 @@ class PPOTrainer:
         self._call_began = now
 
     def _warn_if_slow(self, run: Run) -> None:
-        """Say once that a signal cannot be answered in time, where an update is longer than the grace time."""
+        """Warns once that a stop cannot be answered in time, where updates are longer than the grace time.
+
+        Two in a row have to be: one may have been held up from outside, by a SIGSTOP or a machine that slept.
+        """
         grace = self.config.checkpoint.grace_seconds
-        if (
-            self._updates_per_call == 1
-            and grace < self._seconds_per_call < float("inf")
-            and not self._told_slow
-        ):
-            self._told_slow = True
+        if self._slow_calls == SLOW_CALLS:
+            return
+        is_slow = self._updates_per_call == 1 and grace < self._seconds_per_call < float("inf")
+        self._slow_calls = self._slow_calls + 1 if is_slow else 0
+        if self._slow_calls == SLOW_CALLS:
             run.warn(
                 f"an update takes {self._seconds_per_call:.0f} s here, longer than the {grace:g} s that a run has to stop in: "
                 f"when it is asked to stop it goes back to its last checkpoint; raise --grace-seconds, or make the batch smaller"
