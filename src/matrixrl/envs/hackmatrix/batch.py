@@ -102,7 +102,7 @@ def step(
     def newest() -> jax.Array:
         return history.words[lanes, (history.next - 1) % depth]
 
-    # Read the newest snapshots only if some lane uses UNDO: the gather touches the whole history.
+    # Gather the newest snapshots only if some lane uses UNDO.
     undoing = jnp.any(action == FIRST_PROGRAM_ACTION + Program.UNDO)
     snapshots = lax.cond(undoing, newest, lambda: jnp.zeros((batch, SNAPSHOT_WORDS), jnp.uint32))
     inputs = (key, states._replace(history=history._replace(words=())), snapshots, action, limit)
@@ -324,7 +324,7 @@ def _generate_where(
         )
         return at + chunk, lax.dynamic_update_slice(rows, _stage_rows(stage.generate(inputs)), (at, 0))
 
-    # Scatter is avoided: results are stored in queue order and each lane gathers its own row.
+    # Store the stages in queue order; each lane then gathers its own rows.
     rows = jnp.zeros((queue.shape[0], _STAGE_WORDS), jnp.uint32)
     _, rows = lax.while_loop(lambda carry: carry[0] < total, make, (jnp.int32(0), rows))
     return _stage_from_rows(rows[place[:batch]]), _stage_from_rows(rows[place[batch:]])

@@ -30,7 +30,7 @@ def siphon(state: State, active: jax.Array) -> State:
 
     values = board.values
     content = CellWord.CONTENT.get(values)
-    # Blocks yield their content, open cells their resources; both are cleared.
+    # Blocks yield their content and lose their spawn count; open cells yield and lose resources.
     gained = jnp.where(taken_programs, jnp.uint32(1) << content, 0)
     without_spawns = CellWord.SPAWN_COUNT.clear(values)
     without_resources = CellWord.ENERGY.clear(CellWord.CREDITS.clear(values))

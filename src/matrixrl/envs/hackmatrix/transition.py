@@ -28,8 +28,8 @@ from matrixrl.envs.hackmatrix.rules import (
 from matrixrl.envs.hackmatrix.stage import next_stage, schedule_interval
 from matrixrl.envs.hackmatrix.state import EnemyWord, State, pack_snapshot, present
 
-# The draws of every step, as one block: the order of the enemies, the target of WARP, the key of the
-# next game.
+# The draws of every step, as one block: the order of the enemies, the target of WARP, the key of
+# the next game.
 _STREAMS = np.array([[Stream.ORDER]] * ENEMY_SLOTS + [[Stream.WARP], [Stream.RESET]], np.uint32)
 _INDICES = np.array([[slot] for slot in range(ENEMY_SLOTS)] + [[0], [0]], np.uint32)
 
@@ -151,7 +151,7 @@ def _player_part(
     warp = programs.warp_target(warp_word, state, uses(Program.WARP))
     direction, warp = materialized((direction, warp), state.time)
 
-    # Apply the effects in an order in which the masked-out ones cannot interfere.
+    # Each lane uses at most one of these effects; the others leave its state unchanged.
     state = programs.pay(state, action, valid)
     state = siphon.siphon(state, valid & (action == ACTION_SIPHON))
     state = programs.simple_effects(state, uses)
