@@ -1,26 +1,28 @@
-"""What every environment offers, and what the end of an episode means.
+"""The interface of every environment, and the meaning of the end of an episode.
 
-An environment is a pure object with two methods; ``key`` is always an argument and never part of the state, so a
-search that holds a state cannot see the chance it will meet::
+An environment is a pure object with two methods; ``key`` is always an argument and never part of
+the state, so a search that holds a state cannot see the randomness of future steps::
 
     reset(key, params)                -> observation, state
     step(key, state, action, params)  -> observation, state, reward, terminated, truncated, info
 
-Both are written for one environment and batched with `jax.vmap`. ``step`` resets by itself: when an episode ends,
-the observation and state it returns belong to the *next* episode, and the last observation of the old one is in
-``info["final_observation"]``.
+Both are written for one environment and batched with `jax.vmap`. ``step`` resets automatically:
+when an episode ends, the observation and state it returns belong to the *next* episode, and the
+last observation of the old one is in ``info["final_observation"]``.
 
-Ending an episode is two facts. ``terminated``: the game is over, nothing comes after, the value of the last
-observation is 0. ``truncated``: we stopped looking (a time limit); the game would have gone on, so a learner
-bootstraps from the value of the last observation. At most one of them is true::
+The end of an episode is described by two flags. ``terminated``: the game is over, and the value of
+the last observation is 0. ``truncated``: the episode was cut off (a time limit) although the game
+is not over, so a learner bootstraps from the value of the last observation. At most one of them is
+true::
 
     t             0        1        2        3           4        5
     observation  o0 -----> o1 ----> o2 ----> p0 -------> p1 ----> p2 ...
     action          a0       a1       a2        a3          a4
     reward             r1       r2       r3        r4          r5
     ending                              ^
-                                        |  the step with a2 ended the episode at o3: it returned p0, the first
-                                        |  observation of the next one, and kept o3 in info["final_observation"]
+                                        |  the step with a2 ended the episode at o3: it returned p0,
+                                        |  the first observation of the next one, and kept o3 in
+                                        |  info["final_observation"]
 
     terminated at that step:  target(o2) = r3
     truncated at that step:   target(o2) = r3 + discount * value(info["final_observation"])
@@ -44,7 +46,9 @@ Class = TypeVar("Class", bound=type)
 
 
 def with_standard_settings(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Returns the function, to be computed or traced under JAX's standard settings; see `in_standard_settings`."""
+    """Wraps a function to be computed or traced under JAX's standard settings; see
+    `in_standard_settings`.
+    """
 
     @functools.wraps(function)
     def compute(*arguments: Any, **named: Any) -> Any:
@@ -59,10 +63,11 @@ def with_standard_settings(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def in_standard_settings(cls: Class) -> Class:
-    """Makes the public methods of an environment compute under JAX's standard settings (a class decorator).
+    """Makes the public methods of an environment compute under JAX's standard settings (a class
+    decorator).
 
-    A program around the environment may have switched JAX to 64 bits or to strict promotion. States keep their small
-    types there, and the results are the same bits.
+    A program around the environment may have enabled 64-bit types or strict promotion in JAX.
+    States keep their small types there, and the results are the same bits.
     """
 
     for name, value in list(vars(cls).items()):
@@ -72,53 +77,61 @@ def in_standard_settings(cls: Class) -> Class:
 
 
 class Environment(Protocol[State, Params]):
-    """The protocol of every environment, after gymnax 1.0: code written for one runs on the other."""
+    """The protocol of every environment, after gymnax 1.0: code written for one works with the
+    other.
+    """
 
     @property
     def default_params(self) -> Params:
-        """Settings that may change without a new compilation."""
+        """Settings that may change without recompilation."""
         ...
 
     @property
     def num_actions(self) -> int:
-        """How many discrete actions there are; actions are ``0 .. num_actions - 1``."""
+        """Number of discrete actions; actions are ``0 .. num_actions - 1``."""
         ...
 
     def reset(self, key: jax.Array, params: Params | None = None) -> tuple[jax.Array, State]:
-        """The first observation and state of a new episode."""
+        """Starts a new episode and returns its first observation and state."""
         ...
 
     def step(
         self, key: jax.Array, state: State, action: jax.Array, params: Params | None = None
     ) -> tuple[jax.Array, State, jax.Array, jax.Array, jax.Array, dict[str, Any]]:
-        """One transition: observation, state, reward, terminated, truncated, info. See the module's drawing."""
+        """Runs one transition: observation, state, reward, terminated, truncated, info. See the
+        module's drawing.
+        """
         ...
 
     def legal_action_mask(self, state: State) -> jax.Array:
-        """Which actions the state allows: bool[num_actions], True where legal."""
+        """Returns the mask of the actions the state allows: bool[num_actions], True where legal."""
         ...
 
 
 class Vectorized(Protocol[State]):
-    """An environment for B games at once: what the `jax.vmap` of each method of `Environment` computes."""
+    """An environment for B games at once: the functions that `jax.vmap` of each method of
+    `Environment` computes.
+    """
 
     def reset_batch(self, keys: jax.Array, params: Any = None) -> tuple[Any, State]:
-        """`reset` for keys [B]."""
+        """Starts episodes for keys [B]."""
         ...
 
     def step_batch(
         self, keys: jax.Array, states: State, actions: jax.Array, params: Any = None
     ) -> tuple[Any, State, jax.Array, jax.Array, jax.Array, dict[str, Any]]:
-        """`step` for B games; every array has the batch first."""
+        """Runs one step of B games; every array has the batch first."""
         ...
 
     def legal_action_mask_batch(self, states: State) -> jax.Array:
-        """bool[B, num_actions]."""
+        """Returns the masks of legal actions, bool[B, num_actions]."""
         ...
 
 
 def vectorized(env: Environment[Any, Any]) -> Vectorized[Any]:
-    """The environment itself where it is written for batches, so that it is traced once; else its `vmap`."""
+    """Returns the environment itself if it is written for batches, so that it is traced once; else
+    its `vmap`.
+    """
     return env if hasattr(env, "step_batch") else _Vmapped(env)  # pyright: ignore[reportReturnType]
 
 
@@ -138,15 +151,15 @@ class Discrete:
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """A scalar."""
+        """Shape of a scalar."""
         return ()
 
     def sample(self, key: jax.Array) -> jax.Array:
-        """A uniform action, int32."""
+        """Draws a uniform action, int32."""
         return jax.random.randint(key, (), 0, self.n, self.dtype)
 
     def contains(self, x: jax.Array) -> jax.Array:
-        """Whether `x` is one of the actions."""
+        """Returns whether `x` is one of the actions."""
         return (x >= 0) & (x < self.n)
 
 
@@ -160,17 +173,17 @@ class Box:
     dtype: Any = jnp.float32
 
     def sample(self, key: jax.Array) -> jax.Array:
-        """Returns a uniform array of the space, which must be bounded."""
+        """Draws a uniform array of the space, which must be bounded."""
         return jax.random.uniform(key, self.shape, jnp.float32, self.low, self.high).astype(self.dtype)
 
     def contains(self, x: jax.Array) -> jax.Array:
-        """Returns whether all values lie between the bounds."""
+        """Returns whether all values are between the bounds."""
         return jnp.all((x >= self.low) & (x <= self.high))
 
 
 @dataclass(frozen=True)
 class Dict:
-    """Records whose fields lie in the spaces of the same names."""
+    """Records whose fields are in the spaces of the same names."""
 
     spaces: Mapping[str, Any]
 
@@ -180,12 +193,12 @@ class Dict:
         return len(self.spaces)
 
     def sample(self, key: jax.Array) -> dict[str, Any]:
-        """Returns a random value of each field."""
+        """Draws a random value of each field."""
         keys = jax.random.split(key, self.num_spaces)
         return {name: space.sample(keys[i]) for i, (name, space) in enumerate(self.spaces.items())}
 
     def contains(self, x: Any) -> jax.Array:
-        """Returns whether each field lies in its space."""
+        """Returns whether each field is in its space."""
         return jnp.all(jnp.stack([space.contains(getattr(x, name)) for name, space in self.spaces.items()]))
 
 
@@ -198,6 +211,8 @@ class Spaces(NamedTuple):
 
 
 def spaces() -> Spaces:
-    """Returns gymnax's classes of spaces where gymnax has been imported, since its wrappers ask for the type; else ours."""
+    """Returns gymnax's classes of spaces if gymnax has been imported, since its wrappers check the
+    type; else ours.
+    """
     gymnax = sys.modules.get("gymnax.environments.spaces")
     return Spaces(Discrete, Box, Dict) if gymnax is None else Spaces(gymnax.Discrete, gymnax.Box, gymnax.Dict)

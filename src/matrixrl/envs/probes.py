@@ -1,6 +1,7 @@
-"""Tiny environments whose optimal values are known: what a learner must solve before anything larger is blamed.
+"""Tiny environments with known optimal values: tests that a learner must pass before larger
+problems are debugged.
 
-Each isolates one thing that can be wrong (after Jones 2021, "Debugging RL without the agonizing pain"):
+Each isolates one possible fault (after Jones 2021, "Debugging RL without the agonizing pain"):
 
 | probe | what it tests | optimal value |
 |---|---|---|
@@ -10,10 +11,11 @@ Each isolates one thing that can be wrong (after Jones 2021, "Debugging RL witho
 | `chosen_reward` | the policy loss | 1 |
 | `seen_and_chosen_reward` | observations reach the policy | 1 |
 | `masked_reward` | illegal actions are never taken | 1/2 where the best action is illegal, else 1 |
-| `endless_reward` | a time limit bootstraps, from the episode's own last observation | -+1 / (1 - gamma) |
-| `ending_reward` | the end of the game does not | -+(1 - gamma^k) / (1 - gamma), k steps before the end |
+| `endless_reward` | a time limit bootstraps from its last observation | -+1 / (1 - gamma) |
+| `ending_reward` | the end of a game does not | -+(1 - gamma^k) / (1 - gamma), k steps to go |
 
-All are tables of one shape, handed to one environment as its parameters, so that a learner compiles once for all.
+All are tables of one shape, passed to one environment as its parameters, so that a learner compiles
+once for all.
 """
 
 from __future__ import annotations
@@ -30,19 +32,21 @@ NUM_STATES = 8
 NUM_ACTIONS = 3
 NUM_FEATURES = 8
 LIMIT = 4
-"""Steps of an episode of `endless_reward` and `ending_reward`."""
+"""Number of steps of an episode of `endless_reward` and `ending_reward`."""
 
 
 class Tables(NamedTuple):
-    """A small Markov decision process whose actions decide rewards only; S states, A actions, F features.
+    """A small Markov decision process whose actions affect rewards only; S states, A actions, F
+    features.
 
     Attributes:
       observation: float32 [S, F].
       legal: bool [S, A].
-      reward: float32 [S, A]. An illegal action is paid like any other: only the mask keeps a learner from it.
+      reward: float32 [S, A]. An illegal action is rewarded like any other: only the mask prevents
+        it.
       following: int32 [S], the next state.
       terminates, truncates: bool [S], whether the step from this state ends the episode.
-      start: bool [S]; an episode starts in one of these, each as likely.
+      start: bool [S]; an episode starts in one of these, drawn uniformly.
     """
 
     observation: Any
@@ -55,14 +59,14 @@ class Tables(NamedTuple):
 
 
 class ProbeState(NamedTuple):
-    """An episode under way.
+    """An episode in progress.
 
     Attributes:
-      number: int32, which state of the tables.
+      number: int32, index of the state in the tables.
       legal: bool [A], its legal actions.
       total: float32, sum of rewards so far.
-      steps: int32, steps so far.
-      illegal: int32, illegal actions so far.
+      steps: int32, number of steps so far.
+      illegal: int32, number of illegal actions so far.
     """
 
     number: jax.Array
@@ -75,22 +79,24 @@ class ProbeState(NamedTuple):
 class ProbeEnvironment:
     """The environment of a probe's tables, which are its parameters; see `matrixrl.envs.base`.
 
-    ``info`` of a step holds `final_observation` and `episode`: a dict of `return`, `steps` and `illegal` (how many
-    illegal actions were taken) of the episode so far.
+    ``info`` of a step holds `final_observation` and `episode`: a dict of `return`, `steps` and
+    `illegal` (number of illegal actions) of the episode so far.
     """
 
     @property
     def default_params(self) -> Tables:
-        """Those of `constant_reward`."""
+        """Tables of `constant_reward`."""
         return constant_reward().tables
 
     @property
     def num_actions(self) -> int:
-        """Three; most probes have fewer legal ones."""
+        """Three actions; most probes have fewer legal ones."""
         return NUM_ACTIONS
 
     def reset(self, key: jax.Array, params: Tables | None = None) -> tuple[jax.Array, ProbeState]:
-        """A new episode: the observation float32 [F] of one of the states it may start in."""
+        """Starts an episode in one of its start states and returns the observation, float32 [F],
+        and the state.
+        """
         tables = self._tables(params)
         number = jax.random.categorical(key, jnp.where(tables.start, 0.0, -jnp.inf)).astype(jnp.int32)
         state = ProbeState(number, tables.legal[number], jnp.float32(0), jnp.int32(0), jnp.int32(0))
@@ -99,7 +105,7 @@ class ProbeEnvironment:
     def step(
         self, key: jax.Array, state: ProbeState, action: jax.Array, params: Tables | None = None
     ) -> tuple[jax.Array, ProbeState, jax.Array, jax.Array, jax.Array, dict[str, Any]]:
-        """One step; the key decides nothing but where the next episode starts."""
+        """Runs one step; the key determines only where the next episode starts."""
         tables = self._tables(params)
         reward = tables.reward[state.number, action]
         following = tables.following[state.number]
@@ -120,7 +126,7 @@ class ProbeEnvironment:
         return tables.observation[now.number], now, reward, terminated, truncated, info
 
     def legal_action_mask(self, state: ProbeState) -> jax.Array:
-        """Which actions are legal, bool [A]."""
+        """Returns the mask of legal actions, bool [A]."""
         return state.legal
 
     def _tables(self, params: Tables | None) -> Tables:
@@ -132,8 +138,9 @@ class Probe:
     """A process and its solution.
 
     Attributes:
-      tables: the process, filled up to one shape for all with states that are never entered.
-      values: from gamma to the optimal values of the states that are entered, [N]; the first N of the tables.
+      tables: the process, padded to one shape for all probes with states that are never entered.
+      values: function of gamma that returns the optimal values of the entered states, [N]; the
+        first N of the tables.
       actions: the best legal action of each, [N].
     """
 
@@ -152,10 +159,10 @@ def _tables(
     start: Sequence[bool] | None = None,
     legal: Sequence[Sequence[bool]] | None = None,
 ) -> Tables:
-    """Tables filled up to the common shape; by default every step ends an episode that starts anywhere.
+    """Pads tables to the common shape; by default every step ends an episode that starts anywhere.
 
     Args:
-      reward: of each state for as many actions as there are, which are legal by default.
+      reward: rewards of each state, one for each of its actions, which are legal by default.
     """
     count = len(observation)
 
@@ -178,43 +185,53 @@ def _tables(
 
 
 def constant_reward() -> Probe:
-    """One observation, one action, one step, reward 1. V = 1."""
+    """Returns the probe with one observation, one action, one step and reward 1. V = 1."""
     return Probe(tables=_tables([[1]], [[1]]), values=lambda gamma: [1], actions=[0])
 
 
 def seen_reward() -> Probe:
-    """One step; the observation is -1 or 1, and so is the reward. V(o) = o."""
+    """Returns the probe of one step whose observation, -1 or 1, equals the reward. V(o) = o."""
     return Probe(tables=_tables([[-1], [1]], [[-1], [1]]), values=lambda gamma: [-1, 1], actions=[0, 0])
 
 
 def delayed_reward() -> Probe:
-    """Two steps, which are what is observed, and only the second one pays 1. V(0) = gamma, V(1) = 1."""
+    """Returns the probe of two steps with different observations, of which only the second pays 1.
+
+    V(0) = gamma, V(1) = 1.
+    """
     tables = _tables([[0], [1]], [[0], [1]], following=[1, 1], terminates=[False, True], start=[True, False])
     return Probe(tables=tables, values=lambda gamma: [gamma, 1], actions=[0, 0])
 
 
 def chosen_reward() -> Probe:
-    """One step; action 0 pays -1, action 1 pays 1. V = 1."""
+    """Returns the probe of one step in which action 0 pays -1 and action 1 pays 1. V = 1."""
     return Probe(tables=_tables([[1]], [[-1, 1]]), values=lambda gamma: [1], actions=[1])
 
 
 def seen_and_chosen_reward() -> Probe:
-    """One step; the observation is -1 or 1, action 1 pays the observation and action 0 its opposite. V = 1."""
+    """Returns the probe of one step in which action 1 pays the observation, -1 or 1, and action 0
+    its opposite. V = 1.
+    """
     tables = _tables([[-1], [1]], [[1, -1], [-1, 1]])
     return Probe(tables=tables, values=lambda gamma: [1, 1], actions=[0, 1])
 
 
 def masked_reward() -> Probe:
-    """One step; actions 0, 1, 2 pay 0, 1/2, 1, and at observation -1 action 2 is illegal. V(-1) = 1/2, V(1) = 1."""
+    """Returns the probe of one step in which actions 0, 1, 2 pay 0, 1/2, 1, and action 2 is illegal
+    at observation -1.
+
+    V(-1) = 1/2, V(1) = 1.
+    """
     tables = _tables([[-1], [1]], [[0, 0.5, 1]] * 2, legal=[[True, True, False], [True, True, True]])
     return Probe(tables=tables, values=lambda gamma: [0.5, 1], actions=[1, 2])
 
 
 def endless_reward() -> Probe:
-    """Reward 1 for ever, or -1 for ever, cut off after `LIMIT` steps. V = 1 / (1 - gamma), or its opposite.
+    """Returns the probe with reward 1 forever, or -1 forever, truncated after `LIMIT` steps.
 
-    Which of the two an episode is, and its steps modulo the limit, are observed together, one-hot. So its last
-    observation equals its first; the first one of the next episode may be of the other kind.
+    V = 1 / (1 - gamma), or its opposite. The sign of an episode and its steps modulo the limit are
+    observed together, one-hot. So its last observation equals its first; the first one of the next
+    episode may have the other sign.
     """
     return Probe(
         tables=_two_chains(truncates=True),
@@ -224,7 +241,10 @@ def endless_reward() -> Probe:
 
 
 def ending_reward() -> Probe:
-    """The twin of `endless_reward` that is over after `LIMIT` steps: V = -+(1 - gamma^k) / (1 - gamma), k steps to go."""
+    """Returns the variant of `endless_reward` that terminates after `LIMIT` steps.
+
+    V = -+(1 - gamma^k) / (1 - gamma) with k steps to go.
+    """
     return Probe(
         tables=_two_chains(truncates=False),
         values=lambda gamma: [

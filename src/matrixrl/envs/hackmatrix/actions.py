@@ -1,4 +1,4 @@
-"""Which actions a state allows [20, 12.1]. Batch-last."""
+"""The legal actions of a state (rules 12.1, 20). Batch-last."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from matrixrl.envs.hackmatrix.state import CellWord, EnemyWord, State, present
 
 
 def reducible(state: State) -> jax.Array:
-    """Cells with an unsiphoned block whose spawn count is above 0, bool[36, B]."""
+    """Returns the cells with an unsiphoned block whose spawn count is above 0, bool[36, B]."""
     unsiphoned = bitboard.to_cells(state.board.blocks - state.board.siphoned) != 0
     return unsiphoned & (CellWord.SPAWN_COUNT.get(state.board.values) > 0)
 
 
 def legal_actions(state: State) -> jax.Array:
-    """The action mask, bool[28, B]: true exactly where the action can be carried out."""
+    """Computes the action mask, bool[28, B]: true exactly where the action can be carried out."""
     player = bitboard.of_cell(state.player.cell)
     blocks = state.board.blocks
     enemies = lists.occupied(state.enemies)

@@ -1,8 +1,9 @@
-"""The game for a whole batch at once: what `jax.vmap` of the environment's methods becomes.
+"""The game for a whole batch at once: the batching rule that `jax.vmap` applies to the environment.
 
-Arrays come and go with the batch first; inside they are batch-last (`matrixrl.envs.hackmatrix.state`). Large batches
-are worked off in blocks that fit into the processor's cache. The history is the largest part of a state and the least
-used, so it stays outside: the newest snapshot goes in, the next one comes out.
+Inputs and outputs have the batch axis first; inside, arrays are batch-last
+(`matrixrl.envs.hackmatrix.state`). Large batches are processed in blocks that fit into the
+processor's cache. The history is the largest part of a state and the least used, so it stays
+outside the blocks: a block receives the newest snapshot and returns the next one.
 """
 
 from __future__ import annotations
@@ -37,11 +38,11 @@ _LARGEST_BLOCK, _SMALLEST_BLOCK = 256, 64
 
 
 Encode = Callable[[State], jax.Array]
-"""Turns a batch-last state into observations: `observation.encode` or `observation.pack`."""
+"""Encoder of a batch-last state as observations: `observation.encode` or `observation.pack`."""
 
 
 def reset(key: Words, undo_depth: int, encode: Encode = observation.encode) -> tuple[jax.Array, State]:
-    """New games for the keys [B]: observations and states."""
+    """Starts new games for the keys [B] and returns observations and states."""
     state = _new_state(stage.generate(_new_game_input(key)))
     words = jnp.zeros((state.exit.shape[0], undo_depth, SNAPSHOT_WORDS), jnp.uint32)
     state = state._replace(history=state.history._replace(words=words))
@@ -49,19 +50,20 @@ def reset(key: Words, undo_depth: int, encode: Encode = observation.encode) -> t
 
 
 def legal_action_mask(states: State) -> jax.Array:
-    """bool[B, 28]."""
+    """Returns the mask of legal actions, bool[B, 28]."""
     return legal_actions(to_batch_last(states)).T
 
 
 def observe(states: State, encode: Encode = observation.encode) -> jax.Array:
-    """float32[B, 1545], or uint32[B, 117] packed."""
+    """Returns the observations, float32[B, 1545], or uint32[B, 117] packed."""
     return encode(to_batch_last(states))
 
 
 class _Stepped(NamedTuple):
-    """The results of a block, batch first; `states` are without the words of the history.
+    """The results of a block, batch first; `states` excludes the words of the history.
 
-    `snapshot` uint32[B, SNAPSHOT_WORDS] goes to place `slot` of the history, if that is not negative.
+    `snapshot` uint32[B, SNAPSHOT_WORDS] is written to slot `slot` of the history, unless that is
+    negative.
     """
 
     observation: jax.Array
@@ -83,15 +85,15 @@ def step(
     resets: bool = True,
     encode: Encode = observation.encode,
 ) -> tuple[Any, ...]:
-    """One step of every game, as `HackMatrix.step` describes it.
+    """Applies one step to every game, as `HackMatrix.step` describes it.
 
     Args:
       key: words of the keys, uint32[B] each.
       states: [B, ...].
       action: int32[B].
       limit: int32[B], the time limit.
-      resets: whether ended games start anew.
-      encode: the form of the observations.
+      resets: whether ended games restart automatically.
+      encode: encoder of the observations.
     """
     history = states.history
     batch, depth = history.words.shape[:2]
@@ -100,6 +102,7 @@ def step(
     def newest() -> jax.Array:
         return history.words[lanes, (history.next - 1) % depth]
 
+    # Gather the newest snapshots only if some lane uses UNDO.
     undoing = jnp.any(action == FIRST_PROGRAM_ACTION + Program.UNDO)
     snapshots = lax.cond(undoing, newest, lambda: jnp.zeros((batch, SNAPSHOT_WORDS), jnp.uint32))
     inputs = (key, states._replace(history=history._replace(words=())), snapshots, action, limit)
@@ -107,6 +110,7 @@ def step(
     def run(inputs: Any) -> _Stepped:
         return _step_block(*inputs, depth=depth, resets=resets, encode=encode)
 
+    # Run the lanes block by block, so that the intermediate arrays stay in the cache.
     size = block_size(batch)
     if size == batch:
         done = run(inputs)
@@ -114,6 +118,7 @@ def step(
         blocks = jax.tree.map(lambda leaf: leaf.reshape((-1, size, *leaf.shape[1:])), inputs)
         done = jax.tree.map(lambda leaf: leaf.reshape((batch, *leaf.shape[2:])), lax.map(run, blocks))
 
+    # Write each lane's snapshot into its slot of the ring; a slot of -1 matches nothing.
     here = done.slot[:, None] == jnp.arange(depth)
     words = jnp.where(here[:, :, None], done.snapshot[:, None], history.words)
     after = done.states._replace(history=done.states.history._replace(words=words))
@@ -121,7 +126,9 @@ def step(
 
 
 def block_size(batch: int) -> int:
-    """Lanes worked on at once: the largest divisor of the batch in a useful range, or all of it."""
+    """Returns the number of lanes per block: the largest divisor of the batch in a useful range,
+    else the whole batch.
+    """
     sizes = [size for size in range(_SMALLEST_BLOCK, _LARGEST_BLOCK + 1) if batch % size == 0]
     return max(sizes, default=batch)
 
@@ -137,7 +144,9 @@ def _step_block(
     resets: bool,
     encode: Encode,
 ) -> _Stepped:
-    """`step` for one block of lanes, with the newest snapshots [B, SNAPSHOT_WORDS] in place of the history."""
+    """Computes `step` for one block of lanes, given the newest snapshots [B, SNAPSHOT_WORDS]
+    instead of the history.
+    """
     state = to_batch_last(states)
     time = state.time + 1
     moved = transition(key, state, newest.T, action)
@@ -148,6 +157,7 @@ def _step_block(
     truncated = ~terminated & (time >= limit)
     done = terminated | truncated
 
+    # Advance the ring: UNDO pops a snapshot, an enemy phase pushes one, a new stage clears it.
     history = state.history
     following = history.next - moved.undone
     state = state._replace(
@@ -156,6 +166,7 @@ def _step_block(
             size=jnp.where(moved.advances, 0, jnp.minimum(history.size - moved.undone + moved.pushed, depth)),
         )
     )
+    # Generate the next stage of lanes that advance and the first stage of lanes that restart.
     onward = StageInput(
         key=key,
         new_game=jnp.zeros_like(done),
@@ -195,7 +206,7 @@ def _step_block(
 
 
 def _observe_again(encode: Encode, observations: jax.Array, state: State, changed: jax.Array) -> jax.Array:
-    """The observations with those of the `changed` lanes, which are few, made anew."""
+    """Returns the observations with those of the few `changed` lanes recomputed."""
     batch = changed.shape[0]
     chunk = min(batch, _CHUNK)
     queue = _queue(changed, chunk)
@@ -212,18 +223,22 @@ def _observe_again(encode: Encode, observations: jax.Array, state: State, change
 
 
 _CHUNK = 16
-"""Lanes for which a stage or a first observation is made at once."""
+"""Number of lanes for which a stage or a first observation is computed at once."""
 
 
 def _queue(needed: jax.Array, chunk: int) -> jax.Array:
-    """The numbers of the lanes where `needed`, rising, then numbers beyond the batch; in whole chunks."""
+    """Returns the indices of the lanes where `needed`, ascending, padded with indices beyond the
+    batch to whole chunks.
+    """
     batch = needed.shape[0]
     queue = jnp.sort(jnp.where(needed, jnp.arange(batch, dtype=jnp.int32), batch))
     return jnp.pad(queue, (0, -batch % chunk), constant_values=batch)
 
 
 def to_batch_last(states: State) -> State:
-    """The batch-last form of states whose arrays have the batch first; see `matrixrl.envs.hackmatrix.state`."""
+    """Converts states with the batch first to the batch-last form of
+    `matrixrl.envs.hackmatrix.state`.
+    """
     return states._replace(
         enemies=states.enemies.T,
         transmissions=states.transmissions.T,
@@ -232,12 +247,12 @@ def to_batch_last(states: State) -> State:
 
 
 def from_batch_last(states: State) -> State:
-    """The inverse of `to_batch_last`, which is its own inverse."""
+    """Inverts `to_batch_last`, which is its own inverse."""
     return to_batch_last(states)
 
 
 def _select(condition: jax.Array, yes: State, no: State) -> State:
-    """`yes` in the lanes where the condition holds, `no` in the others."""
+    """Returns `yes` in the lanes where the condition holds, `no` in the others."""
     return jax.tree.map(lambda a, b: jnp.where(condition, a, b), yes, no)
 
 
@@ -252,7 +267,7 @@ def _with_stage(state: State, made: Stage) -> State:
 
 
 def _new_state(first: Stage) -> State:
-    """A new game [15], without the words of its empty history."""
+    """Returns a new game (rule 15), without the words of its empty history."""
     start = first.opening
     zero = jnp.zeros_like(start.cell)
     no = zero != 0
@@ -285,9 +300,10 @@ def _new_state(first: Stage) -> State:
 def _generate_where(
     advances: jax.Array, onward: StageInput, done: jax.Array, first: StageInput
 ) -> tuple[Stage, Stage]:
-    """The stages after completed ones and those of new games, [B] each; rubbish where not asked for.
+    """Generates the stages after completed ones and those of new games, [B] each; undefined in
+    lanes that need none.
 
-    The lanes that need a stage, of both kinds, are queued, and the queue is worked off a chunk at a time.
+    The lanes that need a stage of either kind are queued, and the queue is processed in chunks.
     """
     batch = advances.shape[0]
     chunk = min(2 * batch, _CHUNK)
@@ -308,6 +324,7 @@ def _generate_where(
         )
         return at + chunk, lax.dynamic_update_slice(rows, _stage_rows(stage.generate(inputs)), (at, 0))
 
+    # Store the stages in queue order; each lane then gathers its own rows.
     rows = jnp.zeros((queue.shape[0], _STAGE_WORDS), jnp.uint32)
     _, rows = lax.while_loop(lambda carry: carry[0] < total, make, (jnp.int32(0), rows))
     return _stage_from_rows(rows[place[:batch]]), _stage_from_rows(rows[place[batch:]])
@@ -318,7 +335,9 @@ _STAGE_WORDS = _STAGE_SCALARS + NUM_CELLS + TRANSMISSION_SLOTS
 
 
 def _stage_rows(made: Stage) -> jax.Array:
-    """A stage as rows of words, uint32[B, _STAGE_WORDS]; the sets that start empty are left out."""
+    """Encodes a stage as rows of words, uint32[B, _STAGE_WORDS], omitting the sets that start
+    empty.
+    """
     board = made.board
     sets = (board.blocks, board.programs, board.questions, board.pickups)
     scalars = [*(word for bits in sets for word in bits), made.exit, *made.opening]

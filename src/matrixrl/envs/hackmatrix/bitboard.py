@@ -1,9 +1,11 @@
-"""Sets of cells as bits: 36 cells in two 32-bit words, so that a flood fill is a handful of integer operations.
+"""Sets of cells as bitboards: 36 cells in two 32-bit words, so that a flood fill takes a few
+integer operations.
 
-The board is stored with a row stride of 7: cell (r, c) is bit ``7 * (r % 3) + c`` of word ``r // 3``. The seventh
-column is a guard that is always 0 in a set; a step to the side falls into it and is masked away.
+The board is stored with a row stride of 7: cell (r, c) is bit ``7 * (r % 3) + c`` of word
+``r // 3``. The seventh column is a guard that is always 0 in a set; a step to the side falls into
+it and is masked out.
 
-Every function works on words of any shape; a batch is simply the shape of the words.
+Every function accepts words of any shape; a batch is simply the shape of the words.
 """
 
 from __future__ import annotations
@@ -32,68 +34,70 @@ class Bits(NamedTuple):
         return Bits(self.lo | other.lo, self.hi | other.hi)
 
     def __sub__(self, other: Bits) -> Bits:
-        """The cells of this set that are not in the other."""
+        """Returns the cells of this set that are not in the other."""
         return Bits(self.lo & ~other.lo, self.hi & ~other.hi)
 
     def __invert__(self) -> Bits:
         return Bits(~self.lo & HALF, ~self.hi & HALF)
 
     def any(self) -> jax.Array:
-        """True where the set is not empty."""
+        """Returns True where the set is not empty."""
         return (self.lo | self.hi) != 0
 
     def size(self) -> jax.Array:
-        """Number of cells, int32."""
+        """Returns the number of cells, int32."""
         return (lax.population_count(self.lo) + lax.population_count(self.hi)).astype(jnp.int32)
 
     def has(self, cell: jax.Array) -> jax.Array:
-        """True where `cell` (int32 or uint32, 0..35, broadcast against the words) is in the set."""
+        """Returns True where `cell` (int32 or uint32, 0..35, broadcast against the words) is in the
+        set.
+        """
         position = cell_position(cell)
         low = position < 21
         return (jnp.where(low, self.lo, self.hi) >> jnp.where(low, position, position - 21)) & 1 != 0
 
     def where(self, condition: jax.Array) -> Bits:
-        """The set where `condition` holds, the empty set elsewhere."""
+        """Returns the set where `condition` holds, the empty set elsewhere."""
         return Bits(jnp.where(condition, self.lo, 0), jnp.where(condition, self.hi, 0))
 
 
 def full_like(word: jax.Array) -> Bits:
-    """All 36 cells, in the shape of `word`."""
+    """Returns the set of all 36 cells, in the shape of `word`."""
     half = jnp.full_like(word, HALF, dtype=jnp.uint32)
     return Bits(half, half)
 
 
 def empty_like(word: jax.Array) -> Bits:
-    """No cell, in the shape of `word`."""
+    """Returns the empty set, in the shape of `word`."""
     none = jnp.zeros_like(word, dtype=jnp.uint32)
     return Bits(none, none)
 
 
 def constant(cells: tuple[int, ...]) -> Bits:
-    """A fixed set of cells, as scalars."""
+    """Returns a fixed set of cells, as scalars."""
     lo = sum(1 << (7 * (cell // 6) + cell % 6) for cell in cells if cell < 18)
     hi = sum(1 << (7 * (cell // 6 - 3) + cell % 6) for cell in cells if cell >= 18)
     return Bits(jnp.uint32(lo), jnp.uint32(hi))
 
 
 def choose(condition: jax.Array, yes: Bits, no: Bits) -> Bits:
-    """`yes` where the condition holds, else `no`."""
+    """Returns `yes` where the condition holds, else `no`."""
     return Bits(jnp.where(condition, yes.lo, no.lo), jnp.where(condition, yes.hi, no.hi))
 
 
 def cell_row(cell: jax.Array) -> jax.Array:
-    """Row of a cell 0..35, by a multiplication that is exact in that range."""
+    """Returns the row of a cell 0..35, by a multiplication that is exact in that range."""
     return (cell * 43) >> 8
 
 
 def cell_position(cell: jax.Array) -> jax.Array:
-    """Bit number 0..40 of a cell over both words, uint32."""
+    """Returns the bit number 0..40 of a cell over both words, uint32."""
     cell = cell.astype(jnp.uint32)
     return cell + cell_row(cell)
 
 
 def of_cell(cell: jax.Array) -> Bits:
-    """The set of one cell."""
+    """Returns the set of one cell."""
     position = cell_position(cell)
     low = position < 21
     one = jnp.uint32(1)
@@ -104,7 +108,7 @@ def of_cell(cell: jax.Array) -> Bits:
 
 
 def of_list(cells: jax.Array, present: jax.Array) -> Bits:
-    """The set of the `present` cells of a list along the first axis."""
+    """Returns the set of the `present` cells of a list along the first axis."""
     single = of_cell(cells).where(present)
     return Bits(
         lax.reduce(single.lo, np.uint32(0), lax.bitwise_or, (0,)),
@@ -113,27 +117,29 @@ def of_list(cells: jax.Array, present: jax.Array) -> Bits:
 
 
 def up(bits: Bits) -> Bits:
-    """Every cell moved one row up (row + 1); what leaves the board is gone."""
+    """Moves every cell one row up (row + 1); cells that leave the board are dropped."""
     return Bits((bits.lo << 7) & HALF, ((bits.hi << 7) | (bits.lo >> 14)) & HALF)
 
 
 def down(bits: Bits) -> Bits:
-    """Every cell moved one row down."""
+    """Moves every cell one row down."""
     return Bits((bits.lo >> 7) | ((bits.hi << 14) & HALF), bits.hi >> 7)
 
 
 def left(bits: Bits) -> Bits:
-    """Every cell moved one column left."""
+    """Moves every cell one column left."""
     return Bits((bits.lo >> 1) & HALF, (bits.hi >> 1) & HALF)
 
 
 def right(bits: Bits) -> Bits:
-    """Every cell moved one column right."""
+    """Moves every cell one column right."""
     return Bits((bits.lo << 1) & HALF, (bits.hi << 1) & HALF)
 
 
 def _spread(bits: Bits) -> Bits:
-    """The neighbours of the cells, with rubbish outside the board: for an `and` with a set of cells."""
+    """Returns the neighbours of the cells with arbitrary bits outside the board; the caller masks
+    them.
+    """
     lo, hi = bits
     return Bits(
         (lo << 1) | (lo >> 1) | (lo << 7) | (lo >> 7) | (hi << 14),
@@ -142,20 +148,22 @@ def _spread(bits: Bits) -> Bits:
 
 
 def neighbours(bits: Bits) -> Bits:
-    """All cells one step from a cell of the set."""
+    """Returns all cells one step from a cell of the set."""
     lo, hi = _spread(bits)
     return Bits(lo & HALF, hi & HALF)
 
 
 def surroundings(bits: Bits) -> Bits:
-    """The up to eight cells around each cell of the set; a cell counts only as a neighbour of another."""
+    """Returns the up to eight cells around each cell; a cell of the set is included only as a
+    neighbour of another.
+    """
     sides = left(bits) | right(bits)
     three = sides | bits
     return sides | up(three) | down(three)
 
 
 def row_of(cell: jax.Array) -> Bits:
-    """All cells in the row of `cell`."""
+    """Returns all cells in the row of `cell`."""
     start = 7 * cell_row(cell.astype(jnp.uint32))
     row = jnp.uint32(0b111111)
     low = start < 21
@@ -166,21 +174,24 @@ def row_of(cell: jax.Array) -> Bits:
 
 
 def column_of(cell: jax.Array) -> Bits:
-    """All cells in the column of `cell`."""
+    """Returns all cells in the column of `cell`."""
     cell = cell.astype(jnp.uint32)
     word = jnp.uint32(1 | 1 << 7 | 1 << 14) << (cell - 6 * cell_row(cell))
     return Bits(word, word)
 
 
 def to_cells(bits: Bits) -> jax.Array:
-    """Membership of each cell, uint32 0 or 1, shape ``(36, *words)``."""
+    """Returns the membership of each cell, uint32 0 or 1, shape ``(36, *words)``."""
     shifts = _SHIFTS.reshape((18,) + (1,) * bits.lo.ndim)
     return jnp.concatenate([(bits.lo >> shifts) & 1, (bits.hi >> shifts) & 1])
 
 
 def nth_cell(bits: Bits, n: jax.Array) -> jax.Array:
-    """Cell number of the `n`-th member (from 0, in order of cell number), int32. `n` must be below the size."""
+    """Returns the cell number of the `n`-th member (from 0, ascending), int32. `n` must be below
+    the size.
+    """
     n = n.astype(jnp.uint32)
+    # Select the word that holds the member, then find it by binary search on bit counts.
     below = lax.population_count(bits.lo)
     in_hi = n >= below
     word = jnp.where(in_hi, bits.hi, bits.lo)
@@ -192,6 +203,7 @@ def nth_cell(bits: Bits, n: jax.Array) -> jax.Array:
         n = jnp.where(beyond, n - count, n)
         word = jnp.where(beyond, word >> width, word)
         position = jnp.where(beyond, position + width, position)
+    # Convert the bit number to a cell number: subtract the guard bits of the rows before it.
     row = (position * 37) >> 8
     return (position - row + jnp.where(in_hi, 18, 0).astype(jnp.uint32)).astype(jnp.int32)
 
@@ -200,7 +212,13 @@ _WAVES_PER_ROUND = 6
 
 
 class Search(NamedTuple):
-    """Result of `search`: whether the goal was found, and in how many steps (0 if not)."""
+    """Result of `search`.
+
+    Attributes:
+      found: whether the goal was found.
+      distance: number of steps to the goal, 0 if it was not found.
+      reached: the cells nearer to the start than the goal.
+    """
 
     found: jax.Array
     distance: jax.Array
@@ -208,11 +226,12 @@ class Search(NamedTuple):
 
 
 def search(start: Bits, open_cells: Bits, goal: Bits, active: jax.Array) -> Search:
-    """Shortest paths from `start` to the single cell `goal` by waves over `open_cells`.
+    """Finds shortest paths from `start` to the single cell `goal` by breadth-first search over
+    `open_cells`.
 
-    The goal itself need not be open. `reached` holds the cells nearer to the start than the goal: the first step of a
-    shortest path from the goal goes to any of its neighbours there. A goal that is the start is not found. Lanes that
-    are not `active` do no work and find nothing.
+    The goal itself need not be open. `reached` holds the cells nearer to the start than the goal:
+    the first step of a shortest path from the goal leads to any of its neighbours there. A goal
+    that is the start is not found. Lanes that are not `active` do no work and find nothing.
     """
     doorstep = neighbours(goal)
     reached = start.where(active & ~(start & goal).any())
@@ -223,7 +242,7 @@ def search(start: Bits, open_cells: Bits, goal: Bits, active: jax.Array) -> Sear
 
     def waves(carry: tuple[Bits, jax.Array, jax.Array]) -> tuple[Bits, jax.Array, jax.Array]:
         before, distance, _ = carry
-        # Only what lies in `reached` is carried: every carried array is computed by a loop of its own.
+        # Carry `reached` alone: XLA computes every carried array in a loop of its own.
         reached = before
         for _ in range(_WAVES_PER_ROUND):
             searching = ~(reached & doorstep).any()
@@ -238,7 +257,9 @@ def search(start: Bits, open_cells: Bits, goal: Bits, active: jax.Array) -> Sear
 
 
 class Ways(NamedTuple):
-    """First steps of shortest ways to one place: the cells from which the step may be up, down, left, right."""
+    """First steps of shortest paths to one cell: the cells from which the step may be up, down,
+    left, right.
+    """
 
     up: Bits
     down: Bits
@@ -247,7 +268,9 @@ class Ways(NamedTuple):
 
 
 def ways_to(start: Bits, open_cells: Bits) -> Ways:
-    """For every cell the directions in which a shortest way over `open_cells` to `start` may begin."""
+    """Returns for every cell the directions in which a shortest path over `open_cells` to `start`
+    may begin.
+    """
     nothing = empty_like(start.lo)
 
     def unfinished(carry: tuple[Bits, Bits, Ways]) -> jax.Array:
@@ -255,7 +278,7 @@ def ways_to(start: Bits, open_cells: Bits) -> Ways:
 
     def wave(carry: tuple[Bits, Bits, Ways]) -> tuple[Bits, Bits, Ways]:
         front, unseen, ways = carry
-        # A cell whose way begins with a step up lies below the front.
+        # A cell whose path begins with a step up is one row below the front.
         steps = (down(front), up(front), right(front), left(front))
         ways = Ways(*(way | (step & unseen) for way, step in zip(ways, steps, strict=True)))
         seen = neighbours(front) & unseen

@@ -1,7 +1,9 @@
-"""Between the arrays of a game (`state.State`) and the plain records of the referee and the scenarios (`GameState`).
+"""Conversion between the arrays of a game (`state.State`) and the plain records of the referee and
+the scenarios (`GameState`).
 
-``to_game_state(from_game_state(game))`` is the same game in every field that play, reward, observation or mask depend
-on; only the display hint `last_known` is not kept by the arrays, and comes back as its default [3.5].
+``to_game_state(from_game_state(game))`` equals the game in every field that play, reward,
+observation or mask depend on; only the display hint `last_known` is not stored in the arrays and
+returns to its default (rule 3.5).
 """
 
 from __future__ import annotations
@@ -52,8 +54,9 @@ from matrixrl.envs.hackmatrix.state import (
 )
 from matrixrl.envs.hackmatrix.state import Player as PlayerArrays
 
-# Largest number of the player that the arrays take: rewards are sums of 32-bit integers, and a victory counts 20,000
-# units for each point of the score. A scenario is bounded more strictly, so that a game may grow after it was loaded.
+# Largest number of the player that the arrays accept: rewards are sums of 32-bit integers, and a
+# victory counts 20,000 units for each point of the score. A scenario has stricter bounds, so that a
+# game can grow after loading.
 LARGEST = 50_000
 
 _OUTCOMES = {None: Outcome.PLAYING, "won": Outcome.WON, "died": Outcome.DIED}
@@ -61,10 +64,11 @@ _OUTCOMES["invalid_action"] = Outcome.INVALID_ACTION
 
 
 def from_game_state(game: GameState, undo_depth: int = DEFAULT_UNDO_DEPTH) -> State:
-    """The arrays of one game (NumPy, no batch axis).
+    """Converts one game to arrays (NumPy, no batch axis).
 
     Raises:
-      ConfigError: a number or a list does not fit the arrays; the message names the field and its limit.
+      ConfigError: if a number or a list does not fit the arrays; the message names the field and
+        its limit.
     """
     require(
         len(game.history) <= undo_depth,
@@ -101,7 +105,7 @@ def from_game_state(game: GameState, undo_depth: int = DEFAULT_UNDO_DEPTH) -> St
 
 
 def to_game_state(state: State) -> GameState:
-    """The records of one game; `state` has no batch axis."""
+    """Converts one game, a `state` without batch axis, to records."""
     depth = state.history.words.shape[0]
     size, following = int(state.history.size), int(state.history.next)
     places = [(following - size + i) % depth for i in range(size)]
@@ -127,7 +131,7 @@ def to_game_state(state: State) -> GameState:
     )
 
 
-# Records to arrays. NumPy stands in for JAX here, hence `Any`.
+# Records to arrays. NumPy replaces JAX here, hence `Any`.
 
 
 def _array(dtype: Any, value: float) -> Any:

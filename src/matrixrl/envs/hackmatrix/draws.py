@@ -1,31 +1,34 @@
-"""Where chance comes from: raw 32-bit words, numbered, as a pure function of the key of the step [21].
+"""The source of randomness: numbered 32-bit words, as a pure function of the key of the step
+(rule 21).
 
-``block(key, stream, index)`` is one Threefry-2x32 block (Salmon et al. 2011, "Parallel random numbers: as easy as
-1, 2, 3"): two independent words for each stream and index. Nothing depends on how many words were drawn before, so a
-word is computed only where it is needed, and a test can hand the very same words to another implementation.
+``block(key, stream, index)`` is one Threefry-2x32 block (Salmon et al. 2011, "Parallel random
+numbers: as easy as 1, 2, 3"): two independent words for each stream and index. No word depends on
+how many were drawn before, so a word is computed only where it is needed, and a test can pass the
+same words to another implementation.
 
 An index among ``n`` options is always ``(word * n) >> 32`` (`pick`).
 
-| stream        | index                                    | first word              | second word              |
-|---------------|------------------------------------------|-------------------------|--------------------------|
-| `ORDER`       | place in the list of enemies             | priority in round 1     | priority in round 2      |
-| `SPAWN`       | spawns of this enemy phase, from 0       | cell                    | enemy type               |
-| `POLY`        | place in the list of enemies             | new type                |                          |
-| `WARP`        | 0                                        | target                  |                          |
-| `STAGE`       | 0                                        | exit corner             | number of blocks         |
-| `PLACEMENT`   | attempt * 6 + block // 2                 | cell of an even block   | cell of an odd block     |
-| `CONTENT`     | block * 2                                | data or program         | question or open         |
-| `CONTENT`     | block * 2 + 1                            | points                  | program                  |
-| `RESOURCE`    | cell                                     | amount                  | credits or energy        |
-| `STAGE_SPAWN` | spawns of this stage generation, from 0  | cell                    | enemy type               |
-| `NEW_GAME`    | 0                                        | player's corner         | starting bonus           |
-| `RESET`       | 0                                        | key of the game that follows an ended one          ||
+| stream        | index                            | first word            | second word           |
+|---------------|----------------------------------|-----------------------|-----------------------|
+| `ORDER`       | place in the list of enemies     | priority in round 1   | priority in round 2   |
+| `SPAWN`       | spawns of this phase, from 0     | cell                  | enemy type            |
+| `POLY`        | place in the list of enemies     | new type              |                       |
+| `WARP`        | 0                                | target                |                       |
+| `STAGE`       | 0                                | exit corner           | number of blocks      |
+| `PLACEMENT`   | attempt * 6 + block // 2         | cell of an even block | cell of an odd block  |
+| `CONTENT`     | block * 2                        | data or program       | question or open      |
+| `CONTENT`     | block * 2 + 1                    | points                | program               |
+| `RESOURCE`    | cell                             | amount                | credits or energy     |
+| `STAGE_SPAWN` | spawns of this stage, from 0     | cell                  | enemy type            |
+| `NEW_GAME`    | 0                                | player's corner       | starting bonus        |
+| `RESET`       | 0                                | key of the next game                        ||
 
-Enemies act in rising order of ``word >> 7``, ties in list order. A cell is the ``pick``-th of its set in order of
-cell number; a placement picks its blocks one after another from the cells that are left; other options stand in the
-order of the rules (types by code, corners as listed, programs by number, bonus credits-energy-siphon, data before
-program, credits before energy; a block is a question if the pick among 10 is 0; amount: pick among 20, 0-8 is 1,
-9-17 is 2, 18-19 is 3).
+Enemies act in ascending order of ``word >> 7``; ties are broken by list order. A cell is the
+``pick``-th of its set in order of cell number; a placement picks its blocks one after another from
+the remaining cells. Other options are in the order of the rules: types by code, corners as listed,
+programs by number, bonus credits-energy-siphon, data before program, credits before energy. A block
+is a question if the pick among 10 is 0. The amount is a pick among 20: 0-8 is 1, 9-17 is 2, 18-19
+is 3.
 """
 
 from __future__ import annotations
@@ -41,7 +44,7 @@ from matrixrl.envs.hackmatrix.memory import materialized
 
 
 class Stream(IntEnum):
-    """The uses of chance; see the table of this module."""
+    """The streams of random words; see the table of this module."""
 
     ORDER = 0
     SPAWN = 1
@@ -63,15 +66,15 @@ class Words(NamedTuple):
     second: jax.Array
 
 
-# Keeps the blocks apart from the ones `jax.random.split` and `fold_in` would draw from the same key.
+# Separates the blocks from those that `jax.random.split` and `fold_in` derive from the same key.
 _SALT = 0x484D0000
 _ROTATIONS = ((13, 15, 26, 6), (17, 29, 16, 24))
 
 
 def key_words(key: jax.Array) -> Words:
-    """The two words of a key: a typed key or raw uint32[..., 2] of any leading shape.
+    """Returns the two words of a key: a typed key or raw uint32[..., 2] of any leading shape.
 
-    A typed key of another generator than Threefry is turned into two words by that generator.
+    A typed key of a generator other than Threefry is converted to two words by that generator.
     """
     if jnp.issubdtype(key.dtype, jax.dtypes.prng_key):
         data = jax.random.key_data(key)
@@ -84,7 +87,9 @@ def key_words(key: jax.Array) -> Words:
 
 
 def block(key: Words, stream: Stream | np.ndarray, index: jax.Array | np.ndarray | int) -> Words:
-    """Two words for this key, stream and index; shapes broadcast. Several streams at once are one call."""
+    """Computes the two words for this key, stream and index; shapes broadcast, so one call serves
+    several streams.
+    """
     k0, k1 = key
     keys = (k0, k1, k0 ^ k1 ^ 0x1BD11BDA)
     x = jnp.asarray(index, jnp.uint32) + k0
@@ -100,6 +105,8 @@ def block(key: Words, stream: Stream | np.ndarray, index: jax.Array | np.ndarray
 
 
 def pick(word: jax.Array, n: jax.Array | int) -> jax.Array:
-    """An index below `n`: ``(word * n) >> 32`` in 32-bit arithmetic, for n up to 65535. int32."""
+    """Returns an index below `n`, int32: ``(word * n) >> 32`` in 32-bit arithmetic, for n up to
+    65535.
+    """
     n = jnp.asarray(n).astype(jnp.uint32)
     return (((word >> 16) * n + (((word & 0xFFFF) * n) >> 16)) >> 16).astype(jnp.int32)

@@ -1,4 +1,4 @@
-"""The enemy phase [8] and how enemies move and attack [9]. Batch-last."""
+"""The enemy phase (rule 8) and how enemies move and attack (rule 9). Batch-last."""
 
 from __future__ import annotations
 
@@ -23,11 +23,14 @@ _SLOT_MASK = 63
 
 
 def enemy_phase(key: Words, order: Words, state: State, runs: jax.Array) -> State:
-    """The state after steps 1 to 6 of the enemy phase, where `runs`; the snapshot (step 7) is the caller's."""
+    """Runs steps 1 to 6 of the enemy phase (rule 8), where `runs`; the caller pushes the snapshot
+    (step 7).
+    """
     turn = state.turn + runs
     enemies, transmissions = spawning.tick(state.enemies, state.transmissions, runs)
     enemies, damage = act(order, state._replace(enemies=enemies, transmissions=transmissions), runs)
 
+    # Spawn the scheduled task that is due and the transmissions called by siphons.
     due = runs & ~state.scheduled_tasks_disabled & (state.interval > 0) & (turn >= state.next_turn)
     next_turn = jnp.where(due, turn + state.interval, state.next_turn)
     pending = jnp.where(runs, jnp.maximum(state.pending_siphon_spawns, 0), 0)
@@ -43,6 +46,7 @@ def enemy_phase(key: Words, order: Words, state: State, runs: jax.Array) -> Stat
         enemies=lists.occupied(enemies),
         player=bitboard.of_cell(state.player.cell),
     )
+    # Count down disabled turns and end the stun.
     recovering = runs & (EnemyWord.DISABLED_TURNS.get(enemies) > 0)
     enemies = enemies - EnemyWord.DISABLED_TURNS.of(recovering)
     enemies = jnp.where(runs, EnemyWord.STUNNED.clear(enemies), enemies)
@@ -57,10 +61,12 @@ def enemy_phase(key: Words, order: Words, state: State, runs: jax.Array) -> Stat
 
 
 def action_order(order: Words, enemies: jax.Array, active: jax.Array) -> jax.Array:
-    """Order keys of both rounds, uint32[72, B], from the words of `Stream.ORDER` [36, B]: enemies act in rising order; `_NEVER` for those passed over.
+    """Computes the order keys of both rounds, uint32[72, B], from the words of `Stream.ORDER`
+    [36, B].
 
-    A key is round (1 bit), random priority (25 bits), slot (6 bits), so that all of round 1 comes first and ties go
-    by list order.
+    Enemies act in ascending order of their keys; the key of an enemy that cannot act is `_NEVER`. A
+    key is round (1 bit), random priority (25 bits), slot (6 bits), so that all of round 1 comes
+    first and ties are broken by list order.
     """
     word = EnemyWord
     able = (
@@ -74,7 +80,9 @@ def action_order(order: Words, enemies: jax.Array, active: jax.Array) -> jax.Arr
 
 
 class _Acting(NamedTuple):
-    """Loop state: `queue` uint32[72, B] holds the order keys of both rounds that are still to act."""
+    """Loop state: `queue` uint32[72, B] holds the order keys of both rounds that are still to
+    act.
+    """
 
     queue: jax.Array
     enemies: jax.Array
@@ -82,12 +90,14 @@ class _Acting(NamedTuple):
 
 
 def act(order: Words, state: State, active: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Both rounds of enemy action: the enemies where they stand then, and the hp the player loses (int32[B])."""
+    """Runs both rounds of enemy actions and returns the moved enemies and the hp the player loses
+    (int32[B]).
+    """
     player = bitboard.of_cell(state.player.cell)
     next_to_player = bitboard.neighbours(player)
     transmissions = lists.occupied(state.transmissions)
     blocks = state.board.blocks
-    # Round others there may be no way; the way through them changes with neither moves nor rounds.
+    # Paths that ignore other enemies depend on blocks and player alone: compute them once for all.
     ways = bitboard.ways_to((player - blocks).where(active), ~blocks)
 
     def anyone(carry: _Acting) -> jax.Array:
@@ -95,6 +105,7 @@ def act(order: Words, state: State, active: jax.Array) -> tuple[jax.Array, jax.A
 
     def one_each(carry: _Acting) -> _Acting:
         queue, enemies, damage = carry
+        # Each lane lets its next enemy act: the one with the smallest key.
         turn_key = jnp.min(queue, axis=0)
         acts = turn_key != _NEVER
         slot = jnp.where(acts, turn_key & _SLOT_MASK, _SLOT_MASK).astype(jnp.int32)
@@ -111,6 +122,7 @@ def act(order: Words, state: State, active: jax.Array) -> tuple[jax.Array, jax.A
         )
         goal = choose_move(mover, state.player.cell, blocks, others | transmissions, ways)
         moved = EnemyWord.CELL.set(word, goal)
+        # Remove the finished action; an enemy that attacked loses its second round too.
         attacker = jnp.where(attacks, slot, -1)
         moved, turn_key, attacker = materialized((moved, turn_key, attacker), damage)
         enemies = jnp.where(itself, moved, enemies)
@@ -125,7 +137,9 @@ def act(order: Words, state: State, active: jax.Array) -> tuple[jax.Array, jax.A
 
 
 class Mover(NamedTuple):
-    """An enemy that may move: its cell (int32[B]), whether it does (bool[B]), and whether it is a glitch (bool[B])."""
+    """An enemy that may move: its cell (int32[B]), whether it does (bool[B]), and whether it is a
+    glitch (bool[B]).
+    """
 
     cell: jax.Array
     moves: jax.Array
@@ -133,14 +147,14 @@ class Mover(NamedTuple):
 
 
 def choose_move(mover: Mover, player: jax.Array, blocks: Bits, taken: Bits, ways: Ways) -> jax.Array:
-    """The cell an enemy goes to [9.2], int32[B]; its own where it stays.
+    """Returns the cell an enemy moves to, int32[B]; its own cell if it stays (rule 9.2).
 
     Args:
       mover: the enemy.
-      player: int32[B], where the player stands.
+      player: int32[B], the player's cell.
       blocks: the blocks, which only a glitch can enter.
       taken: cells of the other enemies and of the transmissions.
-      ways: the ways to the player over cells without blocks.
+      ways: first steps of the shortest paths to the player over cells without blocks.
     """
     cell = mover.cell
     itself, target = bitboard.of_cell(cell), bitboard.of_cell(player)
@@ -151,22 +165,23 @@ def choose_move(mover: Mover, player: jax.Array, blocks: Bits, taken: Bits, ways
     to_row = bitboard.cell_row(player)
     to_column = player - SIZE * to_row
 
-    # (a) round the others
+    # (a) Shortest path around the others.
     around = bitboard.search(target & enterable, enterable - taken, itself, mover.moves)
     around_steps = [(step & around.reached).any() for step in steps]
-    # (b) through them; a glitch has nothing in its way
+    # (b) Shortest path that ignores the others; nothing blocks a glitch.
     straight = [to_row > row, to_row < row, to_column < column, to_column > column]
     through_steps = [
         jnp.where(mover.walks_on_blocks, free_way, (way & itself).any())
         for free_way, way in zip(straight, ways, strict=True)
     ]
-    # (c) the nearest free neighbour
+    # (c) Greedy step to the free neighbour nearest to the player.
     allowed = enterable - taken
     best = jnp.full_like(cell, 64)
     for order, (step, (rows, columns)) in enumerate(zip(steps, DIRECTIONS, strict=True)):
         distance = jnp.abs(row + rows - to_row) + jnp.abs(column + columns - to_column)
         best = jnp.minimum(best, jnp.where((step & allowed).any(), distance * 4 + order, 64))
 
+    # Take the first direction in order that qualifies: later writes win, so iterate in reverse.
     through_change, through_free, around_change, greedy_change = (jnp.zeros_like(cell) for _ in range(4))
     for order, (step, change) in reversed(list(enumerate(zip(steps, _CELL_CHANGES, strict=True)))):
         around_change = jnp.where(around_steps[order], change, around_change)

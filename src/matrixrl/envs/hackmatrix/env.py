@@ -1,12 +1,12 @@
 """HackMatrix as an environment: `reset`, `step` with automatic reset, `legal_action_mask`.
 
-It has all methods and properties of an environment of gymnax 1.0, so that wrappers and training code written for gymnax
-run on it; `matrixrl.envs.hackmatrix.gymnax_env` registers it there. Called outside of `jit` and `vmap`, the methods
-compile themselves, once for all instances.
+It has all methods and properties of an environment of gymnax 1.0, so that wrappers and training
+code written for gymnax work with it; `matrixrl.envs.hackmatrix.gymnax_env` registers it there.
+Called outside of `jit` and `vmap`, the methods are compiled once for all instances.
 
 `jax.vmap` of these methods does not batch them operation by operation: it calls the functions of
-`matrixrl.envs.hackmatrix.batch`, which work on the whole batch at once, generate stages only for the lanes that need
-one, and give every lane the same result, bit for bit, at any batch size.
+`matrixrl.envs.hackmatrix.batch`, which process the whole batch at once, generate stages only for
+the lanes that need one, and give every lane the same result, bit for bit, at any batch size.
 """
 
 from __future__ import annotations
@@ -36,27 +36,30 @@ from matrixrl.envs.hackmatrix.state import State
 
 
 class EnvParams(NamedTuple):
-    """Settings that may change without a new compilation.
+    """Settings that may change without recompilation.
 
     Attributes:
-      max_steps_in_episode: steps after which an episode that has not ended is truncated. The rules know no limit.
+      max_steps_in_episode: number of steps after which an unfinished episode is truncated. The
+        rules have no limit.
     """
 
     max_steps_in_episode: int | jax.Array = DEFAULT_TIME_LIMIT
 
     def replace(self, **values: Any) -> EnvParams:
-        """Returns a copy with other values of these fields, as the parameters of gymnax do."""
+        """Returns a copy with these fields replaced, as the parameters of gymnax do."""
         return self._replace(**values)
 
 
 @in_standard_settings
 class HackMatrix:
-    """The game of the rule book [1-22]; see `matrixrl.envs.base` for what `step` returns.
+    """The game of docs/envs/hackmatrix_rules.md; `matrixrl.envs.base` describes what `step`
+    returns.
 
     Args:
-      undo_depth: snapshots kept for UNDO, at least 1 [13].
-      packed: observations are uint32[117] instead of float32[1545]: the same content in a thirteenth of the memory, for
-        buffers that hold many. `observation.unpack` gives the flat ones, bit for bit.
+      undo_depth: number of snapshots kept for UNDO, at least 1 (rule 13).
+      packed: observations are uint32[117] instead of float32[1545]: the same content in a
+        thirteenth of the memory, for large buffers. `observation.unpack` restores the flat ones,
+        bit for bit.
     """
 
     version = 0
@@ -70,7 +73,7 @@ class HackMatrix:
         self._functions = _functions(undo_depth, packed)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Pickles and copies the settings; the functions of an instance hold nothing else."""
+        """Pickles and copies the settings; the functions of an instance depend on nothing else."""
         return type(self), (self.undo_depth, self.packed)
 
     @property
@@ -85,12 +88,12 @@ class HackMatrix:
 
     @property
     def num_actions(self) -> int:
-        """28 actions [4]."""
+        """28 actions (rule 4)."""
         return NUM_ACTIONS
 
     @property
     def observation_size(self) -> int:
-        """1545 values [19.4], or 117 words that hold them."""
+        """1545 values (rule 19.4), or the 117 words that pack them."""
         return observation.PACKED_WORDS if self.packed else OBSERVATION_SIZE
 
     @property
@@ -104,47 +107,54 @@ class HackMatrix:
         return spaces().Discrete(NUM_ACTIONS)
 
     def observation_space(self, params: EnvParams | None = None) -> Any:
-        """Returns the space of observations; a few values can exceed 1 late in a game, none is negative [19.3]."""
+        """Returns the space of observations; a few values can exceed 1 late in a game, none is
+        negative (rule 19.3).
+        """
         del params
         if self.packed:
             return spaces().Box(0.0, float(2**32 - 1), self.obs_shape, jnp.uint32)
         return spaces().Box(0.0, 2.0**31, self.obs_shape, jnp.float32)
 
     def state_space(self, params: EnvParams | None = None) -> Any:
-        """Returns the space of states, by the names of their fields: each array within the range of its type."""
+        """Returns the space of states, by field name: each array within the range of its type."""
         del params
         return _space_of(_state_shapes(self.undo_depth))
 
     def reset(self, key: jax.Array, params: EnvParams | None = None) -> tuple[jax.Array, State]:
-        """Starts a new game [15]; returns the flat observation, float32[1545], and the state."""
+        """Starts a new game and returns the flat observation, float32[1545], and the state
+        (rule 15).
+        """
         del params
         return self._run("reset", key_words(key))
 
     def reset_env(self, key: jax.Array, params: EnvParams | None = None) -> tuple[jax.Array, State]:
-        """Starts a new game, as `reset`."""
+        """Starts a new game, as `reset` does."""
         del params
         return self._run("reset", key_words(key))
 
     def step(
         self, key: jax.Array, state: State, action: jax.Array | int, params: EnvParams | None = None
     ) -> tuple[jax.Array, State, jax.Array, jax.Array, jax.Array, dict[str, Any]]:
-        """Plays one step [5] with automatic reset.
+        """Runs one step with automatic reset (rule 5).
 
         Args:
-          key: the key of this step alone; it decides the chance of the step and of the reset.
+          key: the key of this step alone; it determines all randomness of the step and of the
+            reset.
           state: the state.
           action: int 0..27; any other number is an invalid action.
           params: the time limit.
 
         Returns:
-          observation float32[1545], state, reward float32, terminated bool, truncated bool, and info with
-          `reward_breakdown` (14 float32 by the names of the rules), `stage_completed`, `invalid_action`, `died`,
-          `won` (bool), `outcome` (int32, a `rules.Outcome`), `stage`, `score`, `episode_length` (int32),
-          `episode_return` (float32) of the step's own episode, `terminated`, `truncated`, `discount` (float32, 0 where
-          the game is over, else 1), and `final_observation`: the observation before the automatic reset.
+          observation float32[1545], state, reward float32, terminated bool, truncated bool, and
+          info with `reward_breakdown` (14 float32 by the names of the rules), `stage_completed`,
+          `invalid_action`, `died`, `won` (bool), `outcome` (int32, a `rules.Outcome`), `stage`,
+          `score`, `episode_length` (int32), `episode_return` (float32) of the step's own episode,
+          `terminated`, `truncated`, `discount` (float32, 0 where the game is over, else 1), and
+          `final_observation`: the observation before the automatic reset.
 
         Raises:
-          ValueError: if the action is no whole number, or is known outside of `jit` and `vmap` and not 0..27.
+          ValueError: if the action is no integer, or is known outside of `jit` and `vmap` and not
+            0..27.
         """
         result = self._run("step", key_words(key), state, _checked(action), self._limit(params))
         observation, state, reward, terminated, truncated, info = result
@@ -154,16 +164,17 @@ class HackMatrix:
     def step_env(
         self, key: jax.Array, state: State, action: jax.Array | int, params: EnvParams | None = None
     ) -> tuple[jax.Array, State, jax.Array, jax.Array, dict[str, Any]]:
-        """Plays a step without the automatic reset and without `truncated`; the same key, the same chance.
+        """Runs one step without the automatic reset and without `truncated`; the same key gives the
+        same draws.
 
-        A state whose episode has ended is not to be stepped further.
+        A state whose episode has ended must not be stepped further.
         """
         result = self._run("step_env", key_words(key), state, _checked(action), self._limit(params))
         observation, state, reward, terminated, _, info = result
         return observation, state, reward, terminated, {**info, "discount": _discount(terminated)}
 
     def legal_action_mask(self, state: State) -> jax.Array:
-        """Returns which actions are valid, bool[28] [20]."""
+        """Returns the mask of valid actions, bool[28] (rule 20)."""
         return self._run("mask", state)
 
     def observation(self, state: State) -> jax.Array:
@@ -185,35 +196,43 @@ class HackMatrix:
         return self.observation(state)
 
     def is_terminated(self, state: State, params: EnvParams | None = None) -> jax.Array:
-        """Returns whether the game of a state is over; never so for a state that `step` returned, which resets."""
+        """Returns whether the game of a state is over; never true for a state that `step` returned,
+        which resets.
+        """
         del params
         return jnp.asarray(state.outcome) != Outcome.PLAYING
 
     def is_terminal(self, state: State, params: EnvParams | None = None) -> jax.Array:
-        """Returns whether the game of a state is over: `is_terminated`, by its older name in gymnax."""
+        """Returns whether the game of a state is over: `is_terminated`, by its older name in
+        gymnax.
+        """
         return self.is_terminated(state, params)
 
     def is_truncated(self, state: State, params: EnvParams | None = None) -> jax.Array:
-        """Returns whether a state has come to the time limit with its game not over."""
+        """Returns whether a state has reached the time limit while its game is not over."""
         return ~self.is_terminated(state) & (jnp.asarray(state.time) >= self._limit(params))
 
     def discount(self, state: State, params: EnvParams | None = None) -> jax.Array:
-        """Returns the factor on what follows a state: 0 where the game is over, else 1."""
+        """Returns the discount factor of the states that follow: 0 where the game is over, else
+        1.
+        """
         return _discount(self.is_terminated(state, params))
 
     def with_transition_gradients(self) -> HackMatrix:
-        """Raises `ValueError`: states are whole numbers and have no gradients."""
+        """Raises `ValueError`: states are integers and have no gradients."""
         raise ValueError(f"{self.name} does not support transition gradients: its states are whole numbers")
 
     def reset_batch(self, keys: jax.Array, params: EnvParams | None = None) -> tuple[jax.Array, State]:
-        """`reset` for keys [B]: what `jax.vmap(env.reset)` calls."""
+        """Starts games for keys [B]: the function that `jax.vmap(env.reset)` calls."""
         del params
         return self._functions.reset_batch(key_words(keys))
 
     def step_batch(
         self, keys: jax.Array, states: State, actions: jax.Array, params: EnvParams | None = None
     ) -> tuple[jax.Array, State, jax.Array, jax.Array, jax.Array, dict[str, Any]]:
-        """`step` for B games: what `jax.vmap(env.step)` calls. Every array has the batch first."""
+        """Runs one step of B games: the function that `jax.vmap(env.step)` calls. Every array has
+        the batch first.
+        """
         return self._functions.step_batch(
             key_words(keys),
             states,
@@ -222,7 +241,7 @@ class HackMatrix:
         )
 
     def legal_action_mask_batch(self, states: State) -> jax.Array:
-        """`legal_action_mask` for B games, bool[B, 28]."""
+        """Returns the masks of B games, bool[B, 28]."""
         return _legal_action_mask(states)
 
     def _limit(self, params: EnvParams | None) -> jax.Array:
@@ -230,14 +249,16 @@ class HackMatrix:
         return jnp.asarray(params.max_steps_in_episode, jnp.int32)
 
     def _run(self, name: str, *args: Any) -> Any:
-        """Runs a function of one game: as it is while it is traced, else compiled."""
+        """Runs a function of one game: uncompiled while it is traced, else compiled."""
         if any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves(args)):
             return self._functions.traced[name](*args)
         return self._functions.compiled[name](*args)
 
 
 class _Functions(NamedTuple):
-    """The functions of the game: `traced` and `compiled` are for one game, by name; the others for a batch."""
+    """The functions of the game: `traced` and `compiled` are for one game, by name; the others for
+    a batch.
+    """
 
     traced: dict[str, Callable[..., Any]]
     compiled: dict[str, Callable[..., Any]]
@@ -245,13 +266,14 @@ class _Functions(NamedTuple):
     step_batch: Callable[..., Any]
 
 
-# `vmap` may call a function of the batch long after the method that it belongs to: each sets the settings itself.
+# `vmap` may call a function of the batch long after the method that it belongs to, so each one
+# applies the settings itself.
 _legal_action_mask = with_standard_settings(batch.legal_action_mask)
 
 
 @cache
 def _functions(undo_depth: int, packed: bool) -> _Functions:
-    """Returns the functions of one kind of environment, which all its instances share."""
+    """Returns the functions of one type of environment, which all its instances share."""
     encode = observation.pack if packed else observation.encode
     step_batch = with_standard_settings(partial(batch.step, encode=encode))
     reset_batch = with_standard_settings(partial(batch.reset, undo_depth=undo_depth, encode=encode))
@@ -288,9 +310,10 @@ def _discount(terminated: jax.Array) -> jax.Array:
 
 
 def _checked(action: jax.Array | int) -> jax.Array:
-    """Returns the action as int32; refuses what is no whole number, and a known one that is no action.
+    """Returns the action as int32; refuses a value that is no integer, and a known one that is no
+    action.
 
-    A traced number that is no action is left to the rules.
+    A traced integer that is no action is handled by the rules.
     """
     if isinstance(action, Tracer):
         if action.dtype.kind not in "iub":
@@ -313,7 +336,9 @@ def _shorten(value: Any) -> str:
 
 
 def _batched(function: Callable[..., Any]) -> Callable[..., Any]:
-    """A function of a batch as a function of one, whose `vmap` is the function of the batch."""
+    """Wraps a function of a batch as a function of one game whose `vmap` is the function of the
+    batch.
+    """
 
     @custom_vmap
     def single(*args: Any) -> Any:
@@ -335,7 +360,9 @@ def _batched(function: Callable[..., Any]) -> Callable[..., Any]:
 
 @with_standard_settings
 def random_legal_action(key: jax.Array, mask: jax.Array) -> jax.Array:
-    """A uniform choice among the legal actions, int32[...] for a mask bool[..., 28]; 0 if there is none."""
+    """Draws uniformly among the legal actions, int32[...] for a mask bool[..., 28]; 0 if there is
+    none.
+    """
     weights = jnp.cumsum(mask.astype(jnp.int32), axis=-1)
     total = weights[..., -1:]
     n = pick(jax.random.bits(key, total.shape, jnp.uint32), total)

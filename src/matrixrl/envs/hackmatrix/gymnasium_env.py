@@ -8,8 +8,9 @@ Importing this module registers the environment::
     env = gymnasium.make("MatrixRL/HackMatrix-v0", render_mode="ansi")
     envs = gymnasium.make_vec("MatrixRL/HackMatrix-v0", num_envs=256)
 
-`action_masks()` is what sb3-contrib's MaskablePPO asks for; `action_space.sample(mask=env.action_masks())` draws a legal
-action. All arrays that are returned are the caller's own and writable. Needs the extra `matrixrl[gymnasium]`.
+`action_masks()` is the method that sb3-contrib's MaskablePPO calls;
+`action_space.sample(mask=env.action_masks())` draws a legal action. All returned arrays are copies
+that the caller may modify. Requires the extra `matrixrl[gymnasium]`.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ import numpy as np
 from gymnasium.utils import seeding
 from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
-from jax._src import xla_bridge  # JAX says nowhere else whether it has been used
+from jax._src import xla_bridge  # JAX has no public way to query whether it has been used
 
 from matrixrl.envs.hackmatrix.convert import from_game_state, to_game_state
 from matrixrl.envs.hackmatrix.env import EnvParams, HackMatrix
@@ -43,7 +44,7 @@ from matrixrl.envs.hackmatrix.scenario import ScenarioError, load
 from matrixrl.envs.hackmatrix.state import State
 
 ENV_ID = "MatrixRL/HackMatrix-v0"
-# No value reaches the bound; an infinite one would keep users from sampling the space.
+# No value reaches the bound; with an infinite one the space could not be sampled.
 OBSERVATION_SPACE = gymnasium.spaces.Box(0.0, 2.0**31, (OBSERVATION_SIZE,), np.float32)
 ACTION_SPACE = MaskableDiscrete(NUM_ACTIONS)
 RENDER_MODES = ["ansi", "rgb_array"]
@@ -53,10 +54,10 @@ _MAX_STEPS = 2**31 - 1
 
 
 class HackMatrixEnv(gymnasium.Env):
-    """One game; the flat observation of 1545 values.
+    """One game with the flat observation of 1545 values.
 
-    `reset(options={"scenario": scenario})` starts from a scenario, a dict or its JSON text. There is no time limit
-    here: `gymnasium.make` adds one of 1,000 steps.
+    `reset(options={"scenario": scenario})` starts from a scenario, a dict or its JSON text. There
+    is no time limit here: `gymnasium.make` adds one of 1,000 steps.
 
     Args:
       render_mode: None, ``ansi`` (text) or ``rgb_array`` (picture).
@@ -91,7 +92,7 @@ class HackMatrixEnv(gymnasium.Env):
         return np.array(observation), {}
 
     def step(self, action: int) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
-        """Plays one action; an invalid one ends the episode with reward 0."""
+        """Applies one action; an invalid one ends the episode with reward 0."""
         self._require_reset("step")
         number = _read_action(action)
         if self._last is not None:
@@ -117,7 +118,7 @@ class HackMatrixEnv(gymnasium.Env):
         return shown, float(reward), bool(terminated), False, plain
 
     def action_masks(self) -> np.ndarray:
-        """Returns which actions are legal, bool[28]."""
+        """Returns the mask of legal actions, bool[28]."""
         self._require_reset("action_masks")
         with jax.enable_x64(False):
             return np.array(self._game.mask(self._state))
@@ -129,7 +130,9 @@ class HackMatrixEnv(gymnasium.Env):
         return to_game_state(jax.device_get(self._state))
 
     def render(self) -> Any:
-        """Returns the text of the board, or its picture as uint8[height, width, 3]; None without a render mode."""
+        """Returns the text of the board, or its picture as uint8[height, width, 3]; None without a
+        render mode.
+        """
         if self.render_mode is None:
             _warn_no_render_mode(self.spec, "make")
             return None
@@ -137,7 +140,9 @@ class HackMatrixEnv(gymnasium.Env):
         return _render(self.game_state, self.render_mode)
 
     def __getstate__(self) -> dict[str, Any]:
-        """Returns what pickling and copying keep: all but the compiled functions, arrays as NumPy's."""
+        """Returns the state for pickling and copying: everything except the compiled functions,
+        arrays as NumPy arrays.
+        """
         return {**self.__dict__, "_game": None, "_state": _to_numpy(self._state)}
 
     def __setstate__(self, values: dict[str, Any]) -> None:
@@ -154,18 +159,19 @@ class HackMatrixEnv(gymnasium.Env):
 
 
 class HackMatrixVectorEnv(VectorEnv):
-    """Many games in one JAX batch, which reset by themselves.
+    """Many games in one JAX batch, with automatic reset.
 
-    `reset(options={"scenario": scenario})` starts all games from one scenario; a list starts each from its own. Games
-    that follow after the end of one are new games.
+    `reset(options={"scenario": scenario})` starts all games from one scenario; a list starts each
+    from its own. When a game ends, the next one is a new game.
 
     Args:
       num_envs: number of games.
-      max_episode_steps: the time limit, after which a game is truncated; None for none.
+      max_episode_steps: the time limit, after which a game is truncated; None for no limit.
       render_mode: None, ``ansi`` (texts) or ``rgb_array`` (pictures).
-      autoreset_mode: ``SAME_STEP`` resets a game in the step that ends it: the last observations are in
-        ``info["final_obs"]`` where ``_final_obs``. ``NEXT_STEP`` returns the last observation and resets in the step
-        after, whose action is ignored and whose reward is 0, as several of Gymnasium's wrappers need it.
+      autoreset_mode: ``SAME_STEP`` resets a game in the step that ends it: the last observations
+        are in ``info["final_obs"]`` where ``_final_obs``. ``NEXT_STEP`` returns the last
+        observation and resets in the following step, whose action is ignored and whose reward is 0,
+        as several of Gymnasium's wrappers require.
     """
 
     metadata = {  # noqa: RUF012, declared so by gymnasium
@@ -195,7 +201,8 @@ class HackMatrixVectorEnv(VectorEnv):
         self.action_space = batch_space(self.single_action_space, self.num_envs)
         self._compile()
         self._states: Any = None
-        # With NEXT_STEP: the games that ended in the last step, and the first observations of the ones that follow.
+        # With NEXT_STEP: the games that ended in the last step, and the first observations of the
+        # next ones.
         self._ended = np.zeros(self.num_envs, bool)
         self._first: Any = None
 
@@ -215,7 +222,7 @@ class HackMatrixVectorEnv(VectorEnv):
     ) -> tuple[np.ndarray, dict[str, Any]]:
         """Starts new games, or those of `options`.
 
-        A list of seeds is one stream of chance too: every game depends on all of them.
+        A list of seeds also forms one random stream: every game depends on all of them.
         """
         _require_usable_process()
         scenario = _read_options(options)
@@ -234,7 +241,7 @@ class HackMatrixVectorEnv(VectorEnv):
     def step(
         self, actions: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
-        """Plays one action of every game."""
+        """Applies one action in every game."""
         self._require_reset("step")
         numbers = self._read_actions(actions)
         with jax.enable_x64(False):
@@ -253,7 +260,9 @@ class HackMatrixVectorEnv(VectorEnv):
         return np.array(observations), np.array(rewards, np.float64), terminated, truncated, plain
 
     def action_masks(self) -> np.ndarray:
-        """Returns which actions are legal, bool[num_envs, 28]; in a game that is over, those of the next one."""
+        """Returns the masks of legal actions, bool[num_envs, 28]; for a game that is over, those of
+        the next one.
+        """
         self._require_reset("action_masks")
         with jax.enable_x64(False):
             return np.array(self._mask(self._states))
@@ -274,7 +283,9 @@ class HackMatrixVectorEnv(VectorEnv):
         return tuple(_render(game, self.render_mode) for game in self.game_states)
 
     def __getstate__(self) -> dict[str, Any]:
-        """Returns what pickling and copying keep: all but the compiled functions, arrays as NumPy's."""
+        """Returns the state for pickling and copying: everything except the compiled functions,
+        arrays as NumPy arrays.
+        """
         kept = {name: value for name, value in self.__dict__.items() if name not in _COMPILED_NAMES}
         return {**kept, "_states": _to_numpy(self._states), "_first": _to_numpy(self._first)}
 
@@ -306,7 +317,9 @@ class HackMatrixVectorEnv(VectorEnv):
         return [_load_scenario(item) for item in scenario]
 
     def _read_actions(self, actions: Any) -> np.ndarray:
-        """Returns the actions as int32[num_envs]; raises unless they are that many whole numbers within range."""
+        """Returns the actions as int32[num_envs]; raises unless they are `num_envs` integers within
+        range.
+        """
         try:
             numbers = np.asarray(actions)
         except (TypeError, ValueError):  # rows of unequal length
@@ -338,10 +351,10 @@ def _step_and_hold(
     ended: jax.Array,
     first: jax.Array,
 ) -> tuple[Any, jax.Array]:
-    """Returns a step with `AutoresetMode.NEXT_STEP`, from one that resets in the same step.
+    """Runs a step with `AutoresetMode.NEXT_STEP`, given one that resets in the same step.
 
-    The step that ends a game already returns the state of the next one. It is held for one step, in which the game
-    returns its first observation.
+    The step that ends a game already returns the state of the next one. It is held for one step, in
+    which the game returns its first observation.
 
     Args:
       step: the step of the batch, with automatic reset.
@@ -388,7 +401,9 @@ class _Compiled(NamedTuple):
 
 @cache
 def _compiled() -> _Compiled:
-    """Returns the game's functions, compiled once for all `HackMatrixEnv` of the process: vectors of them hold hundreds."""
+    """Returns the game's functions, compiled once per process: vectors hold hundreds of
+    `HackMatrixEnv`.
+    """
     game = HackMatrix()
     functions = (game.reset, game.step_env, game.legal_action_mask, game.observation)
     return _Compiled(*map(jax.jit, functions))
@@ -399,12 +414,12 @@ def _observation_space() -> gymnasium.spaces.Box:
 
 
 def _to_numpy(tree: Any) -> Any:
-    """Returns a tree of arrays as NumPy arrays of their own."""
+    """Copies a tree of arrays to NumPy arrays."""
     return None if tree is None else jax.tree.map(np.array, jax.device_get(tree))
 
 
 def _render(game: GameState, mode: str) -> Any:
-    # Pictures need an imaging library that play does not.
+    # Only pictures need the imaging library.
     from matrixrl.envs.hackmatrix import render
 
     return render.render_text(game) if mode == "ansi" else render.render_rgb(game)
@@ -418,7 +433,7 @@ def _warn_no_render_mode(spec: Any, make: str) -> None:
     )
 
 
-# What users give. -----------------------------------------------------------------------------------------------------
+# User input. -------------------------------------------------------------------------------------
 
 
 def _check_render_mode(mode: Any) -> None:
@@ -459,7 +474,9 @@ def _read_action(action: Any) -> int:
 
 
 def _integer(value: Any) -> int | None:
-    """Returns a whole number of any type (int, NumPy, JAX, PyTorch); None for anything else, 2.0 among it."""
+    """Returns an integer of any type (int, NumPy, JAX, PyTorch); None for anything else, including
+    2.0.
+    """
     try:
         return operator.index(value)
     except TypeError:
@@ -467,7 +484,7 @@ def _integer(value: Any) -> int | None:
 
 
 def _read_options(options: Any) -> Any:
-    """Returns the scenario in the options of `reset`; raises for what is no option."""
+    """Returns the scenario in the options of `reset`; raises for an unknown option."""
     if options is None:
         return None
     if not isinstance(options, Mapping):
@@ -481,7 +498,7 @@ def _read_options(options: Any) -> Any:
 
 
 def _load_scenario(scenario: Any) -> State:
-    """Returns the state in a scenario, as NumPy arrays; raises unless it is one whose game can be played."""
+    """Returns the state in a scenario, as NumPy arrays; raises unless its game can be played."""
     if not isinstance(scenario, str | Mapping):
         raise gymnasium.error.Error(
             f"options['scenario'] {_shorten(scenario)}: must be a scenario, a dict or its JSON text"
@@ -497,7 +514,7 @@ def _shorten(value: Any, width: int = 60) -> str:
     return text if len(text) <= width else text[: width - 3] + "..."
 
 
-# Forked processes. ----------------------------------------------------------------------------------------------------
+# Forked processes. -------------------------------------------------------------------------------
 
 _forked_after_use = False
 
@@ -512,7 +529,9 @@ if hasattr(os, "register_at_fork"):
 
 
 def _require_usable_process() -> None:
-    """Raises in a process that was forked from one that had used JAX: there, any use of JAX may wait forever."""
+    """Raises in a process forked from one that had used JAX: there, any use of JAX may block
+    forever.
+    """
     if _forked_after_use:
         raise gymnasium.error.Error(
             "HackMatrix cannot run in a process that was forked after JAX was used (JAX has threads, and a fork copies "

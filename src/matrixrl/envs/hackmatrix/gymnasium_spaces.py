@@ -1,7 +1,7 @@
-"""Gymnasium spaces whose `sample` takes the masks that `action_masks` returns.
+"""Gymnasium spaces whose `sample` accepts the masks that `action_masks` returns.
 
-`Discrete.sample` of Gymnasium wants int8 masks, MaskablePPO and boolean indexing want bool ones. These spaces take both,
-and are the usual ones in every other respect.
+`Discrete.sample` of Gymnasium requires int8 masks, MaskablePPO and boolean indexing require bool
+ones. These spaces accept both and otherwise behave as the usual ones.
 """
 
 from __future__ import annotations
@@ -14,18 +14,22 @@ from gymnasium.vector.utils import batch_space
 
 
 class MaskableDiscrete(Discrete):
-    """`Discrete` whose `sample` also takes a mask of booleans."""
+    """`Discrete` whose `sample` also accepts a mask of booleans."""
 
     def sample(self, mask: Any = None, probability: Any = None) -> Any:
-        """Returns a random action, among those of the mask (bool or int8 [n]) if there is one."""
+        """Draws a random action, among those of the mask (bool or int8 [n]) if there is one."""
         return super().sample(None if mask is None else _as_int8(mask), probability)
 
 
 class MaskableMultiDiscrete(MultiDiscrete):
-    """`MultiDiscrete` whose `sample` also takes masks of booleans, as an array or one for each action."""
+    """`MultiDiscrete` whose `sample` also accepts masks of booleans, as an array or one for each
+    action.
+    """
 
     def sample(self, mask: Any = None, probability: Any = None) -> Any:
-        """Returns random actions, among those of the masks (bool or int8 [num_envs, n]) if there are any."""
+        """Draws random actions, among those of the masks (bool or int8 [num_envs, n]) if there are
+        any.
+        """
         return super().sample(None if mask is None else tuple(map(_as_int8, mask)), probability)
 
 
@@ -35,5 +39,7 @@ def _batch(space: MaskableDiscrete, n: int = 1) -> MaskableMultiDiscrete:
 
 
 def _as_int8(mask: Any) -> Any:
-    """Returns a mask of booleans as int8; anything else as it is, for Gymnasium to judge."""
+    """Converts a mask of booleans to int8; returns anything else unchanged, for Gymnasium to
+    check.
+    """
     return mask.astype(np.int8) if isinstance(mask, np.ndarray) and mask.dtype == np.bool_ else mask

@@ -1,6 +1,7 @@
 """HackMatrix for gymnax: importing this module registers `gymnax.make("HackMatrix-v0")`.
 
-`matrixrl.envs.hackmatrix.env.HackMatrix` is an environment of gymnax as it is; only the registration needs gymnax.
+`matrixrl.envs.hackmatrix.env.HackMatrix` already is an environment of gymnax; only the registration
+needs gymnax.
 """
 
 from __future__ import annotations

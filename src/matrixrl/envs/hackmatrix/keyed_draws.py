@@ -1,7 +1,8 @@
-"""The referee's draws from the key of a step: the chance that the arrays meet, in plain Python.
+"""The referee's draws from the key of a step: the same random words as the arrays use, in plain
+Python.
 
-With it a game recorded as actions and keys can be played again on either engine. Written apart from `draws`, whose table
-it follows, so that each can be held against the other.
+With it a recorded game of actions and keys can be replayed on either engine. It implements the
+table of `draws` independently, so that each can be tested against the other.
 """
 
 from __future__ import annotations
@@ -19,7 +20,9 @@ _ROTATIONS = ((13, 15, 26, 6), (17, 29, 16, 24))
 
 
 def threefry(key: tuple[int, int], counter: tuple[int, int]) -> tuple[int, int]:
-    """Threefry-2x32 with 20 rounds in Python integers (Salmon et al. 2011), written apart from `draws.block`."""
+    """Computes Threefry-2x32 with 20 rounds in Python integers (Salmon et al. 2011), independently
+    of `draws.block`.
+    """
     k = (key[0], key[1], key[0] ^ key[1] ^ 0x1BD11BDA)
     x, y = (counter[0] + k[0]) & _MASK, (counter[1] + k[1]) & _MASK
     for group in range(5):
@@ -37,9 +40,9 @@ def _pick(word: int, n: int) -> int:
 
 
 class KeyedDraws:
-    """Answers every draw of the referee as the table of `matrixrl.envs.hackmatrix.draws` says.
+    """Draws of the referee as the table of `matrixrl.envs.hackmatrix.draws` defines them.
 
-    One instance serves one step: it remembers whether a scheduled task took the first spawn.
+    One instance serves one step: it stores whether a scheduled task took the first spawn.
     """
 
     def __init__(self, key: Sequence[int] | np.ndarray) -> None:
@@ -47,31 +50,31 @@ class KeyedDraws:
         self.scheduled = 0
 
     def words(self, stream: Stream, index: int) -> tuple[int, int]:
-        """The two words of a stream and index."""
+        """Returns the two words of a stream and index."""
         return threefry(self.key, (index, 0x484D0000 | stream))
 
     def reset(self) -> KeyedDraws:
-        """The draws of the new game after this step."""
+        """Returns the draws of the new game after this step."""
         return KeyedDraws(self.words(Stream.RESET, 0))
 
     def player_corner(self, corners: Sequence[Cell]) -> Cell:
-        """See `referee.Draws`."""
+        """Draws as `Draws.player_corner` describes."""
         return corners[_pick(self.words(Stream.NEW_GAME, 0)[0], 4)]
 
     def starting_bonus(self, bonuses: Sequence[str]) -> str:
-        """See `referee.Draws`."""
+        """Draws as `Draws.starting_bonus` describes."""
         return bonuses[_pick(self.words(Stream.NEW_GAME, 0)[1], 3)]
 
     def exit_corner(self, corners: Sequence[Cell]) -> Cell:
-        """See `referee.Draws`."""
+        """Draws as `Draws.exit_corner` describes."""
         return corners[_pick(self.words(Stream.STAGE, 0)[0], len(corners))]
 
     def block_count(self, counts: Sequence[int]) -> int:
-        """See `referee.Draws`."""
+        """Draws as `Draws.block_count` describes."""
         return counts[_pick(self.words(Stream.STAGE, 0)[1], len(counts))]
 
     def block_cells(self, attempt: int, candidates: Sequence[Cell], count: int) -> Sequence[Cell]:
-        """See `referee.Draws`."""
+        """Draws as `Draws.block_cells` describes."""
         left, chosen = sorted(candidates), []
         for i in range(count):
             word = self.words(Stream.PLACEMENT, attempt * 6 + i // 2)[i % 2]
@@ -79,28 +82,28 @@ class KeyedDraws:
         return chosen
 
     def block_content(self, index: int) -> str:
-        """See `referee.Draws`."""
+        """Draws as `Draws.block_content` describes."""
         return ("data", "program")[_pick(self.words(Stream.CONTENT, 2 * index)[0], 2)]
 
     def block_is_question(self, index: int) -> bool:
-        """See `referee.Draws`."""
+        """Draws as `Draws.block_is_question` describes."""
         return _pick(self.words(Stream.CONTENT, 2 * index)[1], 10) == 0
 
     def block_points(self, index: int) -> int:
-        """See `referee.Draws`."""
+        """Draws as `Draws.block_points` describes."""
         return 1 + _pick(self.words(Stream.CONTENT, 2 * index + 1)[0], 9)
 
     def block_program(self, index: int, unused: Sequence[str]) -> str:
-        """See `referee.Draws`."""
+        """Draws as `Draws.block_program` describes."""
         return unused[_pick(self.words(Stream.CONTENT, 2 * index + 1)[1], len(unused))]
 
     def resource_amount(self, cell: Cell) -> int:
-        """See `referee.Draws`."""
+        """Draws as `Draws.resource_amount` describes."""
         lot = _pick(self.words(Stream.RESOURCE, 6 * cell[0] + cell[1])[0], 20)
         return 1 if lot < 9 else 2 if lot < 18 else 3
 
     def resource_kind(self, cell: Cell) -> str:
-        """See `referee.Draws`."""
+        """Draws as `Draws.resource_kind` describes."""
         return ("credits", "energy")[_pick(self.words(Stream.RESOURCE, 6 * cell[0] + cell[1])[1], 2)]
 
     def _spawn(self, caller: str, index: int) -> tuple[int, int]:
@@ -112,15 +115,15 @@ class KeyedDraws:
         return self.words(Stream.SPAWN, self.scheduled + index)
 
     def spawn_cell(self, caller: str, index: int, cells: Sequence[Cell]) -> Cell:
-        """See `referee.Draws`."""
+        """Draws as `Draws.spawn_cell` describes."""
         return sorted(cells)[_pick(self._spawn(caller, index)[0], len(cells))]
 
     def spawn_type(self, caller: str, index: int, types: Sequence[str]) -> str:
-        """See `referee.Draws`."""
+        """Draws as `Draws.spawn_type` describes."""
         return types[_pick(self._spawn(caller, index)[1], 4)]
 
     def permutation(self, round_number: int, count: int) -> Sequence[int]:
-        """See `referee.Draws`."""
+        """Draws as `Draws.permutation` describes."""
 
         def priority(slot: int) -> tuple[int, int]:
             return self.words(Stream.ORDER, slot)[round_number - 1] >> 7, slot
@@ -128,19 +131,20 @@ class KeyedDraws:
         return sorted(range(count), key=priority)
 
     def poly_type(self, index: int, types: Sequence[str]) -> str:
-        """See `referee.Draws`."""
+        """Draws as `Draws.poly_type` describes."""
         return types[_pick(self.words(Stream.POLY, index)[0], 3)]
 
     def warp_target(self, num_enemies: int, num_transmissions: int) -> int:
-        """See `referee.Draws`."""
+        """Draws as `Draws.warp_target` describes."""
         return _pick(self.words(Stream.WARP, 0)[0], num_enemies + num_transmissions)
 
 
 def replay_step(state: GameState, action: int, key: tuple[int, int] | None) -> ReplayStep:
-    """The `step` of `scenario.run_replay` on the referee, for replays that have keys.
+    """Runs one step on the referee: the `step` of `scenario.run_replay`, for replays that have
+    keys.
 
     Raises:
-      ValueError: there is no key.
+      ValueError: if there is no key.
     """
     if key is None:
         raise ValueError("a replay without keys says nothing about chance")

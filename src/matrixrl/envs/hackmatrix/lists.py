@@ -1,4 +1,6 @@
-"""Compact lists of words: enemies and transmissions in list order, batch-last `uint32[slots, B]`."""
+"""Compact lists of words: enemies and transmissions in list order, batch-last `uint32[slots,
+B]`.
+"""
 
 from __future__ import annotations
 
@@ -12,48 +14,50 @@ from matrixrl.envs.hackmatrix.state import EnemyWord, present
 
 
 def slots(words: jax.Array) -> np.ndarray:
-    """The slot numbers as a column that broadcasts against the list, int32[slots, 1...]."""
+    """Returns the slot numbers as a column that broadcasts against the list, int32[slots, 1...]."""
     return np.arange(words.shape[0], dtype=np.int32).reshape((-1,) + (1,) * (words.ndim - 1))
 
 
 def length(words: jax.Array) -> jax.Array:
-    """Number of entries, int32[B]."""
+    """Returns the number of entries, int32[B]."""
     return jnp.sum(present(words), axis=0, dtype=jnp.int32)
 
 
 def cells(words: jax.Array) -> jax.Array:
-    """Cell of each entry, uint32[slots, B]; meaningless for empty slots."""
+    """Returns the cell of each entry, uint32[slots, B]; meaningless for empty slots."""
     return EnemyWord.CELL.get(words)
 
 
 def occupied(words: jax.Array) -> Bits:
-    """The cells of all entries."""
+    """Returns the set of the cells of all entries."""
     return of_list(cells(words), present(words))
 
 
 def first(words: jax.Array, hits: jax.Array) -> jax.Array:
-    """Slot of the first hit, int32[B]; the number of slots where there is none."""
+    """Returns the slot of the first hit, int32[B]; the number of slots where there is none."""
     return jnp.min(jnp.where(hits, slots(words), words.shape[0]), axis=0)
 
 
 def at_slot(words: jax.Array, slot: jax.Array) -> jax.Array:
-    """The word in `slot` of each list, uint32[B]; 0 if the slot is outside."""
+    """Returns the word in `slot` of each list, uint32[B]; 0 if the slot is out of range."""
     return jnp.sum(jnp.where(slots(words) == slot, words, 0), axis=0, dtype=jnp.uint32)
 
 
 def append(words: jax.Array, count: jax.Array, word: jax.Array, active: jax.Array) -> jax.Array:
-    """The list with `word` in slot `count` where `active`; dropped if the list is full."""
+    """Stores `word` in slot `count` of the list where `active`; drops it if the list is full."""
     return jnp.where((slots(words) == count) & active, word, words)
 
 
 def take_out(words: jax.Array, slot: jax.Array) -> jax.Array:
-    """The list without the entry in `slot`; the later ones move up. A slot outside changes nothing."""
+    """Removes the entry in `slot` and moves the later ones up. A slot out of range changes
+    nothing.
+    """
     moved_up = jnp.concatenate([words[1:], jnp.zeros_like(words[:1])])
     return jnp.where(slots(words) >= slot, moved_up, words)
 
 
 def remove(words: jax.Array, gone: jax.Array) -> jax.Array:
-    """The list without the `gone` entries, order kept."""
+    """Removes the `gone` entries and keeps the order of the others."""
     hole = np.uint32(1)  # neither an entry nor an empty slot
     marked = jnp.where(gone & present(words), hole, words)
 
@@ -67,7 +71,9 @@ def remove(words: jax.Array, gone: jax.Array) -> jax.Array:
 
 
 def first_on_each_cell(words: jax.Array) -> jax.Array:
-    """For each cell the first entry in list order that stands on it, uint32[36, B], 0 if none."""
+    """Returns for each cell the first entry in list order on it, uint32[36, B]; 0 if there is
+    none.
+    """
     cell_numbers = slots(words).astype(np.uint32)  # there are as many slots as cells
 
     def put(i: jax.Array, top: jax.Array) -> jax.Array:

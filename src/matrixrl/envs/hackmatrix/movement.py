@@ -1,4 +1,6 @@
-"""Directional actions [6]: one line-of-fire scan decides between attack and move. Batch-last."""
+"""Directional actions (rule 6): one line-of-fire scan decides between attack and move.
+Batch-last.
+"""
 
 from __future__ import annotations
 
@@ -14,11 +16,11 @@ from matrixrl.envs.hackmatrix.state import State
 
 
 class Direction(NamedTuple):
-    """What a direction action does; everything empty or false where the action is none.
+    """Effect of a directional action; everything is empty or false where there is none.
 
     Attributes:
       moves: bool[B].
-      cell: int32[B], where the player stands afterwards.
+      cell: int32[B], the player's cell afterwards.
       enemy: int32[B], slot of the attacked enemy, 36 if there is none.
       transmission: the cell of the attacked transmission.
     """
@@ -30,14 +32,16 @@ class Direction(NamedTuple):
 
 
 def _step(bits: Bits, action: jax.Array) -> Bits:
-    """Every cell moved one step in the direction of the action."""
+    """Moves every cell one step in the direction of the action."""
     sideways = bitboard.choose(action == 2, bitboard.left(bits), bitboard.right(bits))
     upright = bitboard.choose(action == 0, bitboard.up(bits), bitboard.down(bits))
     return bitboard.choose(action < 2, upright, sideways)
 
 
 def resolve(state: State, action: jax.Array, active: jax.Array) -> Direction:
-    """What the direction `action` does where `active`: the action is legal and below 4."""
+    """Computes the effect of the direction `action` where `active`: the action is legal and below
+    4.
+    """
     transmissions = lists.occupied(state.transmissions)
     enemies = lists.occupied(state.enemies)
     opaque = transmissions | enemies | state.board.blocks

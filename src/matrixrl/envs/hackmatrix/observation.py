@@ -1,7 +1,9 @@
-"""The observation [19]: 10 player values, 23 programs and 6x6x42 grid values, from a batch-last state.
+"""The observation (rule 19): 10 player values, 23 programs and 6x6x42 grid values, from a
+batch-last state.
 
-The grid is encoded in one pass. Each cell is first summed up in four words, in which every feature is a run of bits;
-then value f of a cell is ``((word >> shift) & mask) * scale`` with constants that depend on f alone.
+The grid is encoded in one pass. Each cell is first packed into three words, in which every feature
+is a field of bits; then value f of a cell is ``((word >> shift) & mask) * scale`` with constants
+that depend on f alone.
 """
 
 from __future__ import annotations
@@ -27,7 +29,7 @@ from matrixrl.envs.hackmatrix.state import CellWord, EnemyWord, State, Transmiss
 
 
 class Observation(NamedTuple):
-    """The observation by its parts.
+    """The observation, split into its parts.
 
     Attributes:
       player: float32[..., 10].
@@ -41,7 +43,7 @@ class Observation(NamedTuple):
 
 
 class _Run(NamedTuple):
-    """Where a feature lies in the four words of a cell, and what one unit of it is worth."""
+    """Position of a feature in the words of a cell, and the value of one unit of it."""
 
     word: int
     shift: int
@@ -50,7 +52,7 @@ class _Run(NamedTuple):
 
 
 def _layout() -> list[_Run]:
-    """The run of each of the 42 features."""
+    """Returns the bit field of each of the 42 features."""
     runs: dict[int, _Run] = {}
     flags = [0, 1, 2, 3, 5, 6, 7, 8, 9, 11, 39, 40, 41]
     for shift, feature in enumerate(flags):
@@ -77,7 +79,7 @@ _UNIT = np.array([run.unit for run in _LAYOUT], np.float32)
 
 
 def cell_words(state: State) -> list[jax.Array]:
-    """Three words for each cell, uint32[36, B], that hold all its features; see `_layout`."""
+    """Packs all features of each cell into three words, uint32[36, B]; see `_layout`."""
     board = state.board
     blocks = bitboard.to_cells(board.blocks)
     programs = bitboard.to_cells(board.blocks & board.programs)
@@ -86,6 +88,7 @@ def cell_words(state: State) -> list[jax.Array]:
     open_program = programs & ~questions
     open_data = blocks & ~programs & ~questions
 
+    # Only the first enemy of a cell shows; a hidden cryptog hides the whole stack.
     top = lists.first_on_each_cell(state.enemies)
     enemy_type = EnemyWord.TYPE.get(top)
     in_line = bitboard.row_of(state.player.cell) | bitboard.column_of(state.player.cell)
@@ -97,6 +100,7 @@ def cell_words(state: State) -> list[jax.Array]:
     incoming = lists.first_on_each_cell(state.transmissions)
     turns = jnp.minimum(TransmissionWord.TURNS_LEFT.get(incoming), 4)
 
+    # Resources are hidden under a block until it is siphoned.
     values = board.values
     content = CellWord.CONTENT.get(values)
     shown = (1 - blocks) | siphoned
@@ -113,6 +117,7 @@ def cell_words(state: State) -> list[jax.Array]:
         exits,
         bitboard.to_cells(board.centers),
     ]
+    # Pack the features at the bit positions of `_layout`.
     first = turns << 13 | (CellWord.CREDITS.get(values) << 16 | CellWord.ENERGY.get(values) << 24) * shown
     for shift, flag in enumerate(flags):
         first = first | flag.astype(jnp.uint32) << shift
@@ -122,7 +127,9 @@ def cell_words(state: State) -> list[jax.Array]:
 
 
 def scalar_words(state: State) -> list[jax.Array]:
-    """What the observation holds besides the grid, as nine whole numbers, uint32[B] each; see `head_values`."""
+    """Returns the observation without the grid as nine integers, uint32[B] each; see
+    `head_values`.
+    """
     player = state.player
     scalars = [
         player.cell,
@@ -139,7 +146,9 @@ def scalar_words(state: State) -> list[jax.Array]:
 
 
 def head_values(scalars: list[jax.Array]) -> jax.Array:
-    """The ten player values and the 23 programs, float32[33, B] [19.1, 19.2], from `scalar_words`."""
+    """Computes the ten player values and the 23 programs, float32[33, B], from `scalar_words`
+    (rules 19.1, 19.2).
+    """
     cell, hp, credits, energy, stage, siphons, damage, flags, owned = scalars
     row = bitboard.cell_row(cell.astype(jnp.int32)).astype(jnp.uint32)
 
@@ -165,12 +174,16 @@ def head_values(scalars: list[jax.Array]) -> jax.Array:
 
 
 def pack(state: State) -> jax.Array:
-    """Everything the observation of a batch-last state holds in 468 bytes, uint32[B, 117]; `unpack` is its inverse."""
+    """Packs the observation of a batch-last state into 468 bytes, uint32[B, 117]; `unpack` is its
+    inverse.
+    """
     return jnp.concatenate([jnp.stack(scalar_words(state)), *cell_words(state)]).T
 
 
 def unpack(packed: jax.Array) -> jax.Array:
-    """The flat observations [19.4] of packed ones: uint32[..., 117] to float32[..., 1545]."""
+    """Unpacks observations to their flat form: uint32[..., 117] to float32[..., 1545] (rule
+    19.4).
+    """
     rows = packed.reshape((-1, PACKED_WORDS))
     scalars = [rows[:, i] for i in range(NUM_SCALARS)]
     words = [rows[:, NUM_SCALARS + i * NUM_CELLS :][:, :NUM_CELLS] for i in range(3)]
@@ -178,15 +191,17 @@ def unpack(packed: jax.Array) -> jax.Array:
 
 
 def encode(state: State) -> jax.Array:
-    """The flat observation of a batch-last state, float32[B, 1545]."""
+    """Computes the flat observation of a batch-last state, float32[B, 1545]."""
     words, head = materialized((cell_words(state), head_values(scalar_words(state))), state.time)
     return _flat(head.T, [word.T for word in words])
 
 
 def _flat(head: jax.Array, words: list[jax.Array]) -> jax.Array:
-    """Flat observations [B, 1545] from their heads [B, 33] and the words of their cells, three times [B, 36].
+    """Assembles flat observations [B, 1545] from heads [B, 33] and the three words of the cells,
+    [B, 36] each.
 
-    The grid is written a cell at a time for the whole batch: its 42 values are then the inner loop of the machine.
+    The grid is written one cell at a time for the whole batch, so that its 42 values form the inner
+    loop.
     """
     flat = jnp.zeros((head.shape[0], OBSERVATION_SIZE), jnp.float32)
 
@@ -198,13 +213,17 @@ def _flat(head: jax.Array, words: list[jax.Array]) -> jax.Array:
 
 
 def cell_features(first: jax.Array, second: jax.Array, third: jax.Array) -> jax.Array:
-    """The 42 features of cells [19.3], float32[..., 42], from their words uint32[..., 1]."""
+    """Computes the 42 features of cells, float32[..., 42], from their words uint32[..., 1]
+    (rule 19.3).
+    """
     word = jnp.where(_WORD == 0, first, jnp.where(_WORD == 1, second, third))
     return ((word >> _SHIFT) & _MASK).astype(jnp.float32) * _UNIT
 
 
 def parts(packed: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """Packed observations as head float32[..., 33], cells float32[..., 36, 42] and the player's cell int32[...]."""
+    """Splits packed observations into head float32[..., 33], cells float32[..., 36, 42] and the
+    player's cell int32[...].
+    """
     scalars = [packed[..., i] for i in range(NUM_SCALARS)]
     head = jnp.moveaxis(head_values([s.reshape(-1) for s in scalars]), 0, -1)
     words = packed[..., NUM_SCALARS:].reshape((*packed.shape[:-1], 3, NUM_CELLS, 1))
@@ -213,7 +232,7 @@ def parts(packed: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
 
 
 def split(flat: jax.Array) -> Observation:
-    """The named parts of a flat observation [19.4], float32[..., 1545]."""
+    """Splits a flat observation, float32[..., 1545], into its named parts (rule 19.4)."""
     start = 10 + NUM_PROGRAMS
     return Observation(
         player=flat[..., :10],

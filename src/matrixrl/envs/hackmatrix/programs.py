@@ -1,6 +1,7 @@
-"""The programs [12] as masked arithmetic: every lane computes the small effects, rare ones only if a lane uses them.
+"""The programs (rule 12) as masked arithmetic: every lane computes the cheap effects, and expensive
+ones run only if some lane needs them.
 
-Batch-last. `uses(program)` is the lanes that use a program.
+Batch-last. `uses(program)` is the mask of the lanes that use a program.
 """
 
 from __future__ import annotations
@@ -46,7 +47,7 @@ _ENERGY = np.array([0] * FIRST_PROGRAM_ACTION + [program.energy for program in P
 
 
 def pay(state: State, action: jax.Array, valid: jax.Array) -> State:
-    """The state with the price of a program paid, where the action is `valid`."""
+    """Subtracts the price of a program, where the action is `valid`."""
     player = state.player
     known = jnp.where(valid, action, 0)
     return state._replace(
@@ -58,7 +59,9 @@ def pay(state: State, action: jax.Array, valid: jax.Array) -> State:
 
 
 def simple_effects(state: State, uses: Uses) -> State:
-    """The programs that change a number or a flag: step to hack without damage [12.4]."""
+    """Applies the programs that change a number or a flag, from STEP to HACK without their damage
+    (rule 12.4).
+    """
     player = state.player
     atk_plus = uses(Program.ATK_PLUS)
     reduced = actions.reducible(state) & uses(Program.REDUC)
@@ -87,13 +90,15 @@ def simple_effects(state: State, uses: Uses) -> State:
 
 
 def undo(state: State, newest: jax.Array, used: jax.Array) -> State:
-    """The state with the `newest` snapshot (uint32[SNAPSHOT_WORDS, B]) restored, where `used` [13]."""
+    """Restores the `newest` snapshot (uint32[SNAPSHOT_WORDS, B]), where `used` (rule 13)."""
     restored = state._replace(**unpack_snapshot(newest)._asdict())
     return jax.tree.map(lambda new, old: jnp.where(used, new, old), restored, state)
 
 
 class Warp(NamedTuple):
-    """The target of WARP: its cell (int32[B]) and whether it is an enemy or a transmission (bool[B])."""
+    """The target of WARP: its cell (int32[B]) and whether it is an enemy or a transmission
+    (bool[B]).
+    """
 
     cell: jax.Array
     enemy: jax.Array
@@ -101,7 +106,9 @@ class Warp(NamedTuple):
 
 
 def warp_target(word: jax.Array, state: State, used: jax.Array) -> Warp:
-    """A uniform choice among all enemies and transmissions, both in list order, where `used`."""
+    """Draws the target of WARP uniformly from all enemies and transmissions, both in list order,
+    where `used`.
+    """
     num_enemies = lists.length(state.enemies)
     n = pick(word, num_enemies + lists.length(state.transmissions))
     is_enemy = n < num_enemies
@@ -114,11 +121,12 @@ def warp_target(word: jax.Array, state: State, used: jax.Array) -> Warp:
 
 
 class Harm(NamedTuple):
-    """What the player's action does to the enemies and transmissions.
+    """Harm that the player's action does to enemies and transmissions.
 
     Attributes:
-      damage: int32[36, B], hp each enemy loses; enemies at 0 are removed, the damaged others stunned.
-      destroyed: bool[36, B], enemies removed whatever their hp, counted as kills by `kills`.
+      damage: int32[36, B], hp each enemy loses; enemies at 0 are removed, the damaged others
+        stunned.
+      destroyed: bool[36, B], enemies removed at any hp, counted as kills by `kills`.
       transmissions: cells of destroyed transmissions.
       kills: int32[B], kills among the `destroyed` enemies.
     """
@@ -130,18 +138,22 @@ class Harm(NamedTuple):
 
 
 def harm(state: State, direction: Direction, warp: Warp, uses: Uses) -> Harm:
-    """Who is hit by an attack, by the damage programs [12.3], and by CRASH, WARP and D_BOM [12.4]."""
+    """Computes the harm of an attack, the damage programs (rule 12.3), and CRASH, WARP and D_BOM
+    (rule 12.4).
+    """
     enemies, board = state.enemies, state.board
     cells, alive = lists.cells(enemies), present(enemies)
     enemy_type = EnemyWord.TYPE.get(enemies)
     slot = lists.slots(enemies)
     here = bitboard.of_cell(state.player.cell)
 
+    # D_BOM: the nearest daemon explodes and damages the enemies around it.
     bomb = _nearest_daemon(state, uses(Program.D_BOM))
     bombed = slot == bomb
     bomb_cell = EnemyWord.CELL.get(lists.at_slot(enemies, bomb))
     blast = bitboard.surroundings(bitboard.of_cell(bomb_cell)).where(uses(Program.D_BOM))
 
+    # Damage by `attack_damage` in the areas of ROW, COL, DEBUG and HACK and for a direct attack.
     full_damage_area = (
         bitboard.row_of(state.player.cell).where(uses(Program.ROW))
         | bitboard.column_of(state.player.cell).where(uses(Program.COL))
@@ -152,6 +164,7 @@ def harm(state: State, direction: Direction, warp: Warp, uses: Uses) -> Harm:
     single = blast.has(cells) | ((enemy_type == EnemyType.VIRUS) & uses(Program.ANTI_V))
     damage = jnp.where(full, state.player.attack_damage, 0) + single
 
+    # CRASH and WARP destroy everything on their cells, at any hp.
     crash = uses(Program.CRASH)
     crater = bitboard.surroundings(here).where(crash)
     warped_to = bitboard.of_cell(warp.cell)
@@ -174,7 +187,9 @@ def harm(state: State, direction: Direction, warp: Warp, uses: Uses) -> Harm:
 
 
 def _nearest_daemon(state: State, used: jax.Array) -> jax.Array:
-    """Slot of the daemon nearest to the player, the first on ties, int32[B]; 36 where not `used`."""
+    """Returns the slot of the daemon nearest to the player, the first on ties, int32[B]; 36 where
+    not `used`.
+    """
     cells = lists.cells(state.enemies).astype(jnp.int32)
     daemon = present(state.enemies) & (EnemyWord.TYPE.get(state.enemies) == EnemyType.DAEMON)
     row = bitboard.cell_row(cells)
@@ -186,7 +201,9 @@ def _nearest_daemon(state: State, used: jax.Array) -> jax.Array:
 
 
 def push_and_pull(state: State, uses: Uses) -> State:
-    """PUSH and PULL [12.4]: wishes from the old positions, then one pass in list order."""
+    """Applies PUSH and PULL: target cells from the old positions, then one pass in list order
+    (rule 12.4).
+    """
     pulls = uses(Program.PULL)
     used = pulls | uses(Program.PUSH)
 
@@ -197,9 +214,9 @@ def push_and_pull(state: State, uses: Uses) -> State:
         to_row = bitboard.cell_row(state.player.cell)
         to_column = state.player.cell - SIZE * to_row
         rows, columns = jnp.sign(to_row - row), jnp.sign(to_column - column)
-        # PUSH: the equivalent clamped wish of the rules.
+        # PUSH: equivalent to the rules' candidates, clamped to the board.
         pushed = SIZE * jnp.clip(row - rows, 0, SIZE - 1) + jnp.clip(column - columns, 0, SIZE - 1)
-        # PULL: next to the player there is no wish; a diagonal neighbour changes its row alone.
+        # PULL: no target next to the player; a diagonal neighbour changes its row alone.
         height, width = jnp.abs(to_row - row), jnp.abs(to_column - column)
         diagonal = (height == 1) & (width == 1)
         pulled = SIZE * (row + rows) + column + jnp.where(diagonal, 0, columns)
@@ -224,7 +241,9 @@ def push_and_pull(state: State, uses: Uses) -> State:
 
 
 def poly(key: Words, enemies: jax.Array, used: jax.Array) -> jax.Array:
-    """Every enemy as one of the three other types, its damage carried over [12.4]; hp 0 where it dies."""
+    """Changes every enemy to one of the three other types, keeping its damage; hp 0 where it dies
+    (rule 12.4).
+    """
 
     def change(enemies: jax.Array) -> jax.Array:
         word = EnemyWord
@@ -241,7 +260,7 @@ def poly(key: Words, enemies: jax.Array, used: jax.Array) -> jax.Array:
 
 
 class Survivors(NamedTuple):
-    """Enemies and transmissions after the harm, and the kills counted [12.5]."""
+    """Enemies and transmissions after the harm, and the kills counted (rule 12.5)."""
 
     enemies: jax.Array
     transmissions: jax.Array
@@ -249,7 +268,9 @@ class Survivors(NamedTuple):
 
 
 def apply_harm(state: State, harm: Harm) -> Survivors:
-    """Deals the damage, stuns the survivors, removes who is at 0 or destroyed and counts the kills."""
+    """Deals the damage, stuns the survivors, removes enemies at 0 hp or destroyed, and counts the
+    kills.
+    """
     word = EnemyWord
     enemies = state.enemies
     alive = present(enemies)
@@ -270,9 +291,12 @@ def apply_harm(state: State, harm: Harm) -> Survivors:
 
 
 def crash_blocks(state: State, used: jax.Array) -> State:
-    """CRASH's effect on the board: surrounding blocks become empty cells; resource and flags stay."""
+    """Applies CRASH to the board: surrounding blocks become empty cells; resources and flags
+    stay.
+    """
     board = state.board
     gone = bitboard.surroundings(bitboard.of_cell(state.player.cell)).where(used) & board.blocks
+    # Clear content and spawn count, the lower half of a `CellWord`.
     resources = np.uint32(0xFFFF0000)
     values = jnp.where(bitboard.to_cells(gone) != 0, board.values & resources, board.values)
     return state._replace(

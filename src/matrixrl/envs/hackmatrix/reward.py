@@ -1,7 +1,7 @@
-"""The reward [18]. Batch-last.
+"""The reward (rule 18). Batch-last.
 
-All components are whole multiples of 1/200, so they are added as integers: the sum is exact, whatever the order of
-the machine's additions, and one division at the end rounds it to float32.
+All components are whole multiples of 1/200, so they are added as integers: the sum is exact in any
+order of additions, and one division at the end rounds it to float32.
 """
 
 from __future__ import annotations
@@ -17,22 +17,22 @@ from matrixrl.envs.hackmatrix.rules import REWARD_COMPONENTS, STAGE_VALUES
 from matrixrl.envs.hackmatrix.state import Player, State
 
 UNITS = 200
-"""Units in a reward of 1."""
+"""Number of units in a reward of 1."""
 
 
 class Facts(NamedTuple):
-    """What the reward depends on, [B] each. `old` is before the step, `new` after everything.
+    """Inputs of the reward, [B] each. `old` is before the step, `new` after it.
 
     Attributes:
-      valid, won, died, completed, collected: bool; the step was valid, the game was won, the player died, a stage
-        was completed, a data siphon was walked onto.
+      valid, won, died, completed, collected: bool; the step was valid, the game was won, the player
+        died, a stage was completed, a data siphon was collected.
       wasteful_reset: bool, a RESET at hp 2.
-      beside_siphon_enemy: bool, at the end an enemy from a siphon is adjacent.
+      beside_siphon_enemy: bool, an enemy from a siphon is adjacent at the end of the step.
       old, new: the players.
       stage: int32, the stage number after the step.
       kills: int32.
       old_distance, new_distance: int32, exit distances.
-      missed: int32, resources a better siphon place would have given.
+      missed: int32, resources that a better siphon cell would have yielded in addition.
     """
 
     valid: jax.Array
@@ -52,9 +52,10 @@ class Facts(NamedTuple):
 
 
 def exit_distances(*states: State) -> jax.Array:
-    """Steps of a shortest way from the player to the exit over cells without blocks, for each of the states.
+    """Computes the number of steps from player to exit over cells without blocks for each state,
+    int32[states, B].
 
-    int32[states, B]; 0 if there is no way [18.4].
+    The distance is 0 if there is no path (rule 18.4).
     """
     exits, blocks, cells = (
         jnp.stack([part(state) for state in states])
@@ -70,12 +71,12 @@ def exit_distances(*states: State) -> jax.Array:
 
 
 def rewards(facts: Facts) -> tuple[jax.Array, dict[str, jax.Array]]:
-    """The reward, float32[B], and its 14 components under the keys of section 18.2."""
+    """Computes the reward, float32[B], and its 14 components under the keys of rule 18.2."""
     old, new, stage = facts.old, facts.new, facts.stage
     one, half = UNITS, UNITS // 2
     per_kill, per_step, per_missed = 60, 10, 5  # 0.3, 0.05, 0.5 * 0.05
     hp = new.hp - old.hp
-    # V[k] of the completed stage k: powers of two, but for the last.
+    # V[k] of the completed stage k: powers of two, except the last.
     completed_stage = jnp.where(facts.won, stage, stage - 1)
     stage_value = jnp.where(facts.won, STAGE_VALUES[-1], 1 << jnp.clip(completed_stage - 1, 0, 6))
     completed_values = (1 << jnp.clip(stage - 1, 0, 7)) - 1  # V[1] + ... + V[stage - 1]

@@ -1,6 +1,7 @@
-"""The numbers of the rule book: board, actions, programs, enemies, rewards, observation. No behaviour.
+"""The numbers of the rule book: board, actions, programs, enemies, rewards, observation. No
+behaviour.
 
-Numbers in brackets, here and in the other modules, are sections of the rules of HackMatrix.
+"Rule 12.4", here and in the other modules, is that section of docs/envs/hackmatrix_rules.md.
 """
 
 from __future__ import annotations
@@ -11,10 +12,12 @@ from typing import NamedTuple
 SIZE = 6
 NUM_CELLS = SIZE * SIZE
 CORNERS = (0, 5, 30, 35)
-"""Cells (0,0), (0,5), (5,0), (5,5); a cell is ``row * 6 + column``, row 0 at the bottom [1]."""
+"""Cells (0,0), (0,5), (5,0), (5,5); a cell is ``row * 6 + column``, row 0 at the bottom (rule
+1).
+"""
 
 DIRECTIONS = ((1, 0), (-1, 0), (0, -1), (0, 1))
-"""Up, down, left, right as (row change, column change): the order of every tie-break [1]."""
+"""Up, down, left, right as (row change, column change): the order of every tie-break (rule 1)."""
 
 NUM_ACTIONS = 28
 ACTION_SIPHON = 4
@@ -31,7 +34,7 @@ MIN_BLOCKS, MAX_BLOCKS = 5, 11
 
 
 class EnemyType(IntEnum):
-    """Enemy codes [3.3]."""
+    """Enemy codes (rule 3.3)."""
 
     VIRUS = 0
     DAEMON = 1
@@ -43,7 +46,7 @@ ENEMY_MAX_HP = (2, 3, 2, 2)
 
 
 class Program(IntEnum):
-    """Program numbers [12.1]; the action is the number plus 5."""
+    """Program numbers (rule 12.1); the action is the number plus 5."""
 
     PUSH = 0
     PULL = 1
@@ -71,7 +74,7 @@ class Program(IntEnum):
 
 
 class ProgramRow(NamedTuple):
-    """One row of table 12.1."""
+    """One row of the table of rule 12.1."""
 
     display_name: str
     credits: int
@@ -116,7 +119,7 @@ DELAY_TURNS = 3
 ATK_PLUS_USES = 2
 
 STAGE_VALUES = (1, 2, 4, 8, 16, 32, 64, 100)
-"""V[1..8] [18.1]."""
+"""V[1..8] (rule 18.1)."""
 
 REWARD_COMPONENTS = (
     "stage",
@@ -134,11 +137,11 @@ REWARD_COMPONENTS = (
     "programWaste",
     "siphonDeathPenalty",
 )
-"""Keys of the reward breakdown, in the order they are added [18.2]."""
+"""Keys of the reward breakdown, in the order in which they are added (rule 18.2)."""
 
 
 class Outcome(IntEnum):
-    """How an episode stands."""
+    """Outcome of an episode."""
 
     PLAYING = 0
     WON = 1
@@ -149,4 +152,4 @@ class Outcome(IntEnum):
 NUM_FEATURES = 42
 PLAYER_FEATURES = 10
 OBSERVATION_SIZE = PLAYER_FEATURES + NUM_PROGRAMS + NUM_CELLS * NUM_FEATURES
-"""1545 values in the flat observation [19.4]."""
+"""1545 values in the flat observation (rule 19.4)."""

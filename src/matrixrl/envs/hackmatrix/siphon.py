@@ -1,4 +1,4 @@
-"""The siphon [7] and how good a place it was used in [18.5]. Batch-last."""
+"""The siphon (rule 7) and the quality of the cell it was used on (rule 18.5). Batch-last."""
 
 from __future__ import annotations
 
@@ -15,9 +15,10 @@ TURNS_PER_SIPHON = 5
 
 
 def siphon(state: State, active: jax.Array) -> State:
-    """The state after a siphon, where `active`; the pending spawns come in the enemy phase."""
+    """Applies a siphon, where `active`; its pending spawns follow in the enemy phase."""
     board, player = state.board, state.player
     here = bitboard.of_cell(player.cell).where(active)
+    # A siphon processes the cells of its cross that no siphon has processed before.
     cross = here | bitboard.neighbours(here)
     reached = cross - board.siphoned
     taken_blocks = bitboard.to_cells(reached & board.blocks) != 0
@@ -29,6 +30,7 @@ def siphon(state: State, active: jax.Array) -> State:
 
     values = board.values
     content = CellWord.CONTENT.get(values)
+    # Blocks yield their content and lose their spawn count; open cells yield and lose resources.
     gained = jnp.where(taken_programs, jnp.uint32(1) << content, 0)
     without_spawns = CellWord.SPAWN_COUNT.clear(values)
     without_resources = CellWord.ENERGY.clear(CellWord.CREDITS.clear(values))
@@ -55,7 +57,9 @@ def siphon(state: State, active: jax.Array) -> State:
 
 
 def _cross_members(words: jax.Array) -> list[jax.Array]:
-    """For each cell the values on the five cells of its cross, 0 beyond the edge: five arrays [36, B]."""
+    """Returns for each cell the values on the five cells of its cross, 0 off the board: five arrays
+    [36, B].
+    """
     grid = words.reshape((SIZE, SIZE, *words.shape[1:]))
     row = jnp.zeros_like(grid[:1])
     column = jnp.zeros_like(grid[:, :1])
@@ -74,7 +78,8 @@ _COMPARISONS = ((0, 1), (3, 4), (2, 4), (2, 3), (0, 3), (0, 2), (1, 4), (1, 3), 
 
 
 def missed_resources(board: Board, owned: jax.Array, cell: jax.Array) -> jax.Array:
-    """Credits plus energy that a better place for this siphon would have yielded more, int32[B] [18.5].
+    """Computes the credits plus energy that the best cell for this siphon would have yielded in
+    addition, int32[B] (rule 18.5).
 
     Args:
       board: the board before the siphon.
@@ -92,7 +97,7 @@ def missed_resources(board: Board, owned: jax.Array, cell: jax.Array) -> jax.Arr
     def at_player(field: jax.Array) -> jax.Array:
         return jnp.sum(jnp.where(itself, field, 0), axis=0, dtype=field.dtype)
 
-    # A data content counts as points + 1, so that 0 stands for no data.
+    # Encode data content as points + 1, so that 0 means no data.
     points = _cross_members(data * (content + 1))
     for low, high in _COMPARISONS:
         points[low], points[high] = (
@@ -104,12 +109,12 @@ def missed_resources(board: Board, owned: jax.Array, cell: jax.Array) -> jax.Arr
 
     here = bitboard.of_cell(cell)
     wanted = (here | bitboard.neighbours(here)) & board.blocks & fresh
-    # Credits, energy and wanted blocks on one cross: 11 + 11 + 3 bits of one sum.
+    # Sum credits, energy and wanted blocks of a cross at once, in fields of 11 + 11 + 3 bits.
     sums = plain * (CellWord.CREDITS.get(board.values) | CellWord.ENERGY.get(board.values) << 11)
     sums = sum(_cross_members(sums | bitboard.to_cells(wanted) << 22), jnp.zeros_like(content))
     credits, energy, covered = sums & 2047, (sums >> 11) & 2047, sums >> 22
 
-    on_block = board.blocks.has(cell)  # then the yield is empty
+    on_block = board.blocks.has(cell)  # a block under the player: the yield is empty
     own_points = [jnp.where(on_block, 0, at_player(member)) for member in points]
     own_programs = jnp.where(on_block, 0, at_player(programs))
     own_credits = jnp.where(on_block, 0, at_player(credits))

@@ -1,4 +1,4 @@
-"""New transmissions [10.2] and their arrival [10.1]. Batch-last."""
+"""Creation of transmissions (rule 10.2) and their arrival (rule 10.1). Batch-last."""
 
 from __future__ import annotations
 
@@ -15,7 +15,9 @@ from matrixrl.envs.hackmatrix.state import EnemyWord, TransmissionWord, enemy_ma
 
 
 def line_of_fire(player: Bits, screens: Bits) -> Bits:
-    """Cells in the player's row or column with nothing of `screens` strictly between."""
+    """Returns the cells in the player's row or column with no cell of `screens` strictly
+    between.
+    """
     fire = bitboard.empty_like(player.lo)
     for move in (bitboard.up, bitboard.down, bitboard.left, bitboard.right):
         ray = player
@@ -38,16 +40,17 @@ def spawn(
     enemies: Bits,
     player: Bits,
 ) -> jax.Array:
-    """The transmissions after `count` spawns, each choosing its cell with the earlier ones in place.
+    """Spawns `count` transmissions one after another, each on a cell that is free after the earlier
+    ones.
 
     Args:
       key: words [B].
-      stream: the stream of `draws` that names this use; spawn j takes block j.
-      count: int32[B], how many spawns are asked for; those without a free cell are lost.
-      scheduled: int32[B], how many of them, the first ones, are `from_schedule`.
+      stream: the stream of `draws` for this use; spawn j takes block j.
+      count: int32[B], number of spawns requested; those without a free cell are dropped.
+      scheduled: int32[B], number of spawns, the first ones, that are `from_schedule`.
       from_siphon: the flag of all others.
       transmissions: uint32[36, B].
-      blocks, enemies, player: where they are, [B].
+      blocks, enemies, player: their cells, [B].
     """
     fire = line_of_fire(player, blocks | enemies)
     free = ~(blocks | enemies | player | lists.occupied(transmissions))
@@ -63,6 +66,7 @@ def spawn(
     ) -> tuple[jax.Array, Bits, jax.Array, jax.Array]:
         j, free, transmissions, used = carry
         active = (j < count) & free.any()
+        # Prefer free cells outside the player's line of fire.
         hidden = free - fire
         pool = bitboard.choose(hidden.any(), hidden, free)
         draw = block(key, stream, j)
@@ -85,7 +89,9 @@ def spawn(
 
 
 def tick(enemies: jax.Array, transmissions: jax.Array, active: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Transmissions due become enemies at the end of their list, the others count down, where `active`."""
+    """Turns due transmissions into enemies at the end of their list and counts down the others,
+    where `active`.
+    """
     words = TransmissionWord
 
     def due(transmissions: jax.Array) -> jax.Array:

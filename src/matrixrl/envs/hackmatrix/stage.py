@@ -1,8 +1,9 @@
-"""Stage generation [14] and new games [15], for the lanes that need one. Batch-last.
+"""Stage generation (rule 14) and new games (rule 15), for the lanes that need one. Batch-last.
 
-A stage is generated rarely, so `generate_where` gathers the lanes that need one and works on a few at a time. Each
-lane's stage depends on its own inputs alone, so the grouping never shows in the result. Placements are rejection
-sampled: many attempts are drawn and tested at once and the first valid one counts.
+A stage is generated rarely, so the caller (`batch`) gathers the lanes that need one and generates a
+few at a time. Each lane's stage depends on its own inputs alone, so the grouping does not affect
+the result. Placements are rejection sampled: many attempts are drawn and tested at once, and the
+first valid one counts.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ _ATTEMPTS_AT_ONCE = 16
 
 
 class NewGame(NamedTuple):
-    """The random beginnings of a game [15]: int32[B] each."""
+    """The random start of a game (rule 15): int32[B] each."""
 
     cell: jax.Array
     credits: jax.Array
@@ -44,11 +45,12 @@ class NewGame(NamedTuple):
 
 
 def new_game(draw: Words) -> NewGame:
-    """The player's corner and the starting bonus, from the words of `Stream.NEW_GAME`."""
+    """Draws the player's corner and the starting bonus from the words of `Stream.NEW_GAME`."""
     corner = pick(draw.first, 4)
     cell = jnp.where(corner < 2, 0, 30) + jnp.where(corner % 2 == 1, 5, 0)
     bonus = pick(draw.second, 3)
-    # Plain numbers alone would give weakly typed arrays, and a jitted step of such a state compiles twice.
+    # Python scalars would make the arrays weakly typed, and a jitted step of such a state compiles
+    # twice.
     return NewGame(
         cell=cell,
         credits=jnp.where(bonus == 0, jnp.int32(10), 0),
@@ -58,12 +60,13 @@ def new_game(draw: Words) -> NewGame:
 
 
 class StageInput(NamedTuple):
-    """What generation looks at, one lane each: words or int32 [B], transmissions uint32[36, B].
+    """Inputs of stage generation, one lane each: words or int32 [B], transmissions uint32[36, B].
 
     Attributes:
       key: words of the key.
-      new_game: bool, it is the first stage of a new game, which draws the player's cell too.
-      stage: number of the stage to make.
+      new_game: bool, whether this is the first stage of a new game, which also draws the player's
+        cell.
+      stage: number of the stage to generate.
       player: the player's cell, a corner; ignored for a new game.
       enemies: cells of the enemies carried over.
       transmissions: the transmissions carried over.
@@ -84,7 +87,7 @@ class Stage(NamedTuple):
       board: a fresh board.
       exit: the exit's cell.
       transmissions: those carried over and the new ones.
-      opening: how a new game begins; its `cell` is the player's in any case.
+      opening: the start of a new game; its `cell` is the player's in any case.
     """
 
     board: Board
@@ -93,7 +96,7 @@ class Stage(NamedTuple):
     opening: NewGame
 
 
-# All draws but those for placements and spawns, as one block: (stream, index) of each row.
+# All draws except those of placements and spawns, as one block: (stream, index) of each row.
 _ROWS = (
     [(Stream.NEW_GAME, 0), (Stream.STAGE, 0)]
     + [(Stream.CONTENT, index) for index in range(2 * MAX_BLOCKS)]
@@ -104,13 +107,14 @@ _INDICES = np.array([index for _, index in _ROWS], np.uint32)
 
 
 def generate(inputs: StageInput) -> Stage:
-    """The stage for every lane."""
+    """Generates the stage of every lane."""
     column = (-1,) + (1,) * inputs.stage.ndim
     draw = block(inputs.key, _STREAMS.reshape(column), _INDICES.reshape(column))
     opening, layout = Words(*(word[0] for word in draw)), Words(*(word[1] for word in draw))
     contents = Words(*(word[2 : 2 + 2 * MAX_BLOCKS] for word in draw))
     resources = Words(*(word[2 + 2 * MAX_BLOCKS :] for word in draw))
 
+    # Choose the player's corner and the exit among the other three.
     game = new_game(opening)
     player = jnp.where(inputs.new_game, game.cell, inputs.player)
     corners = bitboard.constant(CORNERS)
@@ -119,6 +123,7 @@ def generate(inputs: StageInput) -> Stage:
     exit_cell = bitboard.nth_cell(others, pick(layout.first, others.size()))
     exit_bits = bitboard.of_cell(exit_cell)
 
+    # Place the blocks on cells that are neither corners nor occupied.
     candidates = ~(corners | inputs.enemies | lists.occupied(inputs.transmissions))
     wanted = MIN_BLOCKS + pick(layout.second, MAX_BLOCKS - MIN_BLOCKS + 1)
     count = jnp.minimum(wanted, candidates.size())
@@ -154,9 +159,11 @@ def generate(inputs: StageInput) -> Stage:
 
 
 def place(key: Words, attempt: jax.Array, candidates: Bits, count: jax.Array) -> tuple[Bits, jax.Array]:
-    """The placement of an attempt: the set of blocks and their cells in order of choice, int32[11, ...].
+    """Draws the placement of an attempt: the set of blocks and their cells in order of choice,
+    int32[11, ...].
 
-    Cell i is meaningful for i below `count`. Shapes broadcast: `attempt` may have axes in front of the batch.
+    Cell i is meaningful for i below `count`. Shapes broadcast: `attempt` may have leading axes
+    before the batch.
     """
     shape = jnp.broadcast_shapes(attempt.shape, count.shape)
     # One Threefry call for all words: the attempt's blocks along a new first axis.
@@ -178,7 +185,10 @@ def place(key: Words, attempt: jax.Array, candidates: Bits, count: jax.Array) ->
 
 
 def valid_placement(blocks: Bits, exit_bits: Bits) -> jax.Array:
-    """True where the empty cells are connected from (0,0), not through the exit, and no block is walled in."""
+    """Returns True where no block is walled in and the empty cells are connected from (0,0) without
+    crossing the exit.
+    """
+    # Flood the empty cells from (0,0); the exit is reached but not passed through.
     empty = ~blocks
     start = bitboard.constant((0,))
     closed = exit_bits - start
@@ -202,7 +212,9 @@ def valid_placement(blocks: Bits, exit_bits: Bits) -> jax.Array:
 
 
 def first_valid_placement(key: Words, candidates: Bits, count: jax.Array, exit_bits: Bits) -> jax.Array:
-    """Cells of the first valid placement in order of choice, int32[11, B]; all -1 if every attempt fails."""
+    """Returns the cells of the first valid placement in order of choice, int32[11, B]; all -1 if
+    every attempt fails.
+    """
 
     def unfinished(carry: tuple[jax.Array, jax.Array]) -> jax.Array:
         start, cells = carry
@@ -210,6 +222,7 @@ def first_valid_placement(key: Words, candidates: Bits, count: jax.Array, exit_b
 
     def try_some(carry: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
         start, cells = carry
+        # Test several attempts at once and keep the first valid one of each lane.
         attempts = start + np.arange(_ATTEMPTS_AT_ONCE, dtype=np.int32)[:, None]
         blocks, tried = place(key, attempts, candidates, count)
         valid = valid_placement(blocks, exit_bits) & (attempts < PLACEMENT_ATTEMPTS)
@@ -222,7 +235,7 @@ def first_valid_placement(key: Words, candidates: Bits, count: jax.Array, exit_b
 
 
 class _Filling(NamedTuple):
-    """Loop state of `_fill`: the programs not used yet as a 23-bit set, and the board so far."""
+    """Loop state of `_fill`: the unused programs as a 23-bit set, and the board so far."""
 
     unused: jax.Array
     num_unused: jax.Array
@@ -233,12 +246,13 @@ class _Filling(NamedTuple):
 
 
 def _fill(draw: Words, cells: jax.Array, count: jax.Array) -> tuple[Bits, Bits, Bits, jax.Array]:
-    """Blocks, program contents, question blocks and `CellWord`s of a stage [14.1], in order of choice.
+    """Draws blocks, program contents, question blocks and `CellWord`s of a stage, in order of
+    choice (rule 14.1).
 
     Args:
       draw: the words of `Stream.CONTENT`, [22, B].
       cells: cells of the blocks, int32[11, B].
-      count: int32[B], how many there are.
+      count: int32[B], number of blocks.
     """
     spawn_counts = jnp.array([program.spawn_count for program in PROGRAMS], jnp.int32)
     is_program = pick(draw.first[0::2], 2) == 1
@@ -281,7 +295,7 @@ def _fill(draw: Words, cells: jax.Array, count: jax.Array) -> tuple[Bits, Bits, 
 
 
 def _nth_bit(word: jax.Array, n: jax.Array) -> jax.Array:
-    """Number of the `n`-th set bit of a 23-bit word, int32."""
+    """Returns the number of the `n`-th set bit of a 23-bit word, int32."""
     position = jnp.zeros_like(n)
     for width in (16, 8, 4, 2, 1):
         count = lax.population_count(word & ((1 << width) - 1)).astype(jnp.int32)
@@ -293,7 +307,9 @@ def _nth_bit(word: jax.Array, n: jax.Array) -> jax.Array:
 
 
 def _resources(draw: Words, cells: Bits) -> jax.Array:
-    """`CellWord`s with the resources of the given cells [14.2], from the words of `Stream.RESOURCE` [36, B]."""
+    """Draws the resources of the given cells as `CellWord`s, from the words of `Stream.RESOURCE`
+    [36, B] (rule 14.2).
+    """
     lot = pick(draw.first, 20)
     amount = jnp.where(lot < 9, 1, jnp.where(lot < 18, 2, 3))
     word = jnp.where(pick(draw.second, 2) == 0, CellWord.CREDITS.of(amount), CellWord.ENERGY.of(amount))
@@ -301,10 +317,10 @@ def _resources(draw: Words, cells: Bits) -> jax.Array:
 
 
 def schedule_interval(stage: jax.Array) -> jax.Array:
-    """Turns between scheduled tasks at the start of a stage [11]."""
+    """Returns the number of turns between scheduled tasks at the start of a stage (rule 11)."""
     return 13 - stage
 
 
 def next_stage(stage: jax.Array) -> jax.Array:
-    """The stage after a completed one; 8 stays 8 [16]."""
+    """Returns the number of the stage after a completed one; 8 stays 8 (rule 16)."""
     return jnp.minimum(stage + 1, NUM_STAGES)

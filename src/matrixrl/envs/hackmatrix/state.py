@@ -1,14 +1,15 @@
 """The state of one game as small integer arrays, about 5 KB with eight snapshots of history.
 
-Lists of enemies and transmissions are compact: slot 0 is the oldest, empty slots (word 0) come after the last [3.3,
-22]. One enemy, one transmission and the numbers of one cell are each packed in a uint32 word: removing from a list,
-pushing a snapshot and transposing a batch move words, and the fields are unpacked where they are used. The fields of
-a word are read by name, through `EnemyWord`, `TransmissionWord` and `CellWord`, the only places that know the bits.
+Lists of enemies and transmissions are compact: slot 0 is the oldest, empty slots (word 0) follow
+the last (rules 3.3, 22). One enemy, one transmission and the numbers of one cell are each packed in
+a uint32 word: removing from a list, pushing a snapshot and transposing a batch move words, and the
+fields are unpacked where they are used. The fields of a word are read by name through `EnemyWord`,
+`TransmissionWord` and `CellWord`, which alone define the bit positions.
 
-**Batch-last.** The functions of the game take a state whose arrays carry the batch as their *last* axis (``[36, B]``
-and ``[B]``): then a scalar of each game broadcasts against a list of each game, and the compiler's inner loops run
-over the batch. `matrixrl.envs.hackmatrix.batch` turns the usual ``[B, 36]`` into this form and back; the words of
-`History` alone keep the batch first.
+**Batch-last.** The functions of the game take a state whose arrays have the batch as their *last*
+axis (``[36, B]`` and ``[B]``): then a scalar of each game broadcasts against a list of each game,
+and the compiler's inner loops run over the batch. `matrixrl.envs.hackmatrix.batch` converts the
+usual ``[B, 36]`` to this form and back; only the words of `History` keep the batch first.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from matrixrl.envs.hackmatrix.rules import ENEMY_MAX_HP, ENEMY_SLOTS, NUM_CELLS,
 
 
 class Field(NamedTuple):
-    """A run of bits in a uint32 word."""
+    """A bit field of a uint32 word."""
 
     shift: int
     width: int
@@ -35,24 +36,26 @@ class Field(NamedTuple):
         return (1 << self.width) - 1
 
     def get(self, word: jax.Array) -> jax.Array:
-        """The value, uint32."""
+        """Returns the value of the field, uint32."""
         return (word >> self.shift) & self.limit
 
     def of(self, value: jax.Array | int) -> jax.Array:
-        """A word with this value in its place and 0 elsewhere."""
+        """Returns a word with this value in the field and 0 elsewhere."""
         return jnp.asarray(value).astype(jnp.uint32) << self.shift
 
     def clear(self, word: jax.Array) -> jax.Array:
-        """The word with 0 in this place."""
+        """Returns the word with the field set to 0."""
         return word & jnp.uint32(0xFFFFFFFF ^ (self.limit << self.shift))
 
     def set(self, word: jax.Array, value: jax.Array | int) -> jax.Array:
-        """The word with this value in its place."""
+        """Returns the word with the field set to this value."""
         return self.clear(word) | self.of(value)
 
 
 class EnemyWord:
-    """Bits of an enemy [3.3]; the first four fields and `PRESENT` lie as in `TransmissionWord`."""
+    """Bit fields of an enemy (rule 3.3); the first four and `PRESENT` have the positions of
+    `TransmissionWord`.
+    """
 
     CELL = Field(0, 6)
     TYPE = Field(6, 2)
@@ -65,7 +68,7 @@ class EnemyWord:
 
 
 class TransmissionWord:
-    """Bits of a transmission [3.4]."""
+    """Bit fields of a transmission (rule 3.4)."""
 
     CELL = Field(0, 6)
     TYPE = Field(6, 2)
@@ -76,7 +79,9 @@ class TransmissionWord:
 
 
 class CellWord:
-    """Bits of the numbers of a cell. `CONTENT` holds the points or the program number of the cell's block."""
+    """Bit fields of the numbers of a cell. `CONTENT` is the points or the program number of its
+    block.
+    """
 
     CONTENT = Field(0, 8)
     SPAWN_COUNT = Field(8, 8)
@@ -88,23 +93,23 @@ _ORIGIN = np.uint32(1 << EnemyWord.FROM_SIPHON.shift | 1 << EnemyWord.FROM_SCHED
 
 
 def present(words: jax.Array) -> jax.Array:
-    """True for the slots of a list that hold something."""
+    """Returns True for the occupied slots of a list."""
     return EnemyWord.PRESENT.get(words) != 0
 
 
 def without_origin(words: jax.Array) -> jax.Array:
-    """Enemies or transmissions with both origin flags false, as UNDO restores them [13]."""
+    """Clears both origin flags of enemies or transmissions, as UNDO restores them (rule 13)."""
     return words & ~_ORIGIN
 
 
 def enemy_max_hp(enemy_type: jax.Array) -> jax.Array:
-    """Full hp of each type, uint32 [3.3]."""
+    """Returns the full hp of each enemy type, uint32 (rule 3.3)."""
     table = sum(hp << (4 * code) for code, hp in enumerate(ENEMY_MAX_HP))
     return (jnp.uint32(table) >> (4 * enemy_type)) & 15
 
 
 class Player(NamedTuple):
-    """The player [2]: int32 numbers; `cell` is row * 6 + column."""
+    """The player (rule 2): int32 numbers; `cell` is row * 6 + column."""
 
     cell: jax.Array
     hp: jax.Array
@@ -116,7 +121,7 @@ class Player(NamedTuple):
 
 
 class Board(NamedTuple):
-    """The cells [3.1, 3.2].
+    """The cells (rules 3.1, 3.2).
 
     Attributes:
       blocks: cells with a block of any kind.
@@ -125,7 +130,8 @@ class Board(NamedTuple):
       siphoned: cells a siphon has processed.
       centers: cells the player stood on when siphoning.
       pickups: cells with a data siphon.
-      values: uint32[36], a `CellWord` for each cell. Content and spawn count are 0 where there is no block.
+      values: uint32[36], a `CellWord` for each cell. Content and spawn count are 0 where there is
+        no block.
     """
 
     blocks: Bits
@@ -138,12 +144,13 @@ class Board(NamedTuple):
 
 
 class History(NamedTuple):
-    """The undo stack as a ring [13].
+    """The undo stack as a ring buffer (rule 13).
 
     Attributes:
-      words: uint32[depth, SNAPSHOT_WORDS], see `pack_snapshot`; left out, `()`, where a step has no use for it.
-      next: int32, where the next snapshot goes.
-      size: int32, how many snapshots there are.
+      words: uint32[depth, SNAPSHOT_WORDS], see `pack_snapshot`; omitted, `()`, where a step does
+        not use it.
+      next: int32, slot of the next snapshot.
+      size: int32, number of snapshots.
     """
 
     words: Any
@@ -155,15 +162,15 @@ class State(NamedTuple):
     """One game.
 
     Attributes:
-      player, board: see there.
-      owned: uint32, bit i set if program number i is owned.
+      player, board: see `Player` and `Board`.
+      owned: uint32, bit i is set if program number i is owned.
       stage, turn: int32.
       exit: int32, cell of the exit marker.
       enemies: uint32[36], `EnemyWord` each, in list order.
       transmissions: uint32[36], `TransmissionWord` each, in list order.
       show_activated, scheduled_tasks_disabled, step_active: bool.
       atk_plus_uses: int32.
-      interval, next_turn, pending_siphon_spawns: int32, the schedule [11].
+      interval, next_turn, pending_siphon_spawns: int32, the schedule (rule 11).
       history: the undo stack.
       outcome: int32, a `rules.Outcome`.
       time: int32, steps of this episode.
@@ -191,12 +198,12 @@ class State(NamedTuple):
     episode_return: jax.Array
 
     def replace(self, **values: Any) -> State:
-        """Returns a copy with other values of these fields, as the states of gymnax do."""
+        """Returns a copy with these fields replaced, as the states of gymnax do."""
         return self._replace(**values)
 
 
 class Snapshot(NamedTuple):
-    """What UNDO restores [13], fields as in `State`."""
+    """The fields that UNDO restores, as in `State` (rule 13)."""
 
     player: Player
     board: Board
@@ -214,7 +221,9 @@ SNAPSHOT_WORDS = NUM_SCALARS + NUM_CELLS + ENEMY_SLOTS + TRANSMISSION_SLOTS
 
 
 def pack_snapshot(state: State) -> jax.Array:
-    """The snapshot of a batch-last state, uint32[SNAPSHOT_WORDS, B], without the origin flags."""
+    """Packs the snapshot of a batch-last state, uint32[SNAPSHOT_WORDS, B], without the origin
+    flags.
+    """
     board = state.board
     scalars = [
         *state.player,
@@ -236,7 +245,7 @@ def pack_snapshot(state: State) -> jax.Array:
 
 
 def unpack_snapshot(words: Any) -> Snapshot:
-    """The inverse of `pack_snapshot`: words uint32[SNAPSHOT_WORDS, ...]."""
+    """Unpacks the words of `pack_snapshot`, uint32[SNAPSHOT_WORDS, ...]."""
     lists = words[NUM_SCALARS:]
     bits = [Bits(words[i], words[i + 1]) for i in range(7, 19, 2)]
     return Snapshot(
@@ -253,5 +262,5 @@ def unpack_snapshot(words: Any) -> Snapshot:
 
 
 def bytes_per_state(state: State) -> int:
-    """Size of an unbatched state in bytes."""
+    """Returns the size of an unbatched state in bytes."""
     return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(state))

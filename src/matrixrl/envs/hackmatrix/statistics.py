@@ -1,4 +1,4 @@
-"""What is told about each episode: counts and sums that are carried beside the game."""
+"""Episode statistics: counts and sums carried with the game."""
 
 from __future__ import annotations
 
@@ -24,16 +24,16 @@ EPISODE_VALUES: dict[str, Any] = {
     "action_programs": jnp.int32,
     **{f"reward_{name}": jnp.float32 for name in REWARD_COMPONENTS},
 }
-"""What ``info["episode"]`` says, with types; see `CountedHackMatrix`."""
+"""Names and types of the values in ``info["episode"]``; see `CountedHackMatrix`."""
 
 
 class Counted(NamedTuple):
-    """A game, and what its episode has brought so far.
+    """A game, and the statistics of its episode so far.
 
     Attributes:
       game: the state of the game.
-      components: float32[14], the sum of each reward component [18.2].
-      moves, siphons, programs: int32, actions of each kind.
+      components: float32[14], the sum of each reward component (rule 18.2).
+      moves, siphons, programs: int32, number of actions of each kind.
       used: uint32, bit i is set if program number i was used.
     """
 
@@ -47,11 +47,12 @@ class Counted(NamedTuple):
 
 @in_standard_settings
 class CountedHackMatrix:
-    """HackMatrix whose steps say in ``info["episode"]`` what there is to say about the episode so far.
+    """HackMatrix whose steps report the statistics of the episode so far in ``info["episode"]``.
 
-    The values of the dict are final where the step ended the episode: `return`, `steps`, `highest_stage`,
-    `final_score`, `win_rate` (1 or 0), `programs_used` (how many different ones), `action_moves`, `action_siphons`,
-    `action_programs`, and `reward_<component>` for the 14 components. Besides that, info holds `final_observation`.
+    The values of the dict are final where the step ended the episode: `return`, `steps`,
+    `highest_stage`, `final_score`, `win_rate` (1 or 0), `programs_used` (number of different ones),
+    `action_moves`, `action_siphons`, `action_programs`, and `reward_<component>` for the 14
+    components. The only other entry of info is `final_observation`.
 
     Args:
       game: the environment.
@@ -62,42 +63,42 @@ class CountedHackMatrix:
 
     @property
     def default_params(self) -> EnvParams:
-        """Those of the game."""
+        """Default parameters of the game."""
         return self.game.default_params
 
     @property
     def num_actions(self) -> int:
-        """28 actions [4]."""
+        """28 actions (rule 4)."""
         return self.game.num_actions
 
     def reset(self, key: jax.Array, params: EnvParams | None = None) -> tuple[jax.Array, Counted]:
-        """A new game."""
+        """Starts a new game."""
         observation, game = self.game.reset(key, params)
         return observation, _nothing_counted(game)
 
     def reset_batch(self, keys: jax.Array, params: EnvParams | None = None) -> tuple[jax.Array, Counted]:
-        """`reset` for keys [B]."""
+        """Starts games for keys [B]."""
         observation, game = self.game.reset_batch(keys, params)
         return observation, _nothing_counted(game)
 
     def step(
         self, key: jax.Array, state: Counted, action: jax.Array, params: EnvParams | None = None
     ) -> tuple[jax.Array, Counted, jax.Array, jax.Array, jax.Array, dict[str, Any]]:
-        """One step of the game."""
+        """Runs one step of the game."""
         return _counted(state, action, *self.game.step(key, state.game, action, params))
 
     def step_batch(
         self, keys: jax.Array, states: Counted, actions: jax.Array, params: EnvParams | None = None
     ) -> tuple[jax.Array, Counted, jax.Array, jax.Array, jax.Array, dict[str, Any]]:
-        """`step` for B games."""
+        """Runs one step of B games."""
         return _counted(states, actions, *self.game.step_batch(keys, states.game, actions, params))
 
     def legal_action_mask(self, state: Counted) -> jax.Array:
-        """Which actions are valid, bool[28] [20]."""
+        """Returns the mask of valid actions, bool[28] (rule 20)."""
         return self.game.legal_action_mask(state.game)
 
     def legal_action_mask_batch(self, states: Counted) -> jax.Array:
-        """`legal_action_mask` for B games, bool[B, 28]."""
+        """Returns the masks of B games, bool[B, 28]."""
         return self.game.legal_action_mask_batch(states.game)
 
 
@@ -117,7 +118,9 @@ def _counted(
     truncated: jax.Array,
     info: dict[str, Any],
 ) -> tuple[jax.Array, Counted, jax.Array, jax.Array, jax.Array, dict[str, Any]]:
-    """A step of one game, or of a batch, with what it adds to the counts."""
+    """Adds a step of one game, or of a batch, to the statistics and returns the outputs of the
+    step.
+    """
     program = action - FIRST_PROGRAM_ACTION
     is_program = program >= 0
     bit = jnp.uint32(1) << jnp.maximum(program, 0).astype(jnp.uint32)

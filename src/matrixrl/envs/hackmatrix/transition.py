@@ -1,4 +1,6 @@
-"""One step of the game [5], from action to reward, without observation and without the next stage. Batch-last."""
+"""One step of the game (rule 5), from action to reward, without observation and next stage.
+Batch-last.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +28,8 @@ from matrixrl.envs.hackmatrix.rules import (
 from matrixrl.envs.hackmatrix.stage import next_stage, schedule_interval
 from matrixrl.envs.hackmatrix.state import EnemyWord, State, pack_snapshot, present
 
-# The draws of every step, as one block: the order of the enemies, the target of WARP, the key of the next game.
+# The draws of every step, as one block: the order of the enemies, the target of WARP, the key of
+# the next game.
 _STREAMS = np.array([[Stream.ORDER]] * ENEMY_SLOTS + [[Stream.WARP], [Stream.RESET]], np.uint32)
 _INDICES = np.array([[slot] for slot in range(ENEMY_SLOTS)] + [[0], [0]], np.uint32)
 
@@ -37,11 +40,11 @@ class Transition(NamedTuple):
     Attributes:
       state: the state afterwards; where `advances`, the new stage is still to be generated.
       advances: bool[B], the stage was completed and another follows; this clears the history.
-      facts: what the reward depends on.
-      snapshot: uint32[SNAPSHOT_WORDS, B], what goes onto the history where `pushed`.
+      facts: inputs of the reward.
+      snapshot: uint32[SNAPSHOT_WORDS, B], the snapshot to push onto the history where `pushed`.
       pushed: bool[B], an enemy phase has run.
-      undone: bool[B], the newest snapshot was restored and leaves the history.
-      new_key: the key of the game that follows, if this one ends.
+      undone: bool[B], the newest snapshot was restored and is popped from the history.
+      new_key: the key of the game that follows if this one ends.
     """
 
     state: State
@@ -54,7 +57,7 @@ class Transition(NamedTuple):
 
 
 class _Played(NamedTuple):
-    """After the player's part of the step."""
+    """State after the player's part of the step."""
 
     state: State
     kills: jax.Array
@@ -63,7 +66,7 @@ class _Played(NamedTuple):
 
 
 def transition(key: Words, state: State, newest: jax.Array, action: jax.Array) -> Transition:
-    """Everything that `action` brings about.
+    """Computes all effects of `action`.
 
     Args:
       key: the key of the step, [B].
@@ -74,9 +77,11 @@ def transition(key: Words, state: State, newest: jax.Array, action: jax.Array) -
     before = state
     draw = block(key, _STREAMS, _INDICES)
     order = Words(draw.first[:ENEMY_SLOTS], draw.second[:ENEMY_SLOTS])
+    # Compare with every action instead of indexing the mask: a number outside 0..27 matches none.
     chosen = np.arange(NUM_ACTIONS, dtype=np.int32)[:, None] == action
     valid = materialized(jnp.any(actions.legal_actions(state) & chosen, axis=0), state.time)
     siphons = valid & (action == ACTION_SIPHON)
+    # The siphon quality needs the board before the siphon; skip it if no lane uses one.
     missed = lax.cond(
         jnp.any(siphons),
         lambda: jnp.where(siphons, siphon.missed_resources(state.board, state.owned, state.player.cell), 0),
@@ -86,6 +91,7 @@ def transition(key: Words, state: State, newest: jax.Array, action: jax.Array) -
     state, kills, collected, reached = _player_part(
         key, draw.first[ENEMY_SLOTS], newest, state, action, valid
     )
+    # Run the enemy phase after actions that end the turn, unless STEP skips it.
     wait = action == FIRST_PROGRAM_ACTION + Program.WAIT
     ends_turn = valid & ~reached & ((action <= ACTION_SIPHON) | wait)
     runs = ends_turn & ~state.step_active
@@ -137,12 +143,15 @@ def _uses(action: jax.Array, valid: jax.Array) -> programs.Uses:
 def _player_part(
     key: Words, warp_word: jax.Array, newest: jax.Array, state: State, action: jax.Array, valid: jax.Array
 ) -> _Played:
-    """Direction, siphon or program; a lane does one of them and the masks keep the others still."""
+    """Applies direction, siphon or program; each lane does one of them, and masks disable the
+    others.
+    """
     uses = _uses(action, valid)
     direction = movement.resolve(state, action, valid & (action < ACTION_SIPHON))
     warp = programs.warp_target(warp_word, state, uses(Program.WARP))
     direction, warp = materialized((direction, warp), state.time)
 
+    # Each lane uses at most one of these effects; the others leave its state unchanged.
     state = programs.pay(state, action, valid)
     state = siphon.siphon(state, valid & (action == ACTION_SIPHON))
     state = programs.simple_effects(state, uses)
@@ -152,6 +161,7 @@ def _player_part(
     state = state._replace(enemies=survivors.enemies, transmissions=survivors.transmissions)
     state = programs.crash_blocks(state, uses(Program.CRASH))
 
+    # Move the player; only walking collects a pickup, WARP does not.
     cell = jnp.where(direction.moves, direction.cell, warp.cell)
     arrived = bitboard.of_cell(cell).where(direction.moves) & state.board.pickups
     collected = arrived.any()
@@ -164,7 +174,9 @@ def _player_part(
 
 
 def _complete_stage(state: State, reached: jax.Array, won: jax.Array) -> State:
-    """Heals, counts the stage and clears what a new stage clears [16, 14 step 1], where the exit was `reached`."""
+    """Heals, counts the stage and resets the fields that a new stage resets (rules 14, 16), where
+    the exit was `reached`.
+    """
     advances = reached & ~won
     stage = jnp.where(advances, next_stage(state.stage), state.stage)
     interval = jnp.where(advances, schedule_interval(stage), state.interval)

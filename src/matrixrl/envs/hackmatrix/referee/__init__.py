@@ -1,15 +1,17 @@
-"""The referee: the rules of HackMatrix in plain Python, slow and obvious, with every random draw an argument.
+"""The referee: the rules of HackMatrix in plain Python, slow and obvious, with every random draw an
+argument.
 
-It was written from the rule book alone, so that the fast implementation can be checked against it step by step.
-Numbers in brackets throughout are sections of the rule book. One idea per file::
+It implements docs/envs/hackmatrix_rules.md independently of the arrays, so that the fast
+implementation can be checked against it step by step. "Rule 12.4" throughout is that section of the
+rules. One topic per file::
 
-    state         what a game is (2, 3), the table of programs (12.1), geometry of the board (1)
+    state         records of a game (2, 3), table of programs (12.1), board geometry (1)
     draws         every random draw as a method (21)
     enemies       the enemy phase: movement, transmissions, scheduled tasks (8 to 11)
     programs      the 23 programs, kills and UNDO (12, 13)
     stage         stage generation, new game, finishing a stage (14 to 16)
     reward        the 14 components and the reduced variant (18)
-    observation   what the player sees (19)
+    observation   the observation of the player (19)
     game          actions, mask and one whole step (4 to 7, 20)
 """
 

@@ -1,4 +1,6 @@
-"""The enemy phase: ticking transmissions, movement, attacks, scheduled tasks and spawning (8 to 11)."""
+"""The enemy phase: counting down transmissions, movement, attacks, scheduled tasks and spawning
+(rules 8 to 11).
+"""
 
 from __future__ import annotations
 
@@ -24,7 +26,7 @@ from matrixrl.envs.hackmatrix.referee.state import (
 
 
 def enemy_phase(state: GameState, draws: Draws) -> None:
-    """(8) Run the enemy phase that follows a turn-ending action."""
+    """Runs the enemy phase that follows a turn-ending action (rule 8)."""
     if state.flags.step_active:  # step 0: the whole phase is skipped, turn count and snapshot included
         state.flags.step_active = False
         return
@@ -41,11 +43,13 @@ def enemy_phase(state: GameState, draws: Draws) -> None:
     push_snapshot(state)
 
 
-# (9) Movement and attack.
+# Movement and attack (rule 9).
 
 
 def move_and_attack(state: GameState, draws: Draws) -> None:
-    """(9.1) Two rounds: all enemies, then viruses only. The list of enemies does not change meanwhile."""
+    """Runs two rounds: all enemies, then viruses only (rule 9.1). The list of enemies does not
+    change meanwhile.
+    """
     attacked: set[int] = set()  # list positions
     for round_number in (1, 2):
         order = list(draws.permutation(round_number, len(state.enemies)))
@@ -64,47 +68,49 @@ def move_and_attack(state: GameState, draws: Draws) -> None:
             destination = choose_move(state, enemy)
             if destination is not None:
                 enemy.cell = destination
-                # (3.5) display only
+                # display only (rule 3.5)
                 if enemy.type == "cryptog" and in_line_with_player(state, destination):
                     enemy.last_known = destination
 
 
 def in_line_with_player(state: GameState, cell: Cell) -> bool:
-    """Whether a cell is in the player's row or column."""
+    """Returns whether a cell is in the player's row or column."""
     return cell[0] == state.player.row or cell[1] == state.player.col
 
 
 def choose_move(state: GameState, enemy: Enemy) -> Cell | None:
-    """(9.2) The cell this enemy moves to, or None if it stays."""
+    """Returns the cell this enemy moves to, or None if it stays (rule 9.2)."""
     start, target = enemy.cell, state.player.cell
     occupied = {other.cell for other in state.enemies if other is not enemy}
     occupied |= {transmission.cell for transmission in state.transmissions}
 
-    # (a) shortest path around others
+    # (a) Shortest path around the others.
     step = first_step(state, enemy, occupied)
     if step is not None:
         return step
 
-    # (b) shortest path ignoring others: one single first step, of use only if it is free
+    # (b) Shortest path that ignores the others: its single first step counts only if it is free.
     step = first_step(state, enemy, set())
     if step is not None and step not in occupied:
         return step
 
-    # (c) greedy step; min keeps the earlier direction on ties
+    # (c) Greedy step; `min` keeps the earlier direction on ties.
     free = [cell for cell in neighbours(start) if can_enter(state, enemy, cell) and cell not in occupied]
     return min(free, key=lambda cell: manhattan(cell, target), default=None)
 
 
 def can_enter(state: GameState, enemy: Enemy, cell: Cell) -> bool:
-    """(9.2) On the board, and without a block unless the enemy is a glitch."""
+    """Returns whether a cell of the board has no block, or the enemy is a glitch (rule 9.2)."""
     return cell not in state.blocks or enemy.type == "glitch"
 
 
 def first_step(state: GameState, enemy: Enemy, occupied: set[Cell]) -> Cell | None:
-    """(9.2 a, b) First step of the shortest path to the player that is first in direction order, if there is a path."""
+    """Returns the first step of a shortest path to the player, the first in direction order, or
+    None (rule 9.2, a and b).
+    """
     start, target = enemy.cell, state.player.cell
-    # An enemy on the player's own cell has distance 0 and no neighbour with distance -1. The target is exempt from the
-    # occupied test, not from the block test.
+    # An enemy on the player's own cell has distance 0 and no neighbour with distance -1. The target
+    # is exempt from the occupied test, not from the block test.
     if start == target or not can_enter(state, enemy, target):
         return None
     distance = distances_from(
@@ -114,17 +120,22 @@ def first_step(state: GameState, enemy: Enemy, occupied: set[Cell]) -> Cell | No
     return min(reached, key=lambda cell: distance[cell], default=None)
 
 
-# (10) Transmissions.
+# Transmissions (rule 10).
 
 
 def tick_transmissions(state: GameState) -> None:
-    """(10.1) Count down; those that are due arrive at the end of the list of enemies, disabled for this phase."""
+    """Counts down the transmissions (rule 10.1).
+
+    Those that are due arrive at the end of the list of enemies, disabled for this phase.
+    """
     remaining = []
     for transmission in state.transmissions:
         if transmission.turns_left > 1:
             transmission.turns_left -= 1
             remaining.append(transmission)
-        elif len(state.enemies) < state.config.enemy_slots:  # (22) without a free slot the arrival is lost
+        elif (
+            len(state.enemies) < state.config.enemy_slots
+        ):  # without a free slot the arrival is dropped (rule 22)
             kind = transmission.enemy_type
             state.enemies.append(
                 Enemy(
@@ -142,9 +153,11 @@ def tick_transmissions(state: GameState) -> None:
 
 
 def spawn(state: GameState, draws: Draws, caller: str, count: int) -> None:
-    """(10.2) Spawn `count` transmissions one after another; `caller` is ``stage``, ``schedule`` or ``siphon``."""
+    """Spawns `count` transmissions one after another; `caller` is ``stage``, ``schedule`` or
+    ``siphon`` (rule 10.2).
+    """
     for index in range(count):
-        if len(state.transmissions) >= state.config.transmission_slots:  # (22)
+        if len(state.transmissions) >= state.config.transmission_slots:  # rule 22
             return
         free = free_cells(state)
         if not free:  # a drop for lack of room: no later repeat finds room either
@@ -166,7 +179,9 @@ def spawn(state: GameState, draws: Draws, caller: str, count: int) -> None:
 
 
 def free_cells(state: GameState) -> list[Cell]:
-    """(10.2, 1) No block, enemy, transmission or player; row by row."""
+    """Returns the cells without block, enemy, transmission or player, row by row (rule 10.2, step
+    1).
+    """
     taken = {enemy.cell for enemy in state.enemies}
     taken |= {transmission.cell for transmission in state.transmissions}
     taken.add(state.player.cell)
@@ -174,7 +189,9 @@ def free_cells(state: GameState) -> list[Cell]:
 
 
 def in_line_of_fire(state: GameState, cell: Cell) -> bool:
-    """(10.2, 2) In the player's row or column with no block and no enemy strictly between."""
+    """Returns whether a cell is in the player's row or column with no block or enemy strictly
+    between (rule 10.2, step 2).
+    """
     if not in_line_with_player(state, cell):
         return False
     return not any(
@@ -184,18 +201,20 @@ def in_line_of_fire(state: GameState, cell: Cell) -> bool:
 
 
 def cells_between(first: Cell, second: Cell) -> list[Cell]:
-    """The cells strictly between two cells of one row or one column."""
+    """Returns the cells strictly between two cells of one row or one column."""
     low, high = min(first, second), max(first, second)
     if low[0] == high[0]:
         return [(low[0], col) for col in range(low[1] + 1, high[1])]
     return [(row, low[1]) for row in range(low[0] + 1, high[0])]
 
 
-# (11) Scheduled tasks.
+# Scheduled tasks (rule 11).
 
 
 def check_schedule(state: GameState, draws: Draws) -> None:
-    """(11) Spawn one transmission if the time has come; the next one is due `interval` turns later."""
+    """Spawns one transmission if it is due; the next one is due `interval` turns later (rule
+    11).
+    """
     schedule = state.schedule
     if state.flags.scheduled_tasks_disabled or schedule.interval <= 0 or state.turn < schedule.next_turn:
         return
@@ -203,11 +222,14 @@ def check_schedule(state: GameState, draws: Draws) -> None:
     schedule.next_turn = state.turn + schedule.interval
 
 
-# (13) The history.
+# The history (rule 13).
 
 
 def push_snapshot(state: GameState) -> None:
-    """(13) The last act of each phase that really runs; the oldest snapshot gives way when there is no room."""
+    """Pushes a snapshot and drops the oldest one if the history is full (rule 13).
+
+    This is the last step of each phase that really runs.
+    """
     state.history.append(
         Snapshot(
             player=copy.copy(state.player),

@@ -1,4 +1,4 @@
-"""Actions, the mask of legal ones, and one whole step from action to result (4 to 7, 20)."""
+"""Actions, the mask of legal ones, and one whole step from action to result (rules 4 to 7, 20)."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ from matrixrl.envs.hackmatrix.referee.state import (
     siphon_cross,
 )
 
-# (4)
+# rule 4
 SIPHON = 4
 FIRST_PROGRAM = 5
 ACTION_NAMES = (*DIRECTION_NAMES, "siphon", *(program.name for program in PROGRAMS))
@@ -45,17 +45,17 @@ NUM_ACTIONS = len(ACTION_NAMES)
 
 @dataclass(frozen=True)
 class StepResult:
-    """What a step gives back (5).
+    """The result of a step (rule 5).
 
     Attributes:
-      state: the state after the step, its ``episode`` brought up to date.
+      state: the state after the step, its ``episode`` updated.
       reward: the sum of the components.
-      breakdown: the 14 components by key, in order (18.2).
+      breakdown: the 14 components by key, in order (rule 18.2).
       done: the action was invalid, the game was won, or the player died.
       outcome: None, or ``won``, ``died``, ``invalid_action``.
       stage_completed: the exit was reached in this step.
-      kills: the kills of the player's part (12.5).
-      data_siphon_collected: a pickup was walked onto.
+      kills: the kills of the player's part (rule 12.5).
+      data_siphon_collected: a pickup was collected.
     """
 
     state: GameState
@@ -69,48 +69,50 @@ class StepResult:
 
     @property
     def invalid(self) -> bool:
-        """The action could not be carried out."""
+        """True if the action could not be carried out."""
         return self.outcome == "invalid_action"
 
     @property
     def died(self) -> bool:
-        """The player's hp is 0."""
+        """True if the player's hp is 0."""
         return self.outcome == "died"
 
     @property
     def won(self) -> bool:
-        """The last stage was finished."""
+        """True if the last stage was finished."""
         return self.outcome == "won"
 
 
 def legal_action_mask(state: GameState) -> np.ndarray:
-    """(20) [28] bool, True where the action can be carried out."""
+    """Returns the action mask, [28] bool, True where the action can be carried out (rule 20)."""
     return np.array([is_legal(state, action) for action in range(NUM_ACTIONS)])
 
 
 def is_legal(state: GameState, action: int) -> bool:
-    """(20) Whether one action can be carried out. This is the authority on what is invalid."""
+    """Returns whether one action can be carried out (rule 20). This function defines which actions
+    are invalid.
+    """
     if action < SIPHON:
         neighbour = shifted(state.player.cell, DIRECTIONS[action])
         if not on_board(neighbour):
             return False
         return neighbour not in state.blocks or bool(state.enemies_on(neighbour))
     if action == SIPHON:
-        return state.player.data_siphons >= 1  # (7.1)
+        return state.player.data_siphons >= 1  # rule 7.1
     return can_use(state, PROGRAMS[action - FIRST_PROGRAM].name)
 
 
 def step(state: GameState, action: int, draws: Draws, *, reduced_reward: bool = False) -> StepResult:
-    """(5) One step. The given state is left as it was.
+    """Runs one step (rule 5). The input state is not modified.
 
     Args:
       state: a game that is not over.
-      action: 0..27 (4).
-      draws: where random draws come from.
-      reduced_reward: pay the reduced reward of 18.8 instead of the reward of 18.
+      action: 0..27 (rule 4).
+      draws: source of the random draws.
+      reduced_reward: compute the reduced reward of rule 18.8 instead of that of rule 18.
 
     Raises:
-      ValueError: the action is no action, the game is over, or a draw is not among its choices.
+      ValueError: if the action is no action, the game is over, or a draw is not among its choices.
     """
     if isinstance(action, bool) or not 0 <= action < NUM_ACTIONS:
         raise ValueError(f"action {action!r}: actions are the integers 0..{NUM_ACTIONS - 1}")
@@ -134,7 +136,7 @@ def step(state: GameState, action: int, draws: Draws, *, reduced_reward: bool = 
         attack_or_move(new, action, tally)
         uses_turn = True
     elif action == SIPHON:
-        quality = siphon_quality(new)  # on the untouched board (7.2)
+        quality = siphon_quality(new)  # on the untouched board (rule 7.2)
         siphon(new)
         uses_turn = True
     else:
@@ -180,7 +182,7 @@ def step(state: GameState, action: int, draws: Draws, *, reduced_reward: bool = 
 
 
 def line_of_fire_target(state: GameState, direction: int) -> Enemy | Transmission | None:
-    """(6.1) What an attack in a direction hits, or None."""
+    """Returns the target of an attack in a direction, or None (rule 6.1)."""
     cell: Cell = shifted(state.player.cell, DIRECTIONS[direction])
     while on_board(cell):
         transmission = state.transmission_on(cell)
@@ -196,7 +198,7 @@ def line_of_fire_target(state: GameState, direction: int) -> Enemy | Transmissio
 
 
 def attack_or_move(state: GameState, direction: int, tally: Tally) -> None:
-    """(6.2, 6.3) Attack the first thing in line, or else walk one cell."""
+    """Attacks the first target in line, or else moves one cell (rules 6.2, 6.3)."""
     target = line_of_fire_target(state, direction)
     if isinstance(target, Transmission):
         destroy_transmission_on(state, target.cell, tally)
@@ -213,7 +215,9 @@ def attack_or_move(state: GameState, direction: int, tally: Tally) -> None:
 
 
 def siphon(state: GameState) -> None:
-    """(7.2) Process the siphon cross; the transmissions it calls wait for the end of the enemy phase."""
+    """Processes the siphon cross; the transmissions it calls spawn at the end of the enemy phase
+    (rule 7.2).
+    """
     player, schedule = state.player, state.schedule
     state.siphon_centers.add(player.cell)
     for cell in siphon_cross(player.cell):

@@ -1,4 +1,4 @@
-"""What the player sees: three arrays and their flat form (19)."""
+"""The observation of the player: three arrays and their flat form (rule 19)."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ NUM_FEATURES = 42
 
 
 class Observation(NamedTuple):
-    """(19) The observation.
+    """The observation (rule 19).
 
     Attributes:
       player: [10] float32.
       programs: [23] int32.
       grid: [6, 6, 42] float32, indexed row, column, feature.
-      flat: [1545] float32, the three in that order (19.4).
+      flat: [1545] float32, the three in that order (rule 19.4).
     """
 
     player: np.ndarray
@@ -38,9 +38,9 @@ class Observation(NamedTuple):
 
 
 def observe(state: GameState) -> Observation:
-    """(19) The observation of a state."""
+    """Computes the observation of a state (rule 19)."""
     me = state.player
-    # (19.1)
+    # rule 19.1
     player = np.array(
         [
             me.row / 5,
@@ -56,24 +56,27 @@ def observe(state: GameState) -> Observation:
         ],
         np.float32,
     )
-    # (19.2)
+    # rule 19.2
     programs = np.array([program.name in state.owned_programs for program in PROGRAMS], np.int32)
-    # (19.3)
+    # rule 19.3
     grid = np.zeros((BOARD_SIZE, BOARD_SIZE, NUM_FEATURES), np.float32)
     for cell in CELLS:
         grid[cell] = cell_features(state, cell)
-    # (19.4)
+    # rule 19.4
     flat = np.concatenate([player, programs.astype(np.float32), grid.reshape(-1)])
     return Observation(player, programs, grid, flat)
 
 
 def is_visible(state: GameState, enemy: Enemy) -> bool:
-    """(19.3) A cryptog is hidden unless it is in the player's row or column, or SHOW is active."""
+    """Returns whether an enemy is visible (rule 19.3).
+
+    A cryptog is hidden unless it is in the player's row or column, or SHOW is active.
+    """
     return enemy.type != "cryptog" or state.flags.show_activated or in_line_with_player(state, enemy.cell)
 
 
 def cell_features(state: GameState, cell: Cell) -> np.ndarray:
-    """(19.3) The 42 features of a cell, float32."""
+    """Computes the 42 features of a cell, float32 (rule 19.3)."""
     features = np.zeros(NUM_FEATURES, np.float32)
     siphoned = cell in state.siphoned_cells
 

@@ -1,4 +1,4 @@
-"""The 23 programs: when each can be used, what it does, and what counts as a kill (12, 13)."""
+"""The 23 programs: their conditions, their effects, and the counting of kills (rules 12, 13)."""
 
 from __future__ import annotations
 
@@ -27,18 +27,18 @@ from matrixrl.envs.hackmatrix.referee.state import (
 
 @dataclass
 class Tally:
-    """What the player's part of a step brought about, for the reward and the end of the stage."""
+    """Results of the player's part of a step, for the reward and the end of the stage."""
 
     kills: int = 0
     data_siphon_collected: bool = False
     exit_reached: bool = False
 
 
-# (12.2) Use.
+# Use (rule 12.2).
 
 
 def can_use(state: GameState, name: str) -> bool:
-    """(12.2) Owned, affordable and applicable."""
+    """Returns whether a program is owned, affordable and applicable (rule 12.2)."""
     program = PROGRAMS[PROGRAM_NUMBER[name]]
     player = state.player
     return (
@@ -50,7 +50,9 @@ def can_use(state: GameState, name: str) -> bool:
 
 
 def applicable(state: GameState, name: str) -> bool:
-    """(12.1) The last column of the table. Real positions count: hidden cryptogs too."""
+    """Returns whether the last column of the table of rule 12.1 holds. Real positions count: hidden
+    cryptogs too.
+    """
     player, enemies = state.player, state.enemies
     match name:
         case "push" | "pull" | "poly":
@@ -101,7 +103,10 @@ def applicable(state: GameState, name: str) -> bool:
 
 
 def use_program(state: GameState, name: str, draws: Draws, tally: Tally) -> None:
-    """(12.2) Pay the cost, apply the effect; WARP checks the exit. The caller has checked that it can be used."""
+    """Pays the cost and applies the effect; after WARP, checks the exit (rule 12.2).
+
+    The caller has checked that the program can be used.
+    """
     program = PROGRAMS[PROGRAM_NUMBER[name]]
     player, flags = state.player, state.flags
     player.credits -= program.credits
@@ -166,11 +171,13 @@ def use_program(state: GameState, name: str, draws: Draws, tally: Tally) -> None
             raise ValueError(f"{name!r} is no program")
 
 
-# (12.3, 12.5) Damage and kills.
+# Damage and kills (rules 12.3, 12.5).
 
 
 def damage(state: GameState, victims: Iterable[Enemy], amount: int, tally: Tally) -> None:
-    """(12.3) Take hp, stun survivors, then remove the dead and count them as kills (12.5)."""
+    """Subtracts hp, stuns survivors, then removes the dead and counts them as kills
+    (rules 12.3, 12.5).
+    """
     for enemy in victims:
         enemy.hp = max(0, enemy.hp - amount)
         if enemy.hp > 0:
@@ -179,13 +186,18 @@ def damage(state: GameState, victims: Iterable[Enemy], amount: int, tally: Tally
 
 
 def remove_dead(state: GameState, tally: Tally) -> None:
-    """(12.5) Enemies at 0 hp go; each counts unless it is from a scheduled task."""
+    """Removes enemies at 0 hp; each counts as a kill unless it is from a scheduled task
+    (rule 12.5).
+    """
     tally.kills += sum(enemy.hp <= 0 and not enemy.from_schedule for enemy in state.enemies)
     state.enemies = [enemy for enemy in state.enemies if enemy.hp > 0]
 
 
 def destroy_enemies_on(state: GameState, cell: Cell, tally: Tally) -> None:
-    """(12.4 crash, warp) All enemies of a cell go; one kill, if the first in list order is not scheduled (12.5)."""
+    """Removes all enemies of a cell (rule 12.4, CRASH and WARP).
+
+    They count as one kill, if the first in list order is not from a scheduled task (rule 12.5).
+    """
     there = state.enemies_on(cell)
     if there:
         tally.kills += not there[0].from_schedule
@@ -193,23 +205,27 @@ def destroy_enemies_on(state: GameState, cell: Cell, tally: Tally) -> None:
 
 
 def destroy_transmission_on(state: GameState, cell: Cell, tally: Tally) -> None:
-    """(6.2, 12.4) The transmission goes; a kill unless it is from a scheduled task (12.5)."""
+    """Removes the transmission of a cell (rules 6.2, 12.4); a kill unless it is from a scheduled
+    task (rule 12.5).
+    """
     transmission = state.transmission_on(cell)
     if transmission is not None:
         tally.kills += not transmission.from_schedule
         state.transmissions = [item for item in state.transmissions if item.cell != cell]
 
 
-# (12.4) Effects.
+# Effects (rule 12.4).
 
 
 def sign(number: int) -> int:
-    """-1, 0 or 1."""
+    """Returns -1, 0 or 1."""
     return (number > 0) - (number < 0)
 
 
 def wish_candidates(enemy: Enemy, dr: int, dc: int) -> list[Cell]:
-    """(12.4 push) The cells one step along (dr, dc): both components, rows only, columns only; those on the board."""
+    """Returns the cells on the board one step along (dr, dc): both components, rows only, columns
+    only (rule 12.4, PUSH).
+    """
     candidates = [shifted(enemy.cell, (dr, dc))]
     if dr != 0:
         candidates.append(shifted(enemy.cell, (dr, 0)))
@@ -219,13 +235,15 @@ def wish_candidates(enemy: Enemy, dr: int, dc: int) -> list[Cell]:
 
 
 def push_wish(enemy: Enemy, player: Cell) -> Cell | None:
-    """(12.4 push) The candidate farthest from the player, the earliest on ties."""
+    """Returns the candidate farthest from the player, the earliest on ties (rule 12.4, PUSH)."""
     candidates = wish_candidates(enemy, sign(enemy.row - player[0]), sign(enemy.col - player[1]))
     return max(candidates, key=lambda cell: manhattan(cell, player), default=None)
 
 
 def pull_wish(enemy: Enemy, player: Cell) -> Cell | None:
-    """(12.4 pull) The candidate nearest to the player but not the player's own cell, the earliest on ties."""
+    """Returns the candidate nearest to the player except the player's own cell, the earliest on
+    ties (rule 12.4, PULL).
+    """
     candidates = wish_candidates(enemy, sign(player[0] - enemy.row), sign(player[1] - enemy.col))
     return min(
         (cell for cell in candidates if cell != player),
@@ -235,7 +253,11 @@ def pull_wish(enemy: Enemy, player: Cell) -> Cell | None:
 
 
 def shove(state: GameState, wish: Callable[[Enemy, Cell], Cell | None]) -> None:
-    """(12.4 push, pull) All wishes first, then in list order; only cells already moved to in this pass block."""
+    """Moves the enemies for PUSH and PULL (rule 12.4).
+
+    All target cells are computed first, then the moves are made in list order; only cells already
+    moved to in this pass block a move.
+    """
     wishes = [wish(enemy, state.player.cell) for enemy in state.enemies]
     moved_to: set[Cell] = set()
     for enemy, cell in zip(state.enemies, wishes, strict=True):
@@ -245,7 +267,9 @@ def shove(state: GameState, wish: Callable[[Enemy, Cell], Cell | None]) -> None:
 
 
 def crash(state: GameState, tally: Tally) -> None:
-    """(12.4) Blocks, enemies and transmissions around the player go; resources, flags, pickups and exit stay."""
+    """Removes blocks, enemies and transmissions around the player; resources, flags, pickups and
+    exit stay (rule 12.4).
+    """
     for cell in surrounding(state.player.cell):
         state.blocks.pop(cell, None)
         destroy_enemies_on(state, cell, tally)
@@ -253,7 +277,10 @@ def crash(state: GameState, tally: Tally) -> None:
 
 
 def warp(state: GameState, draws: Draws, tally: Tally) -> None:
-    """(12.4) Take the cell of a random enemy or transmission; nothing is picked up; the exit counts (5)."""
+    """Moves the player to the cell of a random enemy or transmission (rule 12.4).
+
+    Nothing is picked up there, but the exit counts (rule 5).
+    """
     count = len(state.enemies) + len(state.transmissions)
     target = one_of(
         draws.warp_target(len(state.enemies), len(state.transmissions)), range(count), "warp_target"
@@ -269,19 +296,21 @@ def warp(state: GameState, draws: Draws, tally: Tally) -> None:
 
 
 def poly(state: GameState, draws: Draws, tally: Tally) -> None:
-    """(12.4) Every enemy becomes another type; the damage it has taken carries over, and may kill it."""
+    """Changes the type of every enemy; the damage it has taken carries over, and may kill it
+    (rule 12.4).
+    """
     for index, enemy in enumerate(state.enemies):
         others = tuple(kind for kind in ENEMY_TYPES if kind != enemy.type)
         kind = one_of(draws.poly_type(index, others), others, "poly_type")
         taken = MAX_ENEMY_HP[enemy.type] - enemy.hp
         enemy.type = kind
         enemy.hp = MAX_ENEMY_HP[kind] - taken
-        enemy.last_known = enemy.cell if kind == "cryptog" else None  # (3.5)
+        enemy.last_known = enemy.cell if kind == "cryptog" else None  # rule 3.5
     remove_dead(state, tally)
 
 
 def d_bom(state: GameState, tally: Tally) -> None:
-    """(12.4) The nearest daemon goes off: it is removed, and the enemies around its cell are damaged by 1."""
+    """Removes the nearest daemon and damages the enemies around its cell by 1 (rule 12.4)."""
     daemons = [enemy for enemy in state.enemies if enemy.type == "daemon"]
     bomb = min(daemons, key=lambda enemy: manhattan(enemy.cell, state.player.cell))
     tally.kills += not bomb.from_schedule
@@ -291,7 +320,7 @@ def d_bom(state: GameState, tally: Tally) -> None:
 
 
 def undo(state: GameState) -> None:
-    """(13) Pop the newest snapshot and overwrite exactly the fields it holds; the rest stays as it is now."""
+    """Pops the newest snapshot and overwrites exactly the fields it holds (rule 13)."""
     snapshot = state.history.pop()
     state.player = copy.copy(snapshot.player)
     state.turn = snapshot.turn

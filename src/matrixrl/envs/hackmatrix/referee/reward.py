@@ -1,4 +1,6 @@
-"""The reward of a step: 14 components (18), and the reduced variant of 18.8 under its own name."""
+"""The reward of a step: 14 components (rule 18), and the reduced variant of rule 18.8 as a separate
+function.
+"""
 
 from __future__ import annotations
 
@@ -15,9 +17,9 @@ from matrixrl.envs.hackmatrix.referee.state import (
     siphon_cross,
 )
 
-STAGE_VALUES = (1, 2, 4, 8, 16, 32, 64, 100)  # (18.1) V, index 1..8
+STAGE_VALUES = (1, 2, 4, 8, 16, 32, 64, 100)  # V, index 1..8 (rule 18.1)
 
-# (18.2) in the order in which they are added
+# in the order in which they are added (rule 18.2)
 BREAKDOWN_KEYS: tuple[str, ...] = (
     "stage",
     "score",
@@ -38,14 +40,14 @@ BREAKDOWN_KEYS: tuple[str, ...] = (
 
 @dataclass(frozen=True)
 class Events:
-    """What happened in a valid step, as the reward needs it.
+    """Events of a valid step that the reward depends on.
 
     Attributes:
       tally: kills, data siphon pickup and exit of the player's part.
       completed_stage: the stage finished in this step, or None.
       won: the last stage was finished.
       died: hp is 0 after the step.
-      siphon_quality: component 12, evaluated before the siphon (18.5); 0 for other actions.
+      siphon_quality: component 12, evaluated before the siphon (rule 18.5); 0 for other actions.
       wasted_reset: a RESET with 2 hp.
     """
 
@@ -58,7 +60,7 @@ class Events:
 
 
 def reward_breakdown(old: GameState, new: GameState, events: Events) -> dict[str, float]:
-    """(18.2) The components of a valid step from `old` to `new`, in order."""
+    """Computes the components of a valid step from `old` to `new`, in order (rule 18.2)."""
     tally, player, before = events.tally, new.player, old.player
     completed = events.completed_stage
     if events.died:
@@ -66,8 +68,8 @@ def reward_breakdown(old: GameState, new: GameState, events: Events) -> dict[str
     elif tally.exit_reached:
         distance_delta = exit_distance(old)
     else:
-        distance_delta = exit_distance(old) - exit_distance(new)  # (18.4)
-    # (18.6) any adjacent enemy will do, not only the one that attacked
+        distance_delta = exit_distance(old) - exit_distance(new)  # rule 18.4
+    # any adjacent enemy counts, not only the one that attacked (rule 18.6)
     siphon_death = events.died and any(
         enemy.from_siphon and adjacent(enemy.cell, player.cell) for enemy in new.enemies
     )
@@ -90,7 +92,8 @@ def reward_breakdown(old: GameState, new: GameState, events: Events) -> dict[str
 
 
 def reduced_reward_breakdown(old: GameState, new: GameState, events: Events) -> dict[str, float]:
-    """(18.8) The reduced variant under the same keys: hp changes in the two hp components, absent terms 0.
+    """Computes the reduced variant under the same keys: hp changes in the two hp components, absent
+    terms 0 (rule 18.8).
 
     ``old.episode.return_`` must be the sum of the reduced rewards so far.
     """
@@ -108,17 +111,19 @@ def reduced_reward_breakdown(old: GameState, new: GameState, events: Events) -> 
 
 
 def exit_distance(state: GameState) -> int:
-    """(18.4) Steps from the player to the exit over cells without blocks; 0 without a path."""
+    """Computes the number of steps from the player to the exit over cells without blocks; 0 without
+    a path (rule 18.4).
+    """
     distance = distances_from(state.player.cell, lambda cell: cell not in state.blocks)
     return distance.get(state.exit, 0)
 
 
-# (18.5) Siphon quality.
+# Siphon quality (rule 18.5).
 
 
 @dataclass
 class Yield:
-    """What a siphon on a cell would bring: points D (a multiset), programs P, credits C, energy E."""
+    """The yield of a siphon on a cell: points D (a multiset), programs P, credits C, energy E."""
 
     points: Counter[int]
     programs: set[str]
@@ -127,7 +132,7 @@ class Yield:
 
 
 def siphon_yield(state: GameState, cell: Cell) -> Yield:
-    """(18.5) The yield of a cell."""
+    """Computes the yield of a cell (rule 18.5)."""
     result = Yield(Counter(), set())
     if cell in state.blocks:
         return result
@@ -148,7 +153,9 @@ def siphon_yield(state: GameState, cell: Cell) -> Yield:
 
 
 def siphon_quality(state: GameState) -> float:
-    """(18.5) Component 12 of a siphon here and now: never positive, below 0 if a better cell exists."""
+    """Computes component 12 of a siphon on the player's cell: never positive, below 0 if a better
+    cell exists (rule 18.5).
+    """
     mine = siphon_yield(state, state.player.cell)
     candidates = [cell for cell in CELLS if cell not in state.blocks]
     if mine.points or mine.programs:

@@ -1,4 +1,4 @@
-"""Generating stages, starting a game and finishing a stage (14, 15, 16)."""
+"""Stage generation, the start of a game and the end of a stage (rules 14, 15, 16)."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ MAX_ATTEMPTS = 100
 
 
 def new_game(draws: Draws, sizes: Sizes | None = None) -> GameState:
-    """(15) A new game at the start of stage 1."""
+    """Returns a new game at the start of stage 1 (rule 15)."""
     row, col = one_of(draws.player_corner(CORNERS), CORNERS, "player_corner")
     player = Player(row, col)
     match one_of(draws.starting_bonus(BONUSES), BONUSES, "starting_bonus"):
@@ -47,7 +47,9 @@ def new_game(draws: Draws, sizes: Sizes | None = None) -> GameState:
 
 
 def finish_stage(state: GameState, draws: Draws) -> bool:
-    """(16) The exit was reached: heal, then go to the next stage. Returns whether the game is won."""
+    """Heals and advances to the next stage once the exit is reached; returns whether the game is
+    won (rule 16).
+    """
     state.player.hp = min(MAX_HP, state.player.hp + 1)
     if state.stage == LAST_STAGE:
         return True
@@ -58,7 +60,9 @@ def finish_stage(state: GameState, draws: Draws) -> bool:
 
 
 def generate_stage(state: GameState, draws: Draws) -> None:
-    """(14) A fresh board around the player; enemies, transmissions, pending spawns and the player stay."""
+    """Generates a fresh board around the player; enemies, transmissions, pending spawns and the
+    player stay (rule 14).
+    """
     # 1: counters, flags, history
     state.turn = 0
     state.schedule.next_turn = state.schedule.interval
@@ -82,7 +86,7 @@ def generate_stage(state: GameState, draws: Draws) -> None:
 
 
 def generate_blocks(state: GameState, draws: Draws) -> None:
-    """(14.1) Cells by up to 100 attempts, then contents."""
+    """Draws the cells of the blocks in up to 100 attempts, then their contents (rule 14.1)."""
     count = one_of(draws.block_count(BLOCK_COUNTS), BLOCK_COUNTS, "block_count")
     taken = {enemy.cell for enemy in state.enemies} | {item.cell for item in state.transmissions}
     candidates = tuple(cell for cell in CELLS if cell not in CORNERS and cell not in taken)
@@ -113,7 +117,9 @@ def generate_blocks(state: GameState, draws: Draws) -> None:
 
 
 def placement_is_valid(blocks: set[Cell], exit_cell: Cell) -> bool:
-    """(14.1) Connected without walking across the exit, and every block reachable for a siphon."""
+    """Returns whether the empty cells are connected without crossing the exit and a siphon can
+    reach every block (rule 14.1).
+    """
     start = (0, 0)
     frontier: list[Cell] = [start]
     reached: set[Cell] = {start}
@@ -131,7 +137,7 @@ def placement_is_valid(blocks: set[Cell], exit_cell: Cell) -> bool:
 
 
 def generate_resources(state: GameState, draws: Draws) -> None:
-    """(14.2) Credits or energy on every cell that is empty or holds a data siphon."""
+    """Draws credits or energy for every cell that is empty or holds a data siphon (rule 14.2)."""
     for cell in CELLS:
         if cell in state.blocks or cell == state.exit:
             continue

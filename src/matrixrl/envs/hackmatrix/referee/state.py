@@ -1,7 +1,7 @@
-"""What a game of HackMatrix is: plain mutable records whose fields carry the names of the scenario format.
+"""The records of a game of HackMatrix: plain and mutable, with the field names of the scenario
+format.
 
-Cells are tuples ``(row, col)``; enemy types, block kinds and programs are their names. Numbers in brackets are
-sections of the rule book.
+Cells are tuples ``(row, col)``; enemy types, block kinds and programs are their names.
 """
 
 from __future__ import annotations
@@ -14,27 +14,27 @@ from typing import NamedTuple
 
 Cell = tuple[int, int]
 
-# (1) The board.
+# The board (rule 1).
 BOARD_SIZE = 6
 CELLS: tuple[Cell, ...] = tuple((row, col) for row in range(BOARD_SIZE) for col in range(BOARD_SIZE))
 CORNERS: tuple[Cell, ...] = ((0, 0), (0, 5), (5, 0), (5, 5))
-# Up, down, left, right: the order decides ties (9.2) and numbers the actions (4).
+# Up, down, left, right: the order decides ties (rule 9.2) and numbers the actions (rule 4).
 DIRECTIONS: tuple[Cell, ...] = ((1, 0), (-1, 0), (0, -1), (0, 1))
 DIRECTION_NAMES = ("up", "down", "left", "right")
 
-MAX_HP = 3  # (2)
-LAST_STAGE = 8  # (16)
+MAX_HP = 3  # rule 2
+LAST_STAGE = 8  # rule 16
 
-# (3.3) A type's code is its position.
+# A type's code is its position (rule 3.3).
 ENEMY_TYPES = ("virus", "daemon", "glitch", "cryptog")
 MAX_ENEMY_HP = {"virus": 2, "daemon": 3, "glitch": 2, "cryptog": 2}
 
-BLOCK_KINDS = ("data", "program", "question")  # (3.2)
+BLOCK_KINDS = ("data", "program", "question")  # rule 3.2
 
 
-# Largest numbers that a scenario may hold. No game of the rules comes near; any game that starts within them has the
-# same rewards here and in 32-bit integers (a victory counts 20,000 units of 1/200 for each point of the score), and no
-# number leaves its field in the arrays.
+# Largest numbers that a scenario may contain. No game of the rules comes near them. Any game that
+# starts within them has the same rewards here and in 32-bit integers (a victory counts 20,000 units
+# of 1/200 for each point of the score), and no number overflows its field in the arrays.
 MAX_RESOURCE = 10_000  # credits, energy, data siphons and score of the player
 MAX_ATTACK_DAMAGE = 1_000
 MAX_COUNTDOWN = 10_000  # of a transmission, which DELAY lengthens
@@ -47,7 +47,9 @@ MAX_RETURN = 1e9
 
 
 class Program(NamedTuple):
-    """One row of the table of programs (12.1): its costs and the spawn count of a generated block that holds it."""
+    """One row of the table of programs (rule 12.1): its costs and the spawn count of a generated
+    block that holds it.
+    """
 
     name: str
     credits: int
@@ -56,7 +58,7 @@ class Program(NamedTuple):
     display: str
 
 
-# (12.1) A program's number is its position; its action is the number plus 5.
+# A program's number is its position; its action is the number plus 5 (rule 12.1).
 PROGRAMS = (
     Program("push", 0, 2, 4, "PUSH"),
     Program("pull", 0, 2, 4, "PULL"),
@@ -87,7 +89,9 @@ PROGRAM_NUMBER = {program.name: number for number, program in enumerate(PROGRAMS
 
 @dataclass(frozen=True)
 class Sizes:
-    """Sizes of a fixed-shape implementation (22, 13): what does not fit is dropped as those sections say."""
+    """Sizes of a fixed-shape implementation (rules 13, 22): entries that do not fit are dropped as
+    those rules define.
+    """
 
     enemy_slots: int = 36
     transmission_slots: int = 36
@@ -96,7 +100,7 @@ class Sizes:
 
 @dataclass
 class Player:
-    """The player (2)."""
+    """The player (rule 2)."""
 
     row: int
     col: int
@@ -109,7 +113,7 @@ class Player:
 
     @property
     def cell(self) -> Cell:
-        """Where the player stands."""
+        """Cell of the player."""
         return (self.row, self.col)
 
     @cell.setter
@@ -119,10 +123,10 @@ class Player:
 
 @dataclass
 class Block:
-    """A block (3.2). Whether it is siphoned is the flag of its cell, ``GameState.siphoned_cells``.
+    """A block (rule 3.2). Its siphoned flag is that of its cell, ``GameState.siphoned_cells``.
 
-    A question block names its content in ``hidden_kind``; ``points`` belongs to data content, ``program`` to
-    program content, open or hidden.
+    A question block names its content in ``hidden_kind``; ``points`` belongs to data content,
+    ``program`` to program content, open or hidden.
     """
 
     kind: str
@@ -133,13 +137,13 @@ class Block:
 
     @property
     def content(self) -> str:
-        """``data`` or ``program``, also for what a question block hides."""
+        """Content, ``data`` or ``program``, also when a question block hides it."""
         return self.kind if self.hidden_kind is None else self.hidden_kind
 
 
 @dataclass
 class Resource:
-    """Credits and energy that lie on a cell (3.1)."""
+    """Credits and energy on a cell (rule 3.1)."""
 
     credits: int = 0
     energy: int = 0
@@ -147,7 +151,7 @@ class Resource:
 
 @dataclass
 class Enemy:
-    """An enemy (3.3). ``last_known`` is display only (3.5)."""
+    """An enemy (rule 3.3). ``last_known`` is display only (rule 3.5)."""
 
     type: str
     row: int
@@ -161,7 +165,7 @@ class Enemy:
 
     @property
     def cell(self) -> Cell:
-        """Where the enemy stands."""
+        """Cell of the enemy."""
         return (self.row, self.col)
 
     @cell.setter
@@ -171,7 +175,7 @@ class Enemy:
 
 @dataclass
 class Transmission:
-    """An enemy that has not arrived yet (3.4)."""
+    """An enemy that has not arrived yet (rule 3.4)."""
 
     row: int
     col: int
@@ -182,13 +186,13 @@ class Transmission:
 
     @property
     def cell(self) -> Cell:
-        """Where the enemy will arrive."""
+        """Cell of arrival."""
         return (self.row, self.col)
 
 
 @dataclass
 class Flags:
-    """Switches of the stage (12.4)."""
+    """Switches of the stage (rule 12.4)."""
 
     show_activated: bool = False
     scheduled_tasks_disabled: bool = False
@@ -197,7 +201,9 @@ class Flags:
 
 @dataclass
 class Schedule:
-    """Scheduled tasks (11) and the siphon spawns that wait for the end of the phase (7.2)."""
+    """Scheduled tasks (rule 11) and the siphon spawns pending until the end of the phase
+    (rule 7.2).
+    """
 
     interval: int
     next_turn: int
@@ -206,7 +212,9 @@ class Schedule:
 
 @dataclass
 class Snapshot:
-    """What UNDO restores (13). It is never changed once it lies in the history; origin flags inside are false."""
+    """The fields that UNDO restores (rule 13). Immutable once in the history; its origin flags are
+    false.
+    """
 
     player: Player
     turn: int
@@ -225,7 +233,7 @@ class Snapshot:
 
 @dataclass
 class Episode:
-    """Counters and end flags around the game; ``return_`` is the sum of rewards so far."""
+    """Counters and end flags of the episode; ``return_`` is the sum of rewards so far."""
 
     done: bool = False
     outcome: str | None = None
@@ -235,14 +243,15 @@ class Episode:
 
 @dataclass
 class GameState:
-    """One whole game. Lists of enemies and transmissions are in list order, oldest first (3.3, 3.4).
+    """One whole game. Lists of enemies and transmissions are in list order, oldest first
+    (rules 3.3, 3.4).
 
     Attributes:
-      siphoned_cells: every cell whose ``siphoned`` flag is set, with or without a block (3.1). (The scenario format
-        writes the flag of a block's cell at the block.)
+      siphoned_cells: every cell whose ``siphoned`` flag is set, with or without a block (rule 3.1).
+        (The scenario format writes the flag of a block's cell at the block.)
       resources: only cells that have some.
-      history: undo history, oldest first, at most ``config.undo_depth`` long (13).
-      config: sizes this game is played with.
+      history: undo history, oldest first, at most ``config.undo_depth`` long (rule 13).
+      config: sizes of the implementation that plays this game.
     """
 
     player: Player
@@ -265,7 +274,7 @@ class GameState:
     config: Sizes = field(default_factory=Sizes)
 
     def copy(self) -> GameState:
-        """An independent copy; the snapshots are shared, because they never change."""
+        """Returns an independent copy that shares the snapshots, which are never modified."""
         return replace(
             self,
             player=copy.copy(self.player),
@@ -284,60 +293,64 @@ class GameState:
         )
 
     def enemies_on(self, cell: Cell) -> list[Enemy]:
-        """Enemies on a cell, in list order."""
+        """Returns the enemies on a cell, in list order."""
         return [enemy for enemy in self.enemies if enemy.cell == cell]
 
     def transmission_on(self, cell: Cell) -> Transmission | None:
-        """The transmission on a cell; there is at most one (3.4)."""
+        """Returns the transmission on a cell; there is at most one (rule 3.4)."""
         return next((item for item in self.transmissions if item.cell == cell), None)
 
 
 def copy_values(mapping: dict) -> dict:
-    """The same keys with copies of the values."""
+    """Returns the same keys with copies of the values."""
     return {key: copy.copy(value) for key, value in mapping.items()}
 
 
-# (1) Geometry.
+# Geometry (rule 1).
 
 
 def on_board(cell: Cell) -> bool:
-    """Whether a cell is on the board."""
+    """Returns whether a cell is on the board."""
     return 0 <= cell[0] < BOARD_SIZE and 0 <= cell[1] < BOARD_SIZE
 
 
 def shifted(cell: Cell, change: Cell) -> Cell:
-    """The cell moved by (row change, column change); it may be off the board."""
+    """Returns the cell moved by (row change, column change); it may be off the board."""
     return (cell[0] + change[0], cell[1] + change[1])
 
 
 def neighbours(cell: Cell) -> list[Cell]:
-    """The neighbours on the board, in direction order."""
+    """Returns the neighbours on the board, in direction order."""
     return [cell_ for change in DIRECTIONS if on_board(cell_ := shifted(cell, change))]
 
 
 def surrounding(cell: Cell) -> list[Cell]:
-    """The up to eight cells that touch a cell orthogonally or diagonally, row by row."""
+    """Returns the up to eight cells that touch a cell orthogonally or diagonally, row by row."""
     changes = [(dr, dc) for dr in (-1, 0, 1) for dc in (-1, 0, 1) if (dr, dc) != (0, 0)]
     return [cell_ for change in changes if on_board(cell_ := shifted(cell, change))]
 
 
 def siphon_cross(cell: Cell) -> list[Cell]:
-    """The cell and its neighbours, in the order a siphon processes them (7.2)."""
+    """Returns the cell and its neighbours, in the order in which a siphon processes them
+    (rule 7.2).
+    """
     return [cell, *neighbours(cell)]
 
 
 def manhattan(first: Cell, second: Cell) -> int:
-    """|row difference| + |column difference|."""
+    """Returns |row difference| + |column difference|."""
     return abs(first[0] - second[0]) + abs(first[1] - second[1])
 
 
 def adjacent(first: Cell, second: Cell) -> bool:
-    """Manhattan distance exactly 1."""
+    """Returns whether the Manhattan distance is exactly 1."""
     return manhattan(first, second) == 1
 
 
 def distances_from(start: Cell, may_enter: Callable[[Cell], bool]) -> dict[Cell, int]:
-    """Breadth-first distances by neighbour steps from `start`, which is always in, to every cell reached."""
+    """Computes breadth-first distances by neighbour steps from `start`, always included, to every
+    reachable cell.
+    """
     distance = {start: 0}
     queue = deque([start])
     while queue:

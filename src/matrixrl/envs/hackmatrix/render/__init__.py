@@ -1,4 +1,6 @@
-"""A state for people: a text board for terminals (`text`), a picture (`picture`), a game as pictures (`animation`)."""
+"""Rendering of states: a text board for terminals (`text`), a picture (`picture`), an animated game
+(`animation`).
+"""
 
 from matrixrl.envs.hackmatrix.render.animation import render_gif
 from matrixrl.envs.hackmatrix.render.picture import render_png, render_rgb

@@ -12,7 +12,7 @@ from matrixrl.envs.hackmatrix.render.picture import render_rgb
 from matrixrl.envs.hackmatrix.render.thoughts import Thoughts
 
 COLOURS = 128
-LAST_SECONDS = 3.0  # the end stays longer
+LAST_SECONDS = 3.0  # duration of the last frame
 SAMPLES = 6
 
 Frame = tuple[GameState, Thoughts | None]
@@ -21,12 +21,13 @@ Frame = tuple[GameState, Thoughts | None]
 def render_gif(
     frames: Sequence[Frame], *, seconds: float = 0.5, scale: float = 1.0, reveal: bool = False
 ) -> bytes:
-    """The bytes of a GIF that repeats for ever.
+    """Renders frames as the bytes of a GIF that loops forever.
 
     Args:
-      frames: positions in order, one or more, each with the thoughts to draw beside it; all of them with, or none.
-      seconds: how long a frame is shown; GIF counts in hundredths.
-      scale, reveal: as in `render_rgb`.
+      frames: positions in order, one or more, each with the thoughts to draw next to it; all of
+        them or none have thoughts.
+      seconds: duration of a frame; GIF stores hundredths of a second.
+      scale, reveal: as for `render_rgb`.
     """
 
     def picture(frame: Frame) -> Image.Image:
@@ -47,17 +48,19 @@ def render_gif(
 
 
 def _palette(samples: Sequence[Image.Image]) -> Image.Image:
-    """One palette for all frames: what does not change between two of them keeps its colours, and costs nothing."""
+    """Computes one palette for all frames, so that unchanged pixels keep their colours and cost
+    nothing.
+    """
     width, height = samples[0].size
     sheet = Image.new("RGB", (width, height * len(samples)))
     for index, sample in enumerate(samples):
         sheet.paste(sample, (0, index * height))
-    # An octree keeps colours that cover few pixels, such as an enemy's.
+    # The octree method keeps colours that cover few pixels, such as an enemy's.
     return sheet.quantize(COLOURS, Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE)
 
 
 def _spread(frames: Sequence[Frame], count: int) -> list[Frame]:
-    """Up to `count` frames from first to last, evenly."""
+    """Selects up to `count` frames, evenly spaced from first to last."""
     last = len(frames) - 1
     places = {round(last * index / (count - 1)) for index in range(count)}
     return [frames[place] for place in sorted(places)]

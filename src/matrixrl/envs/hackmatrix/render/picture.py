@@ -1,4 +1,6 @@
-"""A state as a picture: the board, with the numbers and the owned programs beside it."""
+"""A state as a picture: the board, with the numbers and the owned programs in a panel on its
+right.
+"""
 
 from __future__ import annotations
 
@@ -28,9 +30,9 @@ from matrixrl.envs.hackmatrix.render.text import block_name
 from matrixrl.envs.hackmatrix.render.thoughts import Thoughts
 
 WIDTH, HEIGHT = 720, 496  # units of a picture at scale 1; a unit is a pixel there
-THOUGHTS_WIDTH = 220  # added where an agent's thoughts are drawn
-THOUGHTS = 10  # actions shown of them
-SUPERSAMPLING = 3  # drawn larger, then reduced, for smooth edges
+THOUGHTS_WIDTH = 220  # extra width for an agent's thoughts
+THOUGHTS = 10  # number of actions shown there
+SUPERSAMPLING = 3  # draw larger, then reduce, for smooth edges
 
 CELL = 76
 MARGIN = 20
@@ -60,13 +62,15 @@ ENEMIES = {"virus": "#ef4444", "daemon": "#d946ef", "glitch": "#f59e0b", "crypto
 def render_rgb(
     state: GameState, *, scale: float = 1.0, reveal: bool = False, thoughts: Thoughts | None = None
 ) -> np.ndarray:
-    """The picture of a state.
+    """Draws the picture of a state.
 
     Args:
-      state: what to show.
+      state: the state to draw.
       scale: 1 gives 720 x 496 pixels.
-      reveal: also show what the player cannot see: hidden cryptogs, question blocks, types of transmissions.
-      thoughts: of the agent that plays: drawn beside the panel, in a picture that is 220 x scale wider.
+      reveal: also show what is hidden from the player: hidden cryptogs, question blocks, types of
+        transmissions.
+      thoughts: those of the playing agent, drawn next to the panel; the picture is then 220 x scale
+        wider.
 
     Returns:
       [round(496 * scale), round(720 * scale), 3] uint8.
@@ -83,14 +87,16 @@ def render_rgb(
 
 
 def render_png(state: GameState, *, scale: float = 1.0, reveal: bool = False) -> bytes:
-    """The picture of a state as the bytes of a PNG file. Arguments as `render_rgb`."""
+    """Draws the picture of a state and returns the bytes of a PNG file. Arguments as for
+    `render_rgb`.
+    """
     buffer = io.BytesIO()
     Image.fromarray(render_rgb(state, scale=scale, reveal=reveal)).save(buffer, "PNG")
     return buffer.getvalue()
 
 
 class _Canvas:
-    """Drawing in units of the picture at scale 1."""
+    """Drawing surface in units of the picture at scale 1."""
 
     def __init__(self, scale: float, width: int) -> None:
         self.size = (round(width * scale), round(HEIGHT * scale))
@@ -182,7 +188,7 @@ def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
 
 
 def _corner(cell: Cell) -> tuple[float, float]:
-    """Left and top of a cell; row 0 is at the bottom."""
+    """Returns left and top of a cell; row 0 is at the bottom."""
     return MARGIN + cell[1] * CELL, MARGIN + (BOARD_SIZE - 1 - cell[0]) * CELL
 
 
@@ -251,7 +257,7 @@ def _draw_exit(canvas: _Canvas, left: float, top: float) -> None:
 
 
 def _draw_pickup(canvas: _Canvas, x: float, y: float) -> None:
-    """A data siphon: a funnel of two chevrons in a ring."""
+    """Draws a data siphon: a funnel of two chevrons in a ring."""
     canvas.disc(x, y, 17, line=PICKUP, width=2)
     for shift in (-5, 3):
         canvas.line(
@@ -260,7 +266,7 @@ def _draw_pickup(canvas: _Canvas, x: float, y: float) -> None:
 
 
 def _draw_resource(canvas: _Canvas, x: float, y: float, resource: Resource) -> None:
-    """Coins and bolts; more than four of them as a number."""
+    """Draws coins and bolts; more than four of them as a number."""
     signs = [CREDITS] * min(resource.credits, 4) + [ENERGY] * min(resource.energy, 4)
     x -= (len(signs) - 1) * 5.5
     for colour in signs:
@@ -284,7 +290,7 @@ def _draw_resource(canvas: _Canvas, x: float, y: float, resource: Resource) -> N
         canvas.text(x, y, f"({more})", 9, fill=FAINT)
 
 
-# Who is there.
+# Player, enemies and transmissions.
 
 
 def _draw_actors(canvas: _Canvas, state: GameState, cell: Cell, reveal: bool) -> None:
@@ -321,7 +327,7 @@ def _draw_player(canvas: _Canvas, x: float, y: float, hp: int) -> None:
 
 
 def _draw_pips(canvas: _Canvas, x: float, y: float, count: int, full: int, colour: str) -> None:
-    """A short bar per hp."""
+    """Draws a short bar per hp."""
     total = min(max(count, full), 6)
     x -= total * 3.5
     for index in range(total):
@@ -372,7 +378,9 @@ def _draw_transmission(
     state: GameState,
     reveal: bool,
 ) -> None:
-    """A broken ring around the countdown; once SHOW is on, in the colour of what arrives."""
+    """Draws a broken ring around the countdown; once SHOW is active, in the colour of the arriving
+    type.
+    """
     known = reveal or state.flags.show_activated
     colour = ENEMIES[transmission.enemy_type] if known else TRANSMISSION
     for start in range(0, 360, 60):
@@ -454,7 +462,9 @@ def _draw_panel(canvas: _Canvas, state: GameState) -> None:
 
 
 def _draw_thoughts(canvas: _Canvas, state: GameState, thoughts: Thoughts) -> None:
-    """How the game stands, the return the agent expects, and a bar for each of its likeliest actions."""
+    """Draws the status of the game, the return the agent expects, and a bar for each of its
+    likeliest actions.
+    """
     left, right = WIDTH + 4, WIDTH + THOUGHTS_WIDTH - MARGIN
     canvas.text(left, MARGIN + 14, f"step {state.episode.steps}", 16, anchor="lm")
     rows = [("return so far", state.episode.return_)]

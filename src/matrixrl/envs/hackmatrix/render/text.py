@@ -1,11 +1,12 @@
-"""A state as text that fits 80 columns and 22 lines: the board, a panel beside it, a legend below.
+"""A state as text that fits 80 columns and 22 lines: the board, a panel on its right, a legend
+below.
 
-Each cell has two lines of seven characters: who is there, and what is there::
+Each cell has two lines of seven characters, the occupants and the ground::
 
     V2~!1 ,      virus with 2 hp, stunned; a transmission that arrives in 1; the cell is siphoned
     CRASH 6      a program block that spawns 6
 
-The board says everything without colour; colour only helps the eye.
+The board is complete without colour; colour only makes it easier to read.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from matrixrl.envs.hackmatrix.render.thoughts import Thoughts
 
 CELL_WIDTH = 7
 PANEL_WIDTH = 28
-THOUGHTS = 7  # actions shown of what an agent thinks, where there is room
+THOUGHTS = 7  # maximum number of actions shown of an agent's thoughts
 PROGRAM_KEYS = "abcdefghijklmnopqrstuvw"  # the key of program i is letter i
 LETTERS = {"virus": "V", "daemon": "D", "glitch": "G", "cryptog": "C"}
 
@@ -53,14 +54,17 @@ def render_text(
     reveal: bool = False,
     thoughts: Thoughts | None = None,
 ) -> str:
-    """The state as text, at most 80 columns wide and 22 lines long, without a final line break.
+    """Renders the state as text, at most 80 columns wide and 22 lines long, without a final line
+    break.
 
     Args:
-      state: what to show.
+      state: the state to render.
       colour: add ANSI colours.
       legend: add the two lines that explain the signs.
-      reveal: also show what the player cannot see: hidden cryptogs, question blocks, types of transmissions.
-      thoughts: of the agent that plays: drawn below the panel, or in one line below the board where programs fill it.
+      reveal: also show what is hidden from the player: hidden cryptogs, question blocks, types of
+        transmissions.
+      thoughts: those of the playing agent, rendered below the panel, or in one line below the board
+        if programs fill the panel.
     """
     rule: list[Piece] = [("  +" + ("-" * CELL_WIDTH + "+") * BOARD_SIZE, DIM)]
     lines = [rule]
@@ -88,7 +92,7 @@ def render_text(
 
 
 def _joined(cells: list[list[Piece]]) -> list[Piece]:
-    """The cells of a line between bars."""
+    """Joins the cells of a line with bars."""
     line: list[Piece] = [("|", DIM)]
     for cell in cells:
         line += [*_fitted(cell, CELL_WIDTH), ("|", DIM)]
@@ -96,7 +100,7 @@ def _joined(cells: list[list[Piece]]) -> list[Piece]:
 
 
 def _fitted(pieces: list[Piece], width: int) -> list[Piece]:
-    """The pieces cut or filled to a width."""
+    """Cuts or pads the pieces to a width."""
     result: list[Piece] = []
     for text, code in pieces:
         result.append((text[:width], code))
@@ -111,7 +115,7 @@ def _painted(pieces: list[Piece], colour: bool) -> str:
 
 
 def _who(state: GameState, cell: Cell, reveal: bool) -> list[Piece]:
-    """The upper line of a cell: player, enemies, transmission; marks at the right edge."""
+    """Returns the upper line of a cell: player, enemies, transmission; marks at the right edge."""
     pieces: list[Piece] = []
     if cell == state.player.cell:
         pieces.append(("@", f"{BOLD};{GREEN}"))
@@ -135,7 +139,7 @@ def _who(state: GameState, cell: Cell, reveal: bool) -> list[Piece]:
 
 
 def _what(state: GameState, cell: Cell, reveal: bool) -> list[Piece]:
-    """The lower line of a cell: block, exit, pickup, resource."""
+    """Returns the lower line of a cell: block, exit, pickup, resource."""
     resource = state.resources.get(cell)
     block = state.blocks.get(cell)
     if block is not None:
@@ -151,7 +155,9 @@ def _what(state: GameState, cell: Cell, reveal: bool) -> list[Piece]:
 
 
 def block_name(block: Block, reveal: bool = False) -> str:
-    """What a block shows: its points, its program, or that it hides something."""
+    """Returns the visible content of a block: its points, its program, or a sign that it is
+    hidden.
+    """
     if block.kind == "question" and not reveal:
         return "???"
     if block.program is not None:
@@ -171,7 +177,7 @@ def _resource(resource: Resource | None) -> list[Piece]:
 
 
 def program_cost(name: str) -> str:
-    """The price of a program, such as ``3c2e``."""
+    """Returns the price of a program, such as ``3c2e``."""
     program = PROGRAMS[PROGRAM_NUMBER[name]]
     credits = f"{program.credits}c" if program.credits else ""
     energy = f"{program.energy}e" if program.energy else ""
@@ -179,7 +185,9 @@ def program_cost(name: str) -> str:
 
 
 def _panel(state: GameState) -> list[list[Piece]]:
-    """The lines beside the board: numbers, switches, and the owned programs, usable ones with their key."""
+    """Returns the lines of the panel: numbers, switches, and the owned programs, usable ones with
+    their key.
+    """
     player, flags = state.player, state.flags
     switches = [
         name
@@ -223,10 +231,12 @@ def _panel(state: GameState) -> list[list[Piece]]:
 
 
 def _thoughts(thoughts: Thoughts, most: int) -> list[list[Piece]]:
-    """The value, and a bar for each of the likeliest actions; the chosen one is marked. Always as many lines.
+    """Returns the value and a bar for each of the likeliest actions, with the chosen one marked.
+
+    The number of lines is always the same.
 
     Args:
-      most: actions that there is room for.
+      most: maximum number of actions.
     """
     most = max(0, min(most, THOUGHTS))
     if thoughts.value is None:
@@ -247,7 +257,7 @@ def _thoughts(thoughts: Thoughts, most: int) -> list[list[Piece]]:
 
 
 def _thoughts_line(thoughts: Thoughts) -> str:
-    """The same in 80 columns."""
+    """Returns the thoughts as one line of 80 columns."""
     if thoughts.value is None:
         return ""
     words = [

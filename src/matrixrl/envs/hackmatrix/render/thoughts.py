@@ -1,4 +1,4 @@
-"""What an agent makes of a position, for drawing beside it."""
+"""An agent's evaluation of a position, for drawing next to it."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Thoughts:
-    """An agent's view of a position; one of a game that is over holds nothing.
+    """An agent's view of a position; empty for a game that is over.
 
     Attributes:
-      probabilities: of the actions [28], zero where illegal; empty where there is nothing to choose.
-      value: the return it expects from here on, discounted, in the game's rewards.
+      probabilities: of the actions [28], zero where illegal; empty if there is no choice.
+      value: the discounted return the agent expects from here, in the game's rewards.
       chosen: the action it takes next.
     """
 
@@ -21,7 +21,9 @@ class Thoughts:
     chosen: int | None = None
 
     def top(self, count: int) -> list[tuple[int, float]]:
-        """Up to `count` actions of positive probability with it, the likeliest first; the chosen one is among them."""
+        """Returns up to `count` actions with their positive probabilities, the likeliest first, the
+        chosen one included.
+        """
         order = sorted(range(len(self.probabilities)), key=lambda action: -self.probabilities[action])
         best = [action for action in order if self.probabilities[action] > 0][:count]
         if best and self.chosen is not None and self.chosen not in best:

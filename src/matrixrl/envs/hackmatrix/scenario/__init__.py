@@ -1,13 +1,13 @@
 """Scenarios: one JSON object that is a whole game state, for tests, bug reports and replays.
 
-`load` reads and checks, `dump` writes with every field present, `state_hash` names a state. Nothing here touches a
-file: a scenario is a dict or its JSON text. Loading draws nothing and computes nothing.
+`load` reads and checks, `dump` writes every field, `state_hash` identifies a state. Nothing here
+accesses a file: a scenario is a dict or its JSON text. Loading draws nothing and computes nothing.
 
-A hand-written scenario gives only what matters::
+A hand-written scenario contains only the fields that differ from the defaults::
 
     load({"format": "hackmatrix-scenario", "version": 1, "player": {"row": 2, "col": 3}}).state
 
-One idea per file: `fields` (JSON values under check), `reading`, `writing`, `replay`.
+One topic per file: `fields` (checked JSON values), `reading`, `writing`, `replay`.
 """
 
 from matrixrl.envs.hackmatrix.scenario.fields import ScenarioError

@@ -1,4 +1,4 @@
-"""JSON values under check: every error names its field and says what is allowed."""
+"""Checked JSON values: every error names its field and the allowed values."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ MAX_INTEGER = 2**31 - 1
 
 
 class ScenarioError(ValueError):
-    """A scenario that cannot be loaded. The message starts with the field and says what is allowed.
+    """Error for a scenario that cannot be loaded. The message starts with the field and states what
+    is allowed.
 
     Attributes:
       field: path of the field, such as ``enemies[2].hp``; empty for the whole object.
@@ -25,7 +26,7 @@ class ScenarioError(ValueError):
 
 
 def parse(text: str) -> Any:
-    """Returns the JSON value of a text, strictly; raises `ScenarioError` as `user_files.parse_json` does."""
+    """Parses a text strictly as JSON; raises `ScenarioError` as `user_files.parse_json` does."""
     try:
         return parse_json(text)
     except UserFileError as error:
@@ -33,13 +34,15 @@ def parse(text: str) -> Any:
 
 
 def show(value: Any) -> str:
-    """A given value for a message, cut if long."""
+    """Formats a value for a message, shortened if long."""
     text = repr(value)
     return text if len(text) <= 60 else text[:57] + "..."
 
 
 class JsonObject:
-    """A JSON object under check: each read names its key, and `finish` refuses keys that nothing read."""
+    """A JSON object under validation: each read names its key, and `finish` refuses keys that
+    nothing read.
+    """
 
     def __init__(self, value: Any, path: str) -> None:
         if not isinstance(value, Mapping):
@@ -49,68 +52,68 @@ class JsonObject:
         self.known: set[str] = set()
 
     def field(self, key: str) -> str:
-        """The path of a key."""
+        """Returns the path of a key."""
         return f"{self.path}.{key}" if self.path else key
 
     def fail(self, key: str, problem: str) -> NoReturn:
-        """Refuse the scenario because of a key."""
+        """Raises the `ScenarioError` of a key."""
         raise ScenarioError(self.field(key), problem)
 
     def get(self, key: str, default: Any) -> Any:
-        """The value, or the default if the key is absent."""
+        """Returns the value, or the default if the key is absent."""
         self.known.add(key)
         return self.value.get(key, default)
 
     def required(self, key: str) -> Any:
-        """The value of a key that must be there."""
+        """Returns the value of a required key."""
         self.known.add(key)
         if key not in self.value:
             self.fail(key, "is required and missing")
         return self.value[key]
 
     def finish(self) -> None:
-        """Refuse unknown keys."""
+        """Refuses unknown keys."""
         for key in self.value:
             if key not in self.known:
                 self.fail(str(key), f"is not a known key; known here: {', '.join(sorted(self.known))}")
 
     def child(self, key: str) -> JsonObject:
-        """The object under a key, empty by default."""
+        """Returns the object under a key, empty by default."""
         return JsonObject(self.get(key, {}), self.field(key))
 
     def integer(
         self, key: str, default: int | None = None, minimum: int = 0, maximum: int = MAX_INTEGER
     ) -> int:
-        """An integer within bounds; required if there is no default."""
+        """Returns an integer within bounds; required if there is no default."""
         value = self.required(key) if default is None else self.get(key, default)
         return read_integer(value, self.field(key), minimum, maximum)
 
     def flag(self, key: str) -> bool:
-        """A boolean, false by default."""
+        """Returns a boolean, false by default."""
         value = self.get(key, False)
         if not isinstance(value, bool):
             self.fail(key, f"{show(value)} is neither true nor false")
         return value
 
     def choice(self, key: str, choices: Sequence[str]) -> str:
-        """A required string among several."""
+        """Returns a required string, one of `choices`."""
         value = self.required(key)
         if not isinstance(value, str) or value not in choices:
             self.fail(key, f"{show(value)} is none of {', '.join(choices)}")
         return value
 
     def items(self, key: str) -> list[tuple[str, Any]]:
-        """The items of a list, empty by default, each with its path."""
+        """Returns the items of a list, empty by default, each with its path."""
         value = self.get(key, [])
         return [(f"{self.field(key)}[{i}]", item) for i, item in enumerate(read_list(value, self.field(key)))]
 
     def cell(self) -> Cell:
-        """The required ``row`` and ``col``."""
+        """Returns the required ``row`` and ``col``."""
         return (self.integer("row", maximum=BOARD_SIZE - 1), self.integer("col", maximum=BOARD_SIZE - 1))
 
 
 def read_integer(value: Any, path: str, minimum: int = 0, maximum: int = MAX_INTEGER) -> int:
-    """An integer within bounds."""
+    """Returns the value as an integer within bounds."""
     if isinstance(value, bool) or not isinstance(value, int):
         raise ScenarioError(path, f"{show(value)} is not an integer")
     if not minimum <= value <= maximum:
@@ -134,14 +137,14 @@ def read_number(value: Any, path: str, maximum: float = math.inf) -> float:
 
 
 def read_list(value: Any, path: str) -> Sequence[Any]:
-    """A list."""
+    """Returns the value as a list."""
     if not isinstance(value, list | tuple):
         raise ScenarioError(path, f"{show(value)} is not a list")
     return value
 
 
 def read_pair(value: Any, path: str, maximum: int) -> tuple[int, int]:
-    """A list of two integers from 0."""
+    """Returns the value as a pair of integers from 0 to `maximum`."""
     if len(read_list(value, path)) != 2:
         raise ScenarioError(path, f"{show(value)} does not have two numbers")
     return (
@@ -151,5 +154,5 @@ def read_pair(value: Any, path: str, maximum: int) -> tuple[int, int]:
 
 
 def read_cell(value: Any, path: str) -> Cell:
-    """A cell of the board, written ``[row, col]``."""
+    """Returns the value as a cell of the board, written ``[row, col]``."""
     return read_pair(value, path, BOARD_SIZE - 1)

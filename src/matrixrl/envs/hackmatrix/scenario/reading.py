@@ -1,4 +1,4 @@
-"""Reading a scenario, with all its checks. The order of keys is that of the format."""
+"""Reading of a scenario with all its checks. The order of keys is that of the format."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ class Replay:
 
 @dataclass(frozen=True)
 class Scenario:
-    """A loaded scenario: the state, and what the format carries beside it."""
+    """A loaded scenario: the state, and the other contents of the format."""
 
     state: GameState
     meta: dict[str, Any] = field(default_factory=dict)
@@ -85,14 +85,15 @@ class Scenario:
 
 
 def load(source: str | Mapping[str, Any], sizes: Sizes | None = None) -> Scenario:
-    """Read and check a scenario.
+    """Reads and checks a scenario.
 
     Args:
       source: the JSON text or the object.
-      sizes: sizes the loaded game is played with; the scenario's own ``config`` is checked and otherwise ignored.
+      sizes: sizes of the implementation that plays the loaded game; the scenario's own ``config``
+        is checked and otherwise ignored.
 
     Raises:
-      ScenarioError: the scenario is faulty; the message names the field.
+      ScenarioError: if the scenario is faulty; the message names the field.
     """
     sizes = sizes or Sizes()
     top = JsonObject(parse(source) if isinstance(source, str) else source, "")
@@ -135,7 +136,7 @@ def load(source: str | Mapping[str, Any], sizes: Sizes | None = None) -> Scenari
 
 
 def _program(value: Any, path: str) -> str:
-    """A program by name, or by action index 5..27."""
+    """Returns the name of a program, given by name or by action index 5..27."""
     if isinstance(value, int) and not isinstance(value, bool):
         return PROGRAMS[read_integer(value, path, FIRST_PROGRAM, NUM_ACTIONS - 1) - FIRST_PROGRAM].name
     if not isinstance(value, str) or value not in PROGRAM_NUMBER:
@@ -189,7 +190,7 @@ class _Board:
 
 
 def _read_board(parent: JsonObject, exit_cell: Cell) -> _Board:
-    """The cells of a state or a snapshot, with the checks on contents and repetition."""
+    """Reads the cells of a state or a snapshot and checks contents and repetition."""
     blocks: dict[Cell, Block] = {}
     siphoned: set[Cell] = set()
     for path, value in parent.items("blocks"):

@@ -1,4 +1,4 @@
-"""Playing the actions of a scenario and comparing with what it expects."""
+"""Replay of the actions of a scenario, compared with its expectations."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ REWARD_TOLERANCE = 1e-4  # relative (rule 18.2)
 
 @dataclass(frozen=True)
 class ReplayStep:
-    """What one step of a replay gave, for comparison with ``expect``."""
+    """The result of one step of a replay, for comparison with ``expect``."""
 
     state: GameState
     reward: float
@@ -28,19 +28,21 @@ class ReplayStep:
 def run_replay(
     scenario: Scenario, step: Callable[[GameState, int, Key | None], ReplayStep]
 ) -> tuple[list[ReplayStep], list[str]]:
-    """Play the actions of a scenario's replay and compare with its expectations.
+    """Plays the actions of a scenario's replay and compares the results with its expectations.
 
     Play stops early when a game ends.
 
     Args:
       scenario: a scenario with a replay.
-      step: plays one action, given the state before it and the action's key (None if the replay has no keys).
+      step: plays one action, given the state before it and the action's key (None if the replay has
+        no keys).
 
     Returns:
-      The steps played, and a list of differences from ``expect``, each naming its entry: empty if all is as expected.
+      The steps played, and a list of differences from ``expect``, each naming its entry: empty if
+      all results match.
 
     Raises:
-      ScenarioError: the scenario has no replay.
+      ScenarioError: if the scenario has no replay.
     """
     replay = scenario.replay
     if replay is None:

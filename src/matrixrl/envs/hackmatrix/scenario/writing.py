@@ -1,4 +1,4 @@
-"""Writing a state as a scenario, its canonical text and its hash."""
+"""Conversion of a state to a scenario, its canonical text and its hash."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def dump(
     rng: Rng | None = None,
     replay: Replay | None = None,
 ) -> dict[str, Any]:
-    """The scenario of a state with every field present, as plain JSON values."""
+    """Returns the scenario of a state with every field present, as plain JSON values."""
     player = state.player
     scenario: dict[str, Any] = {
         "format": FORMAT,
@@ -76,7 +76,9 @@ def dump(
 
 
 def dump_text(state: GameState, **beside: Any) -> str:
-    """`dump` as JSON text for a file, one top-level key or list item per line. Same arguments."""
+    """Returns `dump` as JSON text for a file, one top-level key or list item per line. Same
+    arguments.
+    """
     lines = []
     for key, value in dump(state, **beside).items():
         text = json.dumps(value)
@@ -87,14 +89,16 @@ def dump_text(state: GameState, **beside: Any) -> str:
 
 
 def canonical_text(state: GameState, rng: Rng | None = None) -> str:
-    """The canonical text of a dump: keys sorted, no spaces, cells by row then column, no ``meta`` and ``replay``."""
+    """Returns the canonical text of a dump: keys sorted, no spaces, cells by row then column, no
+    ``meta`` and ``replay``.
+    """
     scenario = dump(state, rng=rng)
     del scenario["meta"]
     return json.dumps(scenario, sort_keys=True, separators=(",", ":"), allow_nan=False)
 
 
 def state_hash(state: GameState, rng: Rng | None = None) -> str:
-    """SHA-256 of the canonical text, in hexadecimal."""
+    """Computes the SHA-256 of the canonical text, in hexadecimal."""
     return hashlib.sha256(canonical_text(state, rng).encode()).hexdigest()
 
 
