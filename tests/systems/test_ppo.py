@@ -541,7 +541,7 @@ def test_one_update_that_was_held_up_is_no_slow_machine(seconds: tuple[float, ..
         def warn(self, text: str) -> None:
             self.texts.append(text)
 
-    trainer = object.__new__(HackmatrixTrainer)
+    trainer = object.__new__(PPOTrainer)
     trainer.config, trainer._slow_calls, trainer._updates_per_call = presets.hackmatrix("dev"), 0, 1
     told: Any = Told()
     for trainer._seconds_per_call in seconds:
