@@ -118,6 +118,7 @@ def descend(
     json: bool = True,
     signal_at: int | None = None,
     pause: float = 0.0,
+    trainer: type[Descent] = Descent,
     **checkpoint: Any,
 ) -> int:
     """Train the run `r`, as `matrixrl matmul train` does; its exit status."""
@@ -135,7 +136,7 @@ def descend(
             name_prefix="descent",
             config=config,
             learning_rate="optimizer.learning_rate",
-            make_trainer=lambda config, run: Descent(config, bad, stop_at, ballast, signal_at, pause),
+            make_trainer=lambda config, run: trainer(config, bad, stop_at, ballast, signal_at, pause),
             summarize=lambda trainer, state, seconds: f"x = {state[1]}",
             show=lambda outcome: print("the end"),
             result=lambda outcome: {"rate": outcome.trainer.config.optimizer.learning_rate},
