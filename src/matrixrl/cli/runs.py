@@ -28,7 +28,8 @@ from matrixrl.tracking.local import JournalReader
 from matrixrl.tracking.numbers import plural
 from matrixrl.tracking.restore import restore
 from matrixrl.tracking.run import PROJECTS
-from matrixrl.tracking.summary import RunSummary, summarize
+from matrixrl.tracking.series import read_series
+from matrixrl.tracking.summary import RunSummary, keep_summary, summarize
 from matrixrl.tracking.wandb_names import check_entity, check_project, configured
 
 MAIN_METRICS: Mapping[str, tuple[str, ...]] = {
@@ -236,16 +237,17 @@ def show(command: Show) -> tuple[int, dict[str, Any]]:
     directory = find_run(command.runs_dir, command.run, flag="runs show")
     summary = summarize(directory)
     with JournalReader(directory) as reader:
-        rows = list(reader.stream())
+        names, series = read_series(
+            reader, lambda name: name in command.metric or bool(_main_metrics(summary.system, [name]))
+        )
         attempts = [attempt._asdict() for attempt in reader.attempts()]
         warnings = [note.text for note in reader.notes() if note.level == "warning"]
         damage = list(reader.damage)
-    there = dict.fromkeys(name for row in rows for name in row.metrics)
-    if unknown := [name for name in command.metric if name not in there]:
+    if unknown := [name for name in command.metric if name not in series]:
         raise ConfigError(
-            f"--metric {unknown[0]}: not in {directory.name}; it has {', '.join(there) or 'no metrics'}"
+            f"--metric {unknown[0]}: not in {directory.name}; it has {', '.join(names) or 'no metrics'}"
         )
-    metrics = command.metric or _main_metrics(summary.system, there)
+    metrics = command.metric or _main_metrics(summary.system, names)
     if not command.json:
         _table(
             ["run", "id", "state", "steps", "episodes", "best", "W&B pending", "last active"], [_row(summary)]
@@ -259,14 +261,10 @@ def show(command: Show) -> tuple[int, dict[str, Any]]:
         for text in [*damage, *warnings[-5:]]:
             print(f"warning: {text}")
         for name in metrics:
-            against_epoch = name.startswith("epoch_")
-            chosen = [row for row in rows if isinstance(row.metrics.get(name), int | float)]
-            xs = [row.metrics["Epoch"] if against_epoch else row.step for row in chosen]
-            label = "epoch" if against_epoch else "step"
-            print("\n" + chart(name, xs, [row.metrics[name] for row in chosen], x_label=label))
-    last = {
-        name: next(row.metrics[name] for row in reversed(rows) if name in row.metrics) for name in metrics
-    }
+            label, shown = "epoch" if name.startswith("epoch_") else "step", series[name]
+            last = shown.last if isinstance(shown.last, int | float) else None
+            print("\n" + chart(name, shown.xs, shown.ys, x_label=label, last_value=last))
+    last = {name: series[name].last for name in metrics}
     answer = {**dataclasses.asdict(summary), "attempt_list": attempts, "warnings": warnings, "damage": damage}
     return 0, {**answer, "last": last}
 

@@ -16,17 +16,19 @@ def chart(
     width: int = 60,
     height: int = 6,
     x_label: str = "step",
+    last_value: float | None = None,
 ) -> str:
-    """A chart of y over x; values that share a column are averaged, those that are not finite left out.
+    """Returns a chart of y over x; values that share a column are averaged, those that are not finite left out.
 
     Args:
         width: of the plot in characters, two dots each.
         height: of the plot in lines, four dots each.
+        last_value: stands in the title; by default the last y.
     """
     points = [(x, y) for x, y in zip(xs, ys, strict=True) if math.isfinite(y)]
     if not points:
         return f"{title}: no values"
-    left, right = points[0][0], points[-1][0]
+    left, right = min(x for x, _ in points), max(x for x, _ in points)
     columns: dict[int, list[float]] = {}
     for x, y in points:
         share = (x - left) / (right - left) if right > left else 0.0
@@ -43,7 +45,7 @@ def chart(
         last = column, row
     labels = [f"{high:.4g}", *[""] * (height - 2), f"{low:.4g}"]
     margin = max(map(len, labels))
-    lines = [f"{title}   last {points[-1][1]:.6g}"]
+    lines = [f"{title}   last {points[-1][1] if last_value is None else last_value:.6g}"]
     for label, row_cells in zip(labels, cells, strict=True):
         lines.append(f"{label:>{margin}} |" + "".join(chr(0x2800 + bits) for bits in row_cells))
     ends = f"{x_label} {left:g}", f"{right:g}"

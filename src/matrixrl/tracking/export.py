@@ -2,16 +2,35 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
-import io
-from collections.abc import Iterable, Sequence
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from matrixrl.config import ConfigError, require
-from matrixrl.tracking.files import write_whole
+from matrixrl.tracking.blocks import ValueKind, kinds
 from matrixrl.tracking.local import JournalReader
-from matrixrl.tracking.parquet import has_pyarrow, write_columns
+from matrixrl.tracking.parquet import has_pyarrow, write_stream
+
+MOVE_COLUMNS: Mapping[str, ValueKind] = {
+    "step": "int", "episode": "int", "move": "int", "action": "str", "reward": "float", "residual": "float",
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table that is read row by row: a run may have more rows than fit in memory.
+
+    Attributes:
+        columns: names and the kinds of their values.
+        rows: in order, a value or None per column.
+    """
+
+    columns: Mapping[str, ValueKind]
+    rows: Iterable[Sequence[Any]]
 
 
 def default_form() -> Literal["parquet", "csv"]:
@@ -38,19 +57,20 @@ def export(reader: JournalReader, folder: Path, form: Literal["parquet", "csv"])
     written: dict[str, int] = {}
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        for name, columns in (
-            ("scalars", _scalars(reader)),
-            ("episodes", _episodes(reader)),
-            ("moves", _moves(reader)),
-        ):
-            count = len(columns["step"])
-            if count or name != "moves":
+        with reader.snapshot():
+            tables = {"scalars": _scalars(reader), "episodes": _episodes(reader)}
+            if not reader.is_empty("moves"):
+                tables["moves"] = _moves(reader)
+            for name, table in tables.items():
                 path = folder / f"{name}.{form}"
                 if form == "parquet":
-                    write_columns(path, columns)
+                    count = write_stream(path, table.columns, table.rows)
                 else:
-                    write_csv(path, list(columns), zip(*columns.values(), strict=True))
-                written[path.name] = count
+                    count = write_csv(path, list(table.columns), table.rows)
+                if count or name != "moves":
+                    written[path.name] = count
+                else:
+                    path.unlink()
     except OSError as error:
         raise ConfigError(
             f"--out {folder}: {error.strerror or error}; name a folder that can be written"
@@ -58,41 +78,50 @@ def export(reader: JournalReader, folder: Path, form: Literal["parquet", "csv"])
     return written
 
 
-def write_csv(path: Path, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
-    """Write rows as CSV, whole, then renamed; an empty field is no value."""
-    text = io.StringIO(newline="")
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(columns)
-    writer.writerows(rows)
-    write_whole(path, text.getvalue())
+def write_csv(path: Path, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> int:
+    """Writes rows as CSV, whole, then renamed; an empty field is no value. Returns the number of rows."""
+    count = 0
+
+    def counted() -> Iterator[Sequence[Any]]:
+        nonlocal count
+        for row in rows:
+            count += 1
+            yield row
+
+    draft = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        with draft.open("w", encoding="utf-8", newline="") as file:
+            writer = csv.writer(file, lineterminator="\n")
+            writer.writerow(columns)
+            writer.writerows(counted())
+        draft.replace(path)
+    finally:
+        with contextlib.suppress(OSError):
+            draft.unlink()
+    return count
 
 
-def _scalars(reader: JournalReader) -> dict[str, list[Any]]:
-    rows = list(reader.stream())
-    names = dict.fromkeys(name for row in rows for name in row.metrics)
-    columns: dict[str, list[Any]] = {
-        "step": [row.step for row in rows],
-        "time": [row.time for row in rows],
-        "attempt": [row.attempt for row in rows],
-    }
-    return columns | {name: [row.metrics.get(name) for row in rows] for name in names}
+def _scalars(reader: JournalReader) -> Table:
+    metrics = kinds(reader.blocks())
+    names = list(metrics)
+
+    def rows() -> Iterator[list[Any]]:
+        for row in reader.stream():
+            get = row.metrics.get
+            yield [row.step, row.time, row.attempt, *[get(name) for name in names]]
+
+    return Table({"step": "int", "time": "float", "attempt": "int", **metrics}, rows())
 
 
-def _episodes(reader: JournalReader) -> dict[str, list[Any]]:
-    rows = list(reader.episodes())
-    columns: dict[str, list[Any]] = {"step": [row.step for row in rows], "time": [row.time for row in rows]}
-    return columns | {
-        name: [row.values[index] for row in rows] for index, name in enumerate(reader.episode_columns)
-    }
+def _episodes(reader: JournalReader) -> Table:
+    columns: dict[str, ValueKind] = {"step": "int", "time": "float", **reader.episode_columns}
+    return Table(columns, ([row.step, row.time, *row.values] for row in reader.episodes()))
 
 
-def _moves(reader: JournalReader) -> dict[str, list[Any]]:
-    rows = list(reader.moves())
-    return {
-        "step": [row.step for row in rows],
-        "episode": [row.episode for row in rows],
-        "move": [row.move for row in rows],
-        "action": [" ".join(map(str, row.action)) for row in rows],
-        "reward": [row.reward for row in rows],
-        "residual": [row.residual for row in rows],
-    }
+def _moves(reader: JournalReader) -> Table:
+    def rows() -> Iterator[list[Any]]:
+        for row in reader.moves():
+            action = " ".join(map(str, row.action))
+            yield [row.step, row.episode, row.move, action, row.reward, row.residual]
+
+    return Table(MOVE_COLUMNS, rows())

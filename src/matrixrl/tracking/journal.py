@@ -17,9 +17,10 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from matrixrl.config import ConfigError
+from matrixrl.tracking.blocks import BLOCK_ROWS, BlockBuilder, encode
 from matrixrl.tracking.events import (
     EpisodeRow,
     Event,
@@ -31,9 +32,11 @@ from matrixrl.tracking.events import (
     TableMark,
     is_wall_clock,
 )
+from matrixrl.tracking.numbers import duration
+from matrixrl.tracking.status import activity, notify
 
 JOURNAL_FILE = "journal.sqlite"
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 SQL_TYPES: Mapping[Kind, str] = {"int": "INTEGER", "float": "REAL", "bool": "INTEGER", "str": "TEXT"}
 
 DURABILITY = "PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL;"
@@ -44,6 +47,20 @@ HISTORY_TABLES = ("stream", "episodes", "moves", "table_marks", "files")
 
 COMPARED_TABLES = ("stream", "episodes", "moves")
 """Tables whose rows a resumed run recomputes."""
+
+LOCK_SECONDS = 300.0
+"""Time to wait for another process that has the journal locked, such as a backup or an SQLite shell."""
+
+LOCK_NOTICE_SECONDS = 2.0
+"""Time after which the user is notified that the run waits."""
+
+LOCK_POLL_SECONDS = 1.0
+"""Time that SQLite itself waits per attempt."""
+
+CLOSE_ATTEMPTS, CLOSE_POLL_SECONDS = 10, 0.05
+"""How often, and at which interval, a writer tries to take its write-ahead log away while readers are open."""
+
+T = TypeVar("T")
 
 
 def plain(value: Any) -> Any:
@@ -62,6 +79,51 @@ class TrackingError(RuntimeError):
 
 class JournalError(TrackingError):
     """The journal cannot be written or read. What was committed before stays readable."""
+
+
+class JournalLockedError(JournalError):
+    """Another process has the journal locked, and did not unlock it within `LOCK_SECONDS`."""
+
+
+def wal_of(path: Path) -> Path:
+    """Returns the path of the write-ahead log of a journal."""
+    return path.with_name(f"{path.name}-wal")
+
+
+def is_locked(error: Exception) -> bool:
+    """Returns whether SQLite failed because another process has the file locked."""
+    code = getattr(error, "sqlite_errorcode", None)
+    return code is not None and code & 0xFF in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
+
+
+def wait_for_lock(path: Path, operation: Callable[[], T]) -> T:
+    """Calls an operation on a journal again and again while another process has the file locked.
+
+    Raises:
+        JournalLockedError: if it is still locked after `LOCK_SECONDS`.
+    """
+    began = time.monotonic()
+    with contextlib.ExitStack() as shown:
+        notified = False
+        while True:
+            try:
+                return operation()
+            except sqlite3.OperationalError as error:
+                if not is_locked(error):
+                    raise
+                waited = time.monotonic() - began
+                if waited >= LOCK_SECONDS:
+                    raise JournalLockedError(
+                        f"{path}: another process has had the journal locked for {duration(waited)}; every row committed "
+                        f"before is safe; end that process and continue with --resume-run {path.parent.name}"
+                    ) from error
+            if not notified and waited >= LOCK_NOTICE_SECONDS:
+                notified = True
+                notify(
+                    f"{path}: another process has the journal locked; waiting for it, up to {duration(LOCK_SECONDS)}"
+                )
+                shown.enter_context(activity("waiting for the journal's lock"))
+            time.sleep(0.05)
 
 
 def quoted(name: str) -> str:
@@ -117,6 +179,7 @@ class Journal:
         self._confirmed: dict[str, list[int]] = {
             table: [] for table in HISTORY_TABLES if table not in COMPARED_TABLES
         }
+        self._block = BlockBuilder()
         self._last_stream_step = 0
         # Episodes of the history up to where this attempt stands: counting them in SQL would take longer and longer.
         self._episodes = 0
@@ -175,28 +238,29 @@ class Journal:
 
         Raises:
             ConfigError: there is no journal, or its schema is newer than this version of matrixrl.
-            JournalError: the journal is damaged.
+            JournalError: the journal is damaged, or stays locked by another process.
         """
         if not path.exists():
             raise ConfigError(f"{path}: the run has no journal; start a new one without --resume-run")
         connection = connect(path)
         try:
-            connection.executescript(DURABILITY)
-            migrate(connection, path)
-            value = connection.execute("SELECT value FROM meta WHERE key = 'episode_columns'").fetchone()[0]
-            connection.execute("BEGIN IMMEDIATE")
-            attempt = cls._begin_attempt(connection, config)
-            connection.execute("COMMIT")
-            return cls(connection, path, attempt, json.loads(value))
-        except ConfigError:
+            return wait_for_lock(path, lambda: cls._continue(connection, path, config))
+        except (ConfigError, JournalError):
             connection.close()
             raise
         except (sqlite3.Error, TypeError, ValueError) as error:
             connection.close()
-            raise JournalError(
-                f"{path}: the journal is damaged ({error}); read what is good with `matrixrl runs export "
-                f"{path.parent.name}` and start a new run"
-            ) from error
+            raise JournalError(f"{path}: the journal is damaged ({error}); nothing was changed") from error
+
+    @classmethod
+    def _continue(cls, connection: sqlite3.Connection, path: Path, config: Mapping[str, Any]) -> Journal:
+        connection.executescript(DURABILITY)
+        migrate(connection, path)
+        value = connection.execute("SELECT value FROM meta WHERE key = 'episode_columns'").fetchone()[0]
+        connection.execute("BEGIN IMMEDIATE")
+        attempt = cls._begin_attempt(connection, config)
+        connection.execute("COMMIT")
+        return cls(connection, path, attempt, json.loads(value))
 
     @staticmethod
     def _begin_attempt(connection: sqlite3.Connection, config: Mapping[str, Any]) -> int:
@@ -282,6 +346,7 @@ class Journal:
             self._transaction(write)
         except (JournalError, ValueError):
             self._compared_until, self._recorded_until, self._episodes = before
+            self._block = BlockBuilder()  # readers summarise the rows that no block covers
             raise
         streamed = [event.tick.step for event in events if isinstance(event, ScalarRow | TableMark)]
         self._last_stream_step = max([self._last_stream_step, *streamed])
@@ -311,9 +376,17 @@ class Journal:
         if behind and self._recognised(table, values, counts):
             return False
         try:
-            self._connection.execute(self._insert[table], values)
+            cursor = self._connection.execute(self._insert[table], values)
         except sqlite3.IntegrityError as error:
             raise ValueError(f"{table}: a second row of step or number ({error}): {values}") from error
+        if isinstance(event, ScalarRow):
+            self._block.add(cursor.lastrowid or 0, step, event.metrics)
+            if self._block.rows == BLOCK_ROWS:
+                block = self._block.take()
+                self._connection.execute(
+                    "INSERT INTO stream_blocks VALUES (?, ?, ?, ?, ?)",
+                    (block.first_id, block.last_id, self.attempt, block.rows, encode(block)),
+                )
         return True
 
     def _recognised(self, table: str, values: tuple[Any, ...], counts: Counts) -> bool:
@@ -339,6 +412,9 @@ class Journal:
                 (self.attempt, compared[name], self.attempt),
             )
             counts.differing += cursor.rowcount
+        self._connection.execute(
+            "DELETE FROM stream_blocks WHERE last_id > ? AND attempt < ?", (compared["stream"], self.attempt)
+        )
         for name in set(HISTORY_TABLES) - set(COMPARED_TABLES):
             confirmed = ", ".join(map(str, self._confirmed[name]))
             self._connection.execute(
@@ -408,12 +484,20 @@ class Journal:
         copy_database(self._connection, path)
 
     def close(self) -> None:
-        """Close the file; what was committed stays."""
+        """Closes the file; what was committed stays."""
         self._connection.close()
+        # The last connection takes the write-ahead log away; a reader that was open just now cannot.
+        log = wal_of(self.path)
+        for _ in range(CLOSE_ATTEMPTS):
+            if not log.exists():
+                return
+            time.sleep(CLOSE_POLL_SECONDS)
+            with contextlib.suppress(sqlite3.Error), contextlib.closing(connect(self.path)) as again:
+                again.execute("SELECT count(*) FROM attempts").fetchone()
 
     def _transaction(self, write: Callable[[], object]) -> None:
         try:
-            self._connection.execute("BEGIN IMMEDIATE")
+            wait_for_lock(self.path, lambda: self._connection.execute("BEGIN IMMEDIATE"))
             write()
             self._connection.execute("COMMIT")
         except BaseException as error:
@@ -433,13 +517,13 @@ class Journal:
         )
 
     def _one(self, query: str) -> int:
-        return self._connection.execute(query).fetchone()[0]
+        return wait_for_lock(self.path, lambda: self._connection.execute(query).fetchone()[0])
 
     def _last_id(self, table: str, until_step: int | None = None) -> int:
         """The last row of a table's history (up to a step); searched from the end, so that a long history costs nothing."""
         until = "" if until_step is None else f" AND step <= {until_step:d}"
         query = f"SELECT id FROM {table} WHERE superseded_by IS NULL{until} ORDER BY id DESC LIMIT 1"
-        row = self._connection.execute(query).fetchone()
+        row = wait_for_lock(self.path, lambda: self._connection.execute(query).fetchone())
         return row[0] if row else 0
 
 
@@ -495,8 +579,10 @@ def merged(events: Iterable[Event]) -> list[Event]:
 
 
 def connect(path: Path) -> sqlite3.Connection:
-    """Open a journal for writing, with transactions by hand. `DURABILITY` comes before the first of them."""
-    return sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=10.0)
+    """Opens a journal for writing, with transactions by hand. `DURABILITY` comes before the first of them."""
+    return sqlite3.connect(
+        path, isolation_level=None, check_same_thread=False, timeout=LOCK_POLL_SECONDS
+    )
 
 
 def copy_database(connection: sqlite3.Connection, path: Path) -> None:
@@ -516,8 +602,28 @@ def copy_database(connection: sqlite3.Connection, path: Path) -> None:
         draft.unlink(missing_ok=True)
 
 
-MIGRATIONS: Mapping[int, str] = {}
+MIGRATIONS: Mapping[int, str] = {
+    # Rows that were recorded before get no blocks: readers summarise them themselves.
+    1: (
+        "CREATE TABLE stream_blocks (first_id INTEGER PRIMARY KEY, last_id INTEGER NOT NULL, attempt INTEGER NOT NULL,"
+        " rows INTEGER NOT NULL, metrics TEXT NOT NULL)"
+    ),
+}
 """From a schema version to the SQL that makes it the next one."""
+
+
+def check_version(version: int, path: Path) -> None:
+    """Checks that this matrixrl reads a schema version.
+
+    Raises:
+        ConfigError: if the schema is newer than this version of matrixrl, or no version ever wrote it.
+    """
+    if version > SCHEMA_VERSION:
+        raise ConfigError(
+            f"{path}: journal schema {version}; this matrixrl knows up to {SCHEMA_VERSION}: install a newer matrixrl"
+        )
+    if version < SCHEMA_VERSION and version not in MIGRATIONS:
+        raise ConfigError(f"{path}: journal schema {version} is none that matrixrl ever wrote")
 
 
 def migrate(connection: sqlite3.Connection, path: Path) -> None:
@@ -527,13 +633,8 @@ def migrate(connection: sqlite3.Connection, path: Path) -> None:
         ConfigError: the schema is newer than this version of matrixrl knows.
     """
     (version,) = connection.execute("PRAGMA user_version").fetchone()
-    if version > SCHEMA_VERSION:
-        raise ConfigError(
-            f"{path}: journal schema {version}; this matrixrl knows up to {SCHEMA_VERSION}: install a newer matrixrl"
-        )
+    check_version(version, path)
     for older in range(version, SCHEMA_VERSION):
-        if older not in MIGRATIONS:
-            raise ConfigError(f"{path}: journal schema {older} is none that matrixrl ever wrote")
         connection.executescript(
             f"BEGIN IMMEDIATE; {MIGRATIONS[older]}; PRAGMA user_version = {older + 1}; COMMIT;"
         )

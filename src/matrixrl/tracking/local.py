@@ -1,24 +1,40 @@
-"""Reading a run's journal: read-only, while it is being written, and as far as it is good when it is damaged."""
+"""Reading a run's journal: read-only, while it is being written, and as far as it is good when it is damaged.
+
+A reader leaves nothing behind and changes no file, not even a time: SQLite would make a write-ahead log and its index for
+a journal without them, and a shell that reads a run would count as its writer's activity.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import json
+import re
+import shutil
 import sqlite3
-from collections.abc import Iterator, Mapping
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from matrixrl.config import ConfigError
+from matrixrl.tracking.blocks import BLOCK_ROWS, BlockBuilder, StreamBlock, decode
 from matrixrl.tracking.events import Kind, Scalar
 from matrixrl.tracking.journal import (
     JOURNAL_FILE,
-    SCHEMA_VERSION,
     JournalError,
-    connect,
+    JournalLockedError,
+    check_version,
     copy_database,
-    migrate,
+    is_locked,
     quoted,
+    wal_of,
 )
+
+READ_SECONDS = 10.0
+"""Time that a reader waits for a process that has the journal locked."""
+
+EXACT_ROWS = 30_000
+"""Up to this number of rows of the stream, summaries are of single rows."""
 
 
 class StreamRow(NamedTuple):
@@ -125,39 +141,59 @@ class JournalReader:
         self.directory = directory
         self.path = directory / JOURNAL_FILE
         self.damage: list[str] = []
+        self._copy: tempfile.TemporaryDirectory[str] | None = None
+        self._still: tuple[int, int] | None = None
         if not self.path.exists():
             raise ConfigError(f"{self.path}: there is no journal here; see `matrixrl runs list`")
         try:
-            self._connection = self._open()
+            if not self.path.stat().st_size:
+                raise ValueError("the file is empty")
+            self._connection, version = self._open()
+            self._has_blocks = version >= 2
             rows = self._connection.execute("SELECT key, value FROM meta").fetchall()
             self.meta: dict[str, Any] = {key: json.loads(value) for key, value in rows}
             self.episode_columns: Mapping[str, Kind] = self.meta["episode_columns"]
+            if not self.episode_columns or not isinstance(self.episode_columns, dict):
+                raise ValueError("the columns of the episode table are not recorded")
         except ConfigError:
+            self._remove_copy()
             raise
-        except (sqlite3.Error, ValueError, KeyError) as error:
-            raise JournalError(f"{self.path}: nothing of this journal can be read ({error})") from error
+        except (sqlite3.Error, OSError, TypeError, ValueError, KeyError) as error:
+            self._remove_copy()
+            if is_locked(error):
+                raise self._unreadable("", error) from error
+            reason = f"no {error} is recorded" if isinstance(error, KeyError) else error
+            raise JournalError(f"{self.path}: nothing of this journal can be read ({reason})") from error
 
-    def _open(self) -> sqlite3.Connection:
-        for options in ("mode=ro", "immutable=1"):
-            connection = sqlite3.connect(
-                f"{self.path.resolve().as_uri()}?{options}", uri=True, timeout=10.0, check_same_thread=False
-            )
-            try:
-                version = self._version(connection)
-            except sqlite3.OperationalError:
-                # A read-only folder cannot hold the shared memory of the write-ahead log.
-                connection.close()
-                continue
-            if version != SCHEMA_VERSION:
-                connection.close()
-                writable = connect(self.path)
-                try:
-                    migrate(writable, self.path)
-                finally:
-                    writable.close()
-                return self._open()
-            return connection
-        raise sqlite3.OperationalError("unable to open the file")
+    def _open(self) -> tuple[sqlite3.Connection, int]:
+        log = wal_of(self.path)
+        if not (log.exists() and log.stat().st_size):
+            # Nobody writes: a journal at rest is one file, and SQLite need not lock it.
+            status = self.path.stat()
+            self._still = status.st_size, status.st_mtime_ns
+            return self._connected(f"{self.path.resolve().as_uri()}?immutable=1")
+        try:
+            # The index of the log stays as its writer left it; of a killed writer SQLite makes one in memory.
+            return self._connected(f"{self.path.resolve().as_uri()}?mode=ro&readonly_shm=1")
+        except sqlite3.OperationalError as error:
+            if is_locked(error):
+                raise
+        # A log without its index: the folder came from elsewhere.
+        self._copy = tempfile.TemporaryDirectory(prefix="matrixrl-")
+        own = Path(self._copy.name) / JOURNAL_FILE
+        shutil.copyfile(self.path, own)
+        shutil.copyfile(log, wal_of(own))
+        return self._connected(own.as_uri())
+
+    def _connected(self, uri: str) -> tuple[sqlite3.Connection, int]:
+        connection = sqlite3.connect(uri, uri=True, timeout=READ_SECONDS, check_same_thread=False)
+        try:
+            version = self._version(connection)
+            check_version(version, self.path)
+        except BaseException:
+            connection.close()
+            raise
+        return connection, version
 
     def _version(self, connection: sqlite3.Connection) -> int:
         try:
@@ -171,15 +207,39 @@ class JournalReader:
             self.damage.append(f"{self.path}: the file is cut off ({error})")
             return version
 
+    def _remove_copy(self) -> None:
+        if self._copy is not None:
+            self._copy.cleanup()
+            self._copy = None
+
     def close(self) -> None:
-        """Close the file."""
+        """Closes the file."""
         self._connection.close()
+        self._remove_copy()
 
     def __enter__(self) -> JournalReader:
         return self
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+    @property
+    def is_outdated(self) -> bool:
+        """Whether a journal at rest was written to since it was opened: what was read may be of two times."""
+        if self._still is None:
+            return False
+        status = self.path.stat()
+        return self._still != (status.st_size, status.st_mtime_ns)
+
+    @contextlib.contextmanager
+    def snapshot(self) -> Iterator[None]:
+        """Lets all that is read inside of the block be of one moment; its writer is not held up."""
+        self._connection.execute("BEGIN")
+        try:
+            yield
+        finally:
+            with contextlib.suppress(sqlite3.Error):
+                self._connection.execute("ROLLBACK")
 
     @property
     def data_version(self) -> int:
@@ -258,27 +318,34 @@ class JournalReader:
         columns = "step, attempt, episode, move, action, reward, residual, superseded_by"
         for row in self._rows("moves", columns, None, None, history, f"id > {after_id:d}"):
             step, attempt, episode, move, action, reward, residual, by = row
-            if (integers := self._parsed(action, "moves")) is not None:
+            if (integers := self._parsed(action, "moves", list)) is not None:
                 yield MoveRecord(step, attempt, episode, move, integers, reward, residual, by)
 
     def marks(self, after: int | None = None, history: bool = True) -> Iterator[Mark]:
         """Steps at which the episode table goes to W&B."""
         for row in self._rows("table_marks", "step, attempt, rows, superseded_by", after, None, history):
-            yield Mark(*row)
+            if type(row[2]) is int:
+                yield Mark(*row)
+            else:
+                self._damaged("table_marks", ValueError("a mark without a number of rows"))
 
     def files(self) -> Iterator[FileRecord]:
         """Checkpoints and other files that are the newest of their path."""
         columns = "step, attempt, time, kind, path, sha256, size_bytes, seconds, aliases"
         for row in self._rows("files", columns, None, None, True):
             step, attempt, time, kind, path, sha256, size_bytes, seconds, aliases = row
-            yield FileRecord(
-                step, attempt, time, kind, path, sha256, size_bytes, seconds, json.loads(aliases)
-            )
+            if not (isinstance(path, str) and isinstance(sha256, str) and isinstance(kind, str)):
+                self._damaged("files", ValueError("a row without a path"))
+            elif (names := self._parsed(aliases, "files", list)) is not None:
+                yield FileRecord(step, attempt, time, kind, path, sha256, size_bytes, seconds, names)
 
     def notes(self) -> Iterator[NoteRecord]:
         """What the user was told, in order."""
         for row in self._rows("notes", "step, attempt, time, level, text", None, None, False):
-            yield NoteRecord(*row)
+            if isinstance(row[3], str) and isinstance(row[4], str):
+                yield NoteRecord(*row)
+            else:
+                self._damaged("notes", ValueError("a note without text"))
 
     def system(self) -> Iterator[StreamRow]:
         """Samples of the local system metrics, in order."""
@@ -296,7 +363,7 @@ class JournalReader:
         except sqlite3.DatabaseError as error:
             self._damaged("attempts", error)
             return []
-        return [Attempt(*row) for row in rows]
+        return [Attempt(*row) for row in rows if self._is_attempt(row)]
 
     def config(self) -> dict[str, Any]:
         """The settings of the newest attempt: those a resumed run continues with."""
@@ -304,7 +371,7 @@ class JournalReader:
         try:
             return json.loads(self._connection.execute(query).fetchone()[0])
         except (sqlite3.DatabaseError, TypeError, ValueError) as error:
-            raise JournalError(f"{self.path}: the run's settings cannot be read ({error})") from error
+            raise self._unreadable("the run's settings cannot be read", error) from error
 
     def deliverable(self, after: int, limit: int) -> list[Delivery]:
         """The next rows for W&B: stream rows and table marks of the history, one per step, in order.
@@ -328,9 +395,9 @@ class JournalReader:
                 ).fetchall()
             finally:
                 connection.execute("COMMIT")
-        except sqlite3.DatabaseError as error:
-            raise JournalError(f"{self.path}: damaged ({error})") from error
-        merged = {step: Delivery(step, json.loads(metrics), None) for step, metrics in rows}
+            merged = {step: Delivery(step, json.loads(metrics), None) for step, metrics in rows}
+        except (sqlite3.DatabaseError, TypeError, ValueError) as error:
+            raise self._unreadable("damaged", error) from error
         for step, table_rows in marks:
             metrics = merged[step].metrics if step in merged else {}
             merged[step] = Delivery(step, metrics, table_rows)
@@ -339,13 +406,14 @@ class JournalReader:
     def count_deliverable(self, after: int = 0) -> int:
         """How many rows `deliverable` has after a step."""
         query = (
-            "SELECT count(*) FROM (SELECT step FROM stream WHERE superseded_by IS NULL AND step > ?1"
-            " UNION SELECT step FROM table_marks WHERE superseded_by IS NULL AND step > ?1)"
+            "SELECT (SELECT count(*) FROM stream WHERE superseded_by IS NULL AND step > ?1) + (SELECT count(*) FROM"
+            " table_marks AS mark WHERE superseded_by IS NULL AND step > ?1 AND NOT EXISTS (SELECT 1 FROM stream"
+            " WHERE superseded_by IS NULL AND step = mark.step))"
         )
         try:
             return self._connection.execute(query, (after,)).fetchone()[0]
         except sqlite3.DatabaseError as error:
-            raise JournalError(f"{self.path}: damaged ({error})") from error
+            raise self._unreadable("damaged", error) from error
 
     def last_episodes(self, until_step: int, limit: int) -> list[list[Scalar]]:
         """Values of the last episodes of the history up to a step, in order."""
@@ -358,14 +426,14 @@ class JournalReader:
         try:
             rows = [list(row) for row in self._connection.execute(query, (until_step, limit))]
         except sqlite3.DatabaseError as error:
-            raise JournalError(f"{self.path}: damaged ({error})") from error
+            raise self._unreadable("damaged", error) from error
         for row in rows:
             for index in truths:
                 row[index] = None if row[index] is None else bool(row[index])
         return rows[::-1]
 
     def best(self, column: str, lowest: bool, only_where: str | None = None) -> float | None:
-        """The best value of a column of the episode table; None where there is none.
+        """Returns the best value of a column of the episode table; None where there is none.
 
         Args:
             lowest: whether less is better.
@@ -374,27 +442,111 @@ class JournalReader:
         where = f" AND {quoted(only_where)}" if only_where else ""
         query = f"SELECT {'min' if lowest else 'max'}({quoted(column)}) FROM episodes WHERE superseded_by IS NULL{where}"
         try:
-            return self._connection.execute(query).fetchone()[0]
+            value = self._connection.execute(query).fetchone()[0]
         except sqlite3.DatabaseError as error:
             self._damaged("episodes", error)
             return None
+        return value if isinstance(value, int | float) else None
 
-    def best_metric(self, prefix: str, lowest: bool) -> float | None:
-        """The best value of the metrics of the stream whose names begin so; None where there is none.
+    def best_metric(self, name: str, lowest: bool) -> float | None:
+        """Returns the best finite value of a metric of the stream, or of its variants per format (`_2x2x3`).
 
         Args:
-            prefix: letters, digits, `/` and `_`.
             lowest: whether less is better.
         """
-        query = f"""
-            SELECT {"min" if lowest else "max"}(metric.value) FROM stream, json_each(stream.metrics) AS metric
-            WHERE stream.superseded_by IS NULL AND instr(stream.metrics, ?) AND instr(metric.key, ?) = 1
-        """  # the rows are told by their text first, which is far cheaper than reading each
+        pattern = re.compile(rf"{re.escape(name)}(_\d+x\d+x\d+)?")
+        found = [
+            metric.low if lowest else metric.high
+            for block in self.blocks(name)
+            for other, metric in block.metrics.items()
+            if metric.count and pattern.fullmatch(other)
+        ]
+        there = [value for value in found if value is not None]
+        return (min if lowest else max)(there, default=None)
+
+    def last_id(self) -> int:
+        """Returns the last id of the stream."""
+        return self._one("SELECT coalesce(max(id), 0) FROM stream", "stream") or 0
+
+    def parts(self, metric: str | None = None) -> Iterator[StreamBlock | range]:
+        """Yields the history of the stream in the order of recording: the writer's summaries, and ranges of ids without.
+
+        Journals of older versions have no summaries, and those of later ones none of a few rows after a resume and at
+        their end. Nothing is summarised of a stream of up to `EXACT_ROWS` rows.
+
+        Args:
+            metric: the start of a metric's name; summaries without such a metric are left out.
+        """
+        position, last = 0, self.last_id()
+        kept: list[tuple[Any, ...]] = []
+        if self._has_blocks and last > EXACT_ROWS:
+            contains, given = containing([] if metric is None else [f'"{metric}'])
+            metrics_if = f"CASE WHEN {contains} THEN metrics END"
+            query = f"SELECT first_id, last_id, rows, {metrics_if} FROM stream_blocks ORDER BY first_id"
+            try:
+                kept = self._connection.execute(query, given).fetchall()
+            except sqlite3.DatabaseError as error:
+                self._damaged("stream_blocks", error)
+        for first_id, last_id, rows, metrics in kept:
+            if not all(type(value) is int for value in (first_id, last_id, rows)) or first_id <= position:
+                continue
+            if metrics is None:
+                block = None
+            else:
+                try:
+                    block = StreamBlock(first_id, last_id, rows, decode(metrics))
+                except (TypeError, ValueError, AttributeError) as error:
+                    self._damaged("stream_blocks", error)
+                    continue
+            if first_id > position + 1:
+                yield range(position + 1, first_id)
+            position = last_id
+            if block is not None:
+                yield block
+        yield range(position + 1, last + 1)
+
+    def blocks(self, metric: str | None = None) -> Iterator[StreamBlock]:
+        """Yields summaries of the whole history of the stream in the order of recording, as `parts`."""
+        for part in self.parts(metric):
+            if isinstance(part, StreamBlock):
+                yield part
+                continue
+            builder = BlockBuilder()
+            for identity, step, metrics in self.rows_where(part, *containing([f'"{metric}'] if metric else [])):
+                builder.add(identity, step, metrics)
+                if builder.rows == BLOCK_ROWS:
+                    yield builder.take()
+            if builder.rows:
+                yield builder.take()
+
+    def rows_where(
+        self, ids: range, condition: str = "1", given: tuple[Any, ...] = (), limit: int | None = None
+    ) -> Iterator[tuple[int, int, dict[str, Any]]]:
+        """Yields id, step and metrics of rows of the stream's history.
+
+        Args:
+            ids: consecutive ids.
+            condition: in SQL, on the columns of the stream.
+            given: the values of its placeholders.
+            limit: maximum number of rows.
+        """
+        between = f"id BETWEEN {ids.start:d} AND {ids.stop - 1:d} AND {condition}"
+        for identity, step, text in self._rows(
+            "stream", "id, step, metrics", None, limit, True, between, given
+        ):
+            if (metrics := self._parsed(text, "stream")) is not None:
+                yield identity, step, metrics
+
+    def last_row_where(self, ids: range, condition: str, given: tuple[Any, ...]) -> dict[str, Any] | None:
+        """Returns the metrics of the last row among `rows_where`."""
+        between = f"id BETWEEN {ids.start:d} AND {ids.stop - 1:d} AND {condition}"
+        query = f"SELECT metrics FROM stream WHERE superseded_by IS NULL AND {between} ORDER BY id DESC LIMIT 1"
         try:
-            return self._connection.execute(query, (f'"{prefix}', prefix)).fetchone()[0]
+            row = self._connection.execute(query, given).fetchone()
         except sqlite3.DatabaseError as error:
             self._damaged("stream", error)
             return None
+        return self._parsed(row[0], "stream") if row else None
 
     def ids(self, table: str, step: int | None = None) -> list[int]:
         """Ids of all rows of a table (at a step) in the order of recording; they have no gaps in a good journal."""
@@ -405,6 +557,34 @@ class JournalReader:
             self._damaged(table, error)
             return []
         return [row[0] for row in rows]
+
+    def count_rows(self, table: str) -> tuple[int, int | None]:
+        """Returns the number of rows of a table, superseded ones included, and the first id that is missing, if any."""
+        try:
+            count, last = self._connection.execute(f"SELECT count(*), max(id) FROM {table}").fetchone()
+        except sqlite3.DatabaseError as error:
+            self._damaged(table, error)
+            return 0, None
+        if count == (last or 0):
+            return count, None
+        missing = (expected for expected, identity in enumerate(self.ids(table), 1) if identity != expected)
+        return count, next(missing, None)
+
+    def steps(self, table: str) -> Iterator[int]:
+        """Yields the steps of the history of a table in the order of recording."""
+        for (step,) in self._rows(table, "step", None, None, True):
+            yield step
+
+    def episode_numbers(self) -> Iterator[tuple[int, Any]]:
+        """Yields step and number of the episodes of the history in the order of recording."""
+        key = quoted(next(iter(self.episode_columns)))
+        yield from self._rows("episodes", f"step, {key}", None, None, True)
+
+    def check_stream(self) -> None:
+        """Notes damage where the metrics of a row are no JSON object."""
+        # SQLite's JSON has no NaN and no infinity: the few rows that it refuses are read once more.
+        for _, text in self._rows("stream", "step, metrics", None, None, True, "NOT json_valid(metrics)"):
+            self._parsed(text, "stream")
 
     def copy_to(self, path: Path) -> None:
         """Copy the journal as it stands, whole, while it is being written; its writer is not held up.
@@ -441,7 +621,7 @@ class JournalReader:
         try:
             return self._connection.execute(query, (after,)).fetchone()[0]
         except sqlite3.DatabaseError as error:
-            raise JournalError(f"{self.path}: {table} cannot be counted ({error})") from error
+            raise self._unreadable(f"{table} cannot be counted", error) from error
 
     def last_step(self) -> int:
         """The last step of stream, episodes and moves."""
@@ -454,7 +634,7 @@ class JournalReader:
             except sqlite3.DatabaseError as error:
                 self._damaged(table, error)
                 continue
-            steps += row or ()
+            steps += [step for step in row or () if isinstance(step, int)]
         return max(steps)
 
     def _rows(
@@ -465,6 +645,7 @@ class JournalReader:
         limit: int | None,
         history: bool,
         condition: str = "",
+        values: tuple[Any, ...] = (),
     ) -> Iterator[tuple[Any, ...]]:
         conditions = [condition or "1"]
         if history:
@@ -475,38 +656,84 @@ class JournalReader:
         # In the history the order of the rows is that of the steps: superseded rows aside, a journal is append-only.
         order = "step, id" if after is not None else "id"
         last = 0
+        query = f"SELECT id, {columns} FROM {table} WHERE {where}"
         try:
-            for identity, *row in self._connection.execute(
-                f"SELECT id, {columns} FROM {table} WHERE {where} ORDER BY {order} LIMIT {-1 if limit is None else limit:d}"
-            ):
-                last = identity
-                if row[0] is None and table != "notes":
-                    self._damaged(table, ValueError("a row without a step"))
-                    continue
-                yield tuple(row)
+            cursor = self._connection.execute(
+                f"{query} ORDER BY {order} LIMIT {-1 if limit is None else limit:d}", values
+            )
+            for row in cursor:
+                last = row[0]
+                if type(row[1]) is int or self._is_sound(row, table):
+                    yield row[1:]
             return
         except sqlite3.DatabaseError as error:
             self._damaged(table, error)
-        # What lies behind a bad page can be reached from the other end.
+        # What is stored behind a bad page can be reached from the other end.
         rest: list[tuple[Any, ...]] = []
         try:
-            for _, *row in self._connection.execute(
-                f"SELECT id, {columns} FROM {table} WHERE {where} AND id > {last:d} ORDER BY id DESC"
-            ):
-                rest.append(tuple(row))
+            for row in self._connection.execute(f"{query} AND id > {last:d} ORDER BY id DESC", values):
+                if self._is_sound(row, table):
+                    rest.append(row[1:])
         except sqlite3.DatabaseError:
             pass
         yield from reversed(rest)
 
-    def _parsed(self, text: str, table: str) -> Any:
-        """A JSON value; None, and damage noted, where a bad page gives something else."""
+    def _is_attempt(self, row: tuple[Any, ...]) -> bool:
+        """Returns whether a row of the attempts holds what it should; a bad page may hold anything."""
+        attempt, started, ended, status, host, pid, start_step = row
+        sound = all(type(value) is int for value in (attempt, pid, start_step))
+        sound = sound and isinstance(started, float) and isinstance(ended, float | None)
+        if sound and isinstance(status, str | None) and isinstance(host, str):
+            return True
+        self._damaged("attempts", ValueError("a row that is no attempt"))
+        return False
+
+    def _is_sound(self, row: tuple[Any, ...], table: str) -> bool:
+        """Returns whether a row has a step after its id; a bad page may hold anything."""
+        if type(row[1]) is int or (row[1] is None and table == "notes"):
+            return True
+        self._damaged(table, ValueError("a row without a step"))
+        return False
+
+    def _parsed(self, text: str, table: str, kind: type = dict) -> Any:
+        """Returns a JSON value; None, with the damage noted, where a bad page gives something else."""
         try:
-            return json.loads(text)
-        except (ValueError, TypeError) as error:
-            self._damaged(table, error)
-            return None
+            value = json.loads(text)
+            if isinstance(value, kind):
+                return value
+            error: Exception = ValueError(f"a {type(value).__name__} instead of a {kind.__name__}")
+        except (ValueError, TypeError) as caught:
+            error = caught
+        self._damaged(table, error)
+        return None
+
+    def _unreadable(self, what: str, error: Exception) -> JournalError:
+        """Returns the error to raise where nothing can be given back."""
+        if is_locked(error):
+            return JournalLockedError(
+                f"{self.path}: another process has had the journal locked for {READ_SECONDS:.0f} s; try again later"
+            )
+        return JournalError(f"{self.path}: {what} ({error})")
 
     def _damaged(self, table: str, error: Exception) -> None:
+        if is_locked(error):
+            raise self._unreadable("", error) from error
         text = f"{self.path}: a part of {table} cannot be read ({error})"
         if text not in self.damage:
             self.damage.append(text)
+
+    def _one(self, query: str, table: str) -> Any:
+        """Returns the value of a query; None, with the damage noted, where it cannot be read."""
+        try:
+            return self._connection.execute(query).fetchone()[0]
+        except sqlite3.DatabaseError as error:
+            self._damaged(table, error)
+            return None
+
+
+def containing(texts: Sequence[str]) -> tuple[str, tuple[str, ...]]:
+    """Returns a condition that the text of metrics contains one of some texts, and the values of its placeholders.
+
+    It is far cheaper than parsing each row.
+    """
+    return (f"({' OR '.join(['instr(metrics, ?)'] * len(texts))})" if texts else "1"), tuple(texts)

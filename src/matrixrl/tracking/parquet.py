@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import os
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from matrixrl.tracking.blocks import ValueKind
 from matrixrl.tracking.events import Kind, Scalar
 from matrixrl.tracking.local import JournalReader
 
 HISTORY_FOLDER = "episode_history"
 PART_ROWS = 10_000
 ROW_GROUP_ROWS = 1_000
+EXPORT_GROUP_ROWS = 20_000
 
 
 def has_pyarrow() -> bool:
@@ -69,19 +73,56 @@ def write_parquet(path: Path, columns: Mapping[str, Kind], rows: Iterable[Sequen
     _write_table(path, pa.Table.from_arrays(arrays, list(columns)))
 
 
-def write_columns(path: Path, columns: Mapping[str, list[Any]]) -> None:
-    """Write named columns as one Parquet file; a column that mixes integers and floats becomes one of floats."""
+def write_stream(path: Path, columns: Mapping[str, ValueKind], rows: Iterable[Sequence[Any]]) -> int:
+    """Writes rows as one Parquet file, whole, then renamed, with a part of them in memory at a time.
+
+    Args:
+        columns: names and the kinds of their values; rows may lack values, and a column without any is of the type null.
+
+    Returns:
+        The number of rows.
+    """
     import pyarrow as pa
+    import pyarrow.parquet as pq
 
-    arrays = {
-        name: pa.array(values, pa.float64() if _has_float(values) else None)
-        for name, values in columns.items()
+    types = {
+        "null": pa.null(),
+        "bool": pa.bool_(),
+        "int": pa.int64(),
+        "float": pa.float64(),
+        "str": pa.string(),
     }
-    _write_table(path, pa.table(arrays))
+    schema = pa.schema([(name, types[kind]) for name, kind in columns.items()])
+    draft = path.with_name(f".{path.name}.{os.getpid()}")
+    count = 0
+    try:
+        with pq.ParquetWriter(draft, schema) as writer:
+            remaining = iter(rows)
+            while part := list(islice(remaining, EXPORT_GROUP_ROWS)):
+                count += len(part)
+                values = zip(*part, strict=True)
+                arrays = [
+                    pa.array(_converted(column, kind), types[kind])
+                    for column, kind in zip(values, columns.values(), strict=True)
+                ]
+                writer.write_table(pa.Table.from_arrays(arrays, schema=schema))
+        draft.replace(path)
+    finally:
+        with contextlib.suppress(OSError):
+            draft.unlink()
+    return count
 
 
-def _has_float(values: list[Any]) -> bool:
-    return any(type(value) is float for value in values)
+def _converted(values: Sequence[Any], kind: ValueKind) -> Sequence[Any]:
+    """Returns the values of a column as the type of its kind; a damaged journal may hold others, which are left out."""
+    if kind == "float":
+        # pyarrow refuses integers that a floating-point number only comes close to.
+        return [float(value) if isinstance(value, int | float) else None for value in values]
+    if kind == "str":
+        return [value if isinstance(value, str) or value is None else str(value) for value in values]
+    if kind == "bool":
+        return [bool(value) if isinstance(value, int) else None for value in values]
+    return [value if isinstance(value, int) and kind == "int" else None for value in values]
 
 
 def _write_table(path: Path, table: Any) -> None:

@@ -43,6 +43,7 @@ from matrixrl.tracking.identity import (
 )
 from matrixrl.tracking.journal import JOURNAL_FILE, Journal, JournalError
 from matrixrl.tracking.status import activity, notify
+from matrixrl.tracking.summary import drop_summary, keep_summary
 from matrixrl.tracking.system import SystemMonitor
 from matrixrl.tracking.transcript import complete_transcript
 from matrixrl.tracking.wandb_identity import refuse_taken
@@ -143,6 +144,7 @@ def open_run(
     path = directory / JOURNAL_FILE
     try:
         if path.exists():
+            drop_summary(directory)
             journal = Journal.resume(path, run_config)
             complete_transcript(directory)
         else:
@@ -416,6 +418,7 @@ class Run:
         with self._mutex:
             self._console.close(message)
             self._journal.close()
+            keep_summary(self.directory)
             self._lock.release()
         return self._report
 

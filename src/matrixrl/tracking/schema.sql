@@ -1,4 +1,4 @@
--- Version 1 of a run's journal. docs/events.md explains every table. The episodes table is made from the run's own columns.
+-- Version 2 of a run's journal. docs/events.md explains every table. The episodes table is made from the run's own columns.
 CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 
 CREATE TABLE attempts (
@@ -72,5 +72,14 @@ CREATE TABLE system (
     step INTEGER NOT NULL,
     attempt INTEGER NOT NULL,
     time REAL NOT NULL,
+    metrics TEXT NOT NULL
+);
+
+-- Summaries of consecutive rows of the stream's history, for readers of long runs; every row is in `stream` all the same.
+CREATE TABLE stream_blocks (
+    first_id INTEGER PRIMARY KEY,
+    last_id INTEGER NOT NULL,
+    attempt INTEGER NOT NULL,
+    rows INTEGER NOT NULL,
     metrics TEXT NOT NULL
 );
