@@ -11,7 +11,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from matrixrl.config import ConfigError
-from matrixrl.tracking import journal as journal_module
 from matrixrl.tracking.clock import StepClock
 from matrixrl.tracking.events import (
     MATMUL_EPISODE_COLUMNS,
@@ -307,7 +306,7 @@ def test_a_full_file_system_stops_the_trainer_with_one_line(
 
 
 def test_a_newer_schema_is_refused_and_an_older_one_migrated(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path,
 ) -> None:
     journal, clock = new(tmp_path), StepClock()
     journal.record([ScalarRow(clock.tick(), {"loss": 1.0})])
@@ -316,28 +315,29 @@ def test_a_newer_schema_is_refused_and_an_older_one_migrated(
     with sqlite3.connect(path) as connection:
         connection.execute("PRAGMA user_version = 99")
     connection.close()
-    with pytest.raises(ConfigError, match=r"schema 99.*knows up to 1.*newer matrixrl"):
+    with pytest.raises(ConfigError, match=r"schema 99.*knows up to 2.*newer matrixrl"):
         Journal.resume(path, {})
     with pytest.raises(ConfigError, match="schema 99"):
         JournalReader(tmp_path)
     with sqlite3.connect(path) as connection:
-        connection.execute("PRAGMA user_version = 1")
+        connection.executescript("DROP TABLE stream_blocks; PRAGMA user_version = 1;")
     connection.close()
 
-    monkeypatch.setattr(journal_module, "SCHEMA_VERSION", 2)
-    monkeypatch.setattr("matrixrl.tracking.local.SCHEMA_VERSION", 2)
-    monkeypatch.setattr(journal_module, "MIGRATIONS", {1: "ALTER TABLE stream ADD COLUMN source TEXT"})
+    before = path.read_bytes()
     assert history(tmp_path) == [(1, {"loss": 1.0})]
+    assert path.read_bytes() == before, "a reader migrated the journal"
+    Journal.resume(path, {}).close()
     with sqlite3.connect(path) as connection:
         assert connection.execute("PRAGMA user_version").fetchone() == (2,)
-        assert connection.execute("SELECT source FROM stream").fetchall() == [(None,)]
+        assert connection.execute("SELECT count(*) FROM stream_blocks").fetchone() == (0,)
     connection.close()
+    assert history(tmp_path) == [(1, {"loss": 1.0})]
 
 
-def test_resuming_a_damaged_journal_says_how_to_read_what_is_good(tmp_path: Path) -> None:
+def test_a_journal_that_cannot_be_continued_is_refused_and_left_as_it_is(tmp_path: Path) -> None:
     new(tmp_path).close()
     (tmp_path / JOURNAL_FILE).write_bytes(b"garbage" * 1000)
-    with pytest.raises(JournalError, match="runs export"):
+    with pytest.raises(JournalError, match="nothing was changed"):
         Journal.resume(tmp_path / JOURNAL_FILE, {})
     with pytest.raises(ConfigError, match="no journal"):
         Journal.resume(tmp_path / "nothing.sqlite", {})

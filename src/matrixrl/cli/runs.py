@@ -242,10 +242,13 @@ def show(command: Show) -> tuple[int, dict[str, Any]]:
         )
         attempts = [attempt._asdict() for attempt in reader.attempts()]
         warnings = [note.text for note in reader.notes() if note.level == "warning"]
+        if summary.state == "damaged" and not reader.damage:
+            reader.fault()
         damage = list(reader.damage)
     if unknown := [name for name in command.metric if name not in series]:
         raise ConfigError(
             f"--metric {unknown[0]}: not in {directory.name}; it has {', '.join(names) or 'no metrics'}"
+            + (f" ({damage[0]})" if damage else "")
         )
     metrics = command.metric or _main_metrics(summary.system, names)
     if not command.json:

@@ -19,7 +19,7 @@ from matrixrl.tracking.events import EPISODE_TABLE
 from matrixrl.tracking.files import sha256_of
 from matrixrl.tracking.identity import LOCK_FILE, Lock
 from matrixrl.tracking.local import JournalReader, Mark
-from matrixrl.tracking.transcript import TABLES, Line, journal_lines, read_transcript
+from matrixrl.tracking.transcript import TABLES, journal_texts, parsed_line, read_texts
 from matrixrl.tracking.wandb import UnreachableError, WandbRow
 
 TABLES_COMPARED = 20
@@ -97,14 +97,12 @@ def audit(directory: Path, server: bool | None = None) -> Report:
 def _audit_journal(reader: JournalReader, report: Report) -> None:
     """Ids without gaps (rows are only ever added), steps in order, episode numbers 1, 2, 3, ..."""
     for table in (*TABLES.values(), "table_marks"):
-        ids = reader.ids(table)
-        report.checks[f"journal {table}"] = len(ids)
-        for expected, identity in enumerate(ids, start=1):
-            if identity != expected:
-                report.gap("journal", "missing", None, f"row {expected} of the table {table} is gone")
-                break
-    _increasing((row.step for row in reader.stream()), "journal", "stream", report)
-    _increasing((mark.step for mark in reader.marks()), "journal", "table_marks", report)
+        report.checks[f"journal {table}"], gone = reader.count_rows(table)
+        if gone is not None:
+            report.gap("journal", "missing", None, f"row {gone} of the table {table} is gone")
+    reader.fault()
+    _increasing(reader.steps("stream"), "journal", "stream", report)
+    _increasing(reader.steps("table_marks"), "journal", "table_marks", report)
     _complete(reader, report)
 
 
@@ -131,13 +129,15 @@ def _complete(reader: JournalReader, report: Report) -> None:
         number, step = next(iter(early.items()))
         report.gap("journal", "missing", step, f"episode {expected} expected, {number} found")
 
-    for row in reader.episodes():
-        number = row.values[0]
-        if missing(row.step):
+    for step, number in reader.episode_numbers():
+        if mark is not None and mark.step < step and missing(step):
             return tell()
+        if number == expected and not early and type(number) is int:
+            expected += 1
+            continue
         if not isinstance(number, int) or number < expected or number in early:
-            return report.gap("journal", "doubled", row.step, f"episode {expected} expected, {number} found")
-        early[number] = row.step
+            return report.gap("journal", "doubled", step, f"episode {expected} expected, {number} found")
+        early[number] = step
         while expected in early:
             del early[expected]
             expected += 1
@@ -164,18 +164,17 @@ def _audit_console(reader: JournalReader, report: Report) -> None:
     ended = not attempts or attempts[-1].ended is not None
     for kind in TABLES:
         # Line by line: a long run has a million of them.
-        shown = (line for line in read_transcript(reader.directory) if line.kind == kind)
-        wanted = journal_lines(reader, kind)
-        compared = _compare_lines(shown, wanted, report)
+        compared = _compare_lines(read_texts(reader.directory, kind), journal_texts(reader, kind), report)
         report.checks[f"console {kind} lines"] = compared.shown
         if compared.differ:
             continue
         first = compared.first_not_shown
         if compared.first_surplus is not None:
-            line = compared.first_surplus
-            report.gap("journal", "missing", line.step, f"the console showed {line.text!r}, no row says so")
+            step, text = parsed_line(compared.first_surplus)
+            report.gap("journal", "missing", step, f"the console showed {text!r}, no row says so")
         elif first is not None and ended:
-            report.gap("console", "missing", first.step, f"{first.text!r} was not shown")
+            step, text = parsed_line(first)
+            report.gap("console", "missing", step, f"{text!r} was not shown")
         elif first is not None:
             report.notes.append(
                 f"{compared.not_shown} {kind} lines had not been shown when the run was killed"
@@ -195,30 +194,34 @@ class _Lines:
 
     shown: int = 0
     differ: bool = False
-    first_surplus: Line | None = None
-    first_not_shown: Line | None = None
+    first_surplus: str | None = None
+    first_not_shown: str | None = None
     not_shown: int = 0
 
 
-def _compare_lines(shown: Iterator[Line], wanted: Iterator[Line], report: Report) -> _Lines:
+def _compare_lines(shown: Iterator[str], wanted: Iterator[str], report: Report) -> _Lines:
     result = _Lines()
-    previous: Line | None = None
+    count = 0
+    previous: str | None = None
     for line, expected in zip_longest(shown, wanted):
-        if line is None:
+        if line == expected:
+            count += 1
+            previous = line
+        elif line is None:
             result.first_not_shown = result.first_not_shown or expected
             result.not_shown += 1
-            continue
-        result.shown += 1
-        if expected is None:
+        elif expected is None:
+            count += 1
             result.first_surplus = result.first_surplus or line
-        elif line != expected:
+        else:
             result.differ = True
             what = "missing" if next(wanted, None) == line else "doubled" if line == previous else "changed"
-            text = f"shown {line.text!r}, the journal says {expected.text!r}"
-            report.gap("console", what, expected.step, text)
-            result.shown += sum(1 for _ in shown)
+            step, text = parsed_line(expected)
+            difference = f"shown {parsed_line(line)[1]!r}, the journal says {text!r}"
+            report.gap("console", what, step, difference)
+            count += 1 + sum(1 for _ in shown)
             break
-        previous = line
+    result.shown = count
     return result
 
 

@@ -16,6 +16,7 @@ from matrixrl.tracking.journal import JOURNAL_FILE
 from matrixrl.tracking.local import JournalReader
 from matrixrl.tracking.locks import OWNER_SUFFIX
 from matrixrl.tracking.packed import PACKED_FOLDER
+from matrixrl.tracking.summary import SUMMARY_FILE
 
 CHECKPOINTS_FOLDER = "checkpoints"
 MANIFEST_FILE = "manifest.json"
@@ -23,6 +24,7 @@ SIDE_FILES = (f"{JOURNAL_FILE}-wal", f"{JOURNAL_FILE}-shm")
 OF_THE_PROCESS = {
     *(f"{name}{suffix}" for name in (LOCK_FILE, DELIVERY_LOCK_FILE) for suffix in ("", OWNER_SUFFIX)),
     PACKED_FOLDER,
+    SUMMARY_FILE,
     *SIDE_FILES,
 }
 """What belongs to the process that writes a run and means nothing elsewhere."""
@@ -164,7 +166,7 @@ def _copy_journal(directory: Path, copy: Path) -> int:
             reader.copy_to(Path(local) / JOURNAL_FILE)
         with JournalReader(Path(local)) as reader:
             last = reader.last_step()
-        for name in SIDE_FILES:
+        for name in (*SIDE_FILES, SUMMARY_FILE):
             (copy / name).unlink(missing_ok=True)  # of a process that once opened the copy
         _copy_file(Path(local) / JOURNAL_FILE, copy / JOURNAL_FILE)
     return last

@@ -207,19 +207,7 @@ class Journal:
         connection = connect(path)
         try:
             connection.executescript(DURABILITY)
-            definitions = "".join(
-                f"    {quoted(name)} {SQL_TYPES[kind]},\n" for name, kind in columns.items()
-            )
-            schema = resources.files("matrixrl.tracking").joinpath("schema.sql").read_text()
-            connection.executescript(
-                f"BEGIN;\n{schema}\n"
-                "CREATE TABLE episodes (\n    id INTEGER PRIMARY KEY,\n    step INTEGER NOT NULL,\n"
-                f"    attempt INTEGER NOT NULL,\n    time REAL NOT NULL,\n{definitions}    superseded_by INTEGER\n);\n"
-                f"CREATE UNIQUE INDEX episodes_history ON episodes ({quoted(next(iter(columns)))})"
-                " WHERE superseded_by IS NULL;\n"
-                "CREATE INDEX episodes_steps ON episodes (step);\n"
-                f"PRAGMA user_version = {SCHEMA_VERSION};\nCOMMIT;"
-            )
+            connection.executescript(f"BEGIN;\n{schema(columns)}\nCOMMIT;")
             connection.execute("BEGIN")
             rows = [*meta.items(), ("episode_columns", dict(columns))]
             connection.executemany(
@@ -576,6 +564,24 @@ def merged(events: Iterable[Event]) -> list[Event]:
             if "Epoch" not in event.metrics and any(name.startswith("epoch_") for name in event.metrics):
                 raise ValueError(f"step {step}: a row with an epoch_* metric must carry Epoch too")
     return result
+
+
+def schema(columns: Mapping[str, Kind]) -> str:
+    """Returns the SQL that makes the tables of an empty journal.
+
+    Args:
+        columns: the columns of the episode table; the first is its key.
+    """
+    definitions = "".join(f"    {quoted(name)} {SQL_TYPES[kind]},\n" for name, kind in columns.items())
+    return (
+        resources.files("matrixrl.tracking").joinpath("schema.sql").read_text(encoding="utf-8")
+        + "\nCREATE TABLE episodes (\n    id INTEGER PRIMARY KEY,\n    step INTEGER NOT NULL,\n"
+        f"    attempt INTEGER NOT NULL,\n    time REAL NOT NULL,\n{definitions}    superseded_by INTEGER\n);\n"
+        f"CREATE UNIQUE INDEX episodes_history ON episodes ({quoted(next(iter(columns)))})"
+        " WHERE superseded_by IS NULL;\n"
+        "CREATE INDEX episodes_steps ON episodes (step);\n"
+        f"PRAGMA user_version = {SCHEMA_VERSION};"
+    )
 
 
 def connect(path: Path) -> sqlite3.Connection:

@@ -29,9 +29,13 @@ from matrixrl.tracking.journal import (
     quoted,
     wal_of,
 )
+from matrixrl.tracking.numbers import plural
 
 READ_SECONDS = 10.0
 """Time that a reader waits for a process that has the journal locked."""
+
+STEPPED_TABLES = ("stream", "episodes", "moves", "table_marks", "files")
+"""Tables whose rows all have a step and an attempt."""
 
 EXACT_ROWS = 30_000
 """Up to this number of rows of the stream, summaries are of single rows."""
@@ -247,19 +251,26 @@ class JournalReader:
         return self._connection.execute("PRAGMA data_version").fetchone()[0]
 
     def stream(
-        self, after: int | None = None, limit: int | None = None, history: bool = True, after_id: int = 0
+        self,
+        after: int | None = None,
+        limit: int | None = None,
+        history: bool = True,
+        after_id: int = 0,
+        containing: Sequence[str] = (),
     ) -> Iterator[StreamRow]:
-        """Rows of the stream in order.
+        """Yields rows of the stream in order.
 
         Args:
             after: only rows with a greater step.
-            limit: at most so many.
+            limit: maximum number of rows.
             history: leave out rows that a later attempt superseded; without it, rows come in the order of recording.
             after_id: only rows recorded after the one with this id.
+            containing: only rows whose metrics, as text, contain one of these.
         """
         columns = "step, attempt, time, metrics, superseded_by"
+        condition, given = containing_one(containing)
         for step, attempt, time, metrics, by in self._rows(
-            "stream", columns, after, limit, history, f"id > {after_id:d}"
+            "stream", columns, after, limit, history, f"id > {after_id:d} AND {condition}", given
         ):
             if (values := self._parsed(metrics, "stream")) is not None:
                 yield StreamRow(step, attempt, time, values, by)
@@ -363,7 +374,7 @@ class JournalReader:
         except sqlite3.DatabaseError as error:
             self._damaged("attempts", error)
             return []
-        return [Attempt(*row) for row in rows if self._is_attempt(row)]
+        return [Attempt(*row) for row in rows if self.is_attempt(row)]
 
     def config(self) -> dict[str, Any]:
         """The settings of the newest attempt: those a resumed run continues with."""
@@ -480,7 +491,7 @@ class JournalReader:
         position, last = 0, self.last_id()
         kept: list[tuple[Any, ...]] = []
         if self._has_blocks and last > EXACT_ROWS:
-            contains, given = containing([] if metric is None else [f'"{metric}'])
+            contains, given = containing_one([] if metric is None else [f'"{metric}'])
             metrics_if = f"CASE WHEN {contains} THEN metrics END"
             query = f"SELECT first_id, last_id, rows, {metrics_if} FROM stream_blocks ORDER BY first_id"
             try:
@@ -512,7 +523,7 @@ class JournalReader:
                 yield part
                 continue
             builder = BlockBuilder()
-            for identity, step, metrics in self.rows_where(part, *containing([f'"{metric}'] if metric else [])):
+            for identity, step, metrics in self.rows_where(part, *containing_one([f'"{metric}'] if metric else [])):
                 builder.add(identity, step, metrics)
                 if builder.rows == BLOCK_ROWS:
                     yield builder.take()
@@ -534,7 +545,9 @@ class JournalReader:
         for identity, step, text in self._rows(
             "stream", "id, step, metrics", None, limit, True, between, given
         ):
-            if (metrics := self._parsed(text, "stream")) is not None:
+            if type(step) is not int:
+                self._damaged("stream", ValueError("a row without a step"))
+            elif (metrics := self._parsed(text, "stream")) is not None:
                 yield identity, step, metrics
 
     def last_row_where(self, ids: range, condition: str, given: tuple[Any, ...]) -> dict[str, Any] | None:
@@ -558,6 +571,42 @@ class JournalReader:
             return []
         return [row[0] for row in rows]
 
+    def fault(self) -> str | None:
+        """Returns what is damaged, in a line; None for a good journal. Reads the whole file."""
+        try:
+            (answer,) = self._connection.execute("PRAGMA quick_check(1)").fetchone()
+            if answer != "ok":
+                self.damage.append(f"{self.path}: {' '.join(str(answer).split())}")
+            for table in STEPPED_TABLES:
+                where = "typeof(step) <> 'integer' OR typeof(attempt) <> 'integer'"
+                query = f"SELECT count(*) FROM {table} WHERE {where}"
+                if count := self._connection.execute(query).fetchone()[0]:
+                    self._damaged(table, ValueError(f"{plural(count, 'row')} without a step"))
+        except sqlite3.DatabaseError as error:
+            if is_locked(error):
+                raise self._unreadable("", error) from error
+            self.damage.append(f"{self.path}: {error}")
+        self.check_stream()
+        self.attempts()
+        return self.damage[0].removeprefix(f"{self.path}: ") if self.damage else None
+
+    def raw_rows(self, table: str) -> Iterator[tuple[Any, ...]]:
+        """Yields all rows of a table that can be read, with all of their columns, superseded ones included."""
+        try:
+            found = self._connection.execute(f"PRAGMA table_info({table})").fetchall()
+        except sqlite3.DatabaseError as error:
+            self._damaged(table, error)
+            return
+        names = [name for _, name, *_ in found]
+        if "id" in names:
+            # The id once more: `_rows` expects an integer there.
+            yield from self._rows(table, ", ".join(map(quoted, names)), None, None, False)
+        elif names:
+            try:
+                yield from self._connection.execute(f"SELECT {', '.join(map(quoted, names))} FROM {table}")
+            except sqlite3.DatabaseError as error:
+                self._damaged(table, error)
+
     def count_rows(self, table: str) -> tuple[int, int | None]:
         """Returns the number of rows of a table, superseded ones included, and the first id that is missing, if any."""
         try:
@@ -569,6 +618,29 @@ class JournalReader:
             return count, None
         missing = (expected for expected, identity in enumerate(self.ids(table), 1) if identity != expected)
         return count, next(missing, None)
+
+    def typed_rows(
+        self, table: str, columns: Mapping[str, Kind]
+    ) -> Iterator[tuple[int, tuple[Any, ...] | None]]:
+        """Yields all rows of a table, superseded ones included, in the order of recording.
+
+        Args:
+            columns: names and kinds.
+
+        Yields:
+            The id of a row, and its step and values; None instead of these where a value is not of its column's kind.
+            A bool is `yes` or `no`.
+        """
+        selected, tests = ["step"], ["typeof(step) = 'integer'"]
+        types = {"int": "integer", "float": "real", "str": "text", "bool": "integer"}
+        for name, kind in columns.items():
+            column = quoted(name)
+            selected.append(f"CASE {column} WHEN 0 THEN 'no' ELSE 'yes' END" if kind == "bool" else column)
+            tests.append(f"typeof({column}) = '{types[kind]}'")
+        # The id is repeated where `_rows` expects an integer, so that every row gets here.
+        query = f"id, {' AND '.join(tests)}, {', '.join(selected)}"
+        for row in self._rows(table, query, None, None, False):
+            yield row[0], row[2:] if row[1] else None
 
     def steps(self, table: str) -> Iterator[int]:
         """Yields the steps of the history of a table in the order of recording."""
@@ -583,7 +655,8 @@ class JournalReader:
     def check_stream(self) -> None:
         """Notes damage where the metrics of a row are no JSON object."""
         # SQLite's JSON has no NaN and no infinity: the few rows that it refuses are read once more.
-        for _, text in self._rows("stream", "step, metrics", None, None, True, "NOT json_valid(metrics)"):
+        suspect = "(NOT json_valid(metrics) OR substr(metrics, 1, 1) <> '{')"
+        for _, text in self._rows("stream", "step, metrics", None, None, False, suspect):
             self._parsed(text, "stream")
 
     def copy_to(self, path: Path) -> None:
@@ -678,7 +751,7 @@ class JournalReader:
             pass
         yield from reversed(rest)
 
-    def _is_attempt(self, row: tuple[Any, ...]) -> bool:
+    def is_attempt(self, row: tuple[Any, ...]) -> bool:
         """Returns whether a row of the attempts holds what it should; a bad page may hold anything."""
         attempt, started, ended, status, host, pid, start_step = row
         sound = all(type(value) is int for value in (attempt, pid, start_step))
@@ -731,7 +804,7 @@ class JournalReader:
             return None
 
 
-def containing(texts: Sequence[str]) -> tuple[str, tuple[str, ...]]:
+def containing_one(texts: Sequence[str]) -> tuple[str, tuple[str, ...]]:
     """Returns a condition that the text of metrics contains one of some texts, and the values of its placeholders.
 
     It is far cheaper than parsing each row.

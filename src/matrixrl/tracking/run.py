@@ -43,6 +43,7 @@ from matrixrl.tracking.identity import (
 )
 from matrixrl.tracking.journal import JOURNAL_FILE, Journal, JournalError
 from matrixrl.tracking.status import activity, notify
+from matrixrl.tracking.repair import repair_journal
 from matrixrl.tracking.summary import drop_summary, keep_summary
 from matrixrl.tracking.system import SystemMonitor
 from matrixrl.tracking.transcript import complete_transcript
@@ -142,8 +143,10 @@ def open_run(
         finally:
             reservation.release()
     path = directory / JOURNAL_FILE
+    repaired = None
     try:
         if path.exists():
+            repaired = repair_journal(directory)
             drop_summary(directory)
             journal = Journal.resume(path, run_config)
             complete_transcript(directory)
@@ -171,7 +174,10 @@ def open_run(
         if config.resume_run is None:
             shutil.rmtree(directory, ignore_errors=True)  # a full disk leaves no half of a run
         raise
-    return Run(config, system, directory, lock, journal, SystemMonitor(accelerator_bytes), wall_time)
+    run = Run(config, system, directory, lock, journal, SystemMonitor(accelerator_bytes), wall_time)
+    if repaired is not None:
+        run.warn(repaired)
+    return run
 
 
 def take_over(directory: Path) -> Lock:

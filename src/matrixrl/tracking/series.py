@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from matrixrl.tracking.blocks import StreamBlock
-from matrixrl.tracking.local import EXACT_ROWS, JournalReader, containing
+from matrixrl.tracking.local import EXACT_ROWS, JournalReader, containing_one
 
 DENSE_VALUES = 200
 """A metric with this many values in the sample of a long range of rows is drawn from the sample, a rarer one from all rows."""
@@ -101,10 +101,10 @@ def _sample(reader: JournalReader, ids: range, collected: _Collected) -> None:
     for _, step, metrics in sample:
         collected.add_row(step, metrics, dense)
     if sparse:
-        for _, step, metrics in reader.rows_where(ids, *containing([_key(name) for name in sparse])):
+        for _, step, metrics in reader.rows_where(ids, *containing_one([_key(name) for name in sparse])):
             collected.add_row(step, metrics, sparse)
     for name in dense:
-        series, row = collected.names[name], reader.last_row_where(ids, *containing([_key(name)]))
+        series, row = collected.names[name], reader.last_row_where(ids, *containing_one([_key(name)]))
         if series is not None and row is not None and name in row:
             series.last = row[name]
 

@@ -207,11 +207,18 @@ def _read(directory: Path, measure: Best | None) -> _Reading:
     with JournalReader(directory) as reader:
         attempts = reader.attempts()
         best = measure.of(reader) if measure else None
-        last_step, episodes = reader.last_step(), reader.count("episodes")
-        delivery = DeliveryState.load(directory)
-        pending = None if delivery is None else reader.count_deliverable(delivery.confirmed_step)
+        last_step = reader.last_step()
+        episodes, pending, damaged = 0, None, False
+        try:
+            episodes = reader.count("episodes")
+            delivery = DeliveryState.load(directory)
+            pending = None if delivery is None else reader.count_deliverable(delivery.confirmed_step)
+        except JournalLockedError:
+            raise
+        except JournalError:
+            damaged = True
         return _Reading(
-            attempts, best, last_step, episodes, pending, bool(reader.damage), reader.is_outdated
+            attempts, best, last_step, episodes, pending, damaged or bool(reader.damage), reader.is_outdated
         )
 
 
