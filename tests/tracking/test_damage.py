@@ -212,7 +212,10 @@ def test_resuming_says_what_is_damaged_keeps_it_and_continues_with_what_is_good(
     assert "warning: the journal was damaged (" in shown
     assert path.with_name(f"{JOURNAL_FILE}.damaged-1").read_bytes() == damaged
     with JournalReader(runs / "r") as reader:
-        assert [(row.step, row.metrics) for row in reader.stream()] == [*good, (held + 1, {"pretrain/loss": 7.0})]
+        assert [(row.step, row.metrics) for row in reader.stream()] == [
+            *good,
+            (held + 1, {"pretrain/loss": 7.0}),
+        ]
         assert reader.fault() is None
         assert "the journal was damaged" in [note.text for note in reader.notes()][-1]
 
@@ -224,7 +227,9 @@ def test_a_sound_journal_is_not_repaired(runs: Path) -> None:
     assert audit(runs / "r").agrees
 
 
-def test_a_run_in_a_folder_that_cannot_be_written_is_read(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_run_in_a_folder_that_cannot_be_written_is_read(
+    runs: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     (runs / "r").chmod(0o555)
     try:
         before = contents(runs / "r")

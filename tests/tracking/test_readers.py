@@ -64,10 +64,16 @@ def test_reading_changes_no_file_while_a_run_is_written_and_after_its_end(tmp_pa
     with open_new(tmp_path) as run:
         for _ in range(3):
             run.record([ScalarRow(run.clock.tick(), {"pretrain/loss": 1.0})])
-            before = files(run.directory)
-            assert f"{JOURNAL_FILE}-wal" in before
-            read_everything(run.directory)
-            assert files(run.directory) == before
+        before = files(run.directory)
+        assert f"{JOURNAL_FILE}-wal" in before
+        # Of a process of its own, as readers are: within one process SQLite shares the index of the log.
+        code = "import sys, pathlib, tests.tracking.test_readers as t; t.read_everything(pathlib.Path(sys.argv[1]))"
+        root = Path(__file__).resolve().parents[2]
+        environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(root / "src"), str(root)])}
+        subprocess.run(
+            [sys.executable, "-c", code, str(run.directory)], env=environment, check=True, capture_output=True
+        )
+        assert files(run.directory) == before
     before = files(run.directory)
     assert not wal_of(run.directory / JOURNAL_FILE).exists()
     os.utime(run.directory / JOURNAL_FILE, (1e9, 1e9))
@@ -177,7 +183,9 @@ def test_a_run_waits_for_a_journal_that_is_locked_and_says_so(
     with open_new(tmp_path) as run:
         with locked(run.directory / JOURNAL_FILE, 0.7):
             run.record([ScalarRow(run.clock.tick(), {"a": 1})])
-    assert "another process has the journal locked; waiting for it, up to 5 min 00 s" in capsys.readouterr().out
+    assert (
+        "another process has the journal locked; waiting for it, up to 5 min 00 s" in capsys.readouterr().out
+    )
     with JournalReader(run.directory) as reader:
         assert reader.count("stream") == 1
     config = TrackingConfig(runs_dir=tmp_path, resume_run="r", console="quiet")
@@ -230,7 +238,9 @@ def long_run(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest
     if request.param == "resumed":
         for _ in range(ROWS):
             tick = clock.tick()
-            journal.record([ScalarRow(tick, metrics_of(tick.step) | ({"loss": 9.0} if tick.step > 250 else {}))])
+            journal.record(
+                [ScalarRow(tick, metrics_of(tick.step) | ({"loss": 9.0} if tick.step > 250 else {}))]
+            )
         journal.close()
         journal, clock = resumed(tmp_path, 150)
         write(tmp_path, range(150, ROWS), journal, clock)
@@ -275,10 +285,15 @@ def test_series_of_a_long_stream_cover_its_rows(long_run: Path) -> None:
     assert set(names) == {"loss", "count", "Epoch", "epoch_loss", "rare [*?]"}
     assert "count" not in found
     assert found["loss"].last == 1 / ROWS
-    assert found["rare [*?]"] == Series([pytest.approx(300, abs=BLOCK_ROWS)], [float(2**70)], pytest.approx(2**70))
+    assert found["rare [*?]"] == Series(
+        [pytest.approx(300, abs=BLOCK_ROWS)], [float(2**70)], pytest.approx(2**70)
+    )
     assert sorted(found["epoch_loss"].xs) == found["epoch_loss"].xs
     assert found["epoch_loss"].last == ROWS // 100 * 100
-    assert all(x * 100 == pytest.approx(y) for x, y in zip(found["epoch_loss"].xs, found["epoch_loss"].ys, strict=True))
+    assert all(
+        x * 100 == pytest.approx(y)
+        for x, y in zip(found["epoch_loss"].xs, found["epoch_loss"].ys, strict=True)
+    )
     assert found["loss"].xs[0] < BLOCK_ROWS
     assert found["loss"].xs[-1] > ROWS - BLOCK_ROWS
     assert all(map(math.isfinite, found["loss"].ys))
@@ -298,7 +313,10 @@ def test_a_metric_of_a_superset_of_names_is_found(tmp_path: Path, monkeypatch: p
 
 def test_kinds_are_the_narrowest_that_hold_every_value() -> None:
     builder = BlockBuilder()
-    rows: list[dict[str, Any]] = [{"a": 1, "b": True, "c": None, "d": 1}, {"a": 0.5, "b": 2, "c": 3, "d": "x"}]
+    rows: list[dict[str, Any]] = [
+        {"a": 1, "b": True, "c": None, "d": 1},
+        {"a": 0.5, "b": 2, "c": 3, "d": "x"},
+    ]
     for number, row in enumerate(rows, 1):
         builder.add(number, number, row)
     assert kinds([builder.take()]) == {"a": "float", "b": "int", "c": "int", "d": "str"}
@@ -312,7 +330,9 @@ def test_lines_made_by_template_are_those_made_one_by_one(tmp_path: Path) -> Non
         tick = clock.tick()
         row = episode(number, reward=value) | ({"Rank": None} if number == 2 else {"Solved": number % 2 == 0})
         journal.record([EpisodeRow(tick, row), MoveRow(tick, number, 3 * number, [1], 0.5 * number, 1e-9)])
-        journal.record([ScalarRow(clock.tick(), {"Epoch": number, "epoch_loss": 1.0} if number > 3 else {"a": 1})])
+        journal.record(
+            [ScalarRow(clock.tick(), {"Epoch": number, "epoch_loss": 1.0} if number > 3 else {"a": 1})]
+        )
     journal.close()
     with JournalReader(tmp_path) as reader:
         for kind, count in (("epoch", 4), ("episode", 7), ("move", 7)):

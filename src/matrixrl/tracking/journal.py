@@ -586,9 +586,7 @@ def schema(columns: Mapping[str, Kind]) -> str:
 
 def connect(path: Path) -> sqlite3.Connection:
     """Opens a journal for writing, with transactions by hand. `DURABILITY` comes before the first of them."""
-    return sqlite3.connect(
-        path, isolation_level=None, check_same_thread=False, timeout=LOCK_POLL_SECONDS
-    )
+    return sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=LOCK_POLL_SECONDS)
 
 
 def copy_database(connection: sqlite3.Connection, path: Path) -> None:

@@ -523,7 +523,9 @@ class JournalReader:
                 yield part
                 continue
             builder = BlockBuilder()
-            for identity, step, metrics in self.rows_where(part, *containing_one([f'"{metric}'] if metric else [])):
+            for identity, step, metrics in self.rows_where(
+                part, *containing_one([f'"{metric}'] if metric else [])
+            ):
                 builder.add(identity, step, metrics)
                 if builder.rows == BLOCK_ROWS:
                     yield builder.take()
@@ -553,7 +555,9 @@ class JournalReader:
     def last_row_where(self, ids: range, condition: str, given: tuple[Any, ...]) -> dict[str, Any] | None:
         """Returns the metrics of the last row among `rows_where`."""
         between = f"id BETWEEN {ids.start:d} AND {ids.stop - 1:d} AND {condition}"
-        query = f"SELECT metrics FROM stream WHERE superseded_by IS NULL AND {between} ORDER BY id DESC LIMIT 1"
+        query = (
+            f"SELECT metrics FROM stream WHERE superseded_by IS NULL AND {between} ORDER BY id DESC LIMIT 1"
+        )
         try:
             row = self._connection.execute(query, given).fetchone()
         except sqlite3.DatabaseError as error:

@@ -51,7 +51,9 @@ def read_series(reader: JournalReader, wanted: Callable[[str], bool]) -> tuple[l
                 collected.add_row(step, metrics)
         else:
             _sample(reader, part, collected)
-    return list(collected.names), {name: series for name, series in collected.names.items() if series is not None}
+    return list(collected.names), {
+        name: series for name, series in collected.names.items() if series is not None
+    }
 
 
 class _Collected:
