@@ -42,8 +42,8 @@ from matrixrl.tracking.identity import (
     run_id,
 )
 from matrixrl.tracking.journal import JOURNAL_FILE, Journal, JournalError
-from matrixrl.tracking.status import activity, notify
 from matrixrl.tracking.repair import repair_journal
+from matrixrl.tracking.status import activity, notify
 from matrixrl.tracking.summary import drop_summary, keep_summary
 from matrixrl.tracking.system import SystemMonitor
 from matrixrl.tracking.transcript import complete_transcript
