@@ -22,14 +22,14 @@ from matrixrl.tracking.chart import chart
 from matrixrl.tracking.copy import copy_run
 from matrixrl.tracking.courier import DELIVERY_LOCK_FILE, DeliveryProcess, DeliverySettings, DeliveryState
 from matrixrl.tracking.export import default_form, export
-from matrixrl.tracking.identity import Lock, find_run, run_folders
+from matrixrl.tracking.identity import LOCK_FILE, Lock, find_run, run_folders
 from matrixrl.tracking.journal import TrackingError
 from matrixrl.tracking.local import JournalReader
 from matrixrl.tracking.numbers import plural
 from matrixrl.tracking.restore import restore
 from matrixrl.tracking.run import PROJECTS
 from matrixrl.tracking.series import read_series
-from matrixrl.tracking.summary import RunSummary, summarize
+from matrixrl.tracking.summary import RunSummary, keep_summary, summarize
 from matrixrl.tracking.wandb_names import check_entity, check_project, configured
 
 MAIN_METRICS: Mapping[str, tuple[str, ...]] = {
@@ -321,6 +321,8 @@ def _sync_one(directory: Path, command: Sync) -> dict[str, Any]:
     with working(f"delivering {name} to W&B"):
         process = DeliveryProcess(directory, settings, lambda text, level: None, {"WANDB_MODE": "online"})
         outcome = process.finish(status, command.deadline_seconds)
+    if Lock.owner(directory / LOCK_FILE) is None:
+        keep_summary(directory)
     pending = outcome.pending_rows
     message = (
         f"{name}: {pending} rows still pending: {outcome.reason}" if pending else f"{name}: {outcome.reason}"
