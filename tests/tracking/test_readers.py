@@ -26,7 +26,7 @@ from matrixrl.tracking.events import EpisodeRow, MoveRow, ScalarRow
 from matrixrl.tracking.journal import JOURNAL_FILE, Journal, JournalLockedError, wal_of
 from matrixrl.tracking.local import JournalReader
 from matrixrl.tracking.run import open_run
-from matrixrl.tracking.series import Series, read_series
+from matrixrl.tracking.series import read_series
 from matrixrl.tracking.summary import SUMMARY_FILE, summarize
 from matrixrl.tracking.transcript import journal_lines, journal_texts
 from tests.tracking.test_journal import episode, new, resumed
