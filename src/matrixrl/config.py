@@ -35,6 +35,21 @@ def require_devices(devices: int | None) -> None:
     )
 
 
+MAX_NUMBER = 2**31 - 1
+"""Largest whole number that programs on a device count with."""
+
+
+def require_countable(config: Any) -> None:
+    """Raise `ConfigError` for a whole number that programs on a device cannot hold; seed and timesteps have their own."""
+    for item in dataclasses.fields(config):
+        value = getattr(config, item.name)
+        if dataclasses.is_dataclass(value):
+            require_countable(value)
+        elif type(value) is int and item.name not in ("seed", "total_timesteps"):
+            flag = item.name.replace("_", "-")
+            require(value <= MAX_NUMBER, f"--{flag} {value}: must be at most {MAX_NUMBER}")
+
+
 @dataclass(frozen=True, kw_only=True)
 class TrackingConfig:
     """How a run is named and where its rows go. The same flags serve every trainer."""
@@ -592,6 +607,12 @@ class MatmulConfig:
 
     def __post_init__(self) -> None:
         require(0 <= self.seed < 2**32, f"--seed {self.seed}: must be from 0 to 4294967295")
+        require_countable(self)
+        require(
+            self.total_updates <= MAX_NUMBER,
+            f"--num-epochs {self.selfplay.num_epochs} --updates-per-epoch {self.selfplay.updates_per_epoch}: "
+            f"{self.total_updates} weight updates in all; at most {MAX_NUMBER}",
+        )
         require_devices(self.devices)
         require(
             not (self.processes.distributed and self.benchmark),
@@ -823,6 +844,17 @@ class HackmatrixConfig:
 
     def __post_init__(self) -> None:
         require(0 <= self.seed < 2**32, f"--seed {self.seed}: must be from 0 to 4294967295")
+        require_countable(self)
+        require(
+            self.ppo.batch_size <= MAX_NUMBER,
+            f"--num-envs {self.ppo.num_envs} x --num-steps {self.ppo.num_steps} is {self.ppo.batch_size} steps; at most "
+            f"{MAX_NUMBER}",
+        )
+        require(
+            self.ppo.num_updates <= MAX_NUMBER,
+            f"--total-timesteps {self.ppo.total_timesteps}: {self.ppo.num_updates} updates of {self.ppo.batch_size} steps; at "
+            f"most {MAX_NUMBER} updates",
+        )
         require_devices(self.devices)
         require(
             not (self.processes.distributed and (self.benchmark or self.auto_tune)),

@@ -40,6 +40,8 @@ def _measure(session: Session[Any, Any]) -> list[Slowdown]:
 
     use_compilation_cache()
     config = session.config
+    if session.prepare is not None:
+        session.prepare(config)
 
     def train(tracking: TrackingConfig) -> float:
         run = open_run(tracking, system=session.system, name_prefix="benchmark", run_config=as_record(config))

@@ -96,6 +96,7 @@ def hackmatrix_session(config: HackmatrixConfig) -> session.Session[HackmatrixCo
         from matrixrl.systems.ppo.program import PPOProgram
 
         if config not in compiled:
+            compiled.clear()  # that of before a rollback
             compiled[config] = PPOProgram(config, hackmatrix_task(config))
         return compiled[config]
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from matrixrl.cli.progress import complain
 from matrixrl.cli.resume import recorded_settings
 from matrixrl.config import ConfigError, HackmatrixConfig, require
-from matrixrl.tracking.identity import find_run
+from matrixrl.tracking.identity import find_run, has_checkpoint
 
 if TYPE_CHECKING:
     # `--help` answers without JAX.
@@ -59,7 +59,7 @@ def load_agent(command: str, reference: str, runs_dir: Path, step: int | None, b
     Raises:
       ConfigError: there is no such run or no whole checkpoint of it, or this matrixrl cannot play it.
     """
-    folder = find_run(runs_dir, reference, "hackmatrix", flag=command)
+    folder = find_run(runs_dir, reference, "hackmatrix", flag=command, has_something=has_checkpoint)
     config = recorded_settings(HackmatrixConfig, folder)
 
     import jax

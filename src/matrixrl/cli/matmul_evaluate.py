@@ -14,7 +14,7 @@ from matrixrl.cli.parse import parse
 from matrixrl.cli.progress import complain, say, working
 from matrixrl.cli.resume import recorded_settings
 from matrixrl.config import ConfigError, MatmulConfig, require
-from matrixrl.tracking.identity import find_run
+from matrixrl.tracking.identity import find_run, has_checkpoint
 from matrixrl.tracking.numbers import duration, percent, plural
 from matrixrl.tracking.status import Status
 
@@ -70,7 +70,9 @@ def evaluate_run(settings: Evaluate) -> int:
     Raises:
       ConfigError: there is no such run, or it has no checkpoint that is whole.
     """
-    folder = find_run(settings.runs_dir, settings.run, "matmul", flag="evaluate")
+    folder = find_run(
+        settings.runs_dir, settings.run, "matmul", flag="evaluate", has_something=has_checkpoint
+    )
     with working(f"evaluating {folder.name} over {plural(settings.games, 'game')}") as status:
         return _evaluate(settings, folder, status)
 

@@ -48,7 +48,7 @@ def parse(
     # The hook is tyro's way to take over its error output; the module is private, and tyro is pinned.
     with _errors.on_parse_error(one_line):
         kwargs: dict[str, Any] = {} if default is None else {"default": default}
-        return tyro.cli(
+        settings = tyro.cli(
             kind,
             args=list(arguments),
             prog=prog,
@@ -56,6 +56,12 @@ def parse(
             config=(tyro.conf.OmitArgPrefixes,),
             **kwargs,
         )
+    # Arguments without a flag are known only now.
+    paths = {value for value in vars(settings).values() if isinstance(value, Path)}
+    for argument in arguments:
+        if _URL.match(argument) and Path(argument) in paths:
+            raise _not_local(argument, argument)
+    return settings
 
 
 def _flags(kind: Any) -> set[str]:
@@ -103,6 +109,17 @@ def _whole_numbers(arguments: Sequence[str], flags: set[str]) -> list[str]:
     return result
 
 
+_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
+
+
+def whole_number(text: str) -> int | None:
+    """Returns the whole number that a text stands for, as in ``250``, ``1_000`` and ``1e6``; None if it is none."""
+    try:
+        return int(_written_out(text))
+    except ValueError:
+        return None
+
+
 def _written_out(value: str) -> str:
     """Returns ``1000000`` for ``1e6``; anything that is no whole number stays as it is, and is refused as such."""
     if _SCIENTIFIC.fullmatch(value) is None:
@@ -128,11 +145,17 @@ def _require_local(arguments: Sequence[str], flags: set[str]) -> None:
             value = value if equals else ""
         else:
             value = argument
-        if re.match(r"[A-Za-z][A-Za-z0-9+.-]*://", value) and (last in flags or not last):
-            raise ConfigError(
-                f"{last or 'path'} {value}: a URL, where a local folder or file is needed; mount the bucket, or write to a "
-                "local folder and copy it afterwards (runs: `matrixrl runs copy RUN --to FOLDER`)"
-            )
+        if _URL.match(value) and (last in flags or not last):
+            raise _not_local(f"{last} {value}".strip(), value)
+
+
+def _not_local(given: str, url: str) -> ConfigError:
+    if url.startswith("file://"):
+        return ConfigError(f"{given}: a URL; give the path itself: {url.removeprefix('file://')}")
+    return ConfigError(
+        f"{given}: a URL, where a local folder or file is needed; mount the bucket, or write to a local folder and copy it "
+        "afterwards (runs: `matrixrl runs copy RUN --to FOLDER`)"
+    )
 
 
 def _name(argument: Any) -> str:

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
+from matrixrl.cli.parse import whole_number
 from matrixrl.cli.resume import flag_value
 from matrixrl.config import ConfigError, ProcessConfig, as_record, from_record
 
@@ -63,9 +64,10 @@ def _process_settings(arguments: Sequence[str]) -> ProcessConfig:
         text = flag_value(arguments, flag, "a number")
         if text is None:
             return None
-        if not text.isdecimal():
-            raise ConfigError(f"{flag} {text}: must be a number of 0 or more")
-        return int(text)
+        value = whole_number(text)
+        if value is None or value < 0:
+            raise ConfigError(f"{flag} {text}: must be a whole number of 0 or more")
+        return value
 
     given: dict[str, Any] = {"join_seconds": number("--join-seconds")}
     return ProcessConfig(

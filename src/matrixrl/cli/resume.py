@@ -143,7 +143,10 @@ def resumed_settings(
         recorded.tracking, resume_run=reference, run_name=None, run_suffix=None, runs_dir=folder.parent
     )
     recorded = dataclasses.replace(recorded, tracking=tracking, json=False)
-    settings = read(recorded)
+    settings: Any = read(recorded)
+    # From here on the run goes by its name: a run that is started meanwhile must not become `latest`.
+    tracking = dataclasses.replace(settings.tracking, resume_run=folder.name)
+    settings = dataclasses.replace(settings, tracking=tracking)
     changed = differences(recorded, settings)
     for name, (old, new) in changed.items():
         allowed = any(

@@ -17,6 +17,7 @@ import tempfile
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, NoReturn, Protocol, TypeVar
 
@@ -404,6 +405,7 @@ def _attempt(
             run = SilentRun(system, told, copies)
         loss.command = expiry.command = resume_command(system, config.tracking, run.name)
         files.enter_context(run)
+        files.push(partial(_discard_if_refused, run))
         loss.keeper = keeper = Keeper(config.checkpoint, run, settings) if leads else None
         trainer: Any = session.make_trainer(config, run)
         try:
@@ -458,6 +460,12 @@ def _attempt(
     if ending == "interrupted" and keeper is not None:
         complain(f"stopped at step {run.clock.step:,}, {keeper.where}; continue with: {expiry.command}")
     return Outcome(run, trainer, state, ending, report, seconds)
+
+
+def _discard_if_refused(run: Run, kind: type[BaseException] | None, *_: object) -> None:
+    """Leaves nothing of a run whose start is refused after it was opened."""
+    if kind is not None and issubclass(kind, ConfigError):
+        run.discard()
 
 
 def _shared(

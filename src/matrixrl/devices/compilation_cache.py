@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import importlib.util
 import os
 import tempfile
 import time
@@ -13,6 +14,7 @@ from typing import Any
 
 import jax
 
+from matrixrl.config import ConfigError
 from matrixrl.devices.machine import require_backend
 
 
@@ -26,11 +28,13 @@ def use_compilation_cache() -> str | None:
       The folder or URL in use, or None when there is none.
 
     Raises:
-      ConfigError: if JAX cannot use the platform that it is asked for.
+      ConfigError: if JAX cannot use the platform that it is asked for, or cannot write to the URL.
     """
     require_backend()
     named = os.environ.get("JAX_COMPILATION_CACHE_DIR")
     if named and "://" in named:
+        if jax.config.values["jax_enable_compilation_cache"]:
+            require_writable_url(named)
         jax.config.update("jax_compilation_cache_dir", named)
         return named
     folder = Path(named) if named else _user_cache_folder()
@@ -47,6 +51,32 @@ def use_compilation_cache() -> str | None:
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
     write_entries_whole()
     return str(folder)
+
+
+def require_writable_url(url: str) -> None:
+    """Refuses a URL that JAX has no means to write to. The network is not asked.
+
+    Raises:
+      ConfigError: if the scheme is unknown, or the package that serves it is not installed.
+    """
+    given, scheme = f"JAX_COMPILATION_CACHE_DIR={url}", url.partition("://")[0]
+    if scheme == "file":
+        raise ConfigError(f"{given}: give the path itself: {url.removeprefix('file://')}")
+    try:
+        from etils import epath  # what JAX writes buckets with
+        from fsspec import get_filesystem_class
+
+        epath.Path(url)
+        get_filesystem_class(scheme)
+    except ImportError as error:
+        if importlib.util.find_spec("tensorflow") is not None:
+            return  # it brings its own access to buckets
+        reason = str(error).strip().rstrip(".")
+    except (KeyError, ValueError):
+        reason = f"it knows no {scheme}://"
+    else:
+        return
+    raise ConfigError(f"{given}: JAX cannot write there ({reason}); install that, or name a local folder")
 
 
 def _user_cache_folder() -> Path | None:
@@ -95,10 +125,25 @@ def _whole(put: Callable[..., None]) -> Callable[..., None]:
     @functools.wraps(put)
     def put_whole(cache: Any, key: str, value: bytes) -> None:
         folder = Path(os.fspath(getattr(cache, "path", "")))
-        # A cache of bounded size has a lock and books of its own; a bucket writes whole objects.
-        if getattr(cache, "eviction_enabled", True) or not folder.is_absolute() or not folder.is_dir():
-            put(cache, key, value)
+        if not folder.is_absolute() or not folder.is_dir():
+            put(cache, key, value)  # a bucket writes whole objects
             return
+        if not os.access(folder, os.W_OK):
+            return  # a cache that may only be read is no reason to warn about every program
+        if not getattr(cache, "eviction_enabled", False):
+            write_whole(folder, key, value)
+            return
+        if len(value) > cache.max_size:
+            put(cache, key, value)  # warns
+            return
+        with cache.lock.acquire(timeout=cache.lock_timeout_secs):
+            # Programs without a maximum size may have added entries since.
+            add_access_times(folder)
+            if not (folder / f"{key}-cache").exists():
+                cache._evict_if_needed(additional_size=len(value))
+            write_whole(folder, key, value)
+
+    def write_whole(folder: Path, key: str, value: bytes) -> None:
         entry = folder / f"{key}-cache"
         if entry.exists():
             return

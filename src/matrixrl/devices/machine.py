@@ -34,10 +34,12 @@ def require_backend() -> None:
         RuntimeError,
         AssertionError,
     ) as error:  # an unknown platform, or one whose plugin is not installed
-        platforms = os.environ.get("JAX_PLATFORMS", "")
+        older = os.environ.get("JAX_PLATFORM_NAME", "")
+        name = "JAX_PLATFORM_NAME" if older and older in str(error) else "JAX_PLATFORMS"
+        platforms = os.environ.get(name, "")
         reason = f" ({str(error).splitlines()[0].partition(': ')[0]})" if str(error) else ""
         raise ConfigError(
-            f"JAX_PLATFORMS={platforms}: JAX cannot use this here{reason}; unset it, name an installed one such as cpu, or "
+            f"{name}={platforms}: JAX cannot use this here{reason}; unset it, name an installed one such as cpu, or "
             "install the accelerator's package (README, Installing)"
         ) from error
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 from pathlib import Path
 
 
@@ -35,31 +36,33 @@ def sha256_of(path: Path) -> tuple[str, int]:
     return whole.hexdigest(), size
 
 
-NETWORK_FILE_SYSTEMS = (
-    "nfs",
-    "nfs4",
-    "cifs",
-    "smb3",
-    "smbfs",
-    "9p",
-    "fuse.sshfs",
-    "fuse.drive",
-    "fuse.gcsfuse",
-    "fuse.s3fs",
+NETWORK_FILE_SYSTEMS = frozenset(
+    "nfs nfs4 cifs smb2 smb3 smbfs ncpfs afs coda 9p virtiofs vboxsf prl_fs ceph lustre gpfs mmfs glusterfs beegfs "
+    "beegfs_nodev ocfs2 gfs2 orangefs pvfs2 wekafs panfs".split()
 )
+LOCAL_FUSE_FILE_SYSTEMS = frozenset(
+    "fuse.fuse-overlayfs fuse.ntfs-3g fuse.ntfs fuse.exfat fuse.mergerfs fuse.bindfs fuse.lxcfs fuse.encfs "
+    "fuse.gocryptfs fuse.ext4 fuse.zfs".split()
+)
+"""FUSE file systems that are on this machine; all others count as network drives (sshfs, gcsfuse, s3fs, drive, ...)."""
 
 
 def network_file_system(path: Path, mounts: Path = Path("/proc/mounts")) -> str | None:
     """The type of the file system of `path` where it is a network drive; None elsewhere, and where nobody can tell."""
     try:
-        lines = mounts.read_text().splitlines()
+        lines = mounts.read_text(errors="surrogateescape").splitlines()
     except OSError:
         return None
     folder = path.resolve()
     best = ("", "")
     for line in lines:
         _, point, kind, *_ = line.split(" ")
-        point = point.replace("\\040", " ")
+        # Spaces, tabs, line ends and backslashes are written as octal numbers.
+        point = re.sub(r"\\([0-7]{3})", lambda match: chr(int(match[1], 8)), point)
         if folder.is_relative_to(point) and len(point) >= len(best[0]):
             best = (point, kind)
-    return best[1] if best[1] in NETWORK_FILE_SYSTEMS else None
+    kind = best[1]
+    is_network = kind in NETWORK_FILE_SYSTEMS or (
+        kind.startswith("fuse.") and kind not in LOCAL_FUSE_FILE_SYSTEMS
+    )
+    return kind if is_network else None

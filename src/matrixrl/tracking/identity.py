@@ -8,7 +8,7 @@ import json
 import re
 import shutil
 import unicodedata
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -68,18 +68,21 @@ def automatic_name(prefix: str, suffix: str | None, taken: list[str], today: dat
 class Reservation:
     """A name that no other run can take. Its folder is out of sight until `publish`, and gone after `release`.
 
+    Args:
+        made: the runs folder and the folders around it that were made for this reservation, the innermost first.
+
     Attributes:
         name: the run's name.
         directory: the run folder, once it is published.
         lock: held by this process; the run keeps it.
     """
 
-    def __init__(self, runs_dir: Path, name: str, lock: Lock, made_runs_dir: bool) -> None:
+    def __init__(self, runs_dir: Path, name: str, lock: Lock, made: Sequence[Path] = ()) -> None:
         self.name = name
         self.directory = runs_dir / name
         self.lock = lock
         self._hidden: Path | None = lock.path.parent
-        self._made_runs_dir = made_runs_dir
+        self._made = made
 
     def publish(self, record: Mapping[str, Any]) -> Path:
         """Makes the run folder appear, with its `run.json` inside, in one step. Returns the folder.
@@ -111,9 +114,21 @@ class Reservation:
         shutil.rmtree(self._hidden, ignore_errors=True)
         self._hidden = None
         self.lock.release()
-        if self._made_runs_dir:
-            with contextlib.suppress(OSError):
-                self.directory.parent.rmdir()
+        _remove_empty(self._made)
+
+    def withdraw(self) -> None:
+        """Removes the published run folder: the start of the run is refused."""
+        assert self._hidden is None
+        shutil.rmtree(self.directory, ignore_errors=True)
+        self.lock.release()
+        _remove_empty(self._made)
+
+
+def _remove_empty(folders: Iterable[Path]) -> None:
+    """Removes folders as long as they are empty."""
+    with contextlib.suppress(OSError):
+        for folder in folders:
+            folder.rmdir()
 
 
 def reserve(runs_dir: Path, *, prefix: str, name: str | None, suffix: str | None, today: date) -> Reservation:
@@ -128,40 +143,57 @@ def reserve(runs_dir: Path, *, prefix: str, name: str | None, suffix: str | None
     wanted = None if name is None else check_name(name + (f"-{suffix.removeprefix('-')}" if suffix else ""))
     if name is None and suffix:
         check_name(suffix.removeprefix("-"), "--run-suffix")
+    made: list[Path] = []
+    require_local(runs_dir)
     try:
-        made = not runs_dir.exists()
-        reserved: list[str] = []
-        while True:
-            runs_dir.mkdir(parents=True, exist_ok=True)
-            taken = [entry.name for entry in runs_dir.iterdir() if not entry.name.startswith(".")] + reserved
-            chosen = wanted or check_name(automatic_name(prefix, suffix, taken, today))
-            if chosen in taken:
-                raise ConfigError(
-                    f"--run-name {chosen}: {runs_dir / chosen} exists; continue it with --resume-run {chosen}, "
-                    "or choose another name"
-                )
-            # Not the name itself, which may be as long as a file system allows.
-            hidden = runs_dir / f"{RESERVED}{run_id(chosen)}"
-            try:
-                hidden.mkdir(exist_ok=True)
-                lock = Lock.take(hidden / LOCK_FILE)
-            except (FileNotFoundError, FileExistsError):
-                if hidden.is_file():
-                    raise
-                continue  # another process published the run, or gave the name back, in between
-            if isinstance(lock, Owner):
-                reserved.append(chosen)
-                continue
-            if not _is_current(lock):
-                lock.release()  # of a file that another process removed before this one had the lock
-                continue
-            reservation = Reservation(runs_dir, chosen, lock, made)
-            if (runs_dir / chosen).exists():
-                reservation.release()  # published by another process in between
-                continue
-            return reservation
+        made = [folder for folder in (runs_dir, *runs_dir.parents) if not folder.exists()]
+        return _reserve(runs_dir, prefix, wanted, suffix, today, made)
     except OSError as error:
+        _remove_empty(made)
         raise _unwritable(runs_dir, error) from error
+    except ConfigError:
+        _remove_empty(made)
+        raise
+
+
+def _reserve(
+    runs_dir: Path, prefix: str, wanted: str | None, suffix: str | None, today: date, made: Sequence[Path]
+) -> Reservation:
+    reserved: list[str] = []
+    while True:
+        runs_dir.mkdir(parents=True, exist_ok=True)
+        taken = [entry.name for entry in runs_dir.iterdir() if not entry.name.startswith(".")] + reserved
+        chosen = wanted or check_name(automatic_name(prefix, suffix, taken, today))
+        if chosen in taken:
+            raise ConfigError(
+                f"--run-name {chosen}: {runs_dir / chosen} exists; continue it with --resume-run {chosen}, "
+                "or choose another name"
+            )
+        # Not the name itself, which may be as long as a file system allows.
+        hidden = runs_dir / f"{RESERVED}{run_id(chosen)}"
+        is_new = not hidden.exists()
+        try:
+            hidden.mkdir(exist_ok=True)
+            lock = Lock.take(hidden / LOCK_FILE)
+        except (FileNotFoundError, FileExistsError):
+            if hidden.is_file():
+                raise
+            continue  # another process published the run, or gave the name back, in between
+        except OSError:
+            if is_new:  # the disk is full, say: nothing of it stays
+                shutil.rmtree(hidden, ignore_errors=True)
+            raise
+        if isinstance(lock, Owner):
+            reserved.append(chosen)
+            continue
+        if not _is_current(lock):
+            lock.release()  # of a file that another process removed before this one had the lock
+            continue
+        reservation = Reservation(runs_dir, chosen, lock, made)
+        if (runs_dir / chosen).exists():
+            reservation.release()  # published by another process in between
+            continue
+        return reservation
 
 
 def _is_current(lock: Lock) -> bool:
@@ -178,6 +210,20 @@ def _unwritable(runs_dir: Path, error: OSError) -> ConfigError:
     )
 
 
+def require_local(runs_dir: Path) -> None:
+    """Refuses a URL, which a path turns into the name of a local folder: `gs:/bucket` for `gs://bucket`.
+
+    Raises:
+        ConfigError: if the path looks like one and there is no such folder.
+    """
+    address = re.fullmatch(r"([A-Za-z][A-Za-z0-9+.-]+):/(.*)", runs_dir.as_posix(), re.DOTALL)
+    require(
+        address is None or runs_dir.exists(),
+        f"--runs-dir {runs_dir if address is None else f'{address[1]}://{address[2]}'}: a URL, where a local folder is "
+        "needed; mount the bucket, or use a local folder and copy runs afterwards (`matrixrl runs copy RUN --to FOLDER`)",
+    )
+
+
 def read_run_file(directory: Path) -> dict[str, Any] | None:
     """The content of `run.json`, or None where the folder is no run."""
     try:
@@ -189,20 +235,32 @@ def read_run_file(directory: Path) -> dict[str, Any] | None:
 
 def run_folders(runs_dir: Path, system: str | None = None) -> list[Path]:
     """Folders of all runs (of one system), the one that was started or resumed last at the end."""
-    if not runs_dir.is_dir():
-        return []
+    try:
+        if not runs_dir.is_dir():
+            return []
+        entries = list(runs_dir.iterdir())
+    except OSError as error:  # another user's folder
+        raise ConfigError(
+            f"--runs-dir {runs_dir}: {error.strerror or error}; name a folder that this user can read"
+        ) from error
     found = []
-    for entry in runs_dir.iterdir():
+    for entry in entries:
         content = None if entry.name.startswith(".") else read_run_file(entry)
         if content is not None and (system is None or content.get("system") == system):
-            stamp = entry / LOCK_FILE if (entry / LOCK_FILE).exists() else entry / RUN_FILE
-            found.append((stamp.stat().st_mtime_ns, entry))
+            with contextlib.suppress(FileNotFoundError):  # removed while this reads
+                stamp = entry / LOCK_FILE if (entry / LOCK_FILE).exists() else entry / RUN_FILE
+                found.append((stamp.stat().st_mtime_ns, entry))
     return [entry for _, entry in sorted(found)]
 
 
+def has_checkpoint(directory: Path) -> bool:
+    """Returns whether a run holds a checkpoint, damaged or not."""
+    return any((directory / CHECKPOINTS_FOLDER).glob("[0-9]*"))
+
+
 def has_records(directory: Path) -> bool:
-    """Returns whether a run holds a checkpoint or a row of its journal, damaged or not."""
-    if any((directory / CHECKPOINTS_FOLDER).glob("[0-9]*")):
+    """Returns whether a run holds a checkpoint or a row of its journal, damaged or not, or is being written."""
+    if has_checkpoint(directory) or Lock.owner(directory / LOCK_FILE) is not None:
         return True
     from matrixrl.tracking.journal import JOURNAL_FILE, JournalError
     from matrixrl.tracking.local import JournalReader
@@ -216,16 +274,26 @@ def has_records(directory: Path) -> bool:
         return True
 
 
-def find_run(runs_dir: Path, reference: str, system: str | None = None, flag: str = "--resume-run") -> Path:
+def find_run(
+    runs_dir: Path,
+    reference: str,
+    system: str | None = None,
+    flag: str = "--resume-run",
+    has_something: Callable[[Path], bool] = has_records,
+) -> Path:
     """The folder of a run that is named by its name, its id, or `latest`.
+
+    Args:
+        has_something: whether a run counts as the latest; where none does, the newest one is `latest`.
 
     Raises:
         ConfigError: there is no such run; the message names what there is.
     """
+    require_local(runs_dir)
     folders = run_folders(runs_dir, system)
     if reference == "latest" and folders:
         # A run that was refused or killed before its first row has nothing to show or to continue.
-        return next((folder for folder in reversed(folders) if has_records(folder)), folders[-1])
+        return next((folder for folder in reversed(folders) if has_something(folder)), folders[-1])
     for matches in (lambda f: f.name == reference, lambda f: run_id(f.name) == reference):
         for folder in folders:
             if matches(folder):

@@ -4,9 +4,12 @@ The kernel's lock on the file `NAME` decides where the file system has one; it i
 it ends. A record of the owner in `NAME.owner` says who that is. Where the kernel cannot be asked, the record decides:
 
 - A file system without locks (`flock` fails with ENOSYS or ENOLCK, as on many network mounts): the owner lives if its
-  process does, on this host, or if it refreshed the record within `Lock.GRACE_SECONDS`, on another host.
+  process does, where processes of its kind can be seen (the same host and PID namespace); elsewhere if it refreshed the
+  record within `Lock.GRACE_SECONDS`.
 - A network drive, where another host may not see the kernel's lock: likewise for owners on other hosts. On a local disk
   the kernel's answer is enough: after a restart under another host name a container takes its run over at once.
+
+In both cases a thread refreshes the record for as long as the lock is held, however long training records nothing.
 
 Two processes that start at the same moment on a file system without locks are not kept apart; `Lock.is_guarded` is
 False there, and the run warns.
@@ -14,11 +17,15 @@ False there, and the run warns.
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
 import errno
 import json
 import os
 import socket
+import threading
 import time
+import weakref
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -40,6 +47,7 @@ class Owner:
         pid: process id.
         host: name of its host.
         since: time when it took the lock, in seconds since the epoch.
+        namespace: PID namespace in which `pid` is its number, such as that of its container; "" where unknown.
         seconds_left: time after which it counts as dead unless it refreshes the record; None where its process is known
             to live.
     """
@@ -47,6 +55,7 @@ class Owner:
     pid: int
     host: str
     since: float
+    namespace: str = field(default="", compare=False)
     seconds_left: float | None = field(default=None, compare=False)
 
     def __str__(self) -> str:
@@ -65,6 +74,7 @@ class Lock:
     """
 
     GRACE_SECONDS = 120.0
+    REFRESH_SECONDS = 20.0
 
     def __init__(self, path: Path, kernel_lock: filelock.BaseFileLock | None) -> None:
         self.path = path
@@ -72,6 +82,11 @@ class Lock:
         self._kernel_lock = kernel_lock
         self._held = True
         self._identity = _identity(path)
+        self._released = threading.Event()
+        if not self.is_guarded or network_file_system(path.parent) is not None:
+            # A compilation or a chunk may take longer than the grace time: other hosts must not take that for death.
+            arguments = (weakref.ref(self), self._released, self.REFRESH_SECONDS)
+            threading.Thread(target=_refresh_regularly, args=arguments, name="lock", daemon=True).start()
 
     @classmethod
     def take(cls, path: Path) -> Lock | Owner:
@@ -99,7 +114,12 @@ class Lock:
                 path.touch()
             owner = _living(path, is_guarded=kernel_lock is not None)
             if owner is None:
-                record = {"pid": os.getpid(), "host": socket.gethostname(), "since": time.time()}
+                record = {
+                    "pid": os.getpid(),
+                    "host": socket.gethostname(),
+                    "since": time.time(),
+                    "namespace": _pid_namespace(),
+                }
                 write_whole(owner_file(path), json.dumps(record))
                 if os.name != "nt" or kernel_lock is None:
                     os.truncate(path, 0)  # a record of a version before 0.2
@@ -156,6 +176,7 @@ class Lock:
         if not self._held:
             return
         self._held = False
+        self._released.set()
         owner_file(self.path).unlink(missing_ok=True)
         if self._kernel_lock is not None:
             self._kernel_lock.release()
@@ -164,6 +185,25 @@ class Lock:
 def owner_file(path: Path) -> Path:
     """Returns the path of the record beside a lock."""
     return path.with_name(path.name + OWNER_SUFFIX)
+
+
+def _refresh_regularly(lock: weakref.ref[Lock], released: threading.Event, seconds: float) -> None:
+    """Refreshes the record of a lock until the lock is released or dropped."""
+    while not released.wait(seconds):
+        held = lock()
+        if held is None:
+            return
+        with contextlib.suppress(OSError):  # the folder may be renamed at this moment; the next time will do
+            held.refresh()
+        del held
+
+
+def _pid_namespace() -> str:
+    """Returns the PID namespace of this process: two containers may share a host name and a process id."""
+    try:
+        return os.readlink("/proc/self/ns/pid")
+    except OSError:
+        return ""
 
 
 def _identity(path: Path) -> tuple[int, int]:
@@ -176,8 +216,9 @@ def _read(path: Path) -> Owner | None:
     for file in (owner_file(path), path):
         try:
             record: Any = json.loads(file.read_text(encoding="utf-8"))
-            return Owner(int(record["pid"]), str(record["host"]), float(record["since"]))
-        except (OSError, ValueError, TypeError, KeyError):
+            namespace = str(record.get("namespace", ""))
+            return Owner(int(record["pid"]), str(record["host"]), float(record["since"]), namespace)
+        except (OSError, ValueError, TypeError, KeyError, AttributeError):
             continue
     return None
 
@@ -191,22 +232,23 @@ def _living(path: Path, *, is_guarded: bool) -> Owner | None:
     previous = _read(path)
     if previous is None:
         return None
-    if previous.host == socket.gethostname():
-        return previous if not is_guarded and _is_running(previous) else None
-    if is_guarded and network_file_system(path.parent) is None:
+    if is_guarded and (previous.host == socket.gethostname() or network_file_system(path.parent) is None):
         return None
+    if previous.host == socket.gethostname() and previous.namespace in ("", _pid_namespace()):
+        return previous if _is_running(previous) else None
     record = owner_file(path) if owner_file(path).exists() else path
     left = record.stat().st_mtime + Lock.GRACE_SECONDS - time.time()
     if left <= 0:
         return None
-    return Owner(previous.pid, previous.host, previous.since, left)
+    return dataclasses.replace(previous, seconds_left=left)
 
 
 def _is_running(owner: Owner) -> bool:
-    """Returns whether the recorded process of this host still runs, and is not another one with its number."""
-    if owner.pid == os.getpid():
-        return True
-    import psutil  # takes a while, and is rarely needed
+    """Returns whether the recorded process of this host still runs, and is not another one with its number.
+
+    The number may even be our own: a container that is restarted under its old name numbers its processes as before.
+    """
+    import psutil  # rarely needed, and slow to load
 
     try:
         return psutil.Process(owner.pid).create_time() <= owner.since + 1.0

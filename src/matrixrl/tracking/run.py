@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import secrets
-import shutil
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -122,6 +121,7 @@ def open_run(
         directory = find_run(config.runs_dir, config.resume_run, system)
         lock = take_over(directory)
         belonging = None
+        reservation = None
     else:
         belonging = belonging_of(config.project, config.entity, PROJECTS[system], config.wandb)
         if reservation is None:
@@ -165,11 +165,12 @@ def open_run(
             }
             journal = Journal.create(path, meta, columns)
     except BaseException:
+        if reservation is not None:
+            reservation.withdraw()  # a full disk leaves no half of a run
         lock.release()
-        if config.resume_run is None:
-            shutil.rmtree(directory, ignore_errors=True)  # a full disk leaves no half of a run
         raise
-    return Run(config, system, directory, lock, journal, SystemMonitor(accelerator_bytes), wall_time)
+    monitor = SystemMonitor(accelerator_bytes)
+    return Run(config, system, directory, lock, journal, monitor, wall_time, reservation)
 
 
 def take_over(directory: Path) -> Lock:
@@ -192,6 +193,8 @@ def take_over(directory: Path) -> Lock:
                 while isinstance(lock, Owner) and time.monotonic() < deadline:
                     time.sleep(min(1.0, max(deadline - time.monotonic(), 0.0)))
                     lock = Lock.take(directory / LOCK_FILE)
+                    if isinstance(lock, Owner) and (lock.seconds_left or 0.0) > seconds:
+                        break  # it gave a sign of life
     except PermissionError as error:
         raise ConfigError(
             f"{flag}: {error.filename} belongs to another user and cannot be written; copy the run first "
@@ -226,6 +229,7 @@ class Run:
         journal: Journal,
         monitor: SystemMonitor,
         wall_time: Callable[[], float],
+        reservation: Reservation | None = None,
     ) -> None:
         self.system: System = system
         self.name = directory.name
@@ -243,6 +247,7 @@ class Run:
         self._busy_seconds = 0.0
         self._started = time.perf_counter()
         self._report: FinishReport | None = None
+        self._reservation = reservation
         self._told_difference = False
         self._console = Console(config.console, directory)
         self._delivery = self._start_delivery() if config.wandb else None
@@ -418,6 +423,13 @@ class Run:
             self._journal.close()
             self._lock.release()
         return self._report
+
+    def discard(self) -> None:
+        """Removes a new run that recorded no step, because its start is refused; any other run stays."""
+        if self._reservation is None or self.clock.step > 0 or self._report is not None:
+            return
+        self.finish("crashed", 0.0)
+        self._reservation.withdraw()
 
     def __enter__(self) -> Run:
         return self

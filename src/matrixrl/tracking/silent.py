@@ -76,6 +76,9 @@ class SilentRun(Run):
         """The end; nothing was pending."""
         return FinishReport(status, 0, None, f"{self.name} {status}", 0.0)
 
+    def discard(self) -> None:
+        """The process that records removes the run."""
+
     def __exit__(
         self,
         kind: type[BaseException] | None,
