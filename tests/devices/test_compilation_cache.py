@@ -9,6 +9,11 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
+import pytest
+
+from matrixrl.config import ConfigError
+from matrixrl.devices.compilation_cache import require_writable_url
+
 ROOT = Path(__file__).parents[2]
 PROGRAM = """
 import os, signal, sys, warnings
@@ -32,6 +37,9 @@ if fault == "full":
         raise OSError(28, "No space left on device")
     Path.replace = replace
     warnings.simplefilter("default")
+if fault == "late":
+    from jax._src.lru_cache import LRUCache
+    LRUCache(sys.argv[2], max_size=10**9).put("late", b"whole")
 print(jax.jit(lambda x: jnp.sin(x) @ x)(jnp.ones(3)))
 print("hits", events.count("/jax/compilation_cache/cache_hits"))
 """
@@ -41,7 +49,7 @@ def run(
     cache: Path, fault: str = "none", status: int = 0, more: Mapping[str, str] | None = None
 ) -> subprocess.CompletedProcess[str]:
     done = subprocess.run(
-        [sys.executable, "-c", PROGRAM, fault],
+        [sys.executable, "-c", PROGRAM, fault, str(cache)],
         env={
             **os.environ,
             "PYTHONPATH": str(ROOT / "src"),
@@ -96,9 +104,41 @@ def test_entries_stay_usable_when_the_cache_gets_a_maximum_size(tmp_path: Path) 
     assert len(list(tmp_path.glob("*-cache"))) > before
 
 
+def test_a_cache_with_a_maximum_size_survives_entries_that_others_add(tmp_path: Path) -> None:
+    limit = {"JAX_COMPILATION_CACHE_MAX_SIZE": str(10**9)}
+    run(tmp_path, more=limit)
+    (tmp_path / "other-cache").write_bytes(b"of a program without a maximum")
+    run(tmp_path, "late", more=limit)  # warnings are errors
+    assert (tmp_path / "other-atime").exists()
+    assert (tmp_path / "late-cache").read_bytes() == b"whole"
+    assert (tmp_path / "late-atime").exists()
+
+
+def test_a_process_killed_while_it_writes_to_a_cache_of_maximum_size_leaves_no_entry(tmp_path: Path) -> None:
+    run(tmp_path, "kill", -signal.SIGKILL, {"JAX_COMPILATION_CACHE_MAX_SIZE": str(10**9)})
+    assert list(tmp_path.glob("*-cache")) == []
+
+
+@pytest.mark.parametrize(
+    ("url", "reason"),
+    [
+        ("nonsense://bucket/cache", "nonsense://"),
+        ("file:///tmp/cache", "give the path itself: /tmp/cache"),
+        ("s3://bucket/cache", "s3fs"),
+    ],
+)
+def test_a_url_that_jax_cannot_write_to_is_refused(
+    monkeypatch: pytest.MonkeyPatch, url: str, reason: str
+) -> None:
+    monkeypatch.setitem(sys.modules, "s3fs", None)
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(ConfigError, match=reason):
+        require_writable_url(url)
+
+
 def test_a_bucket_is_left_to_jax_and_no_folder_of_its_name_is_made(tmp_path: Path) -> None:
     program = (
-        "import jax\nfrom matrixrl.devices.compilation_cache import use_compilation_cache\n"
+        "import fsspec, jax\nfsspec.get_filesystem_class = str  # as if gcsfs were installed\nfrom matrixrl.devices.compilation_cache import use_compilation_cache\n"
         "print(use_compilation_cache(), jax.config.jax_compilation_cache_dir)"
     )
     done = subprocess.run(

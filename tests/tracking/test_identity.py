@@ -26,6 +26,7 @@ from matrixrl.tracking.identity import (
     automatic_name,
     check_name,
     find_run,
+    has_checkpoint,
     reserve,
     run_folders,
     run_id,
@@ -154,6 +155,41 @@ def test_a_name_that_is_given_back_leaves_nothing(tmp_path: Path) -> None:
     assert list(runs.iterdir()) == []
 
 
+def test_a_refused_start_leaves_no_folder_around_the_runs_folder(tmp_path: Path) -> None:
+    runs = tmp_path / "a" / "b" / "runs"
+    reserve(runs, prefix="p", name=None, suffix=None, today=TODAY).release()
+    assert list(tmp_path.iterdir()) == []
+    with pytest.raises(ConfigError, match="128"):
+        reserve(runs, prefix="p" * 100, name=None, suffix="s" * 100, today=TODAY)
+    assert list(tmp_path.iterdir()) == []
+    reservation = reserve(runs, prefix="p", name=None, suffix=None, today=TODAY)
+    reservation.publish({})
+    reservation.withdraw()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_name_that_cannot_be_locked_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(path: Path) -> None:
+        path.touch()
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Lock, "take", full)
+    with pytest.raises(ConfigError, match="No space left"):
+        reserve(tmp_path / "runs", prefix="p", name=None, suffix=None, today=TODAY)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_url_is_no_runs_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ConfigError, match="--runs-dir gs://bucket/r: a URL"):
+        reserve(Path("gs://bucket/r"), prefix="p", name=None, suffix=None, today=TODAY)
+    with pytest.raises(ConfigError, match="--runs-dir gs://bucket/r: a URL"):
+        find_run(Path("gs://bucket/r"), "latest")
+    assert list(tmp_path.iterdir()) == []
+    Path("s3:/bucket").mkdir(parents=True)  # as versions before 0.2 made it
+    assert reserve(Path("s3://bucket"), prefix="p", name=None, suffix=None, today=TODAY).name
+
+
 def test_the_reservation_of_a_dead_process_is_taken_over(tmp_path: Path) -> None:
     dead = reserve(tmp_path, prefix="p", name=None, suffix=None, today=TODAY)
     dead.lock.release()
@@ -225,6 +261,20 @@ def test_runs_are_found_by_name_id_and_latest(tmp_path: Path) -> None:
         find_run(tmp_path, "c", "matmul")
     with pytest.raises(ConfigError, match="newest there: none"):
         find_run(tmp_path / "nowhere", "latest")
+
+
+def test_latest_is_what_has_something_or_is_being_written(tmp_path: Path) -> None:
+    saved, empty = create(tmp_path, "saved"), create(tmp_path, "empty")
+    (saved / "checkpoints" / "5").mkdir(parents=True)
+    for age, folder in enumerate([saved, empty]):
+        os.utime(folder / "run.json", (1000 + age, 1000 + age))
+    assert find_run(tmp_path, "latest") == saved
+    lock = Lock.take(empty / "lock")
+    assert isinstance(lock, Lock)
+    assert find_run(tmp_path, "latest") == empty
+    assert find_run(tmp_path, "latest", has_something=has_checkpoint) == saved
+    lock.release()
+    assert find_run(tmp_path, "latest") == saved
 
 
 def test_a_lock_is_held_by_one_and_free_after_release(tmp_path: Path) -> None:
@@ -311,6 +361,53 @@ def test_without_locks_the_record_of_a_living_process_decides(
     again.release()
     elsewhere(path)
     assert isinstance(Lock.take(path), Owner)
+
+
+def test_a_restarted_container_with_the_same_name_and_number_takes_its_run_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", fail)
+    path = tmp_path / "lock"
+    path.touch()
+    # Long before this process began: the process of that time only had its number.
+    record = {"pid": os.getpid(), "host": socket.gethostname(), "since": 1.0}
+    path.with_name("lock.owner").write_text(json.dumps(record))
+    lock = Lock.take(path)
+    assert isinstance(lock, Lock)
+    lock.release()
+    # Of another container with this host name nobody here can say whether its process lives.
+    path.with_name("lock.owner").write_text(json.dumps({**record, "namespace": "pid:[1]"}))
+    owner = Lock.take(path)
+    assert isinstance(owner, Owner)
+    assert owner.seconds_left is not None
+
+
+def test_where_the_record_decides_it_is_refreshed_while_nothing_is_recorded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("matrixrl.tracking.locks.network_file_system", lambda path: "nfs4")
+    monkeypatch.setattr(Lock, "REFRESH_SECONDS", 0.01)
+    lock = Lock.take(tmp_path / "lock")
+    assert isinstance(lock, Lock)
+    record = tmp_path / "lock.owner"
+    os.utime(record, (1000, 1000))
+    while record.stat().st_mtime == 1000:
+        time.sleep(0.01)
+    lock.release()
+    assert not record.exists()
+
+
+def test_resuming_ends_its_wait_when_the_owner_gives_a_sign_of_life(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("matrixrl.tracking.locks.network_file_system", lambda path: "nfs4")
+    elsewhere(tmp_path / "lock", 60.0)
+    monkeypatch.setattr("time.sleep", lambda seconds: elsewhere(tmp_path / "lock"))
+    with use(Status()), pytest.raises(ConfigError, match="process 5 on elsewhere is writing this run"):
+        take_over(tmp_path)
 
 
 def test_resuming_waits_for_a_host_that_fell_silent_and_says_for_how_long(

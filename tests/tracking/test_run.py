@@ -189,6 +189,14 @@ def test_a_network_drive_is_recognised_by_its_mount(tmp_path: Path) -> None:
     mounts.write_text(f"/dev/sda / ext4 rw 0 0\nserver:/x {where} nfs4 rw 0 0\n")
     assert network_file_system(tmp_path / "my drive" / "runs", mounts) == "nfs4"
     assert network_file_system(tmp_path, mounts) is None
+    for kind, is_network in (
+        ("fuse.anything", True),
+        ("lustre", True),
+        ("fuse.ntfs-3g", False),
+        ("ext4", False),
+    ):
+        mounts.write_text(f"x {tmp_path} {kind} rw 0 0\n")
+        assert network_file_system(tmp_path / "runs", mounts) == (kind if is_network else None)
     assert network_file_system(tmp_path, tmp_path / "nothing") is None
 
 

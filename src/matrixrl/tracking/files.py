@@ -37,12 +37,49 @@ def sha256_of(path: Path) -> tuple[str, int]:
 
 
 NETWORK_FILE_SYSTEMS = frozenset(
-    "nfs nfs4 cifs smb2 smb3 smbfs ncpfs afs coda 9p virtiofs vboxsf prl_fs ceph lustre gpfs mmfs glusterfs beegfs "
-    "beegfs_nodev ocfs2 gfs2 orangefs pvfs2 wekafs panfs".split()
+    [
+        "nfs",
+        "nfs4",
+        "cifs",
+        "smb2",
+        "smb3",
+        "smbfs",
+        "ncpfs",
+        "afs",
+        "coda",
+        "9p",
+        "virtiofs",
+        "vboxsf",
+        "prl_fs",
+        "ceph",
+        "lustre",
+        "gpfs",
+        "mmfs",
+        "glusterfs",
+        "beegfs",
+        "beegfs_nodev",
+        "ocfs2",
+        "gfs2",
+        "orangefs",
+        "pvfs2",
+        "wekafs",
+        "panfs",
+    ]
 )
 LOCAL_FUSE_FILE_SYSTEMS = frozenset(
-    "fuse.fuse-overlayfs fuse.ntfs-3g fuse.ntfs fuse.exfat fuse.mergerfs fuse.bindfs fuse.lxcfs fuse.encfs "
-    "fuse.gocryptfs fuse.ext4 fuse.zfs".split()
+    [
+        "fuse.fuse-overlayfs",
+        "fuse.ntfs-3g",
+        "fuse.ntfs",
+        "fuse.exfat",
+        "fuse.mergerfs",
+        "fuse.bindfs",
+        "fuse.lxcfs",
+        "fuse.encfs",
+        "fuse.gocryptfs",
+        "fuse.ext4",
+        "fuse.zfs",
+    ]
 )
 """FUSE file systems that are on this machine; all others count as network drives (sshfs, gcsfuse, s3fs, drive, ...)."""
 
