@@ -101,6 +101,7 @@ def descend(
     stop_at: int | None = None,
     ballast: int = 0,
     tracking: Mapping[str, Any] | None = None,
+    trainer: type[Descent] = Descent,
     **checkpoint: Any,
 ) -> int:
     """Train the run `r`, as `matrixrl matmul train` does; its exit status."""
@@ -117,7 +118,7 @@ def descend(
             name_prefix="descent",
             config=config,
             learning_rate="optimizer.learning_rate",
-            make_trainer=lambda config, run: Descent(config, bad, stop_at, ballast),
+            make_trainer=lambda config, run: trainer(config, bad, stop_at, ballast),
             summarize=lambda trainer, state, seconds: f"x = {state[1]}",
             show=lambda outcome: None,
             result=lambda outcome: {"rate": outcome.trainer.config.optimizer.learning_rate},

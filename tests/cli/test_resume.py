@@ -88,6 +88,12 @@ def test_what_may_not_change_is_refused_naming_the_field(
         resumed(tmp_path, *flags)
 
 
+def test_latest_is_settled_when_the_command_line_is_read(tmp_path: Path) -> None:
+    started(tmp_path)
+    config = read_config(["--runs-dir", str(tmp_path), "--resume-run", "latest"])
+    assert config.tracking.resume_run == "r"
+
+
 def test_latest_and_the_id_name_the_run(tmp_path: Path) -> None:
     started(tmp_path, "--seed", "5")
     for reference in ("latest", "4b43b0ae"):

@@ -13,7 +13,7 @@ from matrixrl.checkpoints.store import CheckpointStore
 from matrixrl.config import CheckpointConfig, ConfigError
 from matrixrl.tracking.audit import audit
 from matrixrl.tracking.local import JournalReader
-from tests.cli.descent import STEPS, descend
+from tests.cli.descent import STEPS, Descent, descend
 
 
 def told(folder: Path) -> tuple[list[str], list[str]]:
@@ -91,6 +91,38 @@ def test_after_the_last_rollback_it_stops(tmp_path: Path, capsys: pytest.Capture
     assert "--learning-rate 125" in line
     with JournalReader(tmp_path / "r") as reader:
         assert [attempt.status for attempt in reader.attempts()] == ["crashed"] * 3
+
+
+class Refused(Descent):
+    """Cannot begin, although all checks passed."""
+
+    def init(self) -> Any:
+        raise OSError(28, "No space left on device")
+
+
+class RefusedLater(Descent):
+    """Cannot go on after its first step."""
+
+    def advance(self, state: Any) -> Any:
+        if state[0] == 1:
+            raise OSError(28, "No space left on device")
+        return super().advance(state)
+
+
+def test_a_start_that_is_refused_once_the_run_is_open_leaves_nothing(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="No space left"):
+        descend(tmp_path / "a" / "runs", trainer=Refused)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_run_that_recorded_a_step_stays_and_so_does_one_that_is_resumed(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="No space left"):
+        descend(tmp_path, trainer=RefusedLater)
+    with pytest.raises(ConfigError, match="No space left"):
+        descend(tmp_path, trainer=Refused, tracking={"run_name": None, "resume_run": "r"})
+    with JournalReader(tmp_path / "r") as reader:
+        assert [attempt.status for attempt in reader.attempts()] == ["crashed", "crashed"]
+        assert reader.last_step() == 1
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import hashlib
 import itertools
 import json
@@ -9,6 +10,7 @@ import re
 import shlex
 import shutil
 import time
+import weakref
 from collections.abc import Callable, Sequence
 from datetime import date
 from functools import cached_property
@@ -21,9 +23,9 @@ import pytest
 
 from matrixrl.checkpoints import format as checkpoint_format
 from matrixrl.checkpoints.store import CheckpointStore
-from matrixrl.cli.hackmatrix import ENVIRONMENT_VERSION, read_config
+from matrixrl.cli.hackmatrix import ENVIRONMENT_VERSION, hackmatrix_session, read_config
 from matrixrl.cli.main import main
-from matrixrl.config import ConfigError, HackmatrixConfig, as_record
+from matrixrl.config import ConfigError, HackmatrixConfig, as_record, with_value
 from matrixrl.envs.hackmatrix.env import HackMatrix
 from matrixrl.envs.hackmatrix.rules import REWARD_COMPONENTS
 from matrixrl.systems.hackmatrix.task import hackmatrix_task
@@ -68,6 +70,23 @@ class QuickProgram(PPOProgram):
     @cached_property
     def _compiled(self) -> Callable[..., Any]:
         return jax.jit(self._advance, donate_argnums=0, compiler_options=QUICKLY)
+
+
+def test_a_program_goes_when_nothing_uses_it_and_the_command_keeps_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("matrixrl.systems.ppo.program.PPOProgram", QuickProgram)
+    config = read_config(SETTINGS)
+    session = hackmatrix_session(config)
+    assert session.prepare is not None
+    program: Any = session.prepare(config)
+    program.init(jax.random.key(0))
+    gone = weakref.ref(program)
+    del program
+    # A rollback continues with a lower learning rate.
+    session.prepare(with_value(config, "ppo.learning_rate", 1e-3))
+    gc.collect()
+    assert gone() is None
 
 
 class Split(PPOTrainer):
