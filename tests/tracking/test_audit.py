@@ -299,6 +299,17 @@ sys.exit(run_command(Audit(run="latest", runs_dir=Path(sys.argv[1]))))
 SYNC = AUDIT.replace("Audit", "Sync").replace('run="latest"', 'runs=("latest",)')
 
 
+def sync_in_a_process(run: Path, trainer: Trainer, server: LoopbackServer) -> None:
+    synced = subprocess.run(
+        [sys.executable, "-c", SYNC, str(run.parent)],
+        env={**trainer.environment, **server.environment},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert synced.returncode == 0, synced.stdout + synced.stderr
+
+
 def only_run(server: LoopbackServer):
     (run,) = server.runs.values()
     return run
@@ -364,16 +375,18 @@ def test_what_was_changed_on_the_server_is_found(
         assert "W&B server, episode table: missing at step" in first(audit(run))
         assert "1 of 3 table files that rows name are not there" in first(audit(run))
         # An upload that was cut off is made up for by whoever delivers next.
-        synced = subprocess.run(
-            [sys.executable, "-c", SYNC, str(run.parent)],
-            env={**trainer.environment, **server.environment},
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        assert synced.returncode == 0, synced.stdout + synced.stderr
+        sync_in_a_process(run, trainer, server)
         assert only_run(server).files[table] == kept
         assert audit(run).agrees
+    # Without wandb's own copies, as after `runs restore`, or where they are damaged, the journal has the rows.
+    kept = only_run(server).files.pop(name)
+    copies = list(run.glob(f"wandb/*/files/{name}"))
+    assert copies
+    for number, copy in enumerate(copies):
+        copy.write_text("{}") if number == 0 else copy.unlink()
+    sync_in_a_process(run, trainer, server)
+    assert json.loads(only_run(server).files[name]) == json.loads(kept)
+    assert audit(run).agrees
     change_manifest(server)
     # In a process of its own: wandb keeps the artifacts that this one has seen.
     done = subprocess.run(

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pyarrow.parquet as pq
 import pytest
 
@@ -19,7 +23,7 @@ from matrixrl.tracking.events import EpisodeRow, ScalarRow, TableMark
 from matrixrl.tracking.identity import run_folders
 from matrixrl.tracking.local import JournalReader
 from matrixrl.tracking.run import open_run
-from tests.tracking.conftest import Trainer, expected_rows, without_clock
+from tests.tracking.conftest import Trainer, expected_rows, kill_everything, without_clock
 from tests.tracking.test_journal import episode
 from tests.wandb_server import LoopbackServer
 
@@ -75,6 +79,43 @@ def test_the_run_goes_on_and_one_line_says_what_will_happen_to_its_rows(
     assert result["pending"] == len(EXPECTED)
     assert not server.runs
     journal_is_whole(trainer)
+
+
+def niceness_of_delivery(parent: psutil.Process) -> int:
+    """Returns the niceness that the delivery process has once it has begun to open the run."""
+    for _ in range(600):
+        for child in parent.children():
+            with contextlib.suppress(psutil.NoSuchProcess):
+                if (
+                    "matrixrl.tracking.delivery" in child.cmdline() and child.children()
+                ):  # wandb's service is there
+                    return child.nice()
+        time.sleep(0.05)
+    raise AssertionError("no delivery process")
+
+
+@pytest.mark.skipif(not hasattr(os, "nice"), reason="no priorities here")
+def test_delivery_yields_to_training_and_a_sync_yields_to_nobody(
+    trainer: Trainer, server: LoopbackServer
+) -> None:
+    own = os.getpriority(os.PRIO_PROCESS, 0)
+    process = trainer.start(*SHORT, "--hold", "60", "--finish-seconds", "0", **server.environment)
+    try:
+        assert niceness_of_delivery(psutil.Process(process.pid)) == min(own + 10, 19)
+    finally:
+        kill_everything(process)
+    (folder,) = run_folders(trainer.runs_dir)
+    command = ["runs", "sync", folder.name, "--runs-dir", str(trainer.runs_dir)]
+    sync = subprocess.Popen(
+        [sys.executable, "-m", "matrixrl.cli.main", *command],
+        env={**trainer.environment, **server.environment},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        assert niceness_of_delivery(psutil.Process(sync.pid)) == own
+    finally:
+        kill_everything(sync)
 
 
 def test_a_server_that_comes_late_gets_everything(trainer: Trainer, server: LoopbackServer) -> None:

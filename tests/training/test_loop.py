@@ -98,6 +98,21 @@ def test_sigterm_finishes_the_chunk_and_saves(tmp_path: Path) -> None:
     assert CheckpointStore(tmp_path / "c").steps() == [5]
 
 
+def test_a_wakeup_descriptor_that_its_owner_closed_is_not_put_back() -> None:
+    read, write = os.pipe()
+    os.set_blocking(write, False)
+    handler = signal.getsignal(signal.SIGTERM)
+    before = signal.set_wakeup_fd(write)
+    try:
+        with StopRequest(on_expiry=lambda number: None):
+            os.close(write)
+        assert signal.getsignal(signal.SIGTERM) is handler
+        assert signal.set_wakeup_fd(-1) == -1
+    finally:
+        signal.set_wakeup_fd(before)
+        os.close(read)
+
+
 def test_a_signal_while_recording_starts_no_further_chunk(tmp_path: Path) -> None:
     class Waiting(Counter):
         """Recorded before the next chunk starts; the signal comes while it is."""

@@ -63,6 +63,9 @@ OWNER_SECONDS = 60.0
 WAITING_SECONDS = 5.0
 """Between two looks whether the journal of a copy has reached what the server has."""
 
+NICENESS = 10
+"""Added to the niceness of the training process: about a tenth of a core that training keeps busy."""
+
 ORPHAN_SECONDS = 30.0
 """How long delivery goes on after the training process was killed."""
 
@@ -312,8 +315,21 @@ class Delivery:
         missing = [step for step in steps if step not in there]
         files = tracking_wandb.local_tables(self.directory) if missing else {}
         for step in missing:
-            for path, name in files.get(step, []):
+            intact = [file for file in files.get(step, []) if tracking_wandb.is_intact(file[0])]
+            for path, name in intact:
                 session.send_again(path, name)
+            if not intact:
+                self._rebuild_table(session, step)
+
+    def _rebuild_table(self, session: tracking_wandb.Session, step: int) -> None:
+        """Sends an episode table whose file is not in this run folder, as after `runs restore`: the journal has its rows."""
+        try:
+            name = tracking_wandb.table_file_of_row(session.place["path"], step)
+        except tracking_wandb.UnreachableError:
+            return  # the next attempt, or `runs sync`, looks again
+        if name is not None:
+            rows = self.reader.last_episodes(step, tracking_wandb.MAX_TABLE_ROWS)
+            session.write_table(name, list(self.reader.episode_columns), rows)
 
     def _try_later(self, text: str) -> None:
         self.tell(text, "warning")
@@ -593,12 +609,20 @@ def artifact_name(record: FileRecord, run_id: str) -> tuple[str, str, list[str]]
     return artifact_part(f"{path.stem[:80]}-{run_id}{path.suffix}"), "result", aliases
 
 
+def yield_to_training() -> None:
+    """Lowers the priority of this process, and of the service that wandb starts from it.
+
+    The lowest priority would be too low, since it cannot be raised again: where other trainings keep every core busy,
+    the rows that remain at the end would not be delivered within the deadline.
+    """
+    if hasattr(os, "nice"):  # absent on Windows
+        os.nice(NICENESS)
+
+
 def main(directory: Path) -> None:
     """The delivery process: quiet, unhurried, deaf to Ctrl-C (the training process tells it when to end)."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    if hasattr(os, "nice"):  # absent on Windows
-        os.nice(10)
     # wandb's service inherits 0, 1 and 2: keep the pipes to the training process for this process alone.
     commands_in, report_out = os.dup(0), os.dup(1)
     null = os.open(os.devnull, os.O_RDWR)
@@ -609,6 +633,10 @@ def main(directory: Path) -> None:
     os.environ.setdefault("WANDB_DATA_DIR", str(directory / "wandb"))
     source = os.fdopen(commands_in, encoding="utf-8")
     settings = DeliverySettings(**json.loads(source.readline()))
+    if settings.training_pid is not None:
+        yield_to_training()
+    # wandb would import pandas, a second of processor time, only to find that no value is a data frame.
+    sys.modules.setdefault("pandas", None)  # pyright: ignore[reportArgumentType]
     commands: queue.Queue[dict[str, Any] | None] = queue.Queue()
 
     def listen() -> None:

@@ -7,6 +7,7 @@ file is built on stand in docs/events.md.
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import os
 import re
@@ -363,6 +364,17 @@ class Session:
             shutil.copyfile(source, target)
         self._run.save(str(target), base_path=self._run.dir, policy="now")
 
+    def write_table(self, name: str, columns: list[str], rows: list[list[Scalar]]) -> None:
+        """Writes the file of an episode table that a row on the server names, and sends it.
+
+        Args:
+            name: relative to the run's files, on the server too.
+        """
+        target = Path(self._run.dir) / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_text(json.dumps({"columns": columns, "data": rows}), encoding="utf-8")
+        self._run.save(str(target), base_path=self._run.dir, policy="now")
+
     def delete_artifact(self, full_name: str) -> None:
         """Delete an artifact version; one that is gone already is no error."""
         with contextlib.suppress(self._errors.Error, ValueError):
@@ -557,6 +569,30 @@ def local_tables(directory: Path) -> dict[int, list[tuple[Path, str]]]:
         if step is not None:
             found.setdefault(step, []).append((path, name))
     return found
+
+
+def is_intact(table: Path) -> bool:
+    """Returns whether the file of an episode table is whole: its name ends in the beginning of its SHA-256."""
+    begun = table.name.removesuffix(".table.json").rpartition("_")[2]
+    try:
+        return hashlib.sha256(table.read_bytes()).hexdigest().startswith(begun)
+    except OSError:
+        return False
+
+
+def table_file_of_row(path: str, step: int) -> str | None:
+    """Returns the name of the table file that a history row on the server refers to; None where it names none.
+
+    Raises:
+        UnreachableError: the server does not answer, or does not have the run.
+    """
+    for row in server_rows(path, step, step):
+        table = row.values.get(EPISODE_TABLE)
+        if row.step == step and isinstance(table, dict):
+            name = str(table.get("path", ""))
+            if table_step(name) == step:
+                return name
+    return None
 
 
 def artifact_digests(full_name: str) -> dict[str, str]:

@@ -136,7 +136,10 @@ class StopRequest:
     def __exit__(self, *_: object) -> None:
         self._closed = True
         if self._sockets is not None:
-            signal.set_wakeup_fd(self._previous_wakeup)
+            try:
+                signal.set_wakeup_fd(self._previous_wakeup)
+            except (OSError, ValueError):  # its owner closed it meanwhile
+                signal.set_wakeup_fd(-1)
             self._sockets[1].close()  # ends the watching thread
         for number, handler in self._previous.items():
             # None: it was not installed by Python, and Python cannot install it again.
