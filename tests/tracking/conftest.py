@@ -85,7 +85,7 @@ def trainer(tmp_path: Path, environment: dict[str, str]) -> Trainer:
     return Trainer(tmp_path / "runs", environment)
 
 
-def kill_everything(process: subprocess.Popen[str]) -> None:
+def kill_everything(process: subprocess.Popen[Any]) -> None:
     """SIGKILL a process and all that it started, wandb's own service included."""
     try:
         family = [*psutil.Process(process.pid).children(recursive=True), psutil.Process(process.pid)]
