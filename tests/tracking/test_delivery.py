@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import json
 import os
 import subprocess
@@ -79,6 +80,17 @@ def test_the_run_goes_on_and_one_line_says_what_will_happen_to_its_rows(
     assert result["pending"] == len(EXPECTED)
     assert not server.runs
     journal_is_whole(trainer)
+
+
+@pytest.mark.skipif(importlib.util.find_spec("pandas") is None, reason="pandas is not installed")
+def test_wandb_imports_no_pandas_for_a_table_and_pyarrow_sees_it_all_the_same() -> None:
+    code = (
+        "import sys; from matrixrl.tracking.wandb import pandas_hidden\n"
+        "with pandas_hidden(): import wandb\n"
+        "assert not wandb.util.is_pandas_data_frame(1) and 'pandas' not in sys.modules\n"
+        "import pyarrow; assert pyarrow.table({'a': [1, None]}).num_rows == 2\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
 
 
 def niceness_of_delivery(parent: psutil.Process) -> int:

@@ -36,7 +36,9 @@ class FakeSession:
     sent: list[tuple[str, list[str]]]
     openings: list[Exception | None]
 
-    def __init__(self, directory: Path, meta: object, mode: str, training_pid: int | None) -> None:
+    def __init__(
+        self, directory: Path, meta: object, mode: str, training_pid: int | None, on_stop: object = None
+    ) -> None:
         self.mode = mode
         self.place = {"url": "http://server/run", "path": "e/p/id"}
         if self.openings and (error := self.openings.pop(0)) is not None:

@@ -635,8 +635,6 @@ def main(directory: Path) -> None:
     settings = DeliverySettings(**json.loads(source.readline()))
     if settings.training_pid is not None:
         yield_to_training()
-    # wandb would import pandas, a second of processor time, only to find that no value is a data frame.
-    sys.modules.setdefault("pandas", None)  # pyright: ignore[reportArgumentType]
     commands: queue.Queue[dict[str, Any] | None] = queue.Queue()
 
     def listen() -> None:

@@ -110,7 +110,8 @@ def settle() -> Plan:
     if mode == "disabled":
         return Plan("none", said)
     try:
-        import wandb
+        with pandas_hidden():
+            import wandb
     except ImportError as error:
         return Plan("none", f"wandb cannot be imported ({error}); {INSTALL_HINT}")
     if not hasattr(wandb, "init"):
@@ -128,6 +129,23 @@ def said_by(setting: Configured) -> str:
     if setting.source == "WANDB_MODE":
         return f"WANDB_MODE={setting.value.lower()}"
     return f"{setting.source} says mode = {setting.value} (`wandb online` changes that)"
+
+
+@contextlib.contextmanager
+def pandas_hidden() -> Iterator[None]:
+    """Hides pandas from a library that is imported meanwhile.
+
+    wandb looks for pandas when it is imported. If it finds it, the first table imports it, which costs a second of
+    processor time, only to ask whether a value is a data frame. PyArrow, which comes later, has to see pandas.
+    """
+    if "pandas" in sys.modules:
+        yield
+        return
+    sys.modules["pandas"] = None  # pyright: ignore[reportArgumentType]
+    try:
+        yield
+    finally:
+        del sys.modules["pandas"]
 
 
 def key_problem() -> str | None:
