@@ -38,6 +38,7 @@ IMPOSSIBLE: list[tuple[list[str], list[str]]] = [
     (["--num-minibatches", "7"], ["32768 steps", "--num-minibatches 7", "make it 8"]),
     (["--total-timesteps", "100"], ["--total-timesteps 100", "32768", "rounds down to no update"]),
     (["--total-timesteps", "-1"], ["--total-timesteps -1", "32768"]),
+    (["--total-timesteps", "1e-6"], ["--total-timesteps", "1e-6"]),
     (["--ent-coef", "-0.1"], ["--ent-coef -0.1", "0 or more"]),
     (["--final-ent-coef", "-0.1"], ["--final-ent-coef -0.1", "0 or more"]),
     (["--vf-coef", "-0.5"], ["--vf-coef -0.5", "0 or more"]),
