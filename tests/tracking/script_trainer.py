@@ -133,7 +133,10 @@ def main() -> int:
         "name": run.name, "opened": opened, "trained": trained, "pending": report.pending_rows,
         "finished": time.perf_counter() - started - trained, "command": report.command, "pid": os.getpid(),
     }  # fmt: skip
-    print(json.dumps(result))
+    try:
+        print(json.dumps(result), flush=True)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # nobody reads it; the interpreter flushes it once more
     return 0
 
 

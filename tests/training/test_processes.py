@@ -232,7 +232,7 @@ def test_two_hosts_train_together(two_hosts: Any, env: dict[str, str], tmp_path:
         ),
         (
             ["--distributed", "--coordinator", "a:1", "--num-processes", "two", "--process-id", "0"],
-            "--num-processes two: must be a number",
+            "--num-processes two: must be a whole number",
         ),
     ],
 )
