@@ -1,0 +1,362 @@
+"""Built-in problems besides matrix multiplication, by name.
+
+Each family is a bilinear map of algebra or signal processing for which algorithms with few multiplications are of
+interest. Known ranks are the best public bounds; a family without one says so.
+
+Non-commutative use: the entries of x and y may themselves be matrices, except where a problem uses both x_i y_j and
+x_j y_i as one product (`symmetric`).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from matrixrl.schemes.problem import Coefficients, Labels, MatrixMultiplication, Problem, parse_size
+from matrixrl.schemes.scheme import SchemeError, entry_labels, shorten
+
+Term = tuple[int, int, int, int]
+"""One non-zero entry of a tensor: (i, j, k, value)."""
+
+
+@dataclass(frozen=True, eq=False)
+class FamilyProblem(Problem):
+    """A member of a built-in family.
+
+    Attributes:
+      given_name, given_title, given_sides, given_labels: what the properties return.
+      terms: the non-zero entries of the tensor.
+      arithmetic: computes z [c] from x [a] and y [b] without the tensor.
+      ranks: best known rank by coefficients; missing where none is recorded.
+      source: where the ranks come from.
+    """
+
+    given_name: str
+    given_title: str
+    given_sides: tuple[int, int, int]
+    given_labels: Labels
+    terms: tuple[Term, ...]
+    arithmetic: Callable[[Any, Any], Any]
+    ranks: dict[str, int]
+    source: str = ""
+
+    @property
+    def name(self) -> str:
+        """Such as ``poly-3x3``."""
+        return self.given_name
+
+    @property
+    def title(self) -> str:
+        """The map in words."""
+        return self.given_title
+
+    @property
+    def sides(self) -> tuple[int, int, int]:
+        """Entries of x, y and z."""
+        return self.given_sides
+
+    @property
+    def labels(self) -> Labels:
+        """Names of the entries."""
+        return self.given_labels
+
+    def multiply(self, x: np.ndarray, y: np.ndarray) -> np.ndarray:
+        """Computes the map by the family's own arithmetic."""
+        z = np.zeros(self.sides[2], dtype=object)
+        for index, value in enumerate(self.arithmetic(list(x), list(y))):
+            z[index] = value
+        return z
+
+    def tensor(self) -> np.ndarray:
+        """Returns T, int64 [a, b, c]."""
+        tensor = np.zeros(self.sides, dtype=np.int64)
+        for i, j, k, value in self.terms:
+            tensor[i, j, k] += value
+        return tensor
+
+    def best_known_rank(self, coefficients: Coefficients) -> int | None:
+        """Returns the recorded rank for the coefficients."""
+        return self.ranks.get(coefficients)
+
+
+def _vector_labels(a: int, b: int, c: int) -> Labels:
+    return tuple([f"{letter}{i}" for i in range(n)] for letter, n in zip("xyz", (a, b, c), strict=True))  # pyright: ignore[reportReturnType]
+
+
+def polynomial(n: int, m: int) -> FamilyProblem:
+    """Returns the product of polynomials with n and m coefficients, lowest degree first.
+
+    Over a field with at least n + m - 2 elements the rank is n + m - 1 (Toom-Cook; Winograd 1980). With integer
+    coefficients the interpolation needs fractions, so the known ternary ranks are those of Karatsuba-like algorithms
+    (Montgomery 2005 for F2: 3, 6, 9, 13, 17, 22 for n = m = 2, ..., 7).
+    """
+    terms = tuple((i, j, i + j, 1) for i in range(n) for j in range(m))
+
+    def arithmetic(x: Any, y: Any) -> Any:
+        z: list[Any] = [0] * (n + m - 1)
+        for degree in range(n + m - 1):
+            for i in range(max(0, degree - m + 1), min(n, degree + 1)):
+                z[degree] = z[degree] + x[i] * y[degree - i]
+        return z
+
+    ranks = {"rational": n + m - 1}
+    square = {1: 1, 2: 3, 3: 6, 4: 9, 5: 13, 6: 17, 7: 22}
+    if n == m and n in square:
+        ranks |= {"mod2": square[n]}
+    if n == m and n <= 2:
+        ranks |= {"integer": square[n], "ternary": square[n]}
+    return FamilyProblem(
+        f"poly-{n}x{m}",
+        f"polynomials with {n} and {m} coefficients",
+        (n, m, n + m - 1),
+        _vector_labels(n, m, n + m - 1),
+        terms,
+        arithmetic,
+        ranks,
+        "Winograd 1980 over the rationals; Montgomery 2005 modulo 2",
+    )
+
+
+def cyclic(n: int) -> FamilyProblem:
+    """Returns the product of polynomials modulo x^n - 1: cyclic convolution of length n.
+
+    Over the rationals the rank is 2n minus the number of divisors of n (Winograd 1980).
+    """
+    terms = tuple((i, j, (i + j) % n, 1) for i in range(n) for j in range(n))
+
+    def arithmetic(x: Any, y: Any) -> Any:
+        return [sum((x[i] * y[k - i] for i in range(n)), start=0) for k in range(n)]  # negative indices wrap
+
+    divisors = sum(n % d == 0 for d in range(1, n + 1))
+    return FamilyProblem(
+        f"cyclic-{n}",
+        f"polynomials modulo x^{n} - 1",
+        (n, n, n),
+        _vector_labels(n, n, n),
+        terms,
+        arithmetic,
+        {"rational": 2 * n - divisors},
+        "Winograd 1980",
+    )
+
+
+def convolution(outputs: int, taps: int) -> FamilyProblem:
+    """Returns a short filter F(m, r): m outputs of a filter with r taps, from m + r - 1 inputs.
+
+    z[k] = sum_j x[k + j] y[j]. Over the rationals the rank is m + r - 1 (Winograd 1980).
+    """
+    m, r = outputs, taps
+    inputs = m + r - 1
+    terms = tuple((k + j, j, k, 1) for k in range(m) for j in range(r))
+
+    def arithmetic(x: Any, y: Any) -> Any:
+        return [sum((x[k + j] * y[j] for j in range(r)), start=0) for k in range(m)]
+
+    return FamilyProblem(
+        f"conv-{m}x{r}",
+        f"{m} outputs of a filter with {r} taps",
+        (inputs, r, m),
+        _vector_labels(inputs, r, m),
+        terms,
+        arithmetic,
+        {"rational": inputs},
+        "Winograd 1980",
+    )
+
+
+def _algebra(
+    name: str, title: str, table: list[list[tuple[int, int]]], units: str, ranks: dict[str, int], source: str
+) -> FamilyProblem:
+    """Returns the product of an algebra from its table: unit i times unit j is sign times unit k, (k, sign)."""
+    n = len(table)
+    terms = tuple((i, j, k, sign) for i in range(n) for j in range(n) for k, sign in [table[i][j]])
+
+    def arithmetic(x: Any, y: Any) -> Any:
+        if n == 2:
+            return [x[0] * y[0] - x[1] * y[1], x[0] * y[1] + x[1] * y[0]]
+        (a, b, c, d), (e, f, g, h) = x, y
+        return [
+            a * e - b * f - c * g - d * h,
+            a * f + b * e + c * h - d * g,
+            a * g - b * h + c * e + d * f,
+            a * h + b * g - c * f + d * e,
+        ]
+
+    labels: Labels = tuple([f"{letter}{unit}" for unit in units] for letter in "xyz")  # pyright: ignore[reportAssignmentType]
+    return FamilyProblem(name, title, (n, n, n), labels, terms, arithmetic, ranks, source)
+
+
+def complex_product() -> FamilyProblem:
+    """Returns the product of two complex numbers: rank 3 over every ring (Gauss; Winograd 1971)."""
+    table = [[(0, 1), (1, 1)], [(1, 1), (0, -1)]]
+    ranks: dict[str, int] = dict.fromkeys(("rational", "integer", "ternary", "mod2"), 3)
+    return _algebra("complex", "complex numbers", table, "ri", ranks, "Winograd 1971")
+
+
+def quaternion_product() -> FamilyProblem:
+    """Returns the product of two quaternions: rank 8 over the rationals (Howell and Lafon 1975)."""
+    table = [
+        [(0, 1), (1, 1), (2, 1), (3, 1)],
+        [(1, 1), (0, -1), (3, 1), (2, -1)],
+        [(2, 1), (3, -1), (0, -1), (1, 1)],
+        [(3, 1), (2, 1), (1, -1), (0, -1)],
+    ]
+    return _algebra("quaternion", "quaternions", table, "rijk", {"rational": 8}, "Howell and Lafon 1975")
+
+
+def gram(n: int, m: int) -> FamilyProblem:
+    """Returns A A^T for a general product: x = A [n, m], y = A^T's entries given as A [n, m], z the lower triangle.
+
+    The map is C_ij = sum_k A_ik B_jk for j <= i, with B = A in use. As a bilinear map of two arguments it does not
+    use that A and B are equal, so its schemes hold for every pair.
+    """
+    pairs = [(i, j) for i in range(n) for j in range(i + 1)]
+    terms = tuple((i * m + k, j * m + k, c, 1) for c, (i, j) in enumerate(pairs) for k in range(m))
+
+    def arithmetic(x: Any, y: Any) -> Any:
+        return [sum((x[i * m + k] * y[j * m + k] for k in range(m)), start=0) for i, j in pairs]
+
+    labels: Labels = (
+        entry_labels("A", n, m),
+        entry_labels("B", n, m),
+        [entry_labels("C", n, n)[i * n + j] for i, j in pairs],
+    )
+    return FamilyProblem(
+        f"gram-{n}x{m}",
+        f"lower triangle of A B^T for {n}x{m} matrices (A A^T when B = A)",
+        (n * m, n * m, len(pairs)),
+        labels,
+        terms,
+        arithmetic,
+        {},
+    )
+
+
+def _structured(
+    name: str, title: str, n: int, p: int, entry: Callable[[int, int], tuple[int, int] | None], num_free: int
+) -> FamilyProblem:
+    """Returns a structured n x n matrix times an n x p matrix.
+
+    Args:
+      entry: the index among the free entries and the sign of the entry (i, j); None where it is 0.
+      num_free: number of free entries.
+    """
+    places = [(i, j, *found) for i in range(n) for j in range(n) if (found := entry(i, j)) is not None]
+    terms = tuple((f, j * p + k, i * p + k, sign) for i, j, f, sign in places for k in range(p))
+
+    def arithmetic(x: Any, y: Any) -> Any:
+        matrix: list[list[Any]] = [[0] * n for _ in range(n)]
+        for i, j, f, sign in places:
+            matrix[i][j] = x[f] if sign == 1 else -x[f]
+        return [
+            sum((matrix[i][j] * y[j * p + k] for j in range(n)), start=0) for i in range(n) for k in range(p)
+        ]
+
+    names = entry_labels("S", n, n)
+    first: dict[int, str] = {}
+    for i, j, f, _ in places:
+        first.setdefault(f, names[i * n + j])
+    labels: Labels = (
+        [first[f] for f in range(num_free)],
+        entry_labels("B", n, p),
+        entry_labels("C", n, p),
+    )
+    return FamilyProblem(name, title, (num_free, n * p, n * p), labels, terms, arithmetic, {})
+
+
+def symmetric(n: int, p: int) -> FamilyProblem:
+    """Returns a symmetric n x n matrix times an n x p matrix."""
+    index = {(i, j): f for f, (i, j) in enumerate((i, j) for i in range(n) for j in range(i + 1))}
+    return _structured(
+        f"symmetric-{n}x{p}",
+        f"a symmetric {n}x{n} matrix times an {n}x{p} matrix",
+        n,
+        p,
+        lambda i, j: (index[max(i, j), min(i, j)], 1),
+        len(index),
+    )
+
+
+def triangular(n: int, p: int) -> FamilyProblem:
+    """Returns a lower triangular n x n matrix times an n x p matrix."""
+    index = {(i, j): f for f, (i, j) in enumerate((i, j) for i in range(n) for j in range(i + 1))}
+    return _structured(
+        f"triangular-{n}x{p}",
+        f"a lower triangular {n}x{n} matrix times an {n}x{p} matrix",
+        n,
+        p,
+        lambda i, j: (index[i, j], 1) if j <= i else None,
+        len(index),
+    )
+
+
+def skew(n: int) -> FamilyProblem:
+    """Returns a skew-symmetric n x n matrix times a vector.
+
+    The best known rank is (n - 1)(n + 2) / 2 (AlphaTensor, Fawzi et al. 2022, extended data).
+    """
+    index = {(i, j): f for f, (i, j) in enumerate((i, j) for i in range(n) for j in range(i))}
+
+    def entry(i: int, j: int) -> tuple[int, int] | None:
+        if i == j:
+            return None
+        return (index[i, j], 1) if i > j else (index[j, i], -1)
+
+    problem = _structured(
+        f"skew-{n}", f"a skew-symmetric {n}x{n} matrix times a vector", n, 1, entry, len(index)
+    )
+    rank = (n - 1) * (n + 2) // 2
+    object.__setattr__(problem, "ranks", dict.fromkeys(("rational", "integer", "ternary"), rank))
+    object.__setattr__(problem, "source", "Fawzi et al. 2022")
+    return problem
+
+
+_FAMILIES: dict[str, tuple[Callable[..., Problem], int, str]] = {
+    "poly": (polynomial, 2, "poly-NxM, polynomials with N and M coefficients"),
+    "cyclic": (cyclic, 1, "cyclic-N, polynomials modulo x^N - 1"),
+    "conv": (convolution, 2, "conv-MxR, M outputs of a filter with R taps"),
+    "complex": (complex_product, 0, "complex, complex numbers"),
+    "quaternion": (quaternion_product, 0, "quaternion, quaternions"),
+    "gram": (gram, 2, "gram-NxM, the lower triangle of A A^T"),
+    "symmetric": (symmetric, 2, "symmetric-NxP, a symmetric NxN matrix times an NxP matrix"),
+    "triangular": (triangular, 2, "triangular-NxP, a lower triangular NxN matrix times an NxP matrix"),
+    "skew": (skew, 1, "skew-N, a skew-symmetric NxN matrix times a vector"),
+}
+
+MAX_PARAMETER = 32
+"""Largest size that a name may hold."""
+
+
+def family_names() -> list[str]:
+    """Returns one line for each family: how its members are named, and what they compute."""
+    return [text for _, _, text in _FAMILIES.values()]
+
+
+def problem_named(name: str) -> Problem:
+    """Returns the problem with a name: ``2x3x4`` for matrix multiplication, ``poly-3x3`` and so on for a family.
+
+    Raises:
+      SchemeError: if no problem has the name; the message lists the names.
+    """
+    if re.fullmatch(r"\d+x\d+x\d+", name):
+        return MatrixMultiplication(parse_size(name))
+    family, _, sizes = name.partition("-")
+    numbers = [int(part) for part in sizes.split("x")] if re.fullmatch(r"\d{1,3}(x\d{1,3})*", sizes) else []
+    found = _FAMILIES.get(family)
+    fits = (
+        found is not None
+        and len(numbers) == found[1]
+        and (not sizes) == (not numbers)
+        and all(1 <= number <= MAX_PARAMETER for number in numbers)
+        and not (family == "skew" and numbers == [1])
+    )
+    if found is None or not fits:
+        raise SchemeError(
+            f"problem {shorten(name)}: no such problem; want NxMxP for matrices, or "
+            f"{'; '.join(family_names())} (sizes from 1 to {MAX_PARAMETER})"
+        )
+    return found[0](*numbers)
