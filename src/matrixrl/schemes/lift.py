@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from matrixrl.schemes.hensel import Status, lift_factors, lift_signs
+from matrixrl.schemes.problem import MatrixMultiplication
 from matrixrl.schemes.scheme import Format, Scheme, SchemeError
 from matrixrl.schemes.symmetry import change_basis, inverse, random_basis, sparsify
 from matrixrl.schemes.verify import verify
@@ -85,12 +86,8 @@ def lift(scheme: Scheme, *, any_basis: bool = False, tries: int = 8, seed: int =
 
 
 def target_tensor(format: Format) -> np.ndarray:
-    """T[i*m + j, j*p + k, i*p + k] = 1, int64 [n*m, m*p, n*p]: C = AB row-major, C not transposed."""
-    n, m, p = format
-    target = np.zeros(format.sides, dtype=np.int64)
-    i, j, k = (index.ravel() for index in np.indices((n, m, p)))
-    target[i * m + j, j * p + k, i * p + k] = 1
-    return target
+    """Returns the tensor of a format, int64 [n*m, m*p, n*p]; C is row-major and not transposed."""
+    return MatrixMultiplication(format).tensor()
 
 
 def _lift_elsewhere(scheme: Scheme, tries: int, rng: np.random.Generator) -> tuple[Lift, Lift] | None:
