@@ -5,10 +5,16 @@ from __future__ import annotations
 import os
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 # Most tests compile large programs to run them for a moment. The elemental emitters take half as long to compile as
 # the fusion emitters. `XLA_FLAGS= make test` runs all tests with the code that users run.
 QUICK_CODE_GENERATION = "--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false"
+
+
+# How long an example takes says nothing about the code on a busy machine.
+settings.register_profile("matrixrl", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("matrixrl")
 
 
 def pytest_configure(config: pytest.Config) -> None:
