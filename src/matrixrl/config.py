@@ -1,7 +1,9 @@
-"""Every setting of the project, once: frozen dataclasses that tyro turns into flags and the journal records.
+"""Every setting of the project, declared once: frozen dataclasses that tyro turns into flags and
+the journal records.
 
-Standard library only, so that ``--help`` answers without loading JAX. A field's docstring is its help text. Values
-are checked when a config is built, before anything compiles; derived numbers are properties.
+Standard library only, so that ``--help`` answers without loading JAX. The docstring of a field is
+its help text. Values are checked when a config is built, before anything compiles; derived numbers
+are properties.
 """
 
 from __future__ import annotations
@@ -18,17 +20,19 @@ Settings = TypeVar("Settings")
 
 
 class ConfigError(ValueError):
-    """A setting is impossible. The message says what was given, what is allowed and what to do."""
+    """An impossible setting. The message states the given value, the allowed values and what to
+    do.
+    """
 
 
 def require(condition: bool, message: str) -> None:
-    """Raise `ConfigError` with `message` unless `condition` holds."""
+    """Raises `ConfigError` with `message` unless `condition` holds."""
     if not condition:
         raise ConfigError(message)
 
 
 def require_devices(devices: int | None) -> None:
-    """Raise `ConfigError` for a number of devices that no machine has."""
+    """Raises `ConfigError` if the number of devices is below 1."""
     require(
         devices is None or devices >= 1,
         f"--devices {devices}: must be 1 or more; leave it out for all",
@@ -52,49 +56,53 @@ def require_countable(config: Any) -> None:
 
 @dataclass(frozen=True, kw_only=True)
 class TrackingConfig:
-    """How a run is named and where its rows go. The same flags serve every trainer."""
+    """Name of a run and destinations of its rows. The same flags serve every trainer."""
 
     wandb: bool = False
-    """Also send the run to Weights & Biases (offline when there is no key or no network)."""
+    """Also send the run to Weights & Biases (offline if there is no key or no network)."""
 
     project: str | None = None
-    """W&B project; by default `rlmm` for matmul and `hackmatrix` for hackmatrix."""
+    """W&B project. Default: `rlmm` for matmul, `hackmatrix` for hackmatrix."""
 
     entity: str | None = None
-    """W&B entity; by default WANDB_ENTITY, or the account's own."""
+    """W&B entity. Default: WANDB_ENTITY, or the default entity of the account."""
 
     run_name: str | None = None
-    """Name of the run; by default prefix, date and the next free number."""
+    """Name of the run. Default: prefix, date and the next free number."""
 
     run_suffix: str | None = None
-    """Appended to the automatic name: `-bignet`."""
+    """Suffix appended to the automatic name, such as `-bignet`."""
 
     resume_run: str | None = None
-    """Continue a run: its name, its id, or `latest`."""
+    """Run to resume: its name, its id, or `latest`."""
 
     no_artifact: bool = False
-    """Do not send checkpoints and schemes to W&B as artifacts."""
+    """Do not upload checkpoints and schemes to W&B as artifacts."""
 
     log_interval: int = 10
-    """Updates between two records of the training stream."""
+    """Number of updates between two records of the training stream."""
 
     runs_dir: Path = Path("runs")
     """Folder that holds one folder per run."""
 
     console: Literal["quiet", "epochs", "episodes", "steps"] = "epochs"
-    """What the console shows; `steps` also keeps every move in the journal."""
+    """Detail of the console output. `steps` also records every move in the journal."""
 
     record_moves: bool = False
-    """Keep every move (action, reward, residual) in the journal."""
+    """Record every move (action, reward, residual) in the journal."""
 
     keep_artifacts: int = 3
-    """Checkpoints kept on W&B besides the best one; 0 keeps all."""
+    """Number of checkpoints to keep on W&B in addition to the best one. 0 keeps all."""
 
     backlog_rows: int = 10_000
-    """Above this many rows waiting for W&B the live stream is thinned (never the journal)."""
+    """Maximum number of rows waiting for upload to W&B. Above it the live stream is thinned (never
+    the journal).
+    """
 
     finish_seconds: float = 60.0
-    """How long the end of a run may wait for W&B; the rest is delivered by `matrixrl runs sync`."""
+    """Maximum time in seconds that the end of a run waits for W&B. `matrixrl runs sync` uploads the
+    rest.
+    """
 
     def __post_init__(self) -> None:
         levels = ("quiet", "epochs", "episodes", "steps")
@@ -111,31 +119,41 @@ class TrackingConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class CheckpointConfig:
-    """When a run is saved, and what stays on the disk. The same flags serve every trainer."""
+    """Schedule and retention of checkpoints. The same flags serve every trainer."""
 
     save_interval: float = 300.0
-    """Seconds between two checkpoints; 0 saves only at the end (and on SIGINT and SIGTERM)."""
+    """Interval in seconds between two checkpoints. 0 saves only at the end (and on SIGINT and
+    SIGTERM).
+    """
 
     save_interval_chunks: int | None = None
-    """Save after so many chunks instead (a chunk is --log-interval weight updates, or one move of all games)."""
+    """Number of chunks between two checkpoints, instead of --save-interval. A chunk is
+    --log-interval weight updates, or one move of all games.
+    """
 
     keep_last: int = 3
-    """Newest checkpoints that stay."""
+    """Number of newest checkpoints to keep."""
 
     keep_best: int = 1
-    """Best checkpoints that stay besides; 0 keeps the newest only."""
+    """Number of best checkpoints to keep in addition to the newest. 0 keeps the newest only."""
 
     grace_seconds: float = 20.0
-    """After SIGTERM or SIGINT the run finishes its chunk, saves and reports within this time."""
+    """Grace period in seconds after SIGTERM or SIGINT, in which the run finishes its chunk, saves
+    and reports.
+    """
 
     failed_checkpoint: Literal["warn", "stop"] = "warn"
-    """When a checkpoint cannot be written (the disk is full): go on with a warning, or stop."""
+    """Reaction to a checkpoint that cannot be written (for example, the disk is full): continue
+    with a warning, or stop.
+    """
 
     max_rollbacks: int = 0
-    """When training diverges, go back to the last good checkpoint with a lower learning rate, so often; 0 stops."""
+    """Maximum number of automatic rollbacks to the last good checkpoint when training diverges,
+    each with a lower learning rate. 0 disables rollback.
+    """
 
     rollback_learning_rate_factor: float = 0.5
-    """The learning rate is multiplied by this at each of these returns."""
+    """Factor applied to the learning rate at each rollback."""
 
     def __post_init__(self) -> None:
         require(self.save_interval >= 0, f"--save-interval {self.save_interval}: must be 0 or more seconds")
@@ -158,22 +176,24 @@ class CheckpointConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class ProcessConfig:
-    """Training by several processes together, on one host or several. The same flags serve every trainer."""
+    """Distributed training by several processes, on one host or several. The same flags serve every
+    trainer.
+    """
 
     distributed: bool = False
-    """Train together with the processes that are started with this same command on the other hosts."""
+    """Train together with the processes started by this same command on the other hosts."""
 
     coordinator: str | None = None
-    """Where process 0 listens, HOST:PORT; TPU slices, Slurm and Open MPI say so themselves."""
+    """Address on which process 0 listens, HOST:PORT. Detected on TPU slices, Slurm and Open MPI."""
 
     num_processes: int | None = None
-    """Processes in all, where nothing says so."""
+    """Number of processes, if it is not detected."""
 
     process_id: int | None = None
-    """Which of them this one is, from 0, where nothing says so; process 0 holds the run folder."""
+    """Index of this process, from 0, if it is not detected. Process 0 holds the run folder."""
 
     join_seconds: int = 300
-    """How long to wait for the others."""
+    """Maximum time in seconds to wait for the other processes."""
 
     def __post_init__(self) -> None:
         given = [self.coordinator, self.num_processes, self.process_id]
@@ -205,29 +225,38 @@ class ProcessConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class GameConfig:
-    """Which tensor is decomposed, and by which rules."""
+    """The tensor to decompose and the rules of the game."""
 
     size: tuple[int, int, int] = (2, 2, 2)
     """Format n m p: an n x m matrix times an m x p matrix."""
 
     sizes: tuple[str, ...] = ()
-    """Several formats for one agent, such as 2x2x2 2x2x3: games take turns among them; instead of --size."""
+    """Several formats for one agent, such as 2x2x2 2x2x3, instead of --size. Games alternate
+    between them.
+    """
 
     ring: Literal["Z", "F2"] = "F2"
-    """`Z`: exact over the integers. `F2`: exact modulo 2, lifted to the integers afterwards where it can be."""
+    """Ring of the coefficients. `Z`: exact over the integers. `F2`: exact modulo 2, then lifted to
+    the integers if possible.
+    """
 
     max_coefficient: int = 1
-    """Largest absolute value of a factor's entry over Z: 1 (ternary) or 2."""
+    """Maximum absolute value of a factor entry over Z: 1 (ternary) or 2."""
 
     step_limit: int | None = None
-    """Moves of a game at most; by default the standard algorithm's rank plus --step-margin."""
+    """Maximum number of moves per game. Default: the rank of the standard algorithm plus
+    --step-margin.
+    """
 
     step_margin: int = -1
-    """With -1 a game must beat the standard algorithm to be solved."""
+    """Difference between the maximum number of moves and the rank of the standard algorithm. With
+    -1 a game must beat the standard algorithm to be solved.
+    """
 
     tighten_step_limit: bool = False
-    """After a scheme of rank r the games get r - 1 moves. What games then cost is known less well: the leftover's rank is
-    a bound."""
+    """Lower the maximum number of moves to r - 1 after a scheme of rank r. The cost of an
+    unfinished game is then less exact, because the rank of its residual is only a bound.
+    """
 
     def __post_init__(self) -> None:
         for text in self.sizes:
@@ -268,7 +297,7 @@ class GameConfig:
 
     @property
     def formats(self) -> tuple[tuple[int, int, int], ...]:
-        """The formats that games are played of."""
+        """Formats of the games."""
         if not self.sizes:
             return (self.size,)
         n_m_p = [tuple(map(int, text.split("x"))) for text in self.sizes]
@@ -281,7 +310,7 @@ class GameConfig:
 
     @property
     def shape(self) -> tuple[int, int, int]:
-        """Entries of A, B and C, of the largest format each: the shape of the tensor."""
+        """Shape of the tensor: the largest number of entries of A, B and C over the formats."""
         return (
             max(n * m for n, m, _ in self.formats),
             max(m * p for _, m, p in self.formats),
@@ -290,16 +319,18 @@ class GameConfig:
 
     @property
     def standard_rank(self) -> int:
-        """Multiplications of the standard algorithm, nmp, of the largest format."""
+        """Number of multiplications of the standard algorithm, nmp, for the largest format."""
         return max(map(prod, self.formats))
 
     def moves_of(self, size: tuple[int, int, int]) -> int:
-        """Moves of a game of one format at most, before any scheme was found."""
+        """Returns the maximum number of moves of a game of one format before any scheme is
+        found.
+        """
         return prod(size) + self.step_margin if self.step_limit is None else self.step_limit
 
     @property
     def moves(self) -> int:
-        """Moves of any game at most, before any scheme was found."""
+        """Maximum number of moves of any game before any scheme is found."""
         return max(map(self.moves_of, self.formats))
 
 
@@ -307,7 +338,7 @@ MAX_SIDE = 8
 MAX_MODE = 25
 MAX_MOVES = 256
 
-# Longest vectors that the policy by transforms draws whole, by ring: 4,096 and 729 of them.
+# Longest vectors that the transform policy samples as one token, by ring: 4,096 and 729 classes.
 MAX_TRANSFORM_MODE = {"F2": 16, "Z": 6}
 
 
@@ -316,26 +347,32 @@ class NetworkConfig:
     """The policy and value network."""
 
     width: int = 256
-    """Units of the torso."""
+    """Number of units per layer of the torso."""
 
     num_blocks: int = 2
-    """Residual blocks of the torso."""
+    """Number of residual blocks in the torso."""
 
     head_width: int = 128
-    """Units of the policy head."""
+    """Number of units in the policy head."""
 
     policy: Literal["auto", "transform", "tokens"] = "auto"
-    """`transform` draws whole vectors by transforms of what contractions tell, the same in every basis; `tokens` spells
-    vectors in pieces with a perceptron. Automatic: `transform` where vectors are short enough."""
+    """Type of policy. `transform` samples complete vectors from Fourier transforms of contraction
+    features and is equivariant under changes of basis; `tokens` generates vectors piece by piece
+    with a perceptron. `auto` selects `transform` if the vectors are short enough.
+    """
 
     rank_profile: bool = True
-    """Feed the ranks of the residual's contractions and their transform to the network of `tokens`."""
+    """Feed the ranks of the residual's contractions, and their transform, to the network of
+    `tokens`.
+    """
 
     max_token_classes: int = 128
-    """Vectors are spelled in tokens of at most so many classes."""
+    """Maximum number of classes per token."""
 
     precision: Literal["float32", "bfloat16"] = "float32"
-    """What the network computes its products in; parameters stay float32, and so does everything on a CPU."""
+    """Type of the network's matrix products. Parameters stay float32, and on a CPU everything
+    does.
+    """
 
     def __post_init__(self) -> None:
         for name, value in (("width", self.width), ("head-width", self.head_width)):
@@ -349,25 +386,27 @@ class NetworkConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class SearchConfig:
-    """The tree search that chooses each move."""
+    """The tree search that selects each move."""
 
     num_simulations: int = 32
-    """Simulations per move."""
+    """Number of simulations per move."""
 
     num_candidates: int = 32
-    """Actions drawn from the policy at each node (K)."""
+    """Number of actions sampled from the policy at each node (K)."""
 
     algorithm: Literal["gumbel", "puct"] = "gumbel"
-    """Gumbel search with policy improvement, or PUCT with Dirichlet noise."""
+    """Search algorithm: Gumbel search with policy improvement, or PUCT with Dirichlet noise."""
 
     exploration: float = 0.5
-    """Scale of the noise at the root in self-play; evaluation plays without."""
+    """Scale of the noise at the root in self-play. Evaluation uses no noise."""
 
     candidate_temperature: float = 1.0
-    """Above 1 the candidates are drawn from a flattened policy."""
+    """Temperature of the policy from which candidates are sampled. Above 1 flattens it."""
 
     best_fraction: float = 1.0
-    """The value is the mean over this best fraction of its distribution; AlphaTensor used 0.25."""
+    """Fraction of the value distribution, its best part, over which the value is averaged. 1 is the
+    plain mean; AlphaTensor used 0.25.
+    """
 
     def __post_init__(self) -> None:
         require(self.num_simulations >= 1, f"--num-simulations {self.num_simulations}: must be 1 or more")
@@ -389,25 +428,31 @@ Demonstrations = Literal["synthetic", "standard", "known"]
 
 @dataclass(frozen=True, kw_only=True)
 class DemonstrationConfig:
-    """What the agent is shown."""
+    """Demonstrations to learn from."""
 
     demonstrations: tuple[Demonstrations, ...] = ("synthetic",)
-    """`synthetic` sums of random terms; `standard` the standard algorithm; `known` the best known scheme."""
+    """Sources of demonstrations. `synthetic`: sums of random terms; `standard`: the standard
+    algorithm; `known`: the best known scheme.
+    """
 
     pretraining_steps: int = 500
-    """Weight updates on demonstrations before the first game."""
+    """Number of weight updates on demonstrations before the first game."""
 
     max_demonstration_factors: int | None = None
-    """Synthetic demonstrations have 1 to so many terms; by default the standard algorithm's rank."""
+    """Maximum number of terms in a synthetic demonstration. Default: the rank of the standard
+    algorithm.
+    """
 
     curriculum_steps: int = 0
-    """Synthetic demonstrations begin with one term and reach the most over so many weight updates; 0 is no curriculum."""
+    """Number of weight updates over which the maximum number of terms in synthetic demonstrations
+    grows from one. 0 disables the curriculum.
+    """
 
     min_density: float = 0.5
-    """Synthetic factors have at least this share of non-zero entries (drawn per demonstration)."""
+    """Minimum fraction of non-zero entries in synthetic factors (drawn per demonstration)."""
 
     max_density: float = 0.5
-    """And at most this share."""
+    """Maximum fraction of non-zero entries in synthetic factors."""
 
     def __post_init__(self) -> None:
         require(
@@ -429,7 +474,7 @@ class DemonstrationConfig:
 
     @property
     def shown(self) -> str:
-        """What a found scheme owes to the demonstrations: stands in its provenance and in the summary line."""
+        """Description of the demonstrations for provenance and the summary line."""
         if "known" in self.demonstrations:
             return "known scheme shown"
         if "standard" in self.demonstrations:
@@ -442,55 +487,63 @@ class SelfPlayConfig:
     """Epochs of self-play, learning and evaluation."""
 
     num_epochs: int = 100
-    """Epochs at most."""
+    """Maximum number of epochs."""
 
     episodes_per_epoch: int = 256
-    """Games per epoch."""
+    """Number of games per epoch."""
 
     parallel_games: int = 256
-    """Games at once, at most."""
+    """Maximum number of games played in parallel."""
 
     updates_per_epoch: int = 100
-    """Weight updates per epoch."""
+    """Number of weight updates per epoch."""
 
     random_basis_fraction: float = 1.0
-    """Share of games that start from the target in a random basis."""
+    """Fraction of games that start from the target in a random basis."""
 
     basis_density: float = 0.1
-    """Over Z: share of non-zero entries off the diagonals of a random basis; 0 for signed permutations only."""
+    """Fraction of non-zero entries off the diagonals of a random basis, over Z. 0 uses signed
+    permutations only.
+    """
 
     replay_size: int = 4096
-    """Games that the replay buffer holds; rounded down to a multiple of the groups that games are searched in."""
+    """Capacity of the replay buffer in games, rounded down to a multiple of the search groups."""
 
     good_game_lifetime: float = 20.0
-    """A game among the best tenth of its batch may be overwritten after so many batches, any other after one."""
+    """Number of batches for which a game among the best tenth of its batch is protected from being
+    overwritten. Any other game is protected for one batch.
+    """
 
     replay_fraction: float = 0.5
-    """Share of a training batch that comes from self-play; the rest are fresh demonstrations."""
+    """Fraction of a training batch that comes from self-play. The rest are new demonstrations."""
 
     imitated_fraction: float = 0.1
-    """The policy learns from the moves of the buffered games that are among this best share, of 0 from none; the value learns
-    from all."""
+    """Fraction of the buffered games, the best ones, whose moves the policy learns from. 0 uses
+    none. The value learns from all.
+    """
 
     leftover_fraction: float = 0.0
-    """Share of the batches whose games start in the middle of the best own games: of a solution some terms, drawn at random, are
-    made, and what they leave is decomposed anew."""
+    """Fraction of self-play games that start from a partial solution: a random subset of a stored
+    solution's terms is already subtracted. Drawn for a batch of games at once.
+    """
 
     rewriting_rounds: int = 0
-    """After the games of an epoch own solutions are written anew for so many rounds: a few terms of each, drawn at random, are
-    added up, the policy takes the sum apart without a search, and the solution keeps what is not longer."""
+    """Number of refinement rounds after the games of each epoch. Each round removes a random subset
+    of a solution's terms, re-derives them with the policy alone, and keeps the result if it is no
+    longer.
+    """
 
     evaluation_interval: int = 5
-    """Epochs between two evaluations without exploration; 0 never evaluates."""
+    """Number of epochs between two evaluations without exploration. 0 disables evaluation."""
 
     evaluation_games: int = 16
-    """Games per evaluation, from the standard basis."""
+    """Number of games per evaluation, played from the standard basis."""
 
     stop_at_record: bool = True
-    """Stop when the best scheme's rank equals the best known rank of the format."""
+    """Stop when the rank of the best scheme equals the best known rank of the format."""
 
     stop_at_rank: int | None = None
-    """Stop at this rank."""
+    """Rank at which the run stops."""
 
     def __post_init__(self) -> None:
         for name, value in (
@@ -530,31 +583,31 @@ class SelfPlayConfig:
 
     @property
     def batch_of_games(self) -> int:
-        """Games that are really played at once."""
+        """Effective number of games played in parallel."""
         return min(self.parallel_games, self.episodes_per_epoch)
 
 
 @dataclass(frozen=True, kw_only=True)
 class OptimizerConfig:
-    """AdamW with warm-up and cosine decay."""
+    """AdamW with linear warm-up and cosine decay."""
 
     batch_size: int = 256
-    """Positions per weight update."""
+    """Number of positions per weight update."""
 
     learning_rate: float = 1e-3
     """Peak learning rate."""
 
     final_learning_rate_fraction: float = 0.1
-    """The rate ends at this share of its peak."""
+    """Final learning rate as a fraction of its peak."""
 
     warmup_steps: int = 100
-    """Weight updates until the peak."""
+    """Number of weight updates before the learning rate peaks."""
 
     weight_decay: float = 1e-4
     """Decoupled weight decay."""
 
     max_grad_norm: float = 1.0
-    """Gradients are clipped to this global norm."""
+    """Maximum global norm of the gradients. Larger gradients are scaled down."""
 
     value_coefficient: float = 0.25
     """Weight of the value loss."""
@@ -578,13 +631,13 @@ class OptimizerConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class MatmulConfig:
-    """Everything about a matmul run."""
+    """All settings of a matmul run."""
 
     preset: str = "quick"
-    """Where the other settings start from: quick, discover, integers, full or dev."""
+    """Preset that supplies the other defaults: quick, discover, integers, full or dev."""
 
     seed: int = 0
-    """Seed of every random draw."""
+    """Seed of all random numbers."""
 
     game: GameConfig = field(default_factory=GameConfig)
     network: NetworkConfig = field(default_factory=NetworkConfig)
@@ -597,13 +650,15 @@ class MatmulConfig:
     processes: ProcessConfig = field(default_factory=ProcessConfig)
 
     devices: int | None = None
-    """Devices to spread games and samples over; by default all that fit."""
+    """Number of devices to shard games and samples over. Default: all that fit."""
 
     benchmark: bool = False
-    """Measure what tracking costs: short runs with and without it, alternating, on one seed."""
+    """Measure the cost of tracking with short runs, alternating between tracking and none, on one
+    seed.
+    """
 
     json: bool = False
-    """Make the last line of output one JSON object."""
+    """Print one JSON object as the last line of output."""
 
     def __post_init__(self) -> None:
         require(0 <= self.seed < 2**32, f"--seed {self.seed}: must be from 0 to 4294967295")
@@ -656,22 +711,22 @@ class MatmulConfig:
 
     @property
     def transforms(self) -> bool:
-        """Whether the policy draws whole vectors by transforms."""
+        """True if the policy samples complete vectors by transforms."""
         return self.network.policy == "transform" or (self.network.policy == "auto" and self._transforms_fit)
 
     @property
     def max_demonstration_factors(self) -> int:
-        """Terms of the largest synthetic demonstration."""
+        """Number of terms in the largest synthetic demonstration."""
         return self.demonstration.max_demonstration_factors or self.game.standard_rank
 
     @property
     def replay_batch(self) -> int:
-        """Positions of a training batch that come from self-play."""
+        """Number of positions per training batch that come from self-play."""
         return round(self.selfplay.replay_fraction * self.optimizer.batch_size)
 
     @property
     def total_updates(self) -> int:
-        """Weight updates of the whole run, which the learning rate's schedule spans."""
+        """Number of weight updates in the run, over which the learning rate schedule extends."""
         return (
             self.demonstration.pretraining_steps + self.selfplay.num_epochs * self.selfplay.updates_per_epoch
         )
@@ -679,52 +734,56 @@ class MatmulConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class PPOConfig:
-    """Proximal policy optimisation. The first fifteen are PureJaxRL's names and meanings."""
+    """Proximal policy optimisation. The first fifteen fields have PureJaxRL's names and
+    meanings.
+    """
 
     num_envs: int = 256
-    """Environments stepped at once, over all devices together."""
+    """Number of parallel environments, over all devices."""
 
     num_steps: int = 128
-    """Steps of each environment per update; a batch is --num-envs x --num-steps steps."""
+    """Number of steps per environment and update. A batch is --num-envs x --num-steps steps."""
 
     total_timesteps: int = 10_000_000
-    """Steps of the whole run; rounded down to whole batches."""
+    """Number of environment steps in the run, rounded down to whole batches."""
 
     learning_rate: float = 2.5e-4
-    """Adam's learning rate at the start."""
+    """Initial learning rate of Adam."""
 
     anneal_lr: bool = False
-    """Let the learning rate fall linearly to zero over the run."""
+    """Decrease the learning rate linearly to zero over the run."""
 
     gamma: float = 0.99
-    """Discount per step."""
+    """Discount factor per step."""
 
     gae_lambda: float = 0.95
     """Lambda of generalised advantage estimation."""
 
     num_minibatches: int = 4
-    """Minibatches per epoch."""
+    """Number of minibatches per pass over a batch."""
 
     update_epochs: int = 4
-    """Passes over a batch."""
+    """Number of passes over each batch."""
 
     clip_eps: float = 0.2
-    """The new policy's ratio to the old one, and the new value's distance from the old, are clipped at this."""
+    """Clipping range of the probability ratio, and of the change of the value."""
 
     vf_coef: float = 0.5
     """Weight of the value loss."""
 
     ent_coef: float = 0.1
-    """Weight of the entropy bonus at the start."""
+    """Initial weight of the entropy bonus."""
 
     final_ent_coef: float | None = None
-    """The entropy bonus changes linearly to this weight over the run; by default it stays."""
+    """Final weight of the entropy bonus, reached linearly over the run. Default: constant
+    weight.
+    """
 
     max_grad_norm: float = 0.5
-    """Gradients are clipped to this global norm."""
+    """Maximum global norm of the gradients. Larger gradients are scaled down."""
 
     reward_scale: float = 0.1
-    """The learner sees rewards times this; what is recorded is the game's own."""
+    """Factor applied to the rewards that the learner uses. Recorded returns are unscaled."""
 
     def __post_init__(self) -> None:
         for name, value in (
@@ -764,17 +823,17 @@ class PPOConfig:
 
     @property
     def batch_size(self) -> int:
-        """Steps that an update consumes."""
+        """Number of environment steps per update."""
         return self.num_envs * self.num_steps
 
     @property
     def num_updates(self) -> int:
-        """Updates of the whole run."""
+        """Number of updates in the run."""
         return self.total_timesteps // self.batch_size
 
 
 def _nearest_divisor(number: int, wanted: int) -> int:
-    """The divisor of `number` that is nearest to `wanted`; of two the smaller."""
+    """Returns the divisor of `number` nearest to `wanted`, the smaller of two."""
     divisors = [d for d in range(1, min(number, 2 * wanted) + 1) if number % d == 0]
     return min(divisors, key=lambda d: abs(d - wanted))
 
@@ -784,19 +843,25 @@ class ActorCriticConfig:
     """The network of the HackMatrix agent."""
 
     torso: Literal["mlp", "grid"] = "mlp"
-    """`mlp`: the flat observation through plain layers. `grid`: one encoder shared by the 36 cells, then the layers."""
+    """Type of torso. `mlp`: plain layers over the flat observation. `grid`: one encoder shared by
+    the 36 cells, followed by the layers.
+    """
 
     hidden_dim: int = 256
-    """Units of a layer."""
+    """Number of units per layer."""
 
     num_layers: int = 2
-    """Layers."""
+    """Number of layers."""
 
     cell_dim: int = 16
-    """Units of the first layer of the cells' encoder, and twice those of the second; for `--torso grid`."""
+    """Number of units in the first layer of the cell encoder; the second has twice as many. Used by
+    `--torso grid`.
+    """
 
     precision: Literal["float32", "bfloat16"] = "float32"
-    """What the network computes its products in; parameters stay float32, and so does everything on a CPU."""
+    """Type of the network's matrix products. Parameters stay float32, and on a CPU everything
+    does.
+    """
 
     def __post_init__(self) -> None:
         require(self.torso in ("mlp", "grid"), f"--torso {self.torso}: must be one of mlp, grid")
@@ -810,13 +875,13 @@ class ActorCriticConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class HackmatrixConfig:
-    """Everything about a HackMatrix run."""
+    """All settings of a HackMatrix run."""
 
     preset: str = "default"
-    """Where the other settings start from: default, tuned or dev."""
+    """Preset that supplies the other defaults: default, tuned or dev."""
 
     seed: int = 0
-    """Seed of every random draw."""
+    """Seed of all random numbers."""
 
     ppo: PPOConfig = field(default_factory=PPOConfig)
     network: ActorCriticConfig = field(default_factory=ActorCriticConfig)
@@ -825,22 +890,24 @@ class HackmatrixConfig:
     processes: ProcessConfig = field(default_factory=ProcessConfig)
 
     time_limit: int = 1_000
-    """Steps after which a game is cut off (truncated)."""
+    """Maximum number of steps per game. Longer games are truncated."""
 
     devices: int | None = None
-    """Devices to spread the environments over; by default all that fit."""
+    """Number of devices to shard the environments over. Default: all that fit."""
 
     monolithic: bool = False
-    """Run all updates in one go on the device, and record at the end."""
+    """Run all updates in one call on the device, and record at the end."""
 
     auto_tune: bool = False
-    """Choose --num-envs and --num-steps for the device at hand by measuring, and say what was chosen."""
+    """Select --num-envs and --num-steps for the device by measuring, and report the choice."""
 
     benchmark: bool = False
-    """Measure what tracking costs: short runs with and without it, alternating, on one seed."""
+    """Measure the cost of tracking with short runs, alternating between tracking and none, on one
+    seed.
+    """
 
     json: bool = False
-    """Make the last line of output one JSON object."""
+    """Print one JSON object as the last line of output."""
 
     def __post_init__(self) -> None:
         require(0 <= self.seed < 2**32, f"--seed {self.seed}: must be from 0 to 4294967295")
@@ -864,12 +931,14 @@ class HackmatrixConfig:
 
     @property
     def chunk(self) -> int:
-        """Updates between two records."""
+        """Number of updates between two records."""
         return self.ppo.num_updates if self.monolithic else self.tracking.log_interval
 
 
 def as_record(config: Any) -> dict[str, Any]:
-    """The config as plain JSON values, nested as the dataclasses are: what the journal and W&B keep."""
+    """Returns the config as plain JSON values, nested like the dataclasses, for the journal and
+    W&B.
+    """
 
     def plain(value: Any) -> Any:
         if isinstance(value, dict):
@@ -884,13 +953,14 @@ def as_record(config: Any) -> dict[str, Any]:
 
 
 def from_record(kind: type[Settings], record: Mapping[str, Any]) -> Settings:
-    """The config that `as_record` wrote down. Fields that the record lacks take their defaults.
+    """Returns the config that `as_record` wrote. Missing fields take their defaults.
 
     Args:
-      kind: the dataclass. Entries of the record that are no fields of it (versions, devices) are left out.
+      kind: the dataclass. Entries of the record that are not fields of it (versions, devices) are
+        ignored.
 
     Raises:
-      ConfigError: a recorded value is impossible for this version of matrixrl.
+      ConfigError: if a recorded value is impossible for this version of matrixrl.
     """
     values: dict[str, Any] = {}
     hints = get_type_hints(kind)
@@ -909,7 +979,9 @@ def from_record(kind: type[Settings], record: Mapping[str, Any]) -> Settings:
 
 
 def differences(old: Any, new: Any, prefix: str = "") -> dict[str, tuple[Any, Any]]:
-    """Fields in which two configs of one kind differ, by dotted name, with both values."""
+    """Returns the fields in which two configs of one type differ, by dotted name, with both
+    values.
+    """
     found: dict[str, tuple[Any, Any]] = {}
     for item in dataclasses.fields(old):
         before, after = getattr(old, item.name), getattr(new, item.name)
@@ -921,17 +993,17 @@ def differences(old: Any, new: Any, prefix: str = "") -> dict[str, tuple[Any, An
 
 
 def value_at(config: Any, name: str) -> Any:
-    """The value of a field by its dotted name, such as `optimizer.learning_rate`."""
+    """Returns the value of a field by its dotted name, such as `optimizer.learning_rate`."""
     for part in name.split("."):
         config = getattr(config, part)
     return config
 
 
 def with_value(config: Settings, name: str, value: Any) -> Settings:
-    """The config with another value of the field of this dotted name.
+    """Returns the config with a new value for the field of this dotted name.
 
     Raises:
-      ConfigError: the value is impossible.
+      ConfigError: if the value is impossible.
     """
     first, _, rest = name.partition(".")
     inner = with_value(getattr(config, first), rest, value) if rest else value
@@ -965,9 +1037,11 @@ MAY_CHANGE_ON_RESUME = (
     "monolithic",
     "devices",
 )
-"""Settings that a resumed run may change, by dotted name; a name that ends in a dot stands for its whole group.
+"""Settings that a resumed run may change, by dotted name; a name that ends in a dot stands for its
+group.
 
-Everything else decides what the saved arrays and counters mean. Changing `log_interval`, or one of the optimizer's or
-the number of epochs (the learning rate's schedule spans them), gives other weights from the checkpoint on: rows that
-were recorded after it are then kept aside as another attempt.
+All other settings define the meaning of the saved arrays and counters. Changing `log_interval`, a
+setting of the optimizer or the number of epochs (which the learning rate schedule depends on)
+changes the weights after the checkpoint: rows recorded after it are then set aside as another
+attempt.
 """

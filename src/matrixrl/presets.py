@@ -1,4 +1,6 @@
-"""Named settings of the trainers, each a plain function; every field can be overridden by its flag."""
+"""Named settings of the trainers, one plain function each; every field can be overridden by its
+flag.
+"""
 
 from __future__ import annotations
 
@@ -21,17 +23,21 @@ from matrixrl.config import (
 
 
 def quick() -> MatmulConfig:
-    """The README's: Strassen's algorithm on two CPU cores, played over F2 with nothing shown, lifted to Z."""
+    """Returns the README's preset: Strassen's algorithm on two CPU cores, found over F2 without
+    demonstrations of it and lifted to Z.
+    """
     return MatmulConfig(
         preset="quick",
-        # What a policy by transforms has to learn is little: half a second of weight updates is enough.
+        # A transform policy has little to learn: half a second of weight updates is enough.
         network=NetworkConfig(width=64, num_blocks=1),
         demonstration=DemonstrationConfig(pretraining_steps=150),
     )
 
 
 def discover() -> MatmulConfig:
-    """For larger formats: longer on random tensors first, and own solutions rewritten between epochs; F2, lifted to Z."""
+    """Returns the preset for larger formats: longer pretraining on random tensors and refinement of
+    solutions between epochs; F2, lifted to Z.
+    """
     return MatmulConfig(
         preset="discover",
         search=SearchConfig(num_candidates=16),
@@ -43,7 +49,9 @@ def discover() -> MatmulConfig:
 
 
 def integers() -> MatmulConfig:
-    """The integers directly, with nothing shown: ternary factors, contractions over F2 and F3."""
+    """Returns the preset that plays over the integers without matmul demonstrations: ternary
+    factors, contractions over F2 and F3.
+    """
     return MatmulConfig(
         preset="integers",
         game=GameConfig(ring="Z"),
@@ -53,7 +61,9 @@ def integers() -> MatmulConfig:
 
 
 def full() -> MatmulConfig:
-    """The reference setting: the standard algorithm shown, 350 simulations per move."""
+    """Returns the reference preset: the standard algorithm as a demonstration, 350 simulations per
+    move.
+    """
     return MatmulConfig(
         preset="full",
         game=GameConfig(ring="Z", step_margin=0),
@@ -67,7 +77,9 @@ def full() -> MatmulConfig:
 
 
 def dev() -> MatmulConfig:
-    """Rapid iteration: about ten times faster to try a change than `full`, with every move in the journal."""
+    """Returns the preset for rapid iteration: about ten times faster than `full`, with every move
+    in the journal.
+    """
     return MatmulConfig(
         preset="dev",
         game=GameConfig(ring="Z", step_margin=0),
@@ -94,17 +106,19 @@ MATMUL: dict[str, Callable[[], MatmulConfig]] = {
 
 
 def hackmatrix_default() -> HackmatrixConfig:
-    """PureJaxRL's settings: a plain network, 10 million steps.
+    """Returns PureJaxRL's settings: a plain network, 10 million steps.
 
-    Rewards are scaled, so that the clipped value loss does not spend the first million steps on reaching their level.
+    Rewards are scaled; otherwise the clipped value loss needs the first million steps to reach
+    their level.
     """
     return HackmatrixConfig(preset="default")
 
 
 def hackmatrix_tuned() -> HackmatrixConfig:
-    """What learns most per second of training on a CPU: smaller batches, a higher rate that falls, the grid's network.
+    """Returns the preset that learns most per second of training on a CPU: smaller batches, a
+    higher, decreasing learning rate, and the grid network.
 
-    Rewards are scaled so that values stay near 1, where the clipping of the value loss lets them move.
+    Rewards are scaled so that values stay near 1, within the clipping range of the value loss.
     """
     return HackmatrixConfig(
         preset="tuned",
@@ -123,7 +137,9 @@ def hackmatrix_tuned() -> HackmatrixConfig:
 
 
 def hackmatrix_dev() -> HackmatrixConfig:
-    """Rapid iteration: a small network and small batches, whose mean return rises from -4 to -1 within a minute."""
+    """Returns the preset for rapid iteration: a small network and small batches; the mean return
+    rises from -4 to -1 within a minute.
+    """
     return HackmatrixConfig(
         preset="dev",
         ppo=PPOConfig(
@@ -148,10 +164,10 @@ HACKMATRIX: dict[str, Callable[[], HackmatrixConfig]] = {
 
 
 def hackmatrix(name: str) -> HackmatrixConfig:
-    """The hackmatrix preset called `name`.
+    """Returns the hackmatrix preset called `name`.
 
     Raises:
-      ConfigError: there is none of this name.
+      ConfigError: if there is no preset of this name.
     """
     if name not in HACKMATRIX:
         raise ConfigError(f"--preset {name}: must be one of {', '.join(HACKMATRIX)}")
@@ -159,10 +175,10 @@ def hackmatrix(name: str) -> HackmatrixConfig:
 
 
 def matmul(name: str) -> MatmulConfig:
-    """The matmul preset called `name`.
+    """Returns the matmul preset called `name`.
 
     Raises:
-      ConfigError: there is none of this name.
+      ConfigError: if there is no preset of this name.
     """
     if name not in MATMUL:
         raise ConfigError(f"--preset {name}: must be one of {', '.join(MATMUL)}")
