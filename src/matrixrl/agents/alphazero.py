@@ -1,6 +1,6 @@
 """Sampled AlphaZero on a game of tokens: the network, its losses, and one weight update.
 
-Everything here is pure. The learner knows the game only through the functions handed to it.
+Everything here is pure. The learner accesses the game only through the functions passed to it.
 """
 
 from __future__ import annotations
@@ -25,7 +25,8 @@ class Targets(NamedTuple):
     Attributes:
       residual: int8 [B, ...], observations.
       tokens: integer [B, M, num_tokens], actions that the policy should draw.
-      weights: float32 [B, M], how much each counts; a row sums to 1, or to 0 to leave the policy alone.
+      weights: float32 [B, M], how much each counts; a row sums to 1, or to 0 to leave the policy
+        alone.
       cost: int32 [B], minus the return from here on.
     """
 
@@ -65,13 +66,15 @@ class AlphaZero:
     value_coefficient: float
 
     def init(self, key: Array, residual: Array) -> tuple[Any, Any]:
-        """Fresh parameters and optimizer state; `residual` [1, ...] gives the shapes."""
+        """Returns initial parameters and optimizer state; `residual` [1, ...] gives the shapes."""
         tokens = jnp.zeros((residual.shape[0], 1, self.network.layout.num_tokens), jnp.int32)
         params = self.network.init(key, residual, tokens, method="log_prob")
         return params, self.optimizer.init(params)
 
     def loss(self, params: Any, targets: Targets) -> tuple[Array, tuple[Array, Array]]:
-        """Cross-entropy of policy and value: -sum_k weights_k log pi(a_k | s) - coefficient log p(cost | s)."""
+        """Computes the cross-entropy of policy and value: -sum_k weights_k log pi(a_k | s) -
+        coefficient log p(cost | s).
+        """
         applied: Any = self.network.apply(params, targets.residual, targets.tokens, method="log_prob")
         log_prob, value_logits = applied
         policy_loss = -jnp.where(targets.weights > 0, targets.weights * log_prob, 0.0).sum(-1).mean()
@@ -80,7 +83,7 @@ class AlphaZero:
         return policy_loss + self.value_coefficient * value_loss, (policy_loss, value_loss)
 
     def update(self, params: Any, opt_state: Any, targets: Targets) -> tuple[Any, Any, LossMetrics]:
-        """One weight update."""
+        """Performs one weight update."""
         (loss, (policy_loss, value_loss)), grads = jax.value_and_grad(self.loss, has_aux=True)(
             params, targets
         )
@@ -89,7 +92,7 @@ class AlphaZero:
         return optax.apply_updates(params, updates), opt_state, metrics
 
     def expand(self, params: Any, key: Array, residual: Array) -> Expansion:
-        """Candidates, priors and values of a batch of residuals, for the search."""
+        """Returns the candidates, priors and values of a batch of residuals for the search."""
         applied: Any = self.network.apply(
             params, key, residual, self.num_candidates, self.temperature, method="expand"
         )
@@ -100,6 +103,8 @@ class AlphaZero:
         )
 
     def draw(self, params: Any, key: Array, residual: Array) -> Array:
-        """One action of the policy for each of a batch of residuals, int32 [B, num_tokens]."""
+        """Samples one action from the policy for each of a batch of residuals, int32 [B,
+        num_tokens].
+        """
         applied: Any = self.network.apply(params, key, residual, 1, 1.0, method="expand")
         return applied[0].tokens[:, 0]

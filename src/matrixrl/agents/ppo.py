@@ -1,8 +1,10 @@
-"""Proximal policy optimisation (Schulman et al. 2017) with masked actions, pure and jitted from rollout to weights.
+"""Proximal policy optimisation (Schulman et al. 2017) with masked actions, pure and jitted from
+rollout to weights.
 
-The batch of environments is cut into *groups*. Each group shuffles its own samples, a minibatch takes an equal share of
-every group, and gradients are summed group by group and then in pairs. So the groups can lie on one device or on
-several, a minibatch holds the same samples either way, and no more than one group's share is in the network at once.
+The batch of environments is cut into *groups*. Each group shuffles its own samples, a minibatch
+takes an equal share of every group, and gradients are summed group by group and then in pairs. The
+groups can therefore be placed on one device or on several: a minibatch holds the same samples
+either way, and the network processes at most one group's share at a time.
 """
 
 from __future__ import annotations
@@ -25,7 +27,7 @@ Tree = TypeVar("Tree")
 MAX_GROUPS = 8
 
 MAX_PACKED = 1 << 16
-"""A shuffle of more numbers than this leaves too few random bits beside them."""
+"""Maximum size of a shuffle by packed integers: above it too few random bits remain."""
 
 # (params, observations [N, ...]) -> logits [N, A], values [N]
 Apply = Callable[[Any, Any], tuple[Array, Array]]
@@ -50,7 +52,7 @@ class Transition(NamedTuple):
 
     Attributes:
       observation: before the step.
-      legal: bool [T, B, A], the actions it allowed.
+      legal: bool [T, B, A], legal actions.
       action: int32.
       log_prob: float32, of the action.
       value: float32, of the observation.
@@ -75,7 +77,7 @@ class Episodes(NamedTuple):
 
     Attributes:
       ended: bool [T, B].
-      values: by name, [T, B, ...]: what the environment says about an episode in ``info["episode"]``; where `ended`.
+      values: by name, [T, B, ...]: the environment's ``info["episode"]``; valid where `ended`.
     """
 
     ended: Array
@@ -83,7 +85,9 @@ class Episodes(NamedTuple):
 
 
 class Samples(NamedTuple):
-    """What the loss is taken over, each array [N, ...]. `value` and `log_prob` are those of the rollout."""
+    """What the loss is taken over, each array [N, ...]. `value` and `log_prob` are those of the
+    rollout.
+    """
 
     observation: Any
     legal: Array
@@ -95,7 +99,9 @@ class Samples(NamedTuple):
 
 
 class LossMetrics(NamedTuple):
-    """Scalars of a minibatch; `approx_kl` is the estimator (r - 1) - log r of Schulman's "Approximating KL divergence"."""
+    """Scalars of a minibatch; `approx_kl` is the estimator (r - 1) - log r of Schulman's
+    "Approximating KL divergence".
+    """
 
     total_loss: Array
     pg_loss: Array
@@ -120,7 +126,9 @@ class UpdateMetrics(NamedTuple):
 
 
 class TrainState(NamedTuple):
-    """Everything training continues from; keys are derived from the seed and the number of the update."""
+    """Everything training continues from; keys are derived from the seed and the number of the
+    update.
+    """
 
     params: Any
     opt_state: Any
@@ -128,21 +136,22 @@ class TrainState(NamedTuple):
 
 
 def lane_keys(key: Array, lane: Array) -> Array:
-    """A key for each environment, the same whatever device it lies on."""
+    """Derives a key for each environment, independent of its device."""
     return jax.vmap(jax.random.fold_in, (None, 0))(key, lane)
 
 
 def shuffled(key: Array, size: int) -> Array:
-    """The numbers 0 .. size - 1 in random order, int32 [size].
+    """Returns the numbers 0 .. size - 1 in random order, int32 [size].
 
-    Up to `MAX_PACKED` numbers, what is sorted are single integers of random high bits over the number itself, which a
-    CPU does seven times as fast as the two sorts of pairs of `jax.random.permutation`. Numbers whose random bits agree
-    stay in ascending order: of minibatches cut from the result it only changes those that a cut between two such numbers
-    falls into.
+    Up to `MAX_PACKED` numbers, it sorts single integers that hold random high bits above the number
+    itself, seven times as fast on a CPU as the two sorts of pairs of `jax.random.permutation`.
+    Numbers with equal random bits stay in ascending order, which affects only minibatches whose
+    boundary falls between two such numbers.
     """
     if size > MAX_PACKED:
         return jax.random.permutation(key, size)
     low = jnp.uint32((1 << (size - 1).bit_length()) - 1)
+    # Pack random high bits above the number and sort.
     packed = (jax.random.bits(key, (size,)) & ~low) | jnp.arange(size, dtype=jnp.uint32)
     return (jax.lax.sort(packed, is_stable=False) & low).astype(jnp.int32)
 
@@ -156,7 +165,7 @@ def collect_rollout(
     num_steps: int,
     env_params: Any = None,
 ) -> tuple[RolloutState, Transition, Episodes]:
-    """Play `num_steps` steps of every environment with actions drawn from the policy."""
+    """Runs `num_steps` steps of every environment with actions sampled from the policy."""
     games = vectorized(env)
 
     def value_of(observation: Any) -> Array:
@@ -166,13 +175,14 @@ def collect_rollout(
         key_action, key_env = jax.random.split(key)
         legal = games.legal_action_mask_batch(state.env_state)
         logits, value = apply(params, state.observation)
+        # Sample an action per environment; keys by lane keep the draws independent of sharding.
         log_probs = masked.masked_log_softmax(logits, legal)
         uniform = jax.vmap(jax.random.uniform)(lane_keys(key_action, state.lane))
         action = masked.sample(uniform, log_probs)
         observation, env_state, reward, terminated, truncated, info = games.step_batch(
             lane_keys(key_env, state.lane), state.env_state, action, env_params
         )
-        # Rare: the last observations are looked at only in a step that truncates somewhere.
+        # Rare: evaluate the last observations only in a step that truncates an episode.
         final_value = jax.lax.cond(
             truncated.any(),
             lambda: jnp.where(truncated, value_of(info["final_observation"]), 0.0),
@@ -205,7 +215,8 @@ def loss(
     ent_coef: float | Array,
     count: int | None = None,
 ) -> tuple[Array, LossMetrics]:
-    """The clipped surrogate (equation 7), the clipped value loss and the entropy bonus (equation 9).
+    """Computes the clipped surrogate (equation 7), the clipped value loss and the entropy bonus
+    (equation 9).
 
         r       = pi(a|s) / pi_old(a|s)
         pg_loss = -mean min(r A, clip(r, 1 - eps, 1 + eps) A)
@@ -213,9 +224,9 @@ def loss(
         total   = pg_loss + vf_coef vf_loss - ent_coef entropy
 
     Args:
-      samples: [N, ...]; advantages are taken as they are.
-      count: means are sums over the N samples divided by this; by default N. Losses of parts of a minibatch, each with
-        the minibatch's size, add up to its loss.
+      samples: [N, ...]; advantages are not normalised here.
+      count: means are sums over the N samples divided by this; by default N. Losses of parts of a
+        minibatch, each with the minibatch's size, add up to its loss.
     """
     logits, value = apply(params, samples.observation)
     log_probs = masked.masked_log_softmax(logits, samples.legal)
@@ -226,6 +237,7 @@ def loss(
     def mean(values: Array) -> Array:
         return values.sum() / count
 
+    # Clip the policy ratio and the change of the value.
     surrogate = jnp.minimum(
         ratio * samples.advantage, jnp.clip(ratio, 1 - clip_eps, 1 + clip_eps) * samples.advantage
     )
@@ -245,9 +257,11 @@ def loss(
 
 
 def num_groups(num_envs: int, num_steps: int, num_minibatches: int, max_groups: int = MAX_GROUPS) -> int:
-    """Groups that a batch is cut into: as many as `max_groups` allows, in equal parts for every minibatch.
+    """Returns the number of groups of a batch: at most `max_groups`, in equal parts for every
+    minibatch.
 
-    A power of two where that is one, so that sums over groups pair up evenly on any power of two of devices.
+    It is a power of two if `max_groups` is, so that sums over groups pair up evenly on any power of
+    two of devices.
     """
     groups = max_groups
     while groups > 1 and (num_envs % groups or (num_envs // groups * num_steps) % num_minibatches):
@@ -260,17 +274,19 @@ class PPO:
     """The learner. Methods are pure; the caller jits them.
 
     Attributes:
-      env: the environment; ``info["episode"]`` of a step is a dict of what is told about an episode that ends.
+      env: the environment; ``info["episode"]`` of a step is a dict of values of an episode that
+        ends.
       apply: the network.
       init_params: (key, observations [1, ...]) -> params.
-      optimizer: built once and kept out of the state.
+      optimizer: built once and not part of the state.
       num_envs: environments of all devices together.
       gamma, gae_lambda, clip_eps, vf_coef, ent_coef, reward_scale: numbers, or traced scalars.
-      env_params: handed to the environment.
+      env_params: passed to the environment.
       axis_name: the mesh axis that environments are spread over; None on one device.
-      at_once: whether the groups of a minibatch go through the network together: quicker on an accelerator; on a CPU
-        one after the other fits the cache.
-      max_groups: that a batch is cut into, see `num_groups`; at least the number of devices.
+      at_once: True to process the groups of a minibatch in one forward pass, which is faster on an
+        accelerator; on a CPU separate passes fit the cache.
+      max_groups: maximum number of groups of a batch (`num_groups`); at least the number of
+        devices.
     """
 
     env: Environment[Any, Any]
@@ -293,26 +309,28 @@ class PPO:
     max_groups: int = MAX_GROUPS
 
     def init(self, key: Array) -> TrainState:
-        """Fresh parameters, and environments at the start of an episode."""
+        """Returns initial parameters, and environments at the start of an episode."""
         key_params, key_envs = jax.random.split(key)
         lane = jnp.arange(self.num_envs, dtype=jnp.int32)
         observation, env_state = vectorized(self.env).reset_batch(lane_keys(key_envs, lane), self.env_params)
         params = self.init_params(key_params, jax.tree.map(lambda leaf: leaf[:1], observation))
         state = TrainState(params, self.optimizer.init(params), RolloutState(env_state, observation, lane))
-        # A weakly typed leaf would come back strongly typed from the first update, and compile it twice.
+        # A weakly typed leaf would come back strongly typed from the first update, and compile it
+        # twice.
         return jax.tree.map(lambda leaf: jax.lax.convert_element_type(leaf, leaf.dtype), state)
 
     def update(self, state: TrainState, key: Array) -> tuple[TrainState, UpdateMetrics, Episodes]:
-        """One rollout and the weight updates on it.
+        """Performs one rollout and the weight updates on it.
 
         Args:
-          key: of this update alone.
+          key: specific to this update.
         """
         key_rollout, key_shuffle = jax.random.split(key)
         params, opt_state, rollout = state
         rollout, steps, episodes = collect_rollout(
             self.env, self.apply, params, rollout, key_rollout, self.num_steps, self.env_params
         )
+        # Compute advantages over the rollout, bootstrapped from its last observation.
         _, last_value = self.apply(params, rollout.observation)
         advantage, target = gae(
             steps.reward * self.reward_scale,
@@ -338,10 +356,11 @@ class PPO:
                 steps.reward,
             )
         )
+        # Update the weights over shuffled minibatches.
         params, opt_state, metrics, grad_norm = self._learn(
             params, opt_state, samples, key_shuffle, rollout.lane
         )
-        unexplained = self._moments(samples.advantage)[1]  # the advantage is what the value did not foresee
+        unexplained = self._moments(samples.advantage)[1]  # residual variance of the value
         variance = self._moments(samples.target)[1]
         return (
             TrainState(params, opt_state, rollout),
@@ -355,7 +374,7 @@ class PPO:
         )
 
     def grouped(self, steps: Tree) -> Tree:
-        """Arrays [T, B, ...] by the groups of this device, [G, T * B / G, ...]."""
+        """Arranges arrays [T, B, ...] by the groups of this device, [G, T * B / G, ...]."""
         size = self.num_envs // self.groups
 
         def cut(leaf: Array) -> Array:
@@ -377,7 +396,9 @@ class PPO:
         key: Array,
         lane: Array,
     ) -> tuple[Any, Any, LossMetrics, Array]:
-        """All epochs over grouped samples [G, N, ...]; the mean metrics of the minibatches, and gradient norm."""
+        """Runs all epochs over grouped samples [G, N, ...]; returns the mean metrics of the
+        minibatches, and gradient norm.
+        """
         local, size = samples.action.shape[:2]
         group = lane.reshape(local, -1)[:, 0] // (self.num_envs // self.groups)
         share = size // self.num_minibatches
@@ -385,6 +406,7 @@ class PPO:
 
         def minibatch(carry: tuple[Any, Any], chosen: Array) -> tuple[tuple[Any, Any], Any]:
             params, opt_state = carry
+            # Normalise the advantages over the whole minibatch, on all devices.
             mean, variance = self._moments(jnp.take_along_axis(samples.advantage, chosen, axis=1))
 
             def share_of(group: tuple[Array, Array]) -> tuple[Any, LossMetrics]:
@@ -403,6 +425,7 @@ class PPO:
             return (optax.apply_updates(params, updates), opt_state), (metrics, norm)
 
         def epoch(carry: tuple[Any, Any], key: Array) -> tuple[tuple[Any, Any], Any]:
+            # Shuffle within each group, then cut the order into minibatches.
             order = jax.vmap(shuffled, (0, None))(lane_keys(key, group), size)
             chosen = order.reshape(local, self.num_minibatches, share).swapaxes(0, 1)
             return jax.lax.scan(minibatch, carry, chosen)
@@ -413,7 +436,9 @@ class PPO:
         return params, opt_state, jax.tree.map(jnp.mean, metrics), norms.mean()
 
     def sum_groups(self, parts: Any) -> Any:
-        """Sums over the groups of all devices, [G, ...] each, in pairs: the same numbers on 1 device and on 2."""
+        """Sums over the groups of all devices, [G, ...] each, in pairs: the same numbers on 1
+        device and on 2.
+        """
 
         def pairs(leaf: Array) -> Array:
             while leaf.shape[0] > 1:
@@ -424,11 +449,11 @@ class PPO:
         return total if self.axis_name is None else jax.lax.psum(total, self.axis_name)
 
     def total(self, values: Array) -> Array:
-        """Sum over all environments and devices of a number for each step, [T, B]."""
+        """Sums a number for each step, [T, B], over all environments and devices."""
         return self.sum_groups(self.grouped(values).sum(1))
 
     def _moments(self, values: Array) -> tuple[Array, Array]:
-        """Mean and variance, over all devices, of values by group [G, N]."""
+        """Computes mean and variance, over all devices, of values by group [G, N]."""
         count = values.shape[1] * self.groups
         mean = self.sum_groups(values.sum(1)) / count
         return mean, self.sum_groups(((values - mean) ** 2).sum(1)) / count

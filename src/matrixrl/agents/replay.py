@@ -1,4 +1,4 @@
-"""A replay buffer of whole games that keeps the good ones longer."""
+"""Replay buffer of complete games that keeps good ones longer."""
 
 from __future__ import annotations
 
@@ -15,16 +15,17 @@ from matrixrl.agents.selfplay import Games
 class Replay(NamedTuple):
     """G games of at most M moves.
 
-    Residuals are not kept: the residual before move t is the target minus the first t terms, which is far smaller.
+    Residuals are not stored: the residual before move t is the target minus the first t terms,
+    which is far smaller.
 
     Attributes:
       target: int8 [G, ...].
-      kind: int32 [G], which of several games it is.
-      basis: arrays of G, what takes the actions back to the game that `kind` names.
+      kind: int32 [G], index of the format.
+      basis: arrays of G, the transformation of the actions back to the format `kind`.
       actions: uint16 [G, M, num_tokens].
       candidates: uint16 [G, M, K, num_tokens].
       weights: float32 [G, M, K].
-      cost: float32 [G], minus the return of the whole game.
+      cost: float32 [G], minus the return of the complete game.
       num_moves: int32 [G]; 0 marks an empty slot.
       expiry: float32 [G]; the slot with the smallest is overwritten first, empty ones before all.
       clock: float32, batches inserted so far.
@@ -52,7 +53,7 @@ class Positions(NamedTuple):
 
     Attributes:
       target: int8 [B, ...].
-      actions: uint16 [B, M, num_tokens], of the whole game.
+      actions: uint16 [B, M, num_tokens], of the complete game.
       move: int32 [B], the position is the one before this move.
       candidates: uint16 [B, K, num_tokens].
       weights: float32 [B, K].
@@ -72,7 +73,7 @@ class Positions(NamedTuple):
 
 
 def empty(games: Games, size: int) -> Replay:
-    """An empty buffer of `size` games shaped like `games` (arrays or shapes)."""
+    """Returns an empty buffer of `size` games shaped like `games` (arrays or shapes)."""
 
     def slots(leaf: Array) -> Array:
         return jnp.zeros((size, *leaf.shape[1:]), leaf.dtype)
@@ -92,20 +93,21 @@ def empty(games: Games, size: int) -> Replay:
 
 
 def is_good(games: Games) -> Array:
-    """The best tenth of a finished batch, of each kind, and at least one: bool [B]."""
+    """Selects the best tenth of a finished batch, of each kind, and at least one: bool [B]."""
     played = games.num_moves > 0
     cost = jnp.where(played, games.cost, jnp.inf)
     same = (games.kind[:, None] == games.kind) & played
     order = jnp.arange(cost.shape[0])
+    # Rank each game within its kind by cost, ties by position.
     before = (cost < cost[:, None]) | ((cost == cost[:, None]) & (order < order[:, None]))
     return played & ((same & before).sum(-1) < jnp.maximum(1, same.sum(-1) // 10))
 
 
 def insert(replay: Replay, games: Games, good: Array, good_lifetime: float) -> Replay:
-    """Write a finished batch over the games that expire first.
+    """Writes a finished batch over the games that expire first.
 
-    A game expires one batch after it came in, a good one (`is_good`) `good_lifetime` batches after; expired games stay
-    until their slot is needed.
+    A game expires one batch after insertion, a good one (`is_good`) after `good_lifetime` batches;
+    expired games stay until their slot is needed.
     """
     played = games.num_moves > 0
     expiry = replay.clock + jnp.where(good, good_lifetime, 1.0)
@@ -130,10 +132,11 @@ def insert(replay: Replay, games: Games, good: Array, good_lifetime: float) -> R
 
 
 def costs_of_good_games(replay: Replay, fraction: float, num_kinds: int) -> Array:
-    """The largest cost of a good game of each kind, float32 [num_kinds].
+    """Returns the largest cost of a good game of each kind, float32 [num_kinds].
 
-    No more than the `fraction` of a kind's games are as good as that, unless more have the least cost of all: where many
-    games end alike, and a few end better, only these count. With a fraction of 0 no game is good.
+    At most the `fraction` of a kind's games reach this cost, unless more have the minimum cost: if
+    many games have equal costs and a few are better, only these count. With a fraction of 0 no game
+    is good.
     """
     if fraction == 0:
         return jnp.full(num_kinds, -jnp.inf)
@@ -142,6 +145,7 @@ def costs_of_good_games(replay: Replay, fraction: float, num_kinds: int) -> Arra
     for kind in range(num_kinds):
         mine = filled & (replay.kind == kind)
         costs = jnp.sort(jnp.where(mine, replay.cost, jnp.inf))
+        # Number of games at least as good as each one.
         as_good = jnp.searchsorted(costs, costs, side="right")
         few = (as_good <= fraction * mine.sum()) & jnp.isfinite(costs)
         limits.append(jnp.maximum(costs[0], jnp.max(jnp.where(few, costs, -jnp.inf))))
@@ -149,16 +153,18 @@ def costs_of_good_games(replay: Replay, fraction: float, num_kinds: int) -> Arra
 
 
 def sample(key: Array, replay: Replay, count: int, good_costs: Array | None = None) -> Positions:
-    """Draw positions: a filled slot uniformly, then one of its moves uniformly.
+    """Samples positions: a filled slot uniformly, then one of its moves uniformly.
 
     Args:
       key: consumed.
       replay: the buffer.
       count: positions.
-      good_costs: float32 [kinds], the largest cost of a good game (`costs_of_good_games`); by default all are good.
+      good_costs: float32 [kinds], the largest cost of a good game (`costs_of_good_games`); by
+        default all are good.
     """
     key_game, key_move = jax.random.split(key)
     filled = replay.num_moves > 0
+    # Sample a filled slot by inverse transform, then a move of its game.
     reached = jnp.cumsum(filled)
     drawn = jax.random.uniform(key_game, (count,)) * reached[-1]
     slot = jnp.minimum(jnp.searchsorted(reached, drawn, side="right"), filled.shape[0] - 1)
@@ -178,13 +184,13 @@ def sample(key: Array, replay: Replay, count: int, good_costs: Array | None = No
 
 
 class Leftovers(NamedTuple):
-    """Solutions taken from the buffer, of which some moves are made and the rest is to be found anew.
+    """Partial solutions from the buffer: some moves are already applied, the rest is to be found.
 
     Attributes:
       target: int8 [B, ...].
       basis: arrays of B.
       actions: uint16 [B, M, num_tokens], all moves of the solution in random order.
-      given: int32 [B], how many of them are made.
+      given: int32 [B], number of them that are applied.
       found: bool [B], false where the buffer holds no solution of the kind.
     """
 
@@ -196,16 +202,18 @@ class Leftovers(NamedTuple):
 
 
 def leftovers(key: Array, replay: Replay, kind: Array, left: Array, good_costs: Array) -> Leftovers:
-    """For each of B games a good solution of its kind, whose moves, made in any order, lead to the same end.
+    """Samples a good solution of the same format for each game and shuffles its actions (they
+    commute).
 
     Args:
       key: consumed.
-      replay: the buffer. A game whose moves are its whole cost is solved.
+      replay: the buffer. A game is solved if its cost equals its number of moves.
       kind: int32 [B].
-      left: int32, moves that are not made.
+      left: int32, number of moves that are not applied.
       good_costs: float32 [kinds], the largest cost of a good game.
     """
     key_game, key_order = jax.random.split(key)
+    # Mark the good, solved games of each lane's kind, then sample one by inverse transform.
     solved = (replay.num_moves > 0) & (replay.cost == replay.num_moves)
     usable = solved & (replay.cost <= good_costs[replay.kind]) & (replay.kind == kind[:, None])
     reached = jnp.cumsum(usable, axis=-1)

@@ -17,19 +17,21 @@ def gae(
     gamma: float | Array,
     gae_lambda: float | Array,
 ) -> tuple[Array, Array]:
-    """Generalised advantage estimation (Schulman et al. 2016, equations 11 to 16).
+    """Computes generalised advantage estimates (Schulman et al. 2016, equations 11 to 16).
 
         delta_t = r_t + gamma V(s_{t+1}) - V(s_t)
         A_t     = delta_t + gamma lambda A_{t+1}
 
-    V(s_{t+1}) is 0 where the step terminated its episode, and the value of the episode's last observation where it
-    truncated it; A_{t+1} belongs to another episode in both cases and is left out.
+    V(s_{t+1}) is 0 where the step terminated its episode, and the value of the episode's last
+    observation where it truncated it; A_{t+1} belongs to another episode in both cases and is
+    omitted.
 
     Args:
       reward: float32 [T, B].
       value: float32 [T, B], of the observation before the step.
       terminated, truncated: bool [T, B], see `matrixrl.envs.base`.
-      final_value: float32 [T, B], value of the last observation of the episode; read where `truncated`.
+      final_value: float32 [T, B], value of the last observation of the episode; read where
+        `truncated`.
       last_value: float32 [B], value of the observation after the last step.
 
     Returns:

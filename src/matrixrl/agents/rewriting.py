@@ -1,10 +1,11 @@
-"""Own solutions written anew, a few terms at a time, by the policy alone.
+"""Refinement of stored solutions: a few terms at a time are re-derived by the policy alone.
 
-The order of a solution's moves does not matter, so any few of them can stand last. What these leave to be done is a
-small game of its own: the policy plays it without a search, and where it needs no more moves than before, they take the
-place of the old ones. Equally many are welcome too: the solution has become another one, with other few terms to be
-taken next time. It is a large neighbourhood search (Shaw 1998) whose repairs are drawn from the learned policy; a flip
-(Kauers and Moosbauer 2022) is the case of two terms that share a factor.
+The order of a solution's moves does not matter, so any few of them can be applied last. Their sum
+is a small game of its own: the policy plays it without a search, and if it needs no more moves than
+before, the new moves replace the old ones. Equal numbers are accepted too: the solution changes,
+and other small subsets become available later. It is a large neighbourhood search (Shaw 1998) whose
+repairs are sampled from the learned policy; a flip (Kauers and Moosbauer 2022) is the case of two
+terms that share a factor.
 """
 
 from __future__ import annotations
@@ -18,13 +19,13 @@ from jax import Array
 
 
 class Rewritten(NamedTuple):
-    """What rounds of rewriting gave, as sums over rounds and games.
+    """Results of refinement rounds, as sums over rounds and games.
 
     Attributes:
-      tried: float32, games that took part.
-      solved: float32, the policy needed no more moves than there were.
-      changed: float32, and they are not the same moves.
-      saved: float32, moves that became superfluous.
+      tried: float32, active games.
+      solved: float32, games in which the policy needed no more moves than before.
+      changed: float32, solved games with different moves.
+      saved: float32, number of moves saved.
     """
 
     tried: Array
@@ -34,12 +35,12 @@ class Rewritten(NamedTuple):
 
 
 def nothing_rewritten() -> Rewritten:
-    """Sums over no rounds."""
+    """Returns the sums over no rounds."""
     return Rewritten(*(jnp.float32(0) for _ in Rewritten._fields))
 
 
 def shuffled(key: Array, actions: Array, num_moves: Array) -> Array:
-    """The first `num_moves` [B] of actions [B, M, num_tokens] in random order, the others after them."""
+    """Shuffles the first `num_moves` [B] of actions [B, M, num_tokens]; the others follow."""
     order = jax.random.uniform(key, actions.shape[:2])
     order = jnp.argsort(jnp.where(jnp.arange(actions.shape[1]) < num_moves[:, None], order, 2.0), axis=-1)
     return jnp.take_along_axis(actions, order[..., None], axis=1)
@@ -56,24 +57,25 @@ def rewrite(
     draw: Callable[[Array, Array], Array],
     subtract: Callable[[Array, Array], Array],
 ) -> tuple[Array, Array, Rewritten]:
-    """One round over B solutions.
+    """Performs one refinement round over B solutions.
 
     Args:
       key: consumed.
       actions: int32 [B, M, num_tokens]; of each solution the first `num_moves` count.
       num_moves: int32 [B]; 0 for a lane without a solution.
-      terms: int32, so many moves of each are taken out, at most `max_terms`.
+      terms: int32, number of moves removed from each, at most `max_terms`.
       max_terms: at least `terms` and at most M.
-      total: what taken moves do together, (actions [B, M, num_tokens], bool [B, M]) to residuals.
-      draw: one move for each residual.
-      subtract: what a move for each leaves of the residuals.
+      total: sum of the removed moves, (actions [B, M, num_tokens], bool [B, M]) to residuals.
+      draw: samples one move for each residual.
+      subtract: subtracts a move from each residual.
 
     Returns:
-      Actions and their number as given, and what became of them.
+      Actions, their number, and the sums of the round.
     """
     key_order, key_draw = jax.random.split(key)
     actions = shuffled(key_order, actions, num_moves)
     at = jnp.arange(actions.shape[1])
+    # Remove the first terms of the shuffled solution and add them up.
     terms_of = jnp.minimum(terms, num_moves)
     taken = at < terms_of[:, None]
     residual = total(actions, taken)
@@ -95,9 +97,10 @@ def rewrite(
     residual, drawn, count = jax.lax.fori_loop(0, terms, move, start)
     solved = (num_moves > 0) & ~left(residual)
     is_new = jnp.arange(max_terms) < count[:, None]
+    # Compare the new moves with the removed ones, ignoring order.
     same = (drawn[:, :, None] == actions[:, None, :max_terms]).all(-1) & taken[:, None, :max_terms]
     changed = solved & ~(same.any(-1) | ~is_new).all(-1)
-    # The moves that stay come first, then the new ones, then what does not count.
+    # Compact: remaining moves first, then the new ones, then unused entries.
     joined = jnp.concatenate([actions, drawn], axis=1)
     counts = jnp.concatenate([(at >= terms_of[:, None]) & (at < num_moves[:, None]), is_new], axis=1)
     order = jnp.argsort(~counts, axis=1, stable=True)[:, : actions.shape[1]]

@@ -1,7 +1,8 @@
-"""Many games at once, one move of all of them at a time.
+"""Batched games, advanced by one move of all of them at a time.
 
-The games of a batch start together; one that is over waits for the others and takes no more part. A move is one
-search over the whole batch. Everything that learning needs later is written down as the games are played.
+The games of a batch start together; a finished game waits for the others and is no longer active. A
+move is one search over the whole batch. The data needed for learning is recorded as the games are
+played.
 """
 
 from __future__ import annotations
@@ -40,10 +41,11 @@ class Games(NamedTuple):
     Attributes:
       state: game states, B of each leaf.
       target: int8 [B, ...], the residuals that the games started from.
-      kind: int32 [B], which of several games it is.
-      basis: arrays of B, what takes the actions back to the game that `kind` names; the learner never looks at it.
-      actions: uint16 [B, M, num_tokens], what was played.
-      candidates: uint16 [B, M, K, num_tokens], what the search chose from.
+      kind: int32 [B], index of the format.
+      basis: arrays of B, the transformation of the actions back to the format `kind`; not used by
+        the learner.
+      actions: uint16 [B, M, num_tokens], actions played.
+      candidates: uint16 [B, M, K, num_tokens], candidates of the search.
       weights: float32 [B, M, K], the improved policy over the candidates.
       cost: float32 [B], minus the return so far.
       num_moves: int32 [B], moves played.
@@ -63,18 +65,19 @@ class Games(NamedTuple):
 
 
 class Move(NamedTuple):
-    """What one move of all games gave, for the record.
+    """Results of one move of all games, for the record.
 
     Attributes:
-      live: bool [B], the games that made a move.
+      live: bool [B], games in which a move was played.
       action: uint16 [B, num_tokens].
       reward: float32 [B].
-      residual: int32 [B], sum of the absolute values of the residual after this very move (tracking rule 8).
-      terminated: bool [B], the game is over now.
+      residual: int32 [B], sum of the absolute values of the residual after this move (tracking rule
+        8).
+      terminated: bool [B], the game ended.
       solved: bool [B], and its residual is zero.
       cost: float32 [B], minus the return of the game so far.
       num_moves: int32 [B].
-      value: float32 [B], what the search expected.
+      value: float32 [B], root value of the search.
     """
 
     live: Array
@@ -97,7 +100,9 @@ def start(
     num_candidates: int,
     num_tokens: int,
 ) -> Games:
-    """A fresh batch of games from a batch of states; lanes that take no part are over before they start."""
+    """Returns a new batch of games from a batch of states; lanes that are not active are over
+    before they start.
+    """
     batch = taking_part.shape[0]
     state = state._replace(terminated=state.terminated | ~taking_part)
     return Games(
@@ -117,13 +122,14 @@ def start(
 def place(
     games: Games, chosen: Array, state: Any, target: Array, basis: Any, actions: Array, given: Array
 ) -> Games:
-    """The games, where `chosen` [B] in the middle of others: their first `given` moves are made already.
+    """Overlays partial solutions on the games selected by `chosen` [B]: their first `given` moves
+    are already applied.
 
     Args:
-      games: fresh ones, or others whose moves are to be replaced.
-      chosen: bool [B]; the other games stay as they are.
-      state: game states after the moves that are made.
-      target, basis: of the games that these moves come from.
+      games: new games, or games whose moves are to be replaced.
+      chosen: bool [B]; the other games are unchanged.
+      state: game states after the applied moves.
+      target, basis: of the games that supply these moves.
       actions: uint16 [B, M, num_tokens], of which the first `given` count.
       given: int32 [B].
     """
@@ -134,7 +140,7 @@ def place(
         target=target,
         basis=basis,
         actions=actions,
-        # A move that is made was chosen from itself alone.
+        # An applied move is its own single candidate.
         candidates=jnp.zeros_like(games.candidates).at[:, :, 0].set(actions),
         weights=jnp.zeros_like(games.weights).at[:, :, 0].set(made),
         cost=given.astype(jnp.float32),
@@ -148,16 +154,16 @@ def place(
 
 
 def play(games: Games, found: SearchResult, state: Any, reward: Array) -> tuple[Games, Move]:
-    """Write down one move of every live game.
+    """Records one move of every live game.
 
     Args:
       games: before the move.
       found: the search's result at `games.state`.
-      state, reward: what the game made of `found.action`.
+      state, reward: result of the action `found.action`.
     """
     live = ~games.state.terminated
     batch = jnp.arange(live.shape[0])
-    # Games that are over write their move out of bounds, where it is dropped.
+    # Finished games write their move out of bounds, where it is dropped.
     at = jnp.where(live, games.num_moves, games.actions.shape[1])
     cost = games.cost - reward
     num_moves = games.num_moves + live
@@ -180,6 +186,8 @@ def play(games: Games, found: SearchResult, state: Any, reward: Array) -> tuple[
 
 
 def sample_labels(key: Array, candidates: Array, weights: Array, count: int) -> Array:
-    """Draw `count` of the candidates [B, K, num_tokens] by their weights [B, K]: int [B, count, num_tokens]."""
+    """Samples `count` of the candidates [B, K, num_tokens] by their weights [B, K]: int [B, count,
+    num_tokens].
+    """
     chosen = jax.random.categorical(key, jnp.log(weights + 1e-12)[:, None], shape=(weights.shape[0], count))
     return jnp.take_along_axis(candidates, chosen[..., None], axis=1)

@@ -1,7 +1,9 @@
-"""Policy and value of a discrete-action agent: a torso with two linear heads, and the torsos for HackMatrix.
+"""Policy and value of a discrete-action agent: a torso with two linear heads, and the torsos for
+HackMatrix.
 
-Initialisation after Andrychowicz et al. 2021, "What matters in on-policy reinforcement learning?": orthogonal, a gain
-of sqrt(2) in hidden layers, 0.01 for the policy so that it starts near uniform, 1 for the value.
+Initialisation after Andrychowicz et al. 2021, "What matters in on-policy reinforcement learning?":
+orthogonal, a gain of sqrt(2) in hidden layers, 0.01 for the policy so that it starts near uniform,
+1 for the value.
 """
 
 from __future__ import annotations
@@ -22,7 +24,7 @@ class ActorCritic(nn.Module):
     """Observations of any structure to policy logits and a value.
 
     Attributes:
-      features: turns observations into what the torso takes; an agent may keep them in a compact form.
+      features: maps observations to the torso's input; an agent may store them in a compact form.
       torso: features [N, ...] to hidden [N, width].
       num_actions: A.
     """
@@ -33,9 +35,9 @@ class ActorCritic(nn.Module):
 
     @nn.compact
     def __call__(self, observation: Any) -> tuple[Array, Array]:
-        """Observations [N, ...] to logits float32 [N, A] and values float32 [N]."""
+        """Maps observations [N, ...] to logits float32 [N, A] and values float32 [N]."""
         hidden = self.torso(self.features(observation))
-        # One product for both heads: A + 1 columns cost what A do.
+        # One product for both heads: A + 1 columns cost the same as A.
         kernel = self.param(
             "heads_kernel", _heads_init, (hidden.shape[-1], self.num_actions + 1), jnp.float32
         )
@@ -57,7 +59,8 @@ class MLP(nn.Module):
 
     Attributes:
       hidden_dim, num_layers: sizes.
-      dtype: what products are computed in, such as bfloat16; parameters and the result stay float32. None: float32.
+      dtype: type of the products, such as bfloat16; parameters and the result stay float32. None:
+        float32.
     """
 
     hidden_dim: int
@@ -66,7 +69,7 @@ class MLP(nn.Module):
 
     @nn.compact
     def __call__(self, features: Array) -> Array:
-        """Features [N, F] to [N, hidden_dim]."""
+        """Maps features [N, F] to [N, hidden_dim]."""
         hidden = features
         for _ in range(self.num_layers):
             layer = nn.Dense(self.hidden_dim, dtype=self.dtype, kernel_init=HIDDEN_INIT)
@@ -75,11 +78,12 @@ class MLP(nn.Module):
 
 
 class GridTorso(nn.Module):
-    """A torso for a grid that is seen from one of its cells: one encoder shared by all cells, then a small head.
+    """Torso for a grid that is seen from one of its cells: one encoder shared by all cells, then a
+    small head.
 
-    A cell's code depends on its own features and, by a learned table, on where it lies as seen from the agent, so that
-    "an enemy two cells above me" is one unit wherever the agent stands. The codes are then laid side by side, and their
-    mean beside them.
+    A cell's code depends on its own features and, by a learned table, on its position relative to
+    the agent, so that "an enemy two cells above me" is one unit wherever the agent is. The codes
+    and their mean are then concatenated.
 
     Attributes:
       side: the grid has side x side cells.
@@ -95,16 +99,19 @@ class GridTorso(nn.Module):
 
     @nn.compact
     def __call__(self, features: tuple[Array, Array, Array]) -> Array:
-        """Vector [N, F], cells [N, side * side, C] and the agent's cell int32 [N] to [N, hidden_dim]."""
+        """Maps vector [N, F], cells [N, side * side, C] and the agent's cell int32 [N] to [N,
+        hidden_dim].
+        """
         vector, cells, agent = features
         num_cells, (first, second) = self.side**2, self.cell_dim
         offsets = 2 * self.side - 1
         table = self.param("offset", nn.initializers.normal(0.1), (offsets**2, first))
-        # Which entry of the table each cell takes is fixed by the agent's cell: a product with its one-hot code picks
-        # the row of all cells at once, and is quicker than a gather both ways.
+        # The agent's cell determines the table entry of each cell: a product with its one-hot code
+        # selects all of them at once, and is faster than a gather forward and backward.
         seen_from = table[_offset_index(self.side)].reshape(num_cells, num_cells * first)
         here = jax.nn.one_hot(agent, num_cells)
         place = (here @ seen_from).reshape(-1, num_cells, first)
+        # Encode every cell from its features and its position, then concatenate the codes.
         code = nn.Dense(first, dtype=self.dtype, kernel_init=HIDDEN_INIT)(cells) + place
         code = jax.nn.relu(code)
         code = jax.nn.relu(nn.Dense(second, dtype=self.dtype, kernel_init=HIDDEN_INIT)(code))
@@ -113,7 +120,7 @@ class GridTorso(nn.Module):
 
 
 def _offset_index(side: int) -> np.ndarray:
-    """For each agent's cell and each cell, the number of the offset between them: int [side**2, side**2]."""
+    """Returns the offset index of each cell for each agent's cell: int [side**2, side**2]."""
     row, column = np.divmod(np.arange(side**2), side)
     rows = row[None] - row[:, None] + side - 1
     columns = column[None] - column[:, None] + side - 1

@@ -1,10 +1,11 @@
 """Heads: an autoregressive policy over tokens, and a value as a distribution over small integers.
 
-The policy draws an action token by token, each given the ones before: u, then v given u, then w given u and v.
-Candidates are drawn with one uniform number per state and token (arithmetic sampling, Vilnis et al. 2023,
-section 3): the K candidates are K equally spaced points of the unit interval, each token's distribution cuts it, and
-the position within the chosen piece is the point for the next token. Every candidate alone is an exact draw from the
-policy, and together they cover it far better than K independent draws, at the cost of a comparison with thresholds.
+The policy draws an action token by token, each conditioned on those before: u, then v given u, then
+w given u and v. Candidates are drawn with one uniform number per state and token (arithmetic
+sampling, Vilnis et al. 2023, section 3): the K candidates are K equally spaced points of the unit
+interval, each token's distribution cuts it, and the position within the chosen piece is the point
+for the next token. Every candidate alone is an exact draw from the policy, and together they cover
+it far better than K independent draws, at the cost of a comparison with thresholds.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from matrixrl.types import TokenLayout
 
 MASKED = -1e9
 
-# A draw among more classes than this is made in two steps.
+# With more classes than this, sampling takes two steps.
 MAX_THRESHOLDS = 32
 
 
@@ -31,7 +32,8 @@ class Candidates(NamedTuple):
 
     Attributes:
       tokens: int32 [..., K, num_tokens].
-      log_prob: float32 [..., K], of each action under the policy (not the flattened one that drew it).
+      log_prob: float32 [..., K], of each action under the policy (not the flattened one that drew
+        it).
     """
 
     tokens: Array
@@ -39,7 +41,7 @@ class Candidates(NamedTuple):
 
 
 class TokenPolicy(nn.Module):
-    """Distribution over actions, spelled in the tokens of a layout, given the torso's output.
+    """Distribution over actions, as tokens of a layout, conditioned on the torso's output.
 
     Attributes:
       layout: the tokens, and which classes are legal.
@@ -50,10 +52,10 @@ class TokenPolicy(nn.Module):
     width: int
 
     def setup(self) -> None:
-        """Make the layers of every token."""
+        """Creates the layers of every token."""
         layout = self.layout
         self.state_layers = [nn.Dense(self.width, name=f"state_{t}") for t in range(layout.num_tokens)]
-        # Rows of all classes of all earlier tokens: what they add to the layer of token t.
+        # Rows of all classes of all earlier tokens: their contribution to the layer of token t.
         self.context = [
             self.param(
                 f"context_{t}",
@@ -72,20 +74,24 @@ class TokenPolicy(nn.Module):
         ]
 
     def state_parts(self, hidden: Array) -> tuple[Array, ...]:
-        """What the state adds to each token's layer, computed once per state: [..., width] per token."""
+        """Computes the state's contribution to each token's layer, once per state: [..., width] per
+        token.
+        """
         return tuple(layer(hidden) for layer in self.state_layers)
 
     def token_logits(self, index: int, state_part: Array, earlier: Array, prior: Array | None) -> Array:
-        """Logits [B, K or 1, classes] of token `index` given the tokens before it; illegal ones masked.
+        """Computes logits [B, K or 1, classes] of token `index` conditioned on the tokens before
+        it; illegal ones masked.
 
         Args:
           state_part: float32 [B, 1, width].
           earlier: int32 [B, K, index].
-          prior: float32 [B, classes], or [B, classes of the given token, classes], or None.
+          prior: float32 [B, classes], or [B, classes of the conditioning token, classes], or None.
         """
         layout = self.layout
         given = layout.given[index]
         if index:
+            # Add the contributions of the earlier tokens.
             offsets = np.cumsum([0, *layout.num_classes[: index - 1]])
             state_part = state_part + jnp.take(self.context[index - 1], earlier + offsets, axis=0).sum(-2)
         logits = self.logit_layers[index](jax.nn.relu(state_part))
@@ -96,6 +102,7 @@ class TokenPolicy(nn.Module):
                 prior = jnp.take_along_axis(prior, earlier[..., given, None], axis=1)
             logits = logits + prior
         row = 0 if given < 0 else earlier[..., given]
+        # Mask illegal classes, which depend on whether the vector is still zero.
         allowed = jnp.asarray(layout.legal_while_zero[index])[row]
         if layout.zero_after[index]:
             nonzero = jnp.any(earlier[..., np.array(layout.zero_after[index])] != 0, axis=-1, keepdims=True)
@@ -103,7 +110,9 @@ class TokenPolicy(nn.Module):
         return jnp.where(allowed, logits, MASKED)
 
     def log_prob(self, hidden: Array, tokens: Array, priors: tuple[Array, ...] | None) -> Array:
-        """Log-probability [B, M] of actions `tokens` [B, M, num_tokens] in states `hidden` [B, D]."""
+        """Computes the log-probability [B, M] of actions `tokens` [B, M, num_tokens] in states
+        `hidden` [B, D].
+        """
         total = jnp.zeros(tokens.shape[:-1])
         for index, part in enumerate(self.state_parts(hidden)):
             prior = None if priors is None else priors[index]
@@ -124,7 +133,9 @@ class TokenPolicy(nn.Module):
         temperature: float,
         priors: tuple[Array, ...] | None,
     ) -> Candidates:
-        """Draw K actions for each state `hidden` [B, D], from the policy flattened by `temperature` (1: as it is)."""
+        """Samples K actions for each state `hidden` [B, D] from the policy flattened by
+        `temperature` (1: unchanged).
+        """
         parts = self.state_parts(hidden)
 
         def logits_of(index: int, tokens: Array) -> Array:
@@ -142,13 +153,14 @@ def draw_tokens(
     shape: tuple[int, int, int],
     temperature: float | Array,
 ) -> Candidates:
-    """Draw actions token by token, with one uniform number per state and token.
+    """Samples actions token by token, with one uniform number per state and token.
 
     Args:
       key: consumed.
-      logits_of: (index, tokens drawn so far [B, K, index]) to logits [B, K or 1, classes].
+      logits_of: (index, tokens sampled so far [B, K, index]) to logits [B, K or 1, classes].
       shape: (B, K, number of tokens).
-      temperature: flattens the distribution that is drawn from; log-probabilities are those of the policy itself.
+      temperature: flattens the sampling distribution; log-probabilities are those of the policy
+        itself.
     """
     batch, num_candidates, num_tokens = shape
     rotations = jax.random.uniform(key, (num_tokens, batch, 1))
@@ -157,7 +169,8 @@ def draw_tokens(
     tokens = jnp.zeros((batch, num_candidates, 0), jnp.int32)
     log_prob = jnp.zeros((batch, num_candidates))
     for index in range(num_tokens):
-        # A fresh rotation per token keeps the spacing and restores the precision that the earlier tokens used up.
+        # A new rotation per token keeps the spacing and restores the precision that the earlier
+        # tokens consumed.
         points = jnp.mod(points + rotations[index], 1.0)
         logits = logits_of(index, tokens)
         shifted = logits - logits.max(-1, keepdims=True)
@@ -171,7 +184,8 @@ def draw_tokens(
 
 
 def _choose(weights: Array, points: Array) -> tuple[Array, Array]:
-    """The class that each point of the unit interval falls on, and where within the class's piece it lies.
+    """Finds the class that contains each point of the unit interval, and the point's position
+    within the class's piece.
 
     Args:
       weights: float32 [B, K or 1, classes]; a class's piece is as long as its share of them.
@@ -183,7 +197,7 @@ def _choose(weights: Array, points: Array) -> tuple[Array, Array]:
     classes = weights.shape[-1]
     if classes <= MAX_THRESHOLDS:
         return _choose_by_thresholds(weights, points)
-    # Many classes: first a block of them, then one of the block, so that thresholds stay few.
+    # Many classes: select a block, then a class within it, which needs few thresholds.
     block = 1 << (classes.bit_length() // 2)
     padded = jnp.pad(weights, ((0, 0), (0, 0), (0, -classes % block)))
     blocks = padded.reshape(*padded.shape[:-1], -1, block)
@@ -197,13 +211,14 @@ def _choose(weights: Array, points: Array) -> tuple[Array, Array]:
 
 
 def _choose_by_thresholds(weights: Array, points: Array) -> tuple[Array, Array]:
-    """As `_choose`, from weights [B, K or 1, n] that need not sum to 1."""
+    """Performs `_choose` with weights [B, K or 1, n] that need not sum to 1."""
     size = weights.shape[-1]
-    # On accelerators a product of float32 is rounded unless asked otherwise, and draws must be exact.
+    # Accelerators round float32 products by default, and sampling must be exact.
     upper = jnp.triu(jnp.ones((size, size), jnp.float32))
     thresholds = jnp.matmul(weights, upper, precision="highest")
     below = points[..., None] * thresholds[..., -1:] >= thresholds
     chosen = jnp.minimum(below.sum(-1), size - 1)
+    # Rescale the point's position within the chosen piece to [0, 1).
     weight = jnp.where(chosen[..., None] == jnp.arange(size), weights, 0.0).sum(-1)
     start = jnp.where(below, weights, 0.0).sum(-1)
     inside = (points * thresholds[..., -1] - start) / jnp.maximum(weight, 1e-30)
@@ -211,24 +226,25 @@ def _choose_by_thresholds(weights: Array, points: Array) -> tuple[Array, Array]:
 
 
 def _at(values: Array, index: Array) -> Array:
-    """values [B, K or 1, n] at index [B, K]."""
+    """Selects values [B, K or 1, n] at index [B, K]."""
     if values.shape[1] == 1:
         return jnp.take_along_axis(values[:, 0], index, axis=-1)
     return jnp.take_along_axis(values, index[..., None], axis=-1)[..., 0]
 
 
 class IntegerValue(nn.Module):
-    """A distribution over 0..max_value: how many more terms it takes, leftover bound included.
+    """Distribution over 0..max_value: the number of further terms needed, including the leftover
+    bound.
 
     Attributes:
-      max_value: largest value told apart.
+      max_value: largest value that is distinguished.
     """
 
     max_value: int
 
     @nn.compact
     def __call__(self, hidden: Array) -> Array:
-        """Logits [..., max_value + 1]."""
+        """Returns logits [..., max_value + 1]."""
         hidden = jax.nn.relu(nn.Dense(hidden.shape[-1] // 2)(hidden))
         return nn.Dense(
             self.max_value + 1, kernel_init=nn.initializers.variance_scaling(0.1, "fan_in", "normal")
@@ -236,10 +252,11 @@ class IntegerValue(nn.Module):
 
 
 def best_fraction_mean(logits: Array, fraction: float) -> Array:
-    """Mean of the best (lowest) `fraction` of a distribution over 0..n given by logits [..., n + 1].
+    """Computes the mean of the best (lowest) `fraction` of a distribution over 0..n given by logits
+    [..., n + 1].
 
-    With fraction 1 it is the mean. AlphaTensor (Fawzi et al. 2022, Methods) acts on the best quarter: the search looks
-    for the best game, not the average one.
+    With fraction 1 it is the mean. AlphaTensor (Fawzi et al. 2022, Methods) acts on the best
+    quarter: the search aims for the best game, not the average one.
     """
     weights = jax.nn.softmax(logits, axis=-1)
     if fraction < 1.0:

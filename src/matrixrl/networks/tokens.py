@@ -14,15 +14,15 @@ from matrixrl.types import TokenLayout
 
 
 class TokenNetwork(nn.Module):
-    """Torso, a policy of a perceptron over tokens, and integer value, over features of a residual.
+    """Network of a torso, a token policy and an integer value over features of a residual.
 
     Attributes:
       layout: tokens of an action.
-      features: residual [B, ...] to features [B, F], and per token at most `num_transforms` direct priors [B, classes]
-        (or [B, classes of the given token, classes]).
-      num_transforms: direct priors per token at most; 0 for none.
+      features: residual [B, ...] to features [B, F], and per token at most `num_transforms` direct
+        priors [B, classes] (or [B, classes of the conditioning token, classes]).
+      num_transforms: maximum number of direct priors per token; 0 for none.
       width, num_blocks, head_width, max_value: sizes.
-      dtype: what the torso's products are computed in; None: float32. The heads are float32.
+      dtype: type of the torso's products; None: float32. The heads are float32.
     """
 
     layout: TokenLayout
@@ -35,17 +35,19 @@ class TokenNetwork(nn.Module):
     dtype: Any = None
 
     def setup(self) -> None:
-        """Make the parts."""
+        """Creates the submodules."""
         self.torso = ResidualMLP(self.width, self.num_blocks, self.dtype)
         self.policy = TokenPolicy(self.layout, self.head_width)
         self.value = IntegerValue(self.max_value)
-        # One learned scale per token and transform: the transform is a direct prior over candidate entries.
+        # One learned scale per token and transform: the transform is a direct prior over classes.
         self.prior_scale = self.param(
             "prior_scale", nn.initializers.constant(0.5), (self.layout.num_tokens, self.num_transforms)
         )
 
     def __call__(self, residual: Array) -> tuple[Array, tuple[Array, ...] | None, Array]:
-        """Torso output [B, width], priors per token [B, classes] or None, value logits [B, max_value + 1]."""
+        """Returns the torso output [B, width], priors per token [B, classes] or None, value logits
+        [B, max_value + 1].
+        """
         features, transforms = self.features(residual)
         hidden = self.torso(features)
         priors = None
@@ -57,13 +59,13 @@ class TokenNetwork(nn.Module):
         return hidden, priors, self.value(hidden)  # pyright: ignore[reportReturnType]
 
     def log_prob(self, residual: Array, tokens: Array) -> tuple[Array, Array]:
-        """Log-probabilities [B, M] of actions [B, M, num_tokens], and value logits."""
+        """Computes log-probabilities [B, M] of actions [B, M, num_tokens], and value logits."""
         hidden, priors, value_logits = self(residual)
         return self.policy.log_prob(hidden, tokens, priors), value_logits
 
     def expand(
         self, key: Array, residual: Array, num_candidates: int, temperature: float
     ) -> tuple[Any, Array]:
-        """Candidates of each state, and value logits."""
+        """Samples candidates for each state; also returns value logits."""
         hidden, priors, value_logits = self(residual)
         return self.policy.draw(key, hidden, num_candidates, temperature, priors), value_logits

@@ -11,11 +11,13 @@ from jax import Array
 
 
 class ResidualMLP(nn.Module):
-    """A residual multi-layer perceptron with normalised blocks, [..., features] to float32 [..., width].
+    """A residual multi-layer perceptron with normalised blocks, [..., features] to float32 [...,
+    width].
 
     Attributes:
       width, num_blocks: sizes.
-      dtype: what products are computed in, such as bfloat16; parameters and the result stay float32. None: float32.
+      dtype: what products are computed in, such as bfloat16; parameters and the result stay
+        float32. None: float32.
     """
 
     width: int
@@ -24,7 +26,7 @@ class ResidualMLP(nn.Module):
 
     @nn.compact
     def __call__(self, features: Array) -> Array:
-        """Features [..., F] to [..., width]."""
+        """Maps features [..., F] to [..., width]."""
         hidden = nn.Dense(self.width, dtype=self.dtype)(features)
         for _ in range(self.num_blocks):
             block = nn.LayerNorm(dtype=self.dtype)(hidden)

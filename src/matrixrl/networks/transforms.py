@@ -1,10 +1,11 @@
-"""A policy whose logits are Fourier transforms: it commutes with every change of basis by construction.
+"""Policy whose logits are Fourier transforms, which is equivariant under every change of basis by
+construction.
 
-The policy draws an action vector by vector. For each vector the game says which case every contraction of the residual
-is in (its rank, and how it lies to the vectors drawn before); a table says what each case is worth, the network's
-torso adjusts the table to the state, and the transform of these worths over all contractions is the logit of every
-vector. The tables have a few dozen entries whatever the format, so what is learned on random tensors holds for the
-target, in any basis.
+The policy samples an action vector by vector. For each vector the game assigns a case to every
+contraction of the residual (its rank, and its relation to the vectors sampled before); a table
+assigns a score to each case, the network's torso adjusts the table to the state, and the transform
+of these scores over all contractions is the logit of every vector. The tables have a few dozen
+entries for every format, so what is learned on random tensors holds for the target, in any basis.
 """
 
 from __future__ import annotations
@@ -21,7 +22,8 @@ from matrixrl.networks.heads import MASKED, Candidates, IntegerValue, draw_token
 from matrixrl.networks.torso import ResidualMLP
 from matrixrl.types import TokenLayout
 
-# Entries of the tables are learned at this scale, so that a few hundred steps of Adam can make a policy sharp.
+# Scale of the learned table entries, so that a few hundred steps of Adam can make a policy
+# sharp.
 TABLE_SCALE = 10.0
 
 
@@ -34,16 +36,18 @@ class FieldGeometry(Protocol):
         ...
 
     def signed(self, index: int) -> bool:
-        """Whether the cases of this vector come with signs."""
+        """Returns true if the cases of this vector have signs."""
         ...
 
     def max_rank(self, index: int) -> int:
-        """Of a contraction for the vector `index`."""
+        """Returns the maximum rank of a contraction for the vector `index`."""
         ...
 
 
 class Geometry(Protocol):
-    """What the game says of its residuals; see `envs.matmul.contractions.Contractions`."""
+    """Interface to the features of the game's residuals; see
+    `envs.matmul.contractions.Contractions`.
+    """
 
     @property
     def order(self) -> tuple[int, int, int]:
@@ -56,34 +60,41 @@ class Geometry(Protocol):
         ...
 
     def __call__(self, residual: Array) -> tuple[Any, ...]:
-        """Per field, ranks and what else is needed."""
+        """Computes ranks and the other state per field."""
         ...
 
     def histograms(self, states: Any) -> Array:
-        """Features that are the same in every basis."""
+        """Returns features that are invariant under changes of basis."""
         ...
 
     def cases(self, index: int, states: Any, tokens: Array) -> tuple[tuple[Array, Array | None], ...]:
-        """Per field the case and sign of each contraction, [B, K or 1, contractions]."""
+        """Returns, per field, the case and sign of each contraction, [B, K or 1, contractions]."""
         ...
 
     def logits(self, index: int, functions: tuple[tuple[Array, Array | None], ...]) -> Array:
-        """Transforms of even and odd functions at all classes, of a vector with a tail of its head: [B, K or 1, classes]."""
+        """Transforms even and odd functions to logits of all classes, or of all heads of a vector
+        with a tail: [B, K or 1, classes].
+        """
         ...
 
     def tail(self, index: int) -> int:
-        """Binary digits of a class that are drawn after the others; 0 for a vector that is drawn at once."""
+        """Returns the number of binary digits of a class that are sampled after the others; 0 for a
+        vector sampled at once.
+        """
         ...
 
     def tail_logits(
         self, index: int, functions: tuple[tuple[Array, Array | None], ...], heads: Array
     ) -> Array:
-        """Transforms at the tails after given heads [B, K], float32 [B, K, tails]."""
+        """Transforms functions to logits of the tails for given heads [B, K], float32 [B, K,
+        tails].
+        """
         ...
 
 
 class TransformPolicy(nn.Module):
-    """Distribution over actions (f, g, h), each one token, from conditions of the residual's contractions.
+    """Distribution over actions (f, g, h), each one token, from conditions of the residual's
+    contractions.
 
     Attributes:
       layout: the tokens, and which classes are legal.
@@ -94,7 +105,7 @@ class TransformPolicy(nn.Module):
     geometry: Geometry
 
     def setup(self) -> None:
-        """Make the tables and what adjusts them."""
+        """Creates the tables and the layers that adjust them."""
         self.tables = [
             [self._table(number, field, index) for index in range(3)]
             for number, field in enumerate(self.geometry.fields)
@@ -112,14 +123,18 @@ class TransformPolicy(nn.Module):
         ]
 
     def _shape(self, field: FieldGeometry, index: int) -> tuple[int, int]:
-        """A row for each case, and one more for what a sign is worth."""
+        """Returns the table's shape: a row for each case and one for the score of a sign, a column
+        for each rank.
+        """
         return field.num_cases[index] + field.signed(index), field.max_rank(index) + 1
 
     def _table(self, number: int, field: FieldGeometry, index: int) -> Array:
         shape = self._shape(field, index)
 
         def start(key: Array) -> Array:
-            """Where ranks add: minus the rank, and minus the indicator of <x, f> = 1, transform to counts of terms."""
+            """Initialises a table: minus the rank, and minus the indicator of <x, f> = 1, transform
+            to term counts if ranks add.
+            """
             del key
             table = np.zeros(shape)
             if index == 0:
@@ -134,11 +149,12 @@ class TransformPolicy(nn.Module):
         return self.param(f"table_{number}_{index}", start)
 
     def worths(self, hidden: Array, states: tuple[Any, ...]) -> Any:
-        """Per vector and field what each case is worth at each contraction, float32 [B, cases, contractions].
+        """Computes, per vector and field, the score of each case at each contraction, float32 [B,
+        cases, contractions].
 
         Args:
           hidden: float32 [B, D], from the torso.
-          states: of the geometry.
+          states: states of the geometry.
         """
         found = []
         for index in range(3):
@@ -147,16 +163,20 @@ class TransformPolicy(nn.Module):
                 shape = self._shape(field, index)
                 table = TABLE_SCALE * self.tables[number][index]
                 table = table + self.adjustments[number][index](hidden).reshape(-1, *shape)
+                # Select each contraction's table column by its rank.
                 is_rank = state.ranks[index][:, None] == jnp.arange(shape[1])[:, None]
                 of_fields.append(jnp.einsum("bsr,brn->bsn", table, is_rank.astype(jnp.float32)))
             found.append(tuple(of_fields))
         return tuple(found)
 
     def functions(self, index: int, states: tuple[Any, ...], worths: Any, tokens: Array) -> Any:
-        """Per field what each contraction is worth for the vector `index`, given those before it, tokens [B, K, index]."""
+        """Computes, per field, the score of each contraction for the vector `index`, conditioned on
+        those before it, tokens [B, K, index].
+        """
         functions = []
         cases = self.geometry.cases(index, states, tokens)
         for field, (case, sign), worth in zip(self.geometry.fields, cases, worths[index], strict=True):
+            # Select each contraction's score by its case.
             even = jnp.broadcast_to(worth[:, None, 0], case.shape)
             for number in range(1, field.num_cases[index]):
                 even = jnp.where(case == number, worth[:, None, number], even)
@@ -164,19 +184,21 @@ class TransformPolicy(nn.Module):
         return tuple(functions)
 
     def vector_logits(self, index: int, functions: Any) -> Array:
-        """Logits of all classes of the vector `index`, or of all its heads, float32 [B, K or 1, classes]."""
+        """Computes logits of all classes of the vector `index`, or of all its heads, float32 [B, K
+        or 1, classes].
+        """
         logits = self.geometry.logits(index, functions)
         legal = self.layout.legal_while_zero[self.geometry.order[index]][0]
         return jnp.where(legal.reshape(logits.shape[-1], -1).any(-1), logits, MASKED)
 
     def tail_logits(self, index: int, functions: Any, heads: Array) -> Array:
-        """Logits of the tails after heads [B, K], float32 [B, K, tails]."""
+        """Computes logits of the tails for heads [B, K], float32 [B, K, tails]."""
         logits = self.geometry.tail_logits(index, functions, heads)
         legal = self.layout.legal_while_zero[self.geometry.order[index]][0]
         return jnp.where(jnp.asarray(legal.reshape(-1, logits.shape[-1]))[heads], logits, MASKED)
 
     def log_prob(self, hidden: Array, states: tuple[Any, ...], tokens: Array) -> Array:
-        """Log-probability [B, M] of actions `tokens` [B, M, 3]."""
+        """Computes the log-probability [B, M] of actions `tokens` [B, M, 3]."""
         worths = self.worths(hidden, states)
         tokens = tokens[..., np.array(self.geometry.order)]
         total = jnp.zeros(tokens.shape[:-1])
@@ -199,17 +221,21 @@ class TransformPolicy(nn.Module):
     def draw(
         self, key: Array, hidden: Array, states: tuple[Any, ...], num_candidates: int, temperature: float
     ) -> Candidates:
-        """Draw K actions for each state, from the policy flattened by `temperature` (1: as it is)."""
+        """Samples K actions for each state from the policy flattened by `temperature` (1:
+        unchanged).
+        """
         worths = self.worths(hidden, states)
         tails = [self.geometry.tail(index) for index in range(3)]
-        # What is drawn one after the other: (vector, whether its tail).
+        # Sampling stages in order: (vector, whether its tail).
         stages = [
             (index, part) for index in range(3) for part in ((False, True) if tails[index] else (False,))
         ]
         functions: dict[int, Any] = {}
 
         def vectors(drawn: Array) -> Array:
-            """Classes [B, K, vectors] of the vectors whose stages are all drawn, [B, K, stages]."""
+            """Returns classes [B, K, vectors] of the vectors whose stages are all sampled, [B, K,
+            stages].
+            """
             whole: list[Array] = []
             for at, (index, is_tail) in enumerate(stages[: drawn.shape[-1]]):
                 if is_tail:
@@ -231,13 +257,13 @@ class TransformPolicy(nn.Module):
 
 
 class TransformNetwork(nn.Module):
-    """Policy and value that are the same in every basis.
+    """Policy and value that are equivariant and invariant, respectively, under changes of basis.
 
     Attributes:
       layout: tokens of an action.
       geometry: the game's contractions.
       width, num_blocks, max_value: sizes.
-      dtype: what the torso's products are computed in; None: float32.
+      dtype: type of the torso's products; None: float32.
     """
 
     layout: TokenLayout
@@ -248,25 +274,27 @@ class TransformNetwork(nn.Module):
     dtype: Any = None
 
     def setup(self) -> None:
-        """Make the parts."""
+        """Creates the submodules."""
         self.torso = ResidualMLP(self.width, self.num_blocks, self.dtype)
         self.policy = TransformPolicy(self.layout, self.geometry)
         self.value = IntegerValue(self.max_value)
 
     def __call__(self, residual: Array) -> tuple[Array, tuple[Any, ...], Array]:
-        """Torso output [B, width], the geometry's states, value logits [B, max_value + 1]."""
+        """Returns the torso output [B, width], the geometry's states, value logits [B, max_value +
+        1].
+        """
         states = self.geometry(residual)
         hidden = self.torso(4.0 * self.geometry.histograms(states))
         return hidden, states, self.value(hidden)
 
     def log_prob(self, residual: Array, tokens: Array) -> tuple[Array, Array]:
-        """Log-probabilities [B, M] of actions [B, M, 3], and value logits."""
+        """Computes log-probabilities [B, M] of actions [B, M, 3], and value logits."""
         hidden, states, value_logits = self(residual)
         return self.policy.log_prob(hidden, states, tokens), value_logits
 
     def expand(
         self, key: Array, residual: Array, num_candidates: int, temperature: float
     ) -> tuple[Candidates, Array]:
-        """Candidates of each state, and value logits."""
+        """Samples candidates for each state; also returns value logits."""
         hidden, states, value_logits = self(residual)
         return self.policy.draw(key, hidden, states, num_candidates, temperature), value_logits

@@ -1,1 +1,3 @@
-"""Matrix-multiplication schemes in exact integers: files, proof, lifting, symmetry, formulas and pictures. No JAX."""
+"""Matrix-multiplication schemes in exact integers: files, proof, lifting, symmetry, formulas and
+pictures. No JAX.
+"""

@@ -1,8 +1,9 @@
-"""A picture of a scheme: its three factor matrices as coloured grids.
+"""Picture of a scheme: its three factor matrices as coloured grids.
 
-Rows are the entries of A, B and C, columns are the products M1, M2, ..., so one column reads as one multiplication:
-what is summed of A, what of B, and to which entries of C the product is added. Few products stand side by side, many
-are stacked with their columns aligned.
+Rows are the entries of A, B and C, columns are the products M1, M2, ..., so one column reads as one
+multiplication: the entries of A that are summed, those of B, and the entries of C to which the
+product is added. Grids with few columns are placed side by side, wider ones are stacked with their
+columns aligned.
 """
 
 from __future__ import annotations
@@ -23,7 +24,8 @@ from matrixrl.schemes.verify import verify
 if TYPE_CHECKING:  # `schemes verify` and `records` answer without Pillow
     from PIL import Image, ImageDraw, ImageFont
 
-# Blue and orange differ for every kind of colour blindness; the signs in the cells carry the same information.
+# Blue and orange are distinct for every type of colour blindness; the signs in the cells carry
+# the same information.
 _PLUS = "#1f6fb4"
 _MINUS = "#e8833a"
 _PLUS_LARGE = "#0d3f70"
@@ -35,18 +37,22 @@ _SOFT = "#66727f"
 _SIDE_BY_SIDE_RANK = 14
 _DPI = 160
 _OVERSAMPLING = 8
-"""Tiles are drawn this many times larger, then reduced, which smooths their corners."""
+"""Factor by which tiles are drawn larger and then reduced, which smooths their corners."""
 
 
 def title(scheme: Scheme) -> str:
-    """Returns ``2x2x2 in 7 multiplications, over the integers, verified``; verifies the scheme exactly."""
+    """Returns ``2x2x2 in 7 multiplications, over the integers, verified``; verifies the scheme
+    exactly.
+    """
     where = "over the integers" if scheme.ring == "Z" else "modulo 2"
     check = "verified" if verify(scheme) else "NOT CORRECT"
     return f"{scheme.format} in {scheme.rank} multiplications, {where}, {check}"
 
 
 def found_how(scheme: Scheme) -> str:
-    """Returns one line from the provenance on how the scheme was found; empty where it does not say."""
+    """Returns one line from the provenance on how the scheme was found; empty if the provenance
+    does not record it.
+    """
     parts = [str(scheme.provenance[name]) for name in ("source", "shown") if name in scheme.provenance]
     if scheme.provenance.get("lifted_from") == "F2":
         parts.append("lifted from a solution modulo 2")
@@ -55,13 +61,13 @@ def found_how(scheme: Scheme) -> str:
 
 @dataclass(frozen=True)
 class Tile:
-    """A rounded square, with the coefficient that stands in it.
+    """A rounded square with its coefficient.
 
     Attributes:
       x: left edge in inches.
       y: upper edge in inches.
       side: in inches.
-      value: coefficient; it gives the colour.
+      value: coefficient, which determines the colour.
       text: ``+``, ``−``, a number with its sign, or nothing.
       grid: index of the factor matrix; None in the legend.
     """
@@ -84,7 +90,8 @@ class Words:
       text: one line.
       size: in points.
       colour: of the letters.
-      anchor: Pillow's two letters: horizontal (l, m, r), vertical (a ascender, m middle, s baseline).
+      anchor: Pillow's two letters: horizontal (l, m, r), vertical (a ascender, m middle, s
+        baseline).
       bold: whether letters are thicker.
     """
 
@@ -111,8 +118,8 @@ def compose(scheme: Scheme, subtitle: str | None = None) -> Picture:
     """Lays out the three factor matrices of a scheme under one title.
 
     Args:
-      scheme: of any rank; made for ranks up to about 100.
-      subtitle: how it was found; by default what `found_how` reads in the provenance.
+      scheme: of any rank; the layout suits ranks up to about 100.
+      subtitle: how it was found; by default the result of `found_how`.
     """
     page = _Page.of(scheme)
     note = page.fitted(found_how(scheme) if subtitle is None else subtitle)
@@ -134,7 +141,9 @@ def compose(scheme: Scheme, subtitle: str | None = None) -> Picture:
 
 
 def draw(scheme: Scheme, subtitle: str | None = None) -> Image.Image:
-    """Draws the three factor matrices of a scheme under one title; the arguments are those of `compose`."""
+    """Draws the three factor matrices of a scheme under one title; the arguments are those of
+    `compose`.
+    """
     from PIL import Image, ImageDraw
 
     picture = compose(scheme, subtitle)
@@ -148,10 +157,10 @@ def draw(scheme: Scheme, subtitle: str | None = None) -> Image.Image:
 
 
 def save_png(scheme: Scheme, path: Path | str, subtitle: str | None = None) -> None:
-    """Draws a scheme into a PNG file, written whole and then renamed.
+    """Draws a scheme into a PNG file, written completely and then renamed.
 
     Raises:
-      SchemeError: the file cannot be written.
+      SchemeError: if the file cannot be written.
     """
     from PIL.PngImagePlugin import PngInfo
 
@@ -249,11 +258,15 @@ class _Page:
         return self.head + above
 
     def has_product_names(self, index: int) -> bool:
-        """Returns whether M1, M2, ... stand over a grid; stacked grids share those of the first."""
+        """Returns true if M1, M2, ... are written above a grid; stacked grids share those of the
+        first.
+        """
         return self.side_by_side or index == 0
 
     def cell_top(self, index: int, row: int, columns: int) -> float:
-        """Returns the upper edge of a row of cells; `columns` is the width of the matrix A, B or C."""
+        """Returns the upper edge of a row of cells; `columns` is the width of the matrix A, B or
+        C.
+        """
         return self.top(index) + self.cell * (row + _ROW_GAP * (row // columns))
 
 
@@ -262,7 +275,9 @@ _PAD = 0.05  # between a tile and the edge of its cell, in cells
 
 
 def _extent(rows: int, columns: int) -> float:
-    """Returns the height in cells of the entries of a rows x columns matrix, one under the other."""
+    """Returns the height in cells of the entries of a rows x columns matrix, one under the
+    other.
+    """
     return rows * columns + (rows - 1) * _ROW_GAP
 
 
@@ -334,7 +349,7 @@ def _pixels(inches: float) -> int:
 
 
 def _font(pixels: float) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
-    """Returns the font that Pillow brings, so that a picture looks the same on every machine."""
+    """Returns the font bundled with Pillow, so that a picture is the same on every machine."""
     from PIL import ImageFont
 
     return ImageFont.load_default(max(pixels, 1.0))

@@ -1,7 +1,8 @@
-"""When two schemes are the same algorithm: up to order and signs of products, or up to all symmetries.
+"""Equivalence of schemes: up to order and signs of products, or up to all symmetries.
 
-Two solutions are equal when they have the same rank-one terms; they are in one class when a symmetry of the problem
-maps one to the other. Classes are counted with a canonical form: the least image, in a fixed order, under the group
+Two solutions are equal when they have the same rank-one terms; they are in one class when a
+symmetry of the problem maps one to the other. Classes are counted with a canonical form: the least
+image, in a fixed order, under the group
 
 - over F2: all changes of basis GL(n, 2) x GL(m, 2) x GL(p, 2),
 - over Z: signed permutations of the rows and columns of A, B and C (the whole group is infinite),
@@ -23,14 +24,19 @@ from matrixrl.schemes.scheme import Format, Ring, Scheme
 from matrixrl.schemes.symmetry import format_images, reorder
 
 MAX_GROUP = 30_000_000
-"""Largest group that is searched: 3x3x3 over F2 (28 million, seconds per scheme) is within, 4x4x4 is not."""
+"""Largest group that is enumerated: 3x3x3 over F2 (28 million, seconds per scheme) is included,
+4x4x4 is not.
+"""
 
-_MAX_SLICE = 8_000_000  # images of terms looked at in one NumPy call
+_MAX_SLICE = 8_000_000  # images of terms processed in one NumPy call
 
 
 def canonical_terms(scheme: Scheme) -> Scheme:
-    """The same rank-one terms written one way: u and v without common divisor and with their first non-zero entry
-    positive, w with what is left; a term with a zero factor is all zeros; terms sorted."""
+    """Normalises the rank-one terms: u and v without common divisor and with a positive first
+    non-zero entry.
+
+    The remaining factor goes to w; a term with a zero factor is all zeros; terms are sorted.
+    """
     nonzero = np.all([factor.any(axis=1) for factor in scheme.factors], axis=0)
     u, v, w = (factor * nonzero[:, None] for factor in scheme.factors)
     if scheme.ring == "Z":
@@ -44,12 +50,14 @@ def canonical_terms(scheme: Scheme) -> Scheme:
 
 
 def same_terms(first: Scheme, second: Scheme) -> bool:
-    """Whether two schemes differ only in the order of their products and in signs within them."""
+    """Returns true if two schemes differ only in the order of their products and in signs within
+    them.
+    """
     return canonical_terms(first) == canonical_terms(second)
 
 
 def group_order(format: Format, ring: Ring) -> int:
-    """Number of symmetries that `canonical_form` looks at."""
+    """Returns the number of symmetries that `canonical_form` enumerates."""
     turns = sum(image == tuple(format) for image in permutations(format))
     if ring == "F2":
         return turns * prod(prod(2**size - 2**k for k in range(size)) for size in format)
@@ -57,7 +65,9 @@ def group_order(format: Format, ring: Ring) -> int:
 
 
 def can_classify(scheme: Scheme) -> bool:
-    """Whether `canonical_form` can be computed: the group is small enough, and terms fit into 63 bits."""
+    """Returns true if `canonical_form` can be computed: the group is small enough, and terms fit
+    into 63 bits.
+    """
     n, m, p = (_base_order(size, scheme.ring) for size in sorted(scheme.format))
     base = 2 if scheme.ring == "F2" else 2 * canonical_terms(scheme).max_coefficient + 1
     return (
@@ -68,7 +78,8 @@ def can_classify(scheme: Scheme) -> bool:
 
 
 def canonical_form(scheme: Scheme) -> tuple[int, ...]:
-    """A key that is equal for two schemes exactly when a symmetry (see the module) maps one to the other.
+    """Returns a key that is equal for two schemes exactly if a symmetry (see the module) maps one
+    to the other.
 
     The sides are sorted first, so 2x3x2 and 2x2x3 compare. The key starts with format and base.
 
@@ -83,7 +94,8 @@ def canonical_form(scheme: Scheme) -> tuple[int, ...]:
     images = [
         _Images.of(canonical_terms(image), base) for image in format_images(start) if image.format == fmt
     ]
-    # The least image has the least u of all as its first term, and the least v beside that u: nothing else is sorted.
+    # The least image starts with the least u of all images and the least v paired with it: sort
+    # only these candidates.
     least_u = min(int(image.code_u.min()) for image in images)
     least_v, candidates = None, []
     for image in images:
@@ -109,7 +121,8 @@ _ABOVE_ALL = np.iinfo(np.int64).max
 class _Images:
     """Terms of all images of a scheme under changes of basis, each factor encoded as one integer.
 
-    With a, b, c running over the bases of the three sides: u -> a u b^-1, v -> b v c^-1, w -> a^-T w c^T.
+    With a, b, c running over the bases of the three sides: u -> a u b^-1, v -> b v c^-1, w -> a^-T
+    w c^T.
 
     Attributes:
       code_u: int64 [a, b, rank], u with its canonical sign.
@@ -157,39 +170,44 @@ class _Images:
         )
 
     def keys(self, a: int, b: np.ndarray, c: np.ndarray) -> np.ndarray:
-        """All terms of some images, one integer each: int64 [images, rank]."""
+        """Encodes all terms of some images as one integer each: int64 [images, rank]."""
         w = np.where(self.sign_u[a, b] * self.sign_v[b, c] > 0, self.code_w[a, c], self.code_minus_w[a, c])
         return self.code_u[a, b] * self.high + self.code_v[b, c] * self.middle + w
 
 
 def _least_row(rows: np.ndarray) -> np.ndarray:
-    """The first row in lexicographic order."""
+    """Returns the first row in lexicographic order."""
     return rows[np.lexsort(rows.T[::-1])[0]]
 
 
 def _all_sandwiches(factor: np.ndarray, lefts: np.ndarray, rights: np.ndarray) -> np.ndarray:
-    """left X right for every left, right and row X of `factor`: [lefts, rights, rank, entries]."""
+    """Computes left X right for every left, right and row X of `factor`: [lefts, rights, rank,
+    entries].
+    """
     matrices = factor.reshape(len(factor), lefts.shape[1], rights.shape[1])
+    # Multiply by all left matrices once, then by all right ones.
     half = np.einsum("aij,rjk->arik", lefts, matrices)
     whole = half[:, None] @ rights[None, :, None]
     return whole.reshape(len(lefts), len(rights), len(factor), -1)
 
 
 def _encode(vectors: np.ndarray, base: int, offset: int) -> np.ndarray:
-    """Vectors as numbers in `base`, first entry highest, digits counted from -offset."""
+    """Encodes vectors as numbers in `base`, first entry most significant, digits counted from
+    -offset.
+    """
     weights = base ** np.arange(vectors.shape[-1] - 1, -1, -1, dtype=np.int64)
     return (vectors + offset) @ weights
 
 
 def _first_signs(vectors: np.ndarray) -> np.ndarray:
-    """Sign of the first non-zero entry along the last axis, 1 for a zero vector."""
+    """Returns the sign of the first non-zero entry along the last axis, 1 for a zero vector."""
     first = np.argmax(vectors != 0, axis=-1)
     signs = np.sign(np.take_along_axis(vectors, first[..., None], axis=-1)[..., 0])
     return np.where(signs == 0, 1, signs)
 
 
 def _base_order(size: int, ring: Ring) -> int:
-    """Number of bases of one side."""
+    """Returns the number of bases of one side."""
     return prod(2**size - 2**k for k in range(size)) if ring == "F2" else 2**size * factorial(size)
 
 
@@ -198,7 +216,7 @@ _EXPONENTS = (1, 1, 6, 84, 420)  # of the groups GL(size, 2): every matrix to th
 
 @lru_cache(maxsize=16)
 def _bases(size: int, ring: Ring) -> tuple[np.ndarray, np.ndarray]:
-    """All bases of one side, and their inverses: int64 [order, size, size] each."""
+    """Returns all bases of one side, and their inverses: int64 [order, size, size] each."""
     identity = np.eye(size, dtype=np.int64)
     if ring == "Z":
         signed = [
@@ -235,7 +253,9 @@ class ClassCount:
 
 
 def count_classes(schemes: Iterable[Scheme]) -> ClassCount:
-    """Count different solutions and classes; schemes of different formats, rings or ranks are never in one class."""
+    """Counts different solutions and classes; schemes of different formats, rings or ranks are
+    never in one class.
+    """
     different = {canonical_terms(scheme) for scheme in schemes}
     solutions = f"{len(different)} solution{'s' * (len(different) != 1)}"
     if not all(can_classify(scheme) for scheme in different):

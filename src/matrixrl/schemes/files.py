@@ -1,7 +1,8 @@
-"""Schemes from files that users name: one scheme, a list of schemes, or a run folder.
+"""Schemes from files named by users: one scheme, a list of schemes, or a run folder.
 
-All reading is bounded (`matrixrl.user_files`). A file holds one scheme as a JSON object, or several as an array, as in
-a run's `scheme_solutions.json`. A folder stands for the scheme files that a training wrote into it.
+All reading is bounded (`matrixrl.user_files`). A file holds one scheme as a JSON object, or several
+as an array, as in a run's `scheme_solutions.json`. A folder represents the scheme files that a
+training run wrote into it.
 """
 
 from __future__ import annotations
@@ -12,8 +13,8 @@ from pathlib import Path
 from matrixrl.schemes.scheme import Scheme, SchemeError, parse_scheme
 from matrixrl.user_files import UserFileError, display_path, read_json
 
-# Files of a run folder: the best scheme, the one modulo 2 it was lifted from, and the solutions; of several formats
-# one of each, with the format in the name.
+# Files of a run folder: the best scheme, the scheme modulo 2 from which it was lifted, and the
+# solutions; for several formats one of each, with the format in the name.
 _BEST = "scheme*.json"
 _OTHERS = ("_f2.json", "_solutions.json")
 
@@ -22,7 +23,8 @@ def load_schemes(path: Path | str) -> list[Scheme]:
     """Reads all schemes of one file, in order.
 
     Raises:
-      SchemeError: if the file cannot be read or holds something else; one line that names the file and the field.
+      SchemeError: if the file cannot be read or has other content; one line that names the file and
+        the field.
     """
     shown = display_path(path)
     try:
@@ -37,7 +39,8 @@ def load_schemes(path: Path | str) -> list[Scheme]:
 
 
 def scheme_files(path: Path | str, best_only: bool = False) -> list[Path]:
-    """Lists the scheme files that a path stands for: itself, or those of a run folder, the best scheme's first.
+    """Lists the scheme files that a path represents: itself, or those of a run folder, the best
+    scheme's first.
 
     Args:
       path: a file or a folder.

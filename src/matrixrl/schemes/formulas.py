@@ -1,7 +1,7 @@
 """A scheme as the formulas of a textbook, and back.
 
-``M1 = (A11 + A22)(B11 + B22)`` for the products, ``C11 = M1 + M4 - M5 + M7`` for the result. Reading the formulas
-that `formulas` prints gives the same scheme again.
+``M1 = (A11 + A22)(B11 + B22)`` for the products, ``C11 = M1 + M4 - M5 + M7`` for the result.
+Reading the formulas that `formulas` prints gives the same scheme again.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from matrixrl.schemes.scheme import Ring, Scheme, SchemeError, as_format, format
 
 
 def linear_form(coefficients: Sequence[int] | np.ndarray, names: Sequence[str]) -> str:
-    """A sum such as ``A11 - 2*A12``; ``0`` when every coefficient is zero."""
+    """Formats a sum such as ``A11 - 2*A12``; ``0`` if every coefficient is zero."""
     text = ""
     for coefficient, name in zip(coefficients, names, strict=True):
         if coefficient == 0:
@@ -31,7 +31,9 @@ def linear_form(coefficients: Sequence[int] | np.ndarray, names: Sequence[str]) 
 
 
 def formulas(scheme: Scheme) -> str:
-    """The algorithm in lines: the products M1.., then the entries of C; over F2 a first line says ``modulo 2``."""
+    """Formats the algorithm in lines: the products M1.., then the entries of C; over F2 a first
+    line reads ``modulo 2``.
+    """
     labels_a, labels_b, labels_c = format_labels(scheme.format)
     products = [f"M{r + 1}" for r in range(scheme.rank)]
     lines = ["modulo 2:"] if scheme.ring == "F2" else []
@@ -45,19 +47,22 @@ def formulas(scheme: Scheme) -> str:
 
 
 def _factor(coefficients: np.ndarray, names: Sequence[str]) -> str:
-    """A linear form, in brackets unless it is a single entry."""
+    """Formats a linear form, in brackets unless it is a single entry."""
     text = linear_form(coefficients, names)
     return text if text in names else f"({text})"
 
 
 def num_additions(scheme: Scheme) -> int:
-    """Additions and subtractions of the formulas as they stand, no common part computed once (Strassen: 18)."""
+    """Counts additions and subtractions of the formulas, without sharing common parts (Strassen:
+    18).
+    """
     terms_to_sum = (scheme.u, scheme.v, scheme.w.T)
     return sum(int(np.maximum((matrix != 0).sum(axis=1) - 1, 0).sum()) for matrix in terms_to_sum)
 
 
 def growth_factor(scheme: Scheme) -> float:
-    """Sum over products of |u|_2 |v|_2 |w|_2, which bounds the growth of rounding errors (Strassen: 14.83).
+    """Computes the sum over products of |u|_2 |v|_2 |w|_2, which bounds the growth of rounding
+    errors (Strassen: 14.83).
 
     The 2-norm growth factor of Dumas, Pernet and Sedoglavic 2024; the standard algorithm has n*m*p.
     """
@@ -76,13 +81,14 @@ def parse_formulas(
     ring: Ring = "Z",
     provenance: Mapping[str, Any] | None = None,
 ) -> Scheme:
-    """The scheme written as `formulas` prints it; brackets around a single entry may be left out.
+    """Parses a scheme in the format of `formulas`; brackets around a single entry may be omitted.
 
     Args:
-      format: (n, m, p), which the text does not say.
-      text: one formula per line: ``M.. = (..)(..)`` for each product and ``C.. = ..`` for each entry of C.
+      format: (n, m, p), which the text does not contain.
+      text: one formula per line: ``M.. = (..)(..)`` for each product and ``C.. = ..`` for each
+        entry of C.
       ring: the ring of the result.
-      provenance: kept with the scheme.
+      provenance: stored with the scheme.
 
     Raises:
       SchemeError: naming the line that cannot be read.
@@ -116,7 +122,7 @@ def parse_formulas(
 
 
 def _coefficients(text: str, names: Sequence[str], line: str) -> list[int]:
-    """The coefficients of a sum over `names`, the inverse of `linear_form`."""
+    """Parses the coefficients of a sum over `names`, the inverse of `linear_form`."""
     row = [0] * len(names)
     position = 0
     while position < len(text) and text != "0":

@@ -1,7 +1,8 @@
 """Linear systems over F2, bit-packed: factored once, solved for many right-hand sides.
 
-Gaussian elimination on rows of 64-bit words. Up to 64 pivots are found at a time in one column of words; their sums
-are then taken from tables of 256 entries and added to all rows at once (the method of the Four Russians).
+Gaussian elimination on rows of 64-bit words. Up to 64 pivots are found at a time in one column of
+words; their sums are then taken from tables of 256 entries and added to all rows at once (the
+method of the Four Russians).
 """
 
 from __future__ import annotations
@@ -20,7 +21,8 @@ class _PivotBlock(NamedTuple):
     Attributes:
       word: index of that word.
       bits: the bit of each pivot.
-      rows: uint64 [pivots, words], each reduced by all pivots before it: equations, then the columns it sums.
+      rows: uint64 [pivots, words], each reduced by all pivots before it: equations, then the
+        columns it sums.
     """
 
     word: int
@@ -29,7 +31,9 @@ class _PivotBlock(NamedTuple):
 
 
 def pack(bits: np.ndarray) -> np.ndarray:
-    """Rows of zeros and ones [rows, k] as little-endian words uint64 [rows, ceil(k / 64)]."""
+    """Packs rows of zeros and ones [rows, k] into little-endian words uint64 [rows, ceil(k /
+    64)].
+    """
     width = -(-bits.shape[1] // WORD)
     packed = np.zeros((len(bits), width * 8), dtype=np.uint8)
     octets = np.packbits(bits.astype(bool), axis=1, bitorder="little")
@@ -38,17 +42,17 @@ def pack(bits: np.ndarray) -> np.ndarray:
 
 
 def unpack(words: np.ndarray, num_bits: int) -> np.ndarray:
-    """Inverse of `pack`: uint8 [rows, num_bits]."""
+    """Unpacks words, the inverse of `pack`: uint8 [rows, num_bits]."""
     octets = np.ascontiguousarray(words.astype("<u8")).view(np.uint8)
     return np.unpackbits(octets, axis=1, count=num_bits, bitorder="little")
 
 
 class BinarySystem:
-    """The system J x = e over F2, given column by column.
+    """The system J x = e over F2, built column by column.
 
-    Columns added earlier are preferred: a later column becomes a pivot only if it is independent of all earlier
-    additions, so `solve` uses late columns only where early ones do not suffice. Columns that are not pivots are
-    free variables and zero in every solution of `solve`.
+    Columns added earlier are preferred: a later column becomes a pivot only if it is independent of
+    all earlier additions, so `solve` uses late columns only where early ones do not suffice.
+    Columns that are not pivots are free variables and zero in every solution of `solve`.
 
     Attributes:
       num_equations: rows of J.
@@ -65,7 +69,7 @@ class BinarySystem:
         self._null: list[np.ndarray] = []
 
     def add_columns(self, columns: np.ndarray) -> None:
-        """Add columns of J, packed: uint64 [k, ceil(num_equations / 64)]."""
+        """Adds columns of J, packed: uint64 [k, ceil(num_equations / 64)]."""
         before = -(-self.num_columns // WORD)
         after = -(-(self.num_columns + len(columns)) // WORD)
         if after > before:
@@ -92,7 +96,9 @@ class BinarySystem:
         self._null.append(rows[:, self._words :])
 
     def solve(self, right: np.ndarray) -> np.ndarray | None:
-        """One solution x, uint8 [num_columns], of J x = right (0/1 [num_equations]); None if there is none."""
+        """Returns one solution x, uint8 [num_columns], of J x = right (0/1 [num_equations]); None
+        if there is none.
+        """
         row = np.zeros(self._words + -(-self.num_columns // WORD), dtype=np.uint64)
         row[: self._words] = pack(right.reshape(1, -1))[0]
         for block in self._blocks:
@@ -111,14 +117,18 @@ class BinarySystem:
         return unpack(row[None, self._words :], self.num_columns)[0]
 
     def null_space(self) -> np.ndarray:
-        """A basis of the solutions of J x = 0: uint8 [num_columns - len(pivots), num_columns]."""
+        """Returns a basis of the solutions of J x = 0: uint8 [num_columns - len(pivots),
+        num_columns].
+        """
         if not self._null:
             return np.zeros((0, 0), dtype=np.uint8)
         return unpack(np.concatenate(self._null), self.num_columns)
 
 
 def _reduce_by(column: np.ndarray, block: _PivotBlock) -> np.ndarray:
-    """Which pivots of a block to add to rows that hold `column` in its word: bit masks uint64 [rows]."""
+    """Selects the pivots of a block to add to rows that hold `column` in its word: bit masks uint64
+    [rows].
+    """
     masks = np.zeros(len(column), dtype=np.uint64)
     for index, (bit, pivot) in enumerate(zip(block.bits, block.rows[:, block.word], strict=True)):
         has = (column >> np.uint64(bit)) & np.uint64(1)
@@ -128,7 +138,9 @@ def _reduce_by(column: np.ndarray, block: _PivotBlock) -> np.ndarray:
 
 
 def _eliminate(rows: np.ndarray, word: int) -> tuple[list[int], _PivotBlock | None, np.ndarray]:
-    """Clear one word of all rows; returns which rows became pivots, those pivots, and the other rows."""
+    """Clears one word of all rows; returns the rows that became pivots, those pivots, and the other
+    rows.
+    """
     column = rows[:, word].copy()
     masks = np.zeros(len(rows), dtype=np.uint64)
     chosen: list[int] = []
@@ -140,7 +152,7 @@ def _eliminate(rows: np.ndarray, word: int) -> tuple[list[int], _PivotBlock | No
         index = int(live[0])
         value = column[index]
         bit = int(value).bit_length() - 1
-        column[index] = 0  # a pivot is not looked at again, and keeps the mask of the pivots before it
+        column[index] = 0  # a pivot is not processed again, and keeps the mask of the pivots before it
         has = (column[live] >> np.uint64(bit)) & np.uint64(1)
         column[live] ^= has * value
         masks[live] |= has << np.uint64(len(bits))
@@ -159,7 +171,9 @@ def _eliminate(rows: np.ndarray, word: int) -> tuple[list[int], _PivotBlock | No
 
 
 def _add_combinations(rows: np.ndarray, word: int, masks: np.ndarray, pivots: np.ndarray) -> None:
-    """Add to each row, in place, the sum of the pivots in its mask (words before `word` are zero in the pivots)."""
+    """Adds to each row, in place, the sum of the pivots in its mask (words before `word` are zero
+    in the pivots).
+    """
     for start in range(0, len(pivots), _TABLE_BITS):
         picks = (masks >> np.uint64(start)) & np.uint64(2**_TABLE_BITS - 1)
         touched = np.flatnonzero(picks)

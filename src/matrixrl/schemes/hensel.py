@@ -1,13 +1,16 @@
-"""Hensel lifting of factor matrices: from right modulo 2 to right over the integers, for any tensor.
+"""Hensel lifting of factor matrices: from right modulo 2 to right over the integers, for any
+tensor.
 
-Write ``T - sum u (x) v (x) w = 2^k E`` for integer factors that are right modulo 2^k. Adding 2^k x to the factors
-changes the sum by 2^k J x modulo 2^(k+1), where the Jacobian J depends on the factors modulo 2 only. So each step is
-the linear system ``J x = E`` modulo 2 with one matrix, factored once (Kauers and Moosbauer 2022, section 5).
+Write ``T - sum u (x) v (x) w = 2^k E`` for integer factors that are right modulo 2^k. Adding 2^k x
+to the factors changes the sum by 2^k J x modulo 2^(k+1), where the Jacobian J depends on the
+factors modulo 2 only. So each step is the linear system ``J x = E`` modulo 2 with one matrix,
+factored once (Kauers and Moosbauer 2022, section 5).
 
-Signs first: a ternary lift has the same non-zero entries, so its first step solves J x = E with J restricted to
-them. If that has no solution, no ternary lift exists. If it has, the solutions are one coset of the null space; part
-of that only re-signs rows and bases, and the rest is searched. Where signs do not suffice, entries that are zero
-modulo 2 may become even numbers, and fractions with odd denominators are recognised by rational reconstruction.
+Signs first: a ternary lift has the same non-zero entries, so its first step solves J x = E with J
+restricted to them. If that has no solution, no ternary lift exists. If it has, the solutions are
+one coset of the null space; part of that only re-signs rows and bases, and the rest is searched.
+Where signs do not suffice, entries that are zero modulo 2 may become even numbers, and fractions
+with odd denominators are recognised by rational reconstruction.
 """
 
 from __future__ import annotations
@@ -37,12 +40,14 @@ Factors = tuple[np.ndarray, np.ndarray, np.ndarray]
 
 @dataclass(frozen=True)
 class FactorLift:
-    """Outcome of lifting factor matrices of any integer tensor.
+    """Result of lifting factor matrices of any integer tensor.
 
     Attributes:
-      status: ``ternary``, ``integer`` or ``rational`` for what the lift's coefficients are, ``none`` without one.
+      status: ``ternary``, ``integer`` or ``rational`` by the coefficients of the lift, ``none``
+        without a lift.
       factors: int64 (u, v, w) that sum to the tensor exactly; None unless ternary or integer.
-      step: where the linear system had no solution (k: modulo 2^(k+1)); None if it always had one.
+      step: step at which the linear system had no solution (k: modulo 2^(k+1)); None if it always
+        had one.
       denominator: least common denominator of a rational lift, else 1.
       message: one line.
     """
@@ -55,7 +60,9 @@ class FactorLift:
 
 
 def lift_signs(target: np.ndarray, factors: Sequence[np.ndarray], *, seed: int = 0) -> FactorLift:
-    """Lift by choosing signs only: a ternary lift or none, much quicker than `lift_factors`; the same arguments."""
+    """Lifts by choosing signs only: a ternary lift or none, much faster than `lift_factors`, with
+    the same arguments.
+    """
     problem = _Problem(target, factors)
     support = problem.unknowns(nonzero=True)
     rng = np.random.default_rng(seed)
@@ -68,17 +75,18 @@ def lift_signs(target: np.ndarray, factors: Sequence[np.ndarray], *, seed: int =
 def lift_factors(
     target: np.ndarray, factors: Sequence[np.ndarray], *, tries: int = 8, seed: int = 0
 ) -> FactorLift:
-    """Lift factors of any integer tensor [a, b, c] from F2 to the integers, ternary if possible.
+    """Lifts factors of any integer tensor [a, b, c] from F2 to the integers, ternary if possible.
 
     Args:
       target: the tensor, small integers.
       factors: u [R, a], v [R, b], w [R, c] with entries 0 and 1, whose sum is the target modulo 2.
-      tries: starting points where the first does not end in small integers: other signs, other free unknowns.
-      seed: of the choice of starting points.
+      tries: number of starting points if the first does not lead to small integers: other signs,
+        other free unknowns.
+      seed: seed of the choice of starting points.
 
     Returns:
-      The outcome. Step 1 failing is a proof that no lift exists, whatever the coefficients; a later step
-      failing says only that these tries did not reach one.
+      The outcome. Failure of step 1 proves that no lift exists for any coefficients; failure of a
+      later step means only that these tries found none.
     """
     problem = _Problem(target, factors)
     rng = np.random.default_rng(seed)
@@ -118,7 +126,7 @@ _TERNARY = "lifts to the integers with coefficients -1, 0, 1"
 
 
 def _read_off(problem: _Problem, values: np.ndarray, remark: str) -> FactorLift | None:
-    """The outcome that values modulo 2^_STEPS stand for; None if no small fractions explain them."""
+    """Converts values modulo 2^_STEPS to an outcome; None if no small fractions explain them."""
     integers, denominator = problem.clear_denominators(values)
     if integers is not None:
         largest = _largest(integers)
@@ -131,7 +139,7 @@ def _read_off(problem: _Problem, values: np.ndarray, remark: str) -> FactorLift 
 
 
 def _preference(outcome: FactorLift) -> tuple[int, int]:
-    """Smaller is better: integers before fractions, then small coefficients."""
+    """Returns a sort key, smaller is better: integers before fractions, then small coefficients."""
     if outcome.factors is None:
         return 1, outcome.denominator
     return 0, _largest(outcome.factors)
@@ -142,7 +150,8 @@ def _largest(factors: Factors) -> int:
 
 
 class _Problem:
-    """The tensor and the factors modulo 2, with factors as one flat vector of values (u, then v, then w).
+    """The tensor and the factors modulo 2, with factors as one flat vector of values (u, then v,
+    then w).
 
     Attributes:
       target: int64 [a, b, c].
@@ -157,23 +166,25 @@ class _Problem:
         self.flat = np.concatenate([factor.ravel() for factor in self.bits])
 
     def split(self, values: np.ndarray) -> Factors:
-        """A flat vector as (u, v, w)."""
+        """Splits a flat vector into (u, v, w)."""
         u, v, w = self.bits
         parts = np.split(values, [u.size, u.size + v.size])
         return parts[0].reshape(u.shape), parts[1].reshape(v.shape), parts[2].reshape(w.shape)
 
     def unknowns(self, *, nonzero: bool) -> np.ndarray:
-        """Flat indices of the entries that are one (or zero) modulo 2."""
+        """Returns flat indices of the entries that are one (or zero) modulo 2."""
         return np.flatnonzero(self.flat == int(nonzero))
 
     def system(self, unknowns: np.ndarray) -> BinarySystem:
-        """The factored Jacobian restricted to some unknowns."""
+        """Returns the factored Jacobian restricted to some unknowns."""
         system = BinarySystem(self.target.size)
         system.add_columns(self.columns(unknowns))
         return system
 
     def columns(self, unknowns: np.ndarray) -> np.ndarray:
-        """Columns of the Jacobian modulo 2, packed: the derivative of the sum by each unknown."""
+        """Returns packed columns of the Jacobian modulo 2: the derivative of the sum by each
+        unknown.
+        """
         u, v, w = (factor.astype(bool) for factor in self.bits)
         chunks = [np.zeros((0, -(-self.target.size // 64)), dtype=np.uint64)]
         for part in np.split(unknowns, range(256, len(unknowns), 256)):  # bounds the memory
@@ -193,19 +204,20 @@ class _Problem:
         return np.concatenate(chunks)
 
     def residual(self, values: np.ndarray) -> np.ndarray:
-        """Target minus sum, flat, exact modulo 2^64 (int64 wraps around)."""
+        """Computes target minus sum, flat, exact modulo 2^64 (int64 wraps around)."""
         u, v, w = self.split(values)
         products = (u[:, :, None] * v[:, None, :]).reshape(len(u), -1)
         return self.target.ravel() - (products.T @ w).ravel()
 
     def is_exact(self, values: np.ndarray) -> bool:
-        """Whether the factors sum to the target over the integers."""
+        """Returns true if the factors sum to the target over the integers."""
         u, v, w = self.split(values)
         bound = len(u) * int(np.abs(u).max()) * int(np.abs(v).max()) * int(np.abs(w).max())
         return bound < 2**62 and not self.residual(values).any()
 
     def clear_denominators(self, values: np.ndarray) -> tuple[Factors | None, int | None]:
-        """Factors right modulo 2^_STEPS as integer factors, or the denominator that is left; (None, None) if neither.
+        """Converts factors modulo 2^_STEPS to integer factors, or returns the remaining
+        denominator; (None, None) if neither exists.
 
         Each term is written as a fraction times three integer vectors without common odd divisor.
         """
@@ -239,7 +251,7 @@ class _Problem:
         return (u, v, w), 1
 
     def _sums_to_target(self, rows: list[tuple[Fraction, list[list[int]]]]) -> bool:
-        """Exact check over the rationals, in Python integers."""
+        """Checks the sum exactly over the rationals, in Python integers."""
         common = reduce(lcm, (scale.denominator for scale, _ in rows), 1)
         u, v = (np.array([vectors[mode] for _, vectors in rows], dtype=object) for mode in (0, 1))
         w = np.array([[int(scale * common) * x for x in vectors[2]] for scale, vectors in rows], dtype=object)
@@ -250,11 +262,12 @@ class _Problem:
 def _choose_signs(
     problem: _Problem, support: np.ndarray, system: BinarySystem, rng: np.random.Generator
 ) -> tuple[np.ndarray | None, str]:
-    """Signs for the non-zero entries: right over the integers if such are found, else right modulo 4.
+    """Chooses signs for the non-zero entries: right over the integers if such are found, else right
+    modulo 4.
 
     Returns:
-      The flat factors with entries -1, 0, 1, or None if no signs are right modulo 4; and, where it is proved
-      that no ternary lift exists, a remark that says so.
+      The flat factors with entries -1, 0, 1, or None if no signs are right modulo 4; and a remark
+      if it is proved that no ternary lift exists.
     """
     base = system.solve((problem.residual(problem.flat) >> 1) & 1)
     if base is None:
@@ -286,10 +299,11 @@ def _choose_signs(
 
 
 def _free_signs(problem: _Problem, support: np.ndarray, system: BinarySystem) -> np.ndarray:
-    """Null vectors modulo those that cannot change whether a lift is exact: uint8 [free, len(support)].
+    """Returns null vectors modulo those that cannot affect whether a lift is exact: uint8 [free,
+    len(support)].
 
-    Flipping two factors of one term changes nothing. (Signs of the bases also change nothing for matrix
-    multiplication, but this works for any tensor and leaves them in.)
+    Flipping two factors of one term changes nothing. (Signs of the bases also change nothing for
+    matrix multiplication, but this function works for any tensor and keeps them.)
     """
     trivial = []
     for r in range(len(problem.bits[0])):
@@ -307,13 +321,13 @@ def _free_signs(problem: _Problem, support: np.ndarray, system: BinarySystem) ->
 
 
 def _all_patterns(num_bits: int) -> Iterator[np.ndarray]:
-    """Every non-zero pattern of bits."""
+    """Yields every non-zero pattern of bits."""
     for number in range(1, 2**num_bits):
         yield np.array([number >> bit & 1 for bit in range(num_bits)])
 
 
 def _random_walk(num_bits: int, rng: np.random.Generator) -> Iterator[np.ndarray]:
-    """Single random bits, and three at once now and then."""
+    """Yields single random bits, and occasionally three at once."""
     for trial in range(_SIGN_TRIALS):
         pattern = np.zeros(num_bits, dtype=np.int64)
         pattern[rng.integers(num_bits, size=1 + (trial % 4 == 3) * 2)] = 1
@@ -323,7 +337,7 @@ def _random_walk(num_bits: int, rng: np.random.Generator) -> Iterator[np.ndarray
 def _starts(
     problem: _Problem, signs: np.ndarray | None, tries: int, rng: np.random.Generator
 ) -> Iterator[np.ndarray]:
-    """Starting points: the best signs, then all plus, then random signs."""
+    """Yields starting points: the best signs, then all plus, then random signs."""
     if signs is not None:
         yield signs
     yield problem.flat
@@ -334,7 +348,7 @@ def _starts(
 def _hensel(
     problem: _Problem, unknowns: np.ndarray, system: BinarySystem, start: np.ndarray
 ) -> tuple[np.ndarray | None, int | None]:
-    """Lift from a start that is right modulo 2 to 2^_STEPS, stopping early at an exact solution.
+    """Lifts from a start that is right modulo 2 to 2^_STEPS, stopping early at an exact solution.
 
     Returns:
       The values and None, or None and the step k at which J x = E has no solution.
@@ -354,7 +368,9 @@ def _hensel(
 
 
 def _reconstruct(value: int) -> Fraction | None:
-    """The fraction a/b = value modulo 2^_STEPS with |a|, b below 2^((_STEPS - 1)/2) (Wang 1981); None if none."""
+    """Returns the fraction a/b = value modulo 2^_STEPS with |a|, b below 2^((_STEPS - 1)/2) (Wang
+    1981); None if none exists.
+    """
     modulus = 2**_STEPS
     bound = isqrt(modulus // 2)
     r0, r1, t0, t1 = modulus, value % modulus, 0, 1

@@ -1,7 +1,8 @@
 """Published algorithms, and the best scheme of any format that can be put together from them.
 
-The library behind `known_scheme` is small on purpose: Strassen, Laderman, the standard algorithm, and three ways to
-combine: cutting a side in two, multiplying formats (blocks of blocks), and re-ordering the sides.
+The library behind `known_scheme` is small on purpose: Strassen, Laderman, the standard algorithm,
+and three ways to combine: cutting a side in two, multiplying formats (blocks of blocks), and
+re-ordering the sides.
 """
 
 from __future__ import annotations
@@ -80,7 +81,7 @@ C33 = M6 + M7 + M8 + M9 + M23
 
 
 def standard(format: Sequence[int]) -> Scheme:
-    """The standard algorithm of a format, n*m*p products A_ij B_jk, each added to C_ik."""
+    """Returns the standard algorithm of a format, n*m*p products A_ij B_jk, each added to C_ik."""
     n, m, p = fmt = as_format(tuple(format))
     u, v, w = (np.zeros((fmt.naive_rank, side), dtype=np.int64) for side in fmt.sides)
     for r, (i, j, k) in enumerate(np.ndindex(n, m, p)):
@@ -89,22 +90,25 @@ def standard(format: Sequence[int]) -> Scheme:
 
 
 def strassen() -> Scheme:
-    """2x2x2 in 7 multiplications (Strassen 1969)."""
+    """Returns the 2x2x2 scheme with 7 multiplications (Strassen 1969)."""
     return parse_formulas((2, 2, 2), _STRASSEN, provenance={"source": "Strassen 1969"})
 
 
 def winograd() -> Scheme:
-    """2x2x2 in 7 multiplications, and 15 additions once common parts are shared (Winograd 1971)."""
+    """Returns the 2x2x2 scheme with 7 multiplications, and 15 additions with common parts shared
+    (Winograd 1971).
+    """
     return parse_formulas((2, 2, 2), _WINOGRAD, provenance={"source": "Winograd 1971"})
 
 
 def laderman() -> Scheme:
-    """3x3x3 in 23 multiplications (Laderman 1976)."""
+    """Returns the 3x3x3 scheme with 23 multiplications (Laderman 1976)."""
     return parse_formulas((3, 3, 3), _LADERMAN, provenance={"source": "Laderman 1976"})
 
 
 def join(first: Scheme, second: Scheme, side: int) -> Scheme:
-    """The scheme of a format cut in two along `side` (0: n, 1: m, 2: p); ranks add.
+    """Joins two schemes into that of a format cut in two along `side` (0: n, 1: m, 2: p); ranks
+    add.
 
     Along n and p the parts fill different blocks of C; along m they are two summands of all of C.
 
@@ -132,7 +136,7 @@ def join(first: Scheme, second: Scheme, side: int) -> Scheme:
 
 
 def nest(outer: Scheme, inner: Scheme) -> Scheme:
-    """`outer` applied to matrices of blocks that `inner` multiplies: formats and ranks multiply.
+    """Applies `outer` to matrices of blocks that `inner` multiplies: formats and ranks multiply.
 
     Raises:
       ValueError: if the rings differ.
@@ -154,15 +158,16 @@ def nest(outer: Scheme, inner: Scheme) -> Scheme:
 
 
 def known_rank(format: Sequence[int]) -> int:
-    """Rank of `known_scheme` without building it."""
+    """Returns the rank of `known_scheme` without building it."""
     return _plan(tuple(sorted(as_format(tuple(format)))))[0]
 
 
 def known_scheme(format: Sequence[int]) -> Scheme:
-    """The best integer scheme of a format that can be composed from the library, in its own order of sides.
+    """Returns the best integer scheme of a format that the library can compose, in its own order of
+    sides.
 
-    This is not the record (`matrixrl.schemes.records`), but what 2x2x2:7, 3x3x3:23 and compositions give:
-    2x2x3:11, 2x2x4:14, 4x4x4:49 are records, 2x3x3 gets 17 of 15.
+    This is not the record (`matrixrl.schemes.records`), but the result of 2x2x2:7, 3x3x3:23 and
+    compositions: 2x2x3:11, 2x2x4:14, 4x4x4:49 are records, 2x3x3 gets 17 of 15.
 
     Raises:
       SchemeError: if the format is not three integers in range.
@@ -171,7 +176,7 @@ def known_scheme(format: Sequence[int]) -> Scheme:
     return reorder(_compose(tuple(sorted(fmt))), fmt)
 
 
-# A plan: the rank, the way ("base", "join" or "nest"), and the formats it is put together from.
+# A plan: the rank, the method ("base", "join" or "nest"), and the formats of the parts.
 _Sizes = tuple[int, ...]
 _Plan = tuple[int, str, tuple[_Sizes, ...]]
 _NAMED: dict[_Sizes, Callable[[], Scheme]] = {(2, 2, 2): strassen, (3, 3, 3): laderman}
@@ -179,7 +184,7 @@ _NAMED: dict[_Sizes, Callable[[], Scheme]] = {(2, 2, 2): strassen, (3, 3, 3): la
 
 @cache
 def _plan(sizes: _Sizes) -> _Plan:
-    """The cheapest way to compose the scheme of sorted sizes."""
+    """Finds the cheapest composition for the scheme of sorted sizes."""
     if sizes in _NAMED:
         return _NAMED[sizes]().rank, "base", ()
     best: _Plan = (sizes[0] * sizes[1] * sizes[2], "base", ())
@@ -203,7 +208,7 @@ def _plan(sizes: _Sizes) -> _Plan:
 
 
 def _compose(sizes: _Sizes) -> Scheme:
-    """Build the scheme of `_plan`."""
+    """Builds the scheme of `_plan`."""
     _, way, parts = _plan(sizes)
     if way == "base":
         if sizes in _NAMED:

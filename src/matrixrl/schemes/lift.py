@@ -1,8 +1,9 @@
-"""From a scheme modulo 2 to one over the integers, ternary if possible.
+"""Lifting of schemes from F2 to the integers, ternary if possible.
 
-First signs in the scheme's own basis. Where they do not suffice, a sparse basis nearly always has ternary signs (the
-problem looks the same in every basis, but the non-zero entries do not), and even entries, found digit by digit
-(`matrixrl.schemes.hensel`), make most of the rest. Every result is verified exactly before it is returned.
+The first attempt chooses signs in the scheme's own basis. If they do not suffice, a sparse basis
+nearly always has ternary signs (the problem is the same in every basis, but the non-zero entries
+are not), and even entries, found digit by digit (`matrixrl.schemes.hensel`), solve most of the
+rest. Every result is verified exactly before it is returned.
 """
 
 from __future__ import annotations
@@ -20,13 +21,16 @@ from matrixrl.schemes.verify import verify
 
 @dataclass(frozen=True)
 class Lift:
-    """Outcome of lifting a scheme from F2 to the integers.
+    """Result of lifting a scheme from F2 to the integers.
 
     Attributes:
-      status: ``ternary`` or ``integer`` with a scheme; ``rational`` if only fractions were found; ``none``.
+      status: ``ternary`` or ``integer`` with a scheme; ``rational`` if only fractions were found;
+        ``none``.
       scheme: verified over the integers; None unless ternary or integer.
-      same_basis: the scheme is the given one modulo 2; if not, it is so in another basis.
-      step: where the linear system had no solution, k for modulo 2^(k+1); 1 proves that no lift exists. Else None.
+      same_basis: true if the scheme equals the input modulo 2; if false, it does so in another
+        basis.
+      step: step k, modulo 2^(k+1), at which the linear system had no solution; 1 proves that no
+        lift exists. Else None.
       message: one line, a sentence for the user.
     """
 
@@ -41,17 +45,18 @@ class Lift:
 
 
 def lift(scheme: Scheme, *, any_basis: bool = False, tries: int = 8, seed: int = 0) -> Lift:
-    """Lift an F2 scheme to the integers.
+    """Lifts an F2 scheme to the integers.
 
     Args:
       scheme: over F2 and right modulo 2.
-      any_basis: take a ternary scheme in another basis before larger coefficients in this one. It has the same
-        format and rank and is often sparser, but equals the given scheme modulo 2 only after a change of basis.
-      tries: starting points of the digit-by-digit lift, and bases looked at.
-      seed: of their choice.
+      any_basis: prefer a ternary scheme in another basis to larger coefficients in this one. It has
+        the same format and rank and is often sparser, but equals the input scheme modulo 2 only
+        after a change of basis.
+      tries: number of starting points of the digit-by-digit lift, and of bases examined.
+      seed: seed of their choice.
 
     Returns:
-      The outcome; a scheme in it is verified over Z by `matrixrl.schemes.verify`.
+      The outcome; its scheme is verified over Z by `matrixrl.schemes.verify`.
 
     Raises:
       SchemeError: if the scheme is not over F2, or wrong modulo 2.
@@ -91,9 +96,10 @@ def target_tensor(format: Format) -> np.ndarray:
 
 
 def _lift_elsewhere(scheme: Scheme, tries: int, rng: np.random.Generator) -> tuple[Lift, Lift] | None:
-    """A ternary lift in a sparse basis, and the same taken back to the scheme's own basis; None if none is found.
+    """Finds a ternary lift in a sparse basis, and the same lift in the scheme's own basis; None if
+    none is found.
 
-    The first try sparsifies the scheme as it is, later ones start from random bases.
+    The first try sparsifies the scheme in its own basis, later ones start from random bases.
     """
     target = target_tensor(scheme.format)
     for attempt in range(tries):
@@ -122,7 +128,7 @@ def _lift_elsewhere(scheme: Scheme, tries: int, rng: np.random.Generator) -> tup
 def _lifted(
     scheme: Scheme, u: np.ndarray, v: np.ndarray, w: np.ndarray, *, message: str, same_basis: bool = True
 ) -> Lift:
-    """A lift with its provenance, after the proof."""
+    """Returns a lift with its provenance, after the proof."""
     provenance = {**scheme.provenance, "lifted_from": "F2", "lift": message}
     lifted = Scheme(scheme.format, "Z", u, v, w, provenance)
     proof = verify(lifted)

@@ -1,7 +1,8 @@
 """The table of best known ranks, and the verdict of a rank against it.
 
-The table (`best_known_ranks.csv`, as of July 2026) has one row for every format 2 <= n <= m <= p <= 8; rank does not
-depend on the order of the sides. All ranks are upper bounds for which an explicit scheme is public.
+The table (`best_known_ranks.csv`, as of July 2026) has one row for every format 2 <= n <= m <= p <=
+8; rank does not depend on the order of the sides. All ranks are upper bounds for which an explicit
+scheme is public.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ COEFFICIENTS: tuple[str, ...] = get_args(Coefficients)
 
 @dataclass(frozen=True)
 class Record:
-    """What is publicly known of one format.
+    """Best publicly known ranks of one format.
 
     Attributes:
       format: the sides, sorted.
@@ -29,10 +30,11 @@ class Record:
       integer: lowest known rank with integer coefficients.
       ternary: lowest known rank with coefficients -1, 0, 1.
       mod2: lowest known rank over F2.
-      coefficients: smallest set in which `rational` is known: ``ZT`` ternary, ``Z`` integers, ``Q`` rationals.
+      coefficients: smallest set in which `rational` is known: ``ZT`` ternary, ``Z`` integers, ``Q``
+        rationals.
       source: collection that holds a scheme of rank `rational`.
       source_mod2: the same for `mod2` where it is below `integer`, else empty.
-      alphatensor_standard: rank AlphaTensor published in standard arithmetic, None where it did not.
+      alphatensor_standard: rank AlphaTensor published in standard arithmetic, None if it did not.
       alphatensor_mod2: the same modulo 2.
       naive: multiplications of the standard algorithm.
     """
@@ -50,7 +52,7 @@ class Record:
     naive: int
 
     def rank(self, coefficients: Coefficients) -> int:
-        """Lowest known rank with the given coefficients."""
+        """Returns the lowest known rank with the given coefficients."""
         ranks: dict[str, int] = {
             "rational": self.rational,
             "integer": self.integer,
@@ -69,7 +71,8 @@ class Verdict:
       record: best known rank with these coefficients; None where the format is outside the table.
       coefficients: the coefficients that were compared.
       naive: multiplications of the standard algorithm.
-      message: one line: ``matches the record``, ``beats the record by 1``, ``above the record by 4``.
+      message: one line: ``matches the record``, ``beats the record by 1``, ``above the record by
+        4``.
     """
 
     rank: int
@@ -81,7 +84,7 @@ class Verdict:
 
 @lru_cache(maxsize=1)
 def all_records() -> tuple[Record, ...]:
-    """Every row of the table, sorted by format."""
+    """Returns every row of the table, sorted by format."""
     text = (resources.files("matrixrl.schemes") / "best_known_ranks.csv").read_text(encoding="utf-8")
     return tuple(_record(row) for row in csv.DictReader(text.splitlines()))
 
@@ -103,22 +106,26 @@ def _record(row: dict[str, str]) -> Record:
 
 
 def find_record(format: Sequence[int]) -> Record | None:
-    """The row of a format, sides in any order; None outside the table (a side of 1, or above 8)."""
+    """Returns the row of a format, sides in any order; None outside the table (a side of 1, or
+    above 8).
+    """
     wanted = tuple(sorted(as_format(tuple(format))))
     return next((record for record in all_records() if record.format == wanted), None)
 
 
 def coefficients_of(scheme: Scheme) -> Coefficients:
-    """The class of coefficients a scheme competes in: ``mod2``, ``ternary`` or ``integer``."""
+    """Returns the class of coefficients a scheme competes in: ``mod2``, ``ternary`` or
+    ``integer``.
+    """
     if scheme.ring == "F2":
         return "mod2"
     return "ternary" if scheme.is_ternary else "integer"
 
 
 def judge(format: Sequence[int], rank: int, coefficients: Coefficients) -> Verdict:
-    """Compare a rank with the best known one for the same coefficients.
+    """Compares a rank with the best known one for the same coefficients.
 
-    A side of 1 has no row: there the standard algorithm is optimal, so its rank stands for the record.
+    A side of 1 has no row: there the standard algorithm is optimal, so its rank is the record.
     """
     fmt = as_format(tuple(format))
     row = find_record(fmt)
@@ -140,7 +147,9 @@ def judge(format: Sequence[int], rank: int, coefficients: Coefficients) -> Verdi
 
 
 def judge_scheme(scheme: Scheme) -> Verdict:
-    """`judge` for a scheme's own format, rank and coefficients; says nothing about correctness."""
+    """Compares a scheme's rank with the record for its format and coefficients; does not check
+    correctness.
+    """
     return judge(scheme.format, scheme.rank, coefficients_of(scheme))
 
 

@@ -1,8 +1,9 @@
 """A scheme: the factor matrices of a bilinear matrix-multiplication algorithm, and its file.
 
-Index order, here and everywhere in this package: A is n x m, B is m x p and C = AB is n x p, all flattened
-row-major, and C is **not** transposed (some sources transpose it). The target is the tensor with
-``T[i*m + j, j*p + k, i*p + k] = 1`` for i < n, j < m, k < p and 0 elsewhere. A scheme of rank R computes
+Index order, here and everywhere in this package: A is n x m, B is m x p and C = AB is n x p, all
+flattened row-major, and C is **not** transposed (some sources transpose it). The target is the
+tensor with ``T[i*m + j, j*p + k, i*p + k] = 1`` for i < n, j < m, k < p and 0 elsewhere. A scheme
+of rank R computes
 
     M_r = (sum_a u[r, a] A_a) * (sum_b v[r, b] B_b),    C_c = sum_r w[r, c] M_r,
 
@@ -27,10 +28,14 @@ Ring = Literal["Z", "F2"]
 RINGS: tuple[str, ...] = get_args(Ring)
 
 MAX_SIDE = 32
-"""Largest n, m or p that a file may name: a bound against absurd files, far above what is practical."""
+"""Largest n, m or p allowed in a file: a bound against absurd files, far above practical
+formats.
+"""
 
 MAX_ENTRY = 2**31 - 1
-"""Largest absolute coefficient: products of coefficients then stay countable, and no known scheme comes near."""
+"""Largest absolute coefficient: keeps products of coefficients small; no known scheme comes
+near.
+"""
 
 
 class SchemeError(ValueError):
@@ -65,7 +70,9 @@ class Format(NamedTuple):
 
 
 def as_format(values: Any) -> Format:
-    """Three sizes as a `Format`; raises `SchemeError` unless they are three whole numbers in 1..MAX_SIDE."""
+    """Converts three sizes to a `Format`; raises `SchemeError` unless they are three whole numbers
+    in 1..MAX_SIDE.
+    """
     ok = isinstance(values, list | tuple) and len(values) == 3
     if not ok or not all(type(side) is int and 1 <= side <= MAX_SIDE for side in values):
         raise SchemeError(f"format: {shorten(values)} given, want three integers [n, m, p] in 1..{MAX_SIDE}")
@@ -73,28 +80,31 @@ def as_format(values: Any) -> Format:
 
 
 def entry_label(name: str, row: int, column: int, rows: int, columns: int) -> str:
-    """The name of a matrix entry, counted from 1: ``A12``, or ``A1_12`` where a side has two digits."""
+    """Returns the name of a matrix entry, counted from 1: ``A12``, or ``A1_12`` if a side has two
+    digits.
+    """
     separator = "" if max(rows, columns) < 10 else "_"
     return f"{name}{row + 1}{separator}{column + 1}"
 
 
 def entry_labels(name: str, rows: int, columns: int) -> list[str]:
-    """Names of all entries of a `rows` x `columns` matrix, row-major."""
+    """Returns names of all entries of a `rows` x `columns` matrix, row-major."""
     return [entry_label(name, i, j, rows, columns) for i in range(rows) for j in range(columns)]
 
 
 def format_labels(fmt: Format) -> tuple[list[str], list[str], list[str]]:
-    """Names of the entries of A, B and C, in the order of the columns of u, v and w."""
+    """Returns names of the entries of A, B and C, in the order of the columns of u, v and w."""
     n, m, p = fmt
     return entry_labels("A", n, m), entry_labels("B", m, p), entry_labels("C", n, p)
 
 
 @dataclass(frozen=True, eq=False)
 class Scheme:
-    """An algorithm for C = AB with `rank` multiplications (index order: see the module; C is not transposed).
+    """An algorithm for C = AB with `rank` multiplications (index order: see the module; C is not
+    transposed).
 
-    Building one checks shapes and entries and raises `SchemeError`; whether it multiplies matrices is the
-    business of `matrixrl.schemes.verify`. Arrays are copied, int64 and read-only.
+    Building one checks shapes and entries and raises `SchemeError`; whether it multiplies matrices
+    is the business of `matrixrl.schemes.verify`. Arrays are copied, int64 and read-only.
 
     Attributes:
       format: (n, m, p).
@@ -152,7 +162,7 @@ class Scheme:
         return self.max_coefficient <= 1
 
     def __eq__(self, other: object) -> bool:
-        """Same format, ring and factor matrices, row by row; the provenance does not count."""
+        """Compares format, ring and factor matrices, row by row; ignores the provenance."""
         if not isinstance(other, Scheme):
             return NotImplemented
         return (self.format, self.ring, self.rank) == (other.format, other.ring, other.rank) and all(
@@ -166,16 +176,16 @@ class Scheme:
         return f"Scheme({self.format}, rank {self.rank}, ring {self.ring})"
 
     def mod2(self) -> Scheme:
-        """The same algorithm over F2: every coefficient modulo 2."""
+        """Returns the same algorithm over F2: every coefficient modulo 2."""
         u, v, w = (factor % 2 for factor in self.factors)
         return replace(self, ring="F2", u=u, v=v, w=w)
 
     def with_provenance(self, **values: Any) -> Scheme:
-        """A copy with more provenance."""
+        """Returns a copy with additional provenance."""
         return replace(self, provenance={**self.provenance, **values})
 
     def to_record(self) -> dict[str, Any]:
-        """The scheme as plain JSON values: the content of its file."""
+        """Converts the scheme to plain JSON values: the content of its file."""
         return {
             "format": list(self.format),
             "ring": self.ring,
@@ -188,7 +198,9 @@ class Scheme:
 
     @staticmethod
     def from_record(record: Any) -> Scheme:
-        """The scheme in the JSON value of a file; raises `SchemeError` naming the first field that is wrong."""
+        """Builds a scheme from the JSON value of a file; raises `SchemeError` naming the first
+        field that is wrong.
+        """
         if not isinstance(record, dict):
             raise SchemeError(f"the file holds a JSON {_json_name(record)}, want an object with {_FIELDS}")
         missing = [name for name in ("format", "ring", "rank", "u", "v", "w") if name not in record]
@@ -204,7 +216,9 @@ class Scheme:
         )
 
     def save(self, path: Path | str) -> None:
-        """Write the scheme's JSON file whole, then rename it into place; raises `SchemeError` if that fails."""
+        """Writes the scheme's JSON file completely, then renames it into place; raises
+        `SchemeError` on failure.
+        """
         path = Path(path)
         temporary: str | None = None
         try:
@@ -229,10 +243,12 @@ class Scheme:
 
     @staticmethod
     def load(path: Path | str) -> Scheme:
-        """Reads a file of one scheme, strictly; `matrixrl.schemes.files` also reads lists and run folders.
+        """Reads a file of one scheme, strictly; `matrixrl.schemes.files` also reads lists and run
+        folders.
 
         Raises:
-          SchemeError: if it cannot be read or is malformed; one line that names the file and the field.
+          SchemeError: if it cannot be read or is malformed; one line that names the file and the
+            field.
         """
         try:
             return parse_scheme(read_json(path), display_path(path))
@@ -252,7 +268,9 @@ _FIELDS = "format, ring, rank, u, v, w and provenance"
 
 
 def render_json(record: dict[str, Any]) -> str:
-    """A scheme's record as JSON with one product per line, so that files can be read and compared by eye."""
+    """Renders a scheme's record as JSON with one product per line, so that files can be read and
+    compared by eye.
+    """
     parts = []
     for name, value in record.items():
         if name in "uvw":
@@ -264,13 +282,13 @@ def render_json(record: dict[str, Any]) -> str:
 
 
 def shorten(value: Any, width: int = 40) -> str:
-    """A value as it may stand in a one-line error."""
+    """Shortens a value for a one-line error."""
     text = " ".join(repr(value).split())
     return text if len(text) <= width else text[: width - 3] + "..."
 
 
 def _integer_matrix(name: str, values: Any, side: int, ring: str) -> np.ndarray:
-    """`values` as a read-only int64 [rank, side]; raises `SchemeError`."""
+    """Converts `values` to a read-only int64 [rank, side]; raises `SchemeError`."""
     try:
         factor = np.array(values)
     except ValueError as error:
@@ -290,7 +308,9 @@ def _integer_matrix(name: str, values: Any, side: int, ring: str) -> np.ndarray:
 
 
 def _check_lists(name: str, rows: Any, rank: int, side: int) -> None:
-    """Raise unless `rows` is a list of `rank` lists of `side` integers (true and 1.0 are not integers)."""
+    """Raises `SchemeError` unless `rows` is a list of `rank` lists of `side` integers (true and 1.0
+    are not integers).
+    """
     if not isinstance(rows, list) or len(rows) != rank:
         given = f"{len(rows)} rows" if isinstance(rows, list) else f"a JSON {_json_name(rows)}"
         raise SchemeError(f"{name}: {given}, want {rank} rows (the rank)")
@@ -311,7 +331,7 @@ def _json_name(value: Any) -> str:
 
 
 def _sync_folder(folder: Path) -> None:
-    """Make a rename durable where the system allows a folder to be synced."""
+    """Makes a rename durable if the system allows a folder to be synced."""
     try:
         handle = os.open(folder, os.O_RDONLY)
     except OSError:

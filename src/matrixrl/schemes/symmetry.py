@@ -1,8 +1,10 @@
-"""Moves that turn one correct scheme into another: order of the factors of the format, transposition, change of basis.
+"""Moves that turn one correct scheme into another: order of the factors of the format,
+transposition, change of basis.
 
-With the dual of C written transposed the problem is the trilinear form trace(A B D), D = C^T, which does not change
-when (A, B, D) are rotated, when the product is transposed (trace(A B D) = trace(B^T A^T D^T)), or when bases change
-(A -> P A Q^-1, B -> Q B R^-1, D -> R D P^-1). Index order of u, v, w: `matrixrl.schemes.scheme`; C is not transposed.
+With the dual of C written transposed the problem is the trilinear form trace(A B D), D = C^T, which
+does not change when (A, B, D) are rotated, when the product is transposed (trace(A B D) = trace(B^T
+A^T D^T)), or when bases change (A -> P A Q^-1, B -> Q B R^-1, D -> R D P^-1). Index order of u, v,
+w: `matrixrl.schemes.scheme`; C is not transposed.
 """
 
 from __future__ import annotations
@@ -18,14 +20,16 @@ Bases = tuple[np.ndarray, np.ndarray, np.ndarray]
 
 
 def rotate(scheme: Scheme) -> Scheme:
-    """The cyclic symmetry: a scheme for (n, m, p) becomes one for (m, p, n), of the same rank."""
+    """Applies the cyclic symmetry: a scheme for (n, m, p) becomes one for (m, p, n), of the same
+    rank.
+    """
     n, m, p = scheme.format
     u, v, w = scheme.factors
     return replace(scheme, format=Format(m, p, n), u=v, v=_transposed(w, n, p), w=_transposed(u, n, m))
 
 
 def transpose(scheme: Scheme) -> Scheme:
-    """C^T = B^T A^T: a scheme for (n, m, p) becomes one for (p, m, n), of the same rank."""
+    """Applies C^T = B^T A^T: a scheme for (n, m, p) becomes one for (p, m, n), of the same rank."""
     n, m, p = scheme.format
     u, v, w = scheme.factors
     return replace(
@@ -38,24 +42,28 @@ def transpose(scheme: Scheme) -> Scheme:
 
 
 def format_images(scheme: Scheme) -> list[Scheme]:
-    """The six images of a scheme under rotations and transposition, itself first."""
+    """Returns the six images of a scheme under rotations and transposition, itself first."""
     turned = [scheme, rotate(scheme), rotate(rotate(scheme))]
     return turned + [transpose(image) for image in turned]
 
 
 def reorder(scheme: Scheme, target: Format) -> Scheme:
-    """The scheme for the same three sizes in another order; raises ValueError if the sizes differ."""
+    """Reorders a scheme to the same three sizes in another order; raises ValueError if the sizes
+    differ.
+    """
     if target not in set(permutations(scheme.format)):
         raise ValueError(f"{target} is not a reordering of {scheme.format}")
     return next(image for image in format_images(scheme) if image.format == target)
 
 
 def change_basis(scheme: Scheme, P: np.ndarray, Q: np.ndarray, R: np.ndarray) -> Scheme:
-    """The scheme that computes AB as P^-1 [(P A Q^-1)(Q B R^-1)] R with the old products inside.
+    """Returns the scheme that computes AB as P^-1 [(P A Q^-1)(Q B R^-1)] R with the original
+    products inside.
 
     Args:
       scheme: for (n, m, p).
-      P: integer [n, n], Q: [m, m], R: [p, p]; invertible over the ring: determinant 1 or -1, odd over F2.
+      P: integer [n, n], Q: [m, m], R: [p, p]; invertible over the ring: determinant 1 or -1, odd
+        over F2.
 
     Raises:
       ValueError: if a matrix has another shape or is not invertible over the ring.
@@ -79,11 +87,12 @@ def change_basis(scheme: Scheme, P: np.ndarray, Q: np.ndarray, R: np.ndarray) ->
 
 
 def sparsify(scheme: Scheme) -> tuple[Scheme, Bases]:
-    """Change bases, one row operation at a time, as long as that leaves fewer non-zero coefficients.
+    """Changes bases, one row operation at a time, while that reduces the number of non-zero
+    coefficients.
 
     Returns:
-      The sparser scheme, and integer bases (P, Q, R) of determinant 1 with `change_basis(scheme, P, Q, R)` equal
-      to it (over F2: their reductions modulo 2).
+      The sparser scheme, and integer bases (P, Q, R) of determinant 1 with `change_basis(scheme, P,
+      Q, R)` equal to it (over F2: their reductions modulo 2).
     """
     bases = [np.eye(size, dtype=np.int64) for size in scheme.format]
     signs = (1, -1) if scheme.ring == "Z" else (1,)
@@ -110,10 +119,11 @@ def _num_nonzero(scheme: Scheme) -> int:
 
 
 def inverse(matrix: np.ndarray, ring: Ring = "Z") -> np.ndarray:
-    """Inverse of a square integer matrix over the ring, exact (Gauss and Jordan with integer row operations).
+    """Inverts a square integer matrix over the ring, exactly (Gauss and Jordan with integer row
+    operations).
 
     Raises:
-      ValueError: if it has none: over Z the determinant must be 1 or -1, over F2 odd.
+      ValueError: if the matrix has no inverse: over Z the determinant must be 1 or -1, over F2 odd.
     """
     size = len(matrix)
     rows = np.concatenate((np.asarray(matrix), np.eye(size, dtype=np.int64)), axis=1).astype(object)
@@ -142,7 +152,9 @@ def inverse(matrix: np.ndarray, ring: Ring = "Z") -> np.ndarray:
 
 
 def random_basis(size: int, rng: np.random.Generator, ring: Ring = "Z") -> np.ndarray:
-    """A random matrix that is invertible over the ring: uniform over F2, a short product of shears over Z."""
+    """Returns a random matrix that is invertible over the ring: uniform over F2, a short product of
+    shears over Z.
+    """
     if ring == "F2":
         while True:
             matrix = rng.integers(0, 2, (size, size))
@@ -156,10 +168,10 @@ def random_basis(size: int, rng: np.random.Generator, ring: Ring = "Z") -> np.nd
 
 
 def _sandwiched(factor: np.ndarray, left: np.ndarray, right: np.ndarray) -> np.ndarray:
-    """Each row of `factor`, a flattened matrix X, as left X right."""
+    """Computes left X right for each row of `factor`, a flattened matrix X."""
     return (left @ factor.reshape(-1, len(left), len(right)) @ right).reshape(len(factor), -1)
 
 
 def _transposed(factor: np.ndarray, rows: int, columns: int) -> np.ndarray:
-    """Each row of `factor`, a flattened rows x columns matrix, transposed and flattened again."""
+    """Transposes each row of `factor`, a flattened rows x columns matrix, and flattens it again."""
     return factor.reshape(-1, rows, columns).transpose(0, 2, 1).reshape(len(factor), rows * columns)

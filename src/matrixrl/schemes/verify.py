@@ -1,11 +1,12 @@
 """Exact proof that a scheme multiplies matrices, by multiplying matrices.
 
-Shares nothing with the game: no target tensor is built here. The product is bilinear, so an algorithm is right for
-all matrices over all (commutative or not) rings exactly when it is right for every pair of unit matrices
-(A_ij = 1, B_kl = 1, all else 0). Each pair is run through the scheme in integers and compared with the true product.
+Shares nothing with the game: no target tensor is built here. The product is bilinear, so an
+algorithm is right for all matrices over all (commutative or not) rings exactly when it is right for
+every pair of unit matrices (A_ij = 1, B_kl = 1, all other entries 0). Each pair is run through the
+scheme in integers and compared with the true product.
 
-The work is bounded for any scheme that a file can hold: a wrong one of a large format is found out by a random matrix,
-and only a right one is checked in full.
+The work is bounded for any scheme that a file can hold: a wrong scheme of a large format is
+detected by a random matrix, and only a correct one is checked in full.
 """
 
 from __future__ import annotations
@@ -27,8 +28,8 @@ class Verification:
       ring: the ring it was checked over.
       num_wrong: number of coefficients A_a*B_b in C_c that were found wrong.
       message: one line; the first wrong coefficient in words, ``A12*B21 in C11: got 2, want 1``.
-      counted_all: whether `num_wrong` counts all wrong coefficients. In a large format the check stops after the first
-        entry of A that has wrong ones.
+      counted_all: whether `num_wrong` counts all wrong coefficients. In a large format the check
+        stops after the first entry of A that has wrong ones.
     """
 
     ok: bool
@@ -41,22 +42,26 @@ class Verification:
         return self.ok
 
 
-# Sums of integers below this bound are exact in float64, in any order, and matrix products in float64 are fast.
+# Sums of integers below this bound are exact in float64, in any order, and matrix products in
+# float64 are fast.
 _EXACT = 2**53
 
 # Terms of one modular sum: each is below 2^40, so the sum stays below `_EXACT`.
 _CHUNK = 2**13
 
-# Multiplications and comparisons of a full check above which wrong schemes are looked for first, by a random vector.
+# Number of multiplications and comparisons of a full check above which a random vector is tried
+# first, to detect wrong schemes.
 _LARGE = 2 * 10**9
 
 _NUM_PROBES_F2 = 24
 
 
 def verify(scheme: Scheme, ring: Ring | None = None) -> Verification:
-    """Checks a scheme exactly, over its own ring or over F2 (an integer scheme is also read modulo 2).
+    """Checks a scheme exactly, over its own ring or over F2 (an integer scheme is also read modulo
+    2).
 
-    A scheme over F2 cannot be checked over Z: its signs are unknown (`matrixrl.schemes.lift` finds them).
+    A scheme over F2 cannot be checked over Z: its signs are unknown (`matrixrl.schemes.lift` finds
+    them).
 
     Args:
       scheme: the algorithm.
@@ -96,10 +101,11 @@ def verify(scheme: Scheme, ring: Ring | None = None) -> Verification:
 
 
 class _Check:
-    """The comparison of a scheme's product with the true one, for one unit matrix of A at a time.
+    """Comparison of a scheme's product with the true one, for one unit matrix of A at a time.
 
-    Over Z, sums that float64 holds exactly are compared as they are. Larger ones are compared modulo as many primes
-    as their bound needs: a difference below the product of the primes is 0 exactly when it is 0 modulo each.
+    Over Z, sums that float64 holds exactly are compared directly. Larger ones are compared modulo
+    as many primes as their bound needs: a difference below the product of the primes is 0 exactly
+    when it is 0 modulo each.
     """
 
     def __init__(self, scheme: Scheme, over: Ring) -> None:
@@ -119,7 +125,9 @@ class _Check:
         self.work = (int(np.count_nonzero(nonzero)) + 8 * n * m) * sides * len(self._moduli)
 
     def wrong_products(self, a: int) -> np.ndarray:
-        """Returns bool [m*p, n*p]: where the product of unit a of A with unit b of B has a wrong coefficient c."""
+        """Returns bool [m*p, n*p]: where the product of unit a of A with unit b of B has a wrong
+        coefficient c.
+        """
         wrong = np.zeros(self._shape, bool)
         for modulus in self._moduli:
             u, v, w = (self._reduced(factor[self._rows[a]], modulus) for factor in self._scheme.factors)
@@ -140,10 +148,12 @@ class _Check:
         return wrong
 
     def find_wrong_unit(self) -> int | None:
-        """Returns a unit of A whose products with a random matrix come out wrong, which proves an error; else None.
+        """Returns a unit of A whose products with a random matrix are wrong, which proves an error;
+        else None.
 
-        All units of A are multiplied with one random B at once. A single wrong coefficient escapes with a probability
-        of about 1e-6 over Z, and over F2, with its few vectors, of 2^-24; the full check then finds it.
+        All units of A are multiplied with one random B at once. A single wrong coefficient escapes
+        with a probability of about 1e-6 over Z, and over F2, with its few vectors, of 2^-24; the
+        full check then finds it.
         """
         n, m, p = self._scheme.format
         rng = np.random.default_rng()
@@ -175,11 +185,15 @@ class _Check:
         return total % 2 if self._over == "F2" else total
 
     def true_coefficient(self, a: int, b: int, c: int) -> int:
-        """Returns the coefficient of A_a*B_b in C_c of the true product: 1 for A_ij * B_jk in C_ik, else 0."""
+        """Returns the coefficient of A_a*B_b in C_c of the true product: 1 for A_ij * B_jk in C_ik,
+        else 0.
+        """
         return int((b, c) in self._true_products(a))
 
     def _true_products(self, a: int) -> list[tuple[int, int]]:
-        """Returns the (b, c) with coefficient 1 for unit a = (i, j) of A: B_jk goes to C_ik for each k."""
+        """Returns the (b, c) with coefficient 1 for unit a = (i, j) of A: B_jk goes to C_ik for
+        each k.
+        """
         _, m, p = self._scheme.format
         i, j = divmod(a, m)
         return [(j * p + k, i * p + k) for k in range(p)]

@@ -1,8 +1,9 @@
 """Sampled AlphaZero: tree search over K actions drawn from the policy at every node.
 
-AlphaTensor's search (Fawzi et al. 2022, Methods; Hubert et al. 2021): the actions are too many to list, so a node
-keeps K drawn ones, and `mctx` sees a game with K actions whose meaning lives in the embedding. Actions drawn twice are
-merged: only the first stays, with prior logits the policy's own log-probability over those that are left.
+AlphaTensor's search (Fawzi et al. 2022, Methods; Hubert et al. 2021): the actions are too many to
+list, so a node keeps K drawn ones, and `mctx` sees a game with K actions whose meaning lives in the
+embedding. Actions drawn twice are merged: only the first stays, with prior logits the policy's own
+log-probability over those that are left.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from matrixrl.networks.heads import MASKED
 
 
 class Expansion(NamedTuple):
-    """What a node knows when it is made.
+    """Candidates, priors and value of a new node.
 
     Attributes:
       tokens: integer [B, K, num_tokens], the candidate actions.
@@ -33,14 +34,16 @@ class Expansion(NamedTuple):
 
 
 class Node(NamedTuple):
-    """Embedding of a tree node; kept small, since the search copies it (docs/matmul_method.md, section 2)."""
+    """Embedding of a tree node; kept small because the search copies it (docs/matmul_method.md,
+    section 2).
+    """
 
     state: Any
     tokens: Array
 
 
 class SearchResult(NamedTuple):
-    """What a search says about each root.
+    """Result of a search at each root.
 
     Attributes:
       action: integer [B, num_tokens], the action to play.
@@ -55,13 +58,16 @@ class SearchResult(NamedTuple):
     value: Array
 
 
-# (params, key, states) -> Expansion, and (states, actions [B, num_tokens]) -> (states, rewards [B], terminated [B])
+# (params, key, states) -> Expansion, and (states, actions [B, num_tokens]) -> (states, rewards [B],
+# terminated [B])
 Expand = Callable[[Any, Array, Any], Expansion]
 Step = Callable[[Any, Array], tuple[Any, Array, Array]]
 
 
 def merge_repeated(tokens: Array, log_prob: Array) -> Array:
-    """Prior logits [B, K]: the log-probabilities, `MASKED` for a candidate equal to one before it."""
+    """Returns prior logits [B, K]: the log-probabilities, `MASKED` for a candidate equal to one
+    before it.
+    """
     num_candidates = tokens.shape[-2]
     equal = jnp.all(tokens[..., :, None, :] == tokens[..., None, :, :], axis=-1)
     earlier = jnp.tril(jnp.ones((num_candidates, num_candidates), bool), -1)
@@ -80,18 +86,20 @@ def search(
     exploration: Array | float = 1.0,
     max_depth: int | None = None,
 ) -> SearchResult:
-    """Search from a batch of states.
+    """Searches from a batch of states.
 
     Args:
-      params: handed to `expand`.
-      key: consumed. The states hold no key, so the search cannot see the chance it will meet.
+      params: passed to `expand`.
+      key: consumed. The states hold no key, so the search cannot foresee random events.
       states: a batch of game states.
-      expand: draws candidates and values of a batch of states.
-      step: plays an action; a finished game must stay as it is and give reward 0.
+      expand: returns candidates and values of a batch of states.
+      step: applies an action; a finished game must be unchanged and have reward 0.
       num_simulations: nodes added per root.
-      algorithm: `gumbel` (Danihelka et al. 2022) or `puct` with Dirichlet noise (Silver et al. 2018).
-      exploration: scales the Gumbel or Dirichlet noise at the root; 0 plays the best action found. May be traced.
-      max_depth: no deeper than so many actions.
+      algorithm: `gumbel` (Danihelka et al. 2022) or `puct` with Dirichlet noise (Silver et al.
+        2018).
+      exploration: scales the Gumbel or Dirichlet noise at the root; 0 plays the best action found.
+        May be traced.
+      max_depth: maximum depth of the tree in actions.
     """
     key_root, key_search = jax.random.split(key)
     root_expansion = expand(params, key_root, states)
@@ -102,6 +110,7 @@ def search(
     )
 
     def recurrent_fn(params: Any, key: Array, action: Array, node: Node) -> tuple[Any, Node]:
+        # Translate the candidate's index to its action, apply it and expand the new node.
         played = jnp.take_along_axis(node.tokens, action[:, None, None], axis=1)[:, 0]
         next_states, reward, terminated = step(node.state, played)
         expansion = expand(params, key, next_states)
@@ -113,7 +122,8 @@ def search(
         )
         return output, Node(next_states, expansion.tokens)
 
-    # mctx's mask means the opposite of a legal mask, and covers the root only; deeper nodes have masked logits.
+    # mctx masks invalid actions (not legal ones) and only at the root; deeper nodes have masked
+    # logits.
     settings: dict[str, Any] = {
         "invalid_actions": root_expansion.prior_logits <= MASKED,
         "max_depth": max_depth,
