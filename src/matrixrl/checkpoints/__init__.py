@@ -1,1 +1,1 @@
-"""A run cannot be lost: what is saved, how it is checked, and where it lies."""
+"""Checkpoints: their content, validation, storage and retention."""

@@ -1,12 +1,13 @@
-"""What a checkpoint is on the disk, and how it is written and checked.
+"""Format of a checkpoint on disk; writing and validation.
 
     <step>/
-      checkpoint.json   readable: format version, step, run, config, progress, versions, and the table of arrays
+      checkpoint.json   text: format version, step, run, config, progress, versions, table of arrays
       arrays/           the arrays, written by orbax as one flat tree of names
-      <other files>     small files that belong to the state, such as the best scheme
+      <other files>     small files that are part of the state, such as the best scheme
       manifest.json     sha256 and size of every file above
 
-The folder is filled under a hidden name, forced to the disk, and renamed: a reader finds a whole checkpoint or none.
+The folder is filled under a hidden name, synced to the disk, and renamed: a reader finds a complete
+checkpoint or none.
 """
 
 from __future__ import annotations
@@ -39,10 +40,10 @@ PACKAGES = ("matrixrl", "jax", "jaxlib", "flax", "optax", "mctx", "orbax-checkpo
 
 
 def _next_unless_matmul(record: dict[str, Any]) -> dict[str, Any]:
-    """Versions 2 and 3 changed the states of matmul runs; those of the other system are the same.
+    """Migrates versions 2 and 3, which changed the states of matmul runs only.
 
     Raises:
-      ConfigError: it is a matmul run's.
+      ConfigError: if the checkpoint belongs to a matmul run.
     """
     version = record["format_version"]
     if record.get("system") == "matmul":
@@ -57,26 +58,27 @@ MIGRATIONS: Mapping[int, Callable[[dict[str, Any]], dict[str, Any]]] = {
     1: _next_unless_matmul,
     2: _next_unless_matmul,
 }
-"""From a format version to the function that turns its `checkpoint.json` into the next version's."""
+"""Migrations by format version: each converts its `checkpoint.json` to the next version."""
 
 Tree = TypeVar("Tree")
 
 
 class DamagedCheckpointError(ValueError):
-    """A checkpoint is not whole: a file is missing or its bytes are not those that were written."""
+    """Error for a damaged checkpoint: a file is missing or its bytes differ from those written."""
 
 
 @dataclass(frozen=True)
 class Snapshot:
-    """Everything that a run continues from, copied to the host.
+    """Complete state from which a run continues, copied to the host.
 
     Attributes:
-      step: where the clock stands.
-      arrays: by name, as `flatten` gives them; those that several processes hold parts of are still on their devices.
-      progress: plain JSON values: where the trainer stands.
+      step: current value of the clock.
+      arrays: by name, as returned by `flatten`; partially addressable arrays are still on their
+        devices.
+      progress: progress of the trainer as plain JSON values.
       files: small text files by name.
-      score: higher is better; `keep_best` goes by it. None is worse than any number.
-      recorded_until: the last step that the journal held a row of, by which a lost tail of it is noticed.
+      score: higher is better; used by `keep_best`. None is worse than any number.
+      recorded_until: the last step recorded in the journal, used to detect a lost tail.
     """
 
     step: int
@@ -89,10 +91,10 @@ class Snapshot:
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A checkpoint that was found whole.
+    """A checkpoint that was validated as complete.
 
     Attributes:
-      folder: where it lies.
+      folder: where it is stored.
       record: the content of `checkpoint.json`.
     """
 
@@ -106,7 +108,7 @@ class Checkpoint:
 
     @property
     def progress(self) -> dict[str, Any]:
-        """Where the trainer stood, as it was given in the snapshot."""
+        """Progress of the trainer, as stored in the snapshot."""
         return self.record["progress"]
 
     @property
@@ -120,19 +122,21 @@ class Checkpoint:
         return self.record.get("recorded_until", 0)
 
     def text(self, name: str) -> str | None:
-        """The content of a small file, or None where the checkpoint has none of this name."""
+        """Returns the content of a small file, or None if the checkpoint has none of this name."""
         path = self.folder / name
         return path.read_text() if path.exists() else None
 
     def restore(self, template: Tree) -> Tree:
-        """The saved arrays in the structure of `template`, on the devices that its leaves name.
+        """Restores the saved arrays in the structure of `template`, on the devices that its leaves
+        name.
 
         Args:
-          template: arrays or `jax.ShapeDtypeStruct`s; a part of what was saved is enough. Leaves with a sharding are
-            placed by it, whatever the number of devices was when they were saved; others go to the default device.
+          template: arrays or `jax.ShapeDtypeStruct`s; a subset of the saved arrays is allowed.
+            Leaves with a sharding are placed by it, for any number of devices at the time of
+            saving; others go to the default device.
 
         Raises:
-          ConfigError: an array is missing, or has another shape or type than asked for.
+          ConfigError: if an array is missing, or has another shape or type than requested.
         """
         names = names_of(template)
         saved = self._load(dict(zip(names, jax.tree.leaves(template), strict=True)))
@@ -147,9 +151,11 @@ class Checkpoint:
         return jax.tree.unflatten(jax.tree.structure(template), leaves)
 
     def _load(self, wanted: Mapping[str, Any]) -> dict[str, np.ndarray | jax.Array]:
-        """The saved arrays by name, whole; of those that several processes hold, this one's parts alone are read."""
+        """Loads the saved arrays by name; of partially addressable ones it reads only the shards of
+        this process.
+        """
         table = {name: entry for name, entry in self.record["arrays"].items() if name in wanted}
-        # orbax refuses arrays without elements, so those are in the table alone.
+        # orbax refuses arrays without elements, so those are only in the table.
         found: dict[str, np.ndarray | jax.Array] = {
             name: np.zeros(shape, dtype)
             for name, (dtype, shape) in table.items()
@@ -166,7 +172,9 @@ class Checkpoint:
 
 
 def _restore_args(entry: tuple[str, list[int]], wanted: Any) -> Any:
-    """How orbax reads an array that the table lists with this type and shape."""
+    """Returns orbax's restore arguments for an array that the table lists with this type and
+    shape.
+    """
     import orbax.checkpoint as ocp
 
     dtype, shape = entry
@@ -195,7 +203,8 @@ def _placed(name: str, saved: np.ndarray | jax.Array, wanted: Any, folder: Path)
     if sharding is None:
         array = jnp.asarray(saved)
     else:
-        # Every process has all of it, and places what its own devices hold. Keys have one axis more, which is whole.
+        # Every process has the complete array and places the shards of its own devices. Keys have
+        # one more axis, which is not sharded.
         array = jax.make_array_from_callback(saved.shape, sharding, lambda index: saved[index])
     if is_key:
         array = jax.random.wrap_key_data(array, impl=jax.random.key_impl(jnp.empty((), wanted.dtype)))
@@ -203,10 +212,10 @@ def _placed(name: str, saved: np.ndarray | jax.Array, wanted: Any, folder: Path)
 
 
 def names_of(tree: Any) -> list[str]:
-    """The names of a tree's leaves, in their order: their paths, written with slashes.
+    """Returns the names of a tree's leaves, in order: their paths, written with slashes.
 
     Raises:
-      ValueError: two leaves have one name.
+      ValueError: if two leaves have the same name.
     """
     names = [
         jax.tree_util.keystr(path, simple=True, separator="/")
@@ -218,16 +227,18 @@ def names_of(tree: Any) -> list[str]:
 
 
 def flatten(tree: Any) -> dict[str, np.ndarray | jax.Array]:
-    """Host copies of a tree's leaves by name. The arrays may be donated or overwritten as soon as this returns.
+    """Copies a tree's leaves to the host by name. The arrays may be donated or overwritten after it
+    returns.
 
-    Random keys are kept as their key data. Where several processes hold the tree, all of them have to call this; if all
-    of them see one folder, what they hold parts of stays on the devices, and has to be written before it changes.
+    Random keys are stored as their key data. If several processes hold the tree, all of them must
+    call this; if they share a folder, partially addressable arrays stay on the devices and must be
+    written before they change.
     """
     leaves = [
         jax.random.key_data(leaf) if jnp.issubdtype(jnp.asarray(leaf).dtype, jax.dtypes.prng_key) else leaf
         for leaf in jax.tree.leaves(tree)
     ]
-    # On a CPU device_get returns views of the device's own memory: a copy must not share it.
+    # On a CPU device_get returns views of device memory: copy it.
     leaves = [on_host(leaf) for leaf in leaves]
     here = [None if in_parts(leaf) else leaf for leaf in leaves]
     copies = [
@@ -238,13 +249,14 @@ def flatten(tree: Any) -> dict[str, np.ndarray | jax.Array]:
 
 
 def write_together(folder: Path, snapshot: Snapshot) -> None:
-    """Write the arrays of a checkpoint by all processes, each its own parts; all of them call this, and wait.
+    """Writes the arrays of a checkpoint by all processes, each its own shards. Collective; blocks
+    until done.
 
     Args:
-      folder: exists, and all of them see it.
+      folder: exists and is visible to all processes.
 
     Raises:
-      OSError, ValueError, RuntimeError: it could not be written (the last two come from orbax).
+      OSError, ValueError, RuntimeError: if it could not be written (the last two come from orbax).
     """
     import orbax.checkpoint as ocp
 
@@ -254,14 +266,14 @@ def write_together(folder: Path, snapshot: Snapshot) -> None:
 
 
 def write(folder: Path, snapshot: Snapshot, about: Mapping[str, Any]) -> None:
-    """Fill a folder with a checkpoint and force it to the disk.
+    """Fills a folder with a checkpoint and syncs it to the disk.
 
     Args:
-      folder: does not exist, or holds nothing but what `write_together` wrote.
-      about: what `checkpoint.json` says besides: run, system, config.
+      folder: does not exist, or holds only the files written by `write_together`.
+      about: further entries of `checkpoint.json`: run, system, config.
 
     Raises:
-      OSError, ValueError, RuntimeError: it could not be written (the last two come from orbax).
+      OSError, ValueError, RuntimeError: if it could not be written (the last two come from orbax).
     """
     folder.mkdir(exist_ok=True)
     saved = {name: array for name, array in snapshot.arrays.items() if array.size}
@@ -289,11 +301,11 @@ def write(folder: Path, snapshot: Snapshot, about: Mapping[str, Any]) -> None:
 
 
 def read(folder: Path) -> Checkpoint:
-    """Check every byte of a checkpoint, and its format version.
+    """Validates every byte of a checkpoint, and its format version.
 
     Raises:
-      DamagedCheckpointError: it is not whole; the message names the file.
-      ConfigError: it has another format version; the message names both.
+      DamagedCheckpointError: if it is incomplete; the message names the file.
+      ConfigError: if it has another format version; the message names both.
     """
     try:
         manifest: dict[str, Any] = json.loads((folder / MANIFEST_FILE).read_text())
@@ -313,10 +325,10 @@ def read(folder: Path) -> Checkpoint:
 
 
 def migrated(record: dict[str, Any], folder: Path) -> dict[str, Any]:
-    """`checkpoint.json` in today's format version.
+    """Migrates `checkpoint.json` to the current format version.
 
     Raises:
-      ConfigError: there is no way from its version to today's.
+      ConfigError: if there is no migration from its version to the current one.
     """
     found = record.get("format_version")
     while record.get("format_version") != FORMAT_VERSION:
@@ -332,7 +344,7 @@ def migrated(record: dict[str, Any], folder: Path) -> dict[str, Any]:
 
 
 def render(record: Mapping[str, Any]) -> str:
-    """A record as JSON, one array per line."""
+    """Renders a record as JSON, one array per line."""
     arrays = record["arrays"]
     text = json.dumps({**record, "arrays": {}}, indent=2)
     lines = ",\n".join(f"    {json.dumps(name)}: {json.dumps(entry)}" for name, entry in arrays.items())
@@ -340,13 +352,13 @@ def render(record: Mapping[str, Any]) -> str:
 
 
 def checksum(path: Path) -> list[str | int]:
-    """sha256 and size of a file."""
+    """Computes sha256 and size of a file."""
     with path.open("rb") as file:
         return [hashlib.file_digest(file, "sha256").hexdigest(), path.stat().st_size]
 
 
 def force(path: Path) -> None:
-    """Force a file or a folder to the disk (fsync)."""
+    """Syncs a file or a folder to the disk (fsync)."""
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
@@ -356,7 +368,7 @@ def force(path: Path) -> None:
 
 @functools.cache
 def versions() -> dict[str, str]:
-    """Versions of the packages that a checkpoint depends on."""
+    """Returns versions of the packages that a checkpoint depends on."""
     found = {}
     for package in PACKAGES:
         try:
@@ -367,7 +379,7 @@ def versions() -> dict[str, str]:
 
 
 def plain(value: Any) -> dict[str, Any]:
-    """A frozen dataclass of plain numbers as JSON values."""
+    """Converts a frozen dataclass of plain numbers to JSON values."""
     return {
         name: list(item) if isinstance(item, tuple) else item
         for name, item in dataclasses.asdict(value).items()
@@ -376,7 +388,7 @@ def plain(value: Any) -> dict[str, Any]:
 
 @contextlib.contextmanager
 def _quiet_orbax() -> Iterator[None]:
-    """Keep orbax from printing the traceback of an error that it raises as well."""
+    """Prevents orbax from printing the traceback of an error that it raises as well."""
     logger = logging.getLogger("absl")
     before = logger.level
     logger.setLevel(logging.CRITICAL + 1)
@@ -388,11 +400,12 @@ def _quiet_orbax() -> Iterator[None]:
 
 @functools.cache
 def _checkpointer() -> Any:
-    import orbax.checkpoint as ocp  # half a second, and only runs that save or restore need it
+    import orbax.checkpoint as ocp  # takes half a second; needed only to save or restore
 
     if jax.process_count() == 1:
         return ocp.PyTreeCheckpointer()
-    # Of several processes one writes host copies, and each reads its own copy: orbax must wait for none of the others.
+    # One process writes host copies, and each process reads for itself: orbax must not wait for
+    # the others.
     me = jax.process_index()
     alone = ocp.options.MultiprocessingOptions(
         primary_host=me, active_processes={me}, barrier_sync_key_prefix=f"process{me}"

@@ -1,4 +1,4 @@
-"""The checkpoints of a run: written by a thread beside training, pruned, and found again."""
+"""Checkpoints of a run: written by a background thread, pruned, and located."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ DAMAGED = "damaged-"
 
 @dataclass(frozen=True)
 class Saved:
-    """A checkpoint became visible.
+    """Event: a checkpoint became visible.
 
     Attributes:
-      step: where the clock stood.
-      folder: where it lies.
-      is_best: it is the best one there is.
+      step: value of the clock.
+      folder: where it is stored.
+      is_best: true if it is the best one.
     """
 
     step: int
@@ -40,20 +40,21 @@ class Saved:
 
 @dataclass(frozen=True)
 class Failed:
-    """A checkpoint could not be written; those before it are as they were."""
+    """Event: a checkpoint could not be written; the earlier ones are unchanged."""
 
     step: int
     reason: str
 
 
 class CheckpointStore:
-    """One folder of checkpoints, `checkpoints/<step>/`, and its one writer.
+    """One folder of checkpoints, `checkpoints/<step>/`, with a single writer.
 
     Args:
       run_directory: the run folder.
-      about: what every `checkpoint.json` says besides: run, system, config.
-      keep_last: newest checkpoints that stay.
-      keep_best: checkpoints with the highest scores that stay besides; of equal scores the newest.
+      about: further entries of every `checkpoint.json`: run, system, config.
+      keep_last: number of newest checkpoints to keep.
+      keep_best: number of checkpoints with the highest scores to keep in addition; of equal scores
+        the newest.
     """
 
     def __init__(
@@ -69,25 +70,28 @@ class CheckpointStore:
         self._keep_last = keep_last
         self._keep_best = keep_best
         self._scores: dict[int, float | None] = {}
-        self._size_bytes = 0  # of the last one that was written here
+        self._size_bytes = 0  # size of the last checkpoint written here
         self._writer: ThreadPoolExecutor | None = None
         self._pending: Future[Saved | Failed] | None = None
 
     # ---- finding ----
 
     def steps(self) -> list[int]:
-        """Steps of the checkpoints there are, ascending; nothing is said about their bytes."""
+        """Returns the steps of the existing checkpoints, ascending; does not validate their
+        bytes.
+        """
         if not self.folder.is_dir():
             return []
         return sorted(int(entry.name) for entry in self.folder.iterdir() if entry.name.isdecimal())
 
     def newest(self) -> tuple[Checkpoint | None, list[str]]:
-        """The newest checkpoint that is whole, and a line about each damaged one that was passed over.
+        """Returns the newest complete checkpoint, and a line about each damaged one that was
+        skipped.
 
         Changes nothing on the disk.
 
         Raises:
-          ConfigError: the newest whole one has a format version that cannot be read.
+          ConfigError: if the newest complete one has an unsupported format version.
         """
         skipped: list[str] = []
         for step in reversed(self.steps()):
@@ -98,10 +102,10 @@ class CheckpointStore:
         return None, skipped
 
     def at(self, step: int) -> Checkpoint:
-        """The checkpoint of a step.
+        """Returns the checkpoint of a step.
 
         Raises:
-          ConfigError: there is none, it is damaged, or it has a format version that cannot be read.
+          ConfigError: if there is none, it is damaged, or it has an unsupported format version.
         """
         if step not in self.steps():
             there = ", ".join(map(str, self.steps())) or "none"
@@ -114,10 +118,11 @@ class CheckpointStore:
             ) from error
 
     def best(self) -> tuple[Checkpoint | None, list[str]]:
-        """The whole checkpoint of the highest score, of equal ones the newest, and a line about each damaged one.
+        """Returns the complete checkpoint of the highest score, of equal ones the newest, and a
+        line about each damaged one.
 
         Raises:
-          ConfigError: a whole one has a format version that cannot be read.
+          ConfigError: if a complete one has an unsupported format version.
         """
         skipped: list[str] = []
         best: Checkpoint | None = None
@@ -132,10 +137,11 @@ class CheckpointStore:
         return best, skipped
 
     def begin(self) -> None:
-        """Make the folder ready for this process to write: what a killed writer left is cleared away.
+        """Prepares the folder for writing by this process: removes partial files of a killed
+        writer.
 
         Raises:
-          OSError: the folder cannot be written.
+          OSError: if the folder cannot be written.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
         for entry in list(self.folder.iterdir()):
@@ -146,13 +152,13 @@ class CheckpointStore:
                 shutil.rmtree(entry)
 
     def set_aside(self, after: int) -> None:
-        """Rename checkpoints of later steps, which were found damaged, to `damaged-<step>`.
+        """Renames checkpoints of later steps, which were found damaged, to `damaged-<step>`.
 
         Args:
-          after: the step that the run goes on from.
+          after: the step from which the run resumes.
 
         Raises:
-          OSError: the folder cannot be written.
+          OSError: if the folder cannot be written.
         """
         for step in [found for found in self.steps() if found > after]:
             aside = self.folder / f"{DAMAGED}{step}"
@@ -173,13 +179,13 @@ class CheckpointStore:
         return self._pending is not None
 
     def start(self, snapshot: Snapshot, together: Path | None = None) -> None:
-        """Begin to write a checkpoint in another thread.
+        """Starts to write a checkpoint in another thread.
 
         Args:
-          together: a folder from `draft_for_all`, where all processes wrote the arrays already.
+          together: a folder from `draft_for_all`, in which all processes have written the arrays.
 
         Raises:
-          RuntimeError: the one before was not collected.
+          RuntimeError: if the previous one was not collected.
         """
         if self._pending is not None:
             raise RuntimeError("a checkpoint is still being written: collect it first")
@@ -188,10 +194,11 @@ class CheckpointStore:
         self._pending = self._writer.submit(self._write, snapshot, together)
 
     def collect(self, wait_seconds: float | None = 0.0) -> Saved | Failed | None:
-        """What became of the checkpoint that was begun, or None while there is nothing to tell.
+        """Returns the outcome of the checkpoint that was started, or None while it is still being
+        written.
 
         Args:
-          wait_seconds: wait at most so long for it; None waits until it is written.
+          wait_seconds: maximum time in seconds to wait; None waits until it is written.
         """
         if self._pending is None:
             return None
@@ -203,13 +210,15 @@ class CheckpointStore:
         return result
 
     def close(self) -> None:
-        """Let the writing thread end; a checkpoint that is being written is finished by it."""
+        """Stops the writing thread after it finishes the checkpoint that is being written."""
         if self._writer is not None:
             self._writer.shutdown(wait=False)
             self._writer = None
 
     def draft_for_all(self, step: int) -> Path:
-        """Where all processes write the arrays of the checkpoint of a step; `begin` clears it away if it stays one."""
+        """Returns the folder in which all processes write the arrays of a step's checkpoint;
+        `begin` removes it if it stays a draft.
+        """
         return self.folder / f"{DRAFT}{step}-together"
 
     def _write(self, snapshot: Snapshot, together: Path | None) -> Saved | Failed:
@@ -224,7 +233,7 @@ class CheckpointStore:
                 target.rename(replaced)
             draft.rename(target)
             checkpoint_format.force(self.folder)
-        # orbax says ValueError or RuntimeError when a file cannot be written.
+        # orbax raises ValueError or RuntimeError when a file cannot be written.
         except (OSError, ValueError, RuntimeError) as error:
             shutil.rmtree(draft, ignore_errors=True)
             if replaced.exists() and not target.exists():
@@ -237,10 +246,11 @@ class CheckpointStore:
         return Saved(step, target, is_best=self._best(1) == [step])
 
     def _require_room(self) -> None:
-        """A checkpoint that cannot fit must not take the last bytes of the disk from the journal, which stops the run.
+        """Checks the free space: a checkpoint that cannot fit must not take the last bytes from the
+        journal, which stops the run.
 
         Raises:
-          OSError: there is less room than one like the last one takes, and a quarter.
+          OSError: if less space is free than 1.25 times the size of the last checkpoint.
         """
         free = shutil.disk_usage(self.folder).free
         if free < self._size_bytes * 5 // 4:
@@ -254,21 +264,21 @@ class CheckpointStore:
     def _prune(self) -> None:
         kept = {*sorted(self._scores)[-self._keep_last :], *self._best(self._keep_best)}
         for step in [found for found in self._scores if found not in kept]:
-            # Renamed first: a checkpoint that is half deleted must not be taken for a damaged one.
+            # Rename first, so that a partly deleted checkpoint is not mistaken for a damaged one.
             doomed = self.folder / f"{DRAFT}{step}-pruned"
             try:
                 (self.folder / str(step)).rename(doomed)
             except OSError:
-                continue  # it is tried again after the next checkpoint
+                continue  # retried after the next checkpoint
             shutil.rmtree(doomed, ignore_errors=True)
             del self._scores[step]
 
 
 def one_line(error: Exception) -> str:
-    """Why a checkpoint could not be written."""
+    """Returns one line that states why a checkpoint could not be written."""
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
-    # What tensorstore says is long, and has the operating system's reason at its end.
+    # Messages of tensorstore are long and end with the operating system's reason.
     if code := re.search(r"os_error_code='(\d+)'", str(error)):
         return os.strerror(int(code[1]))
     text = str(error).strip().splitlines()

@@ -1,1 +1,1 @@
-"""What the accelerators need: compilation cache, and what a run says about its machine."""
+"""Device support: compilation cache, mesh, processes, and the description of the machine."""

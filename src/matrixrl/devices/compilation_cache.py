@@ -1,4 +1,6 @@
-"""JAX's persistent compilation cache: in the user's cache folder, its entries whole or absent."""
+"""JAX's persistent compilation cache: stored in the user's cache folder, entries complete or
+absent.
+"""
 
 from __future__ import annotations
 
@@ -95,7 +97,9 @@ def require_writable_url(url: str) -> None:
 
 
 def _user_cache_folder() -> Path | None:
-    """Returns the folder for this user's compiled programs; None where no home is known (a bare container)."""
+    """Returns the folder for this user's compiled programs; None where no home is known (a bare
+    container).
+    """
     cache = os.environ.get("XDG_CACHE_HOME")
     try:
         home = Path(cache) if cache else Path.home() / ".cache"
@@ -105,10 +109,11 @@ def _user_cache_folder() -> Path | None:
 
 
 def add_access_times(folder: Path) -> None:
-    """Gives every entry the file with its time of access, which JAX needs once the cache has a maximum size.
+    """Gives every entry the file with its time of access, which JAX needs once the cache has a
+    maximum size.
 
-    JAX writes those files only while a maximum is set. An entry without one makes every later write to the cache
-    fail, so entries of runs without a maximum get the time when they were written.
+    JAX writes those files only while a maximum is set. An entry without one makes every later write
+    to the cache fail, so entries of runs without a maximum get the time when they were written.
 
     Raises:
       OSError: if the folder cannot be written.
@@ -136,11 +141,12 @@ def leave_compilation_cache() -> None:
 
 
 def write_entries_whole() -> None:
-    """Have JAX write its cache entries whole, then rename them.
+    """Makes JAX write its cache entries completely, then rename them.
 
-    JAX 0.10 writes an entry in place and never replaces one that exists. A process that is killed while it writes
-    leaves half an entry, which every later run reads, warns about and compiles again; two processes that share a
-    folder can read each other's half. A JAX whose cache is built another way is left as it is.
+    JAX 0.10 writes an entry in place and never replaces one that exists. A process that is killed
+    while writing leaves a partial entry, which every later run reads, warns about and recompiles;
+    two processes that share a folder can read each other's partial entries. A JAX version with a
+    different cache is not changed.
     """
     try:
         from jax._src.lru_cache import LRUCache
@@ -182,11 +188,12 @@ def _whole(put: Callable[..., None]) -> Callable[..., None]:
         try:
             with os.fdopen(descriptor, "wb") as file:
                 file.write(value)
-            # First the time of access: a process whose cache has a maximum size reads it for every entry.
+            # Write the access time first: a process whose cache has a maximum size reads it for
+            # every entry.
             (folder / f"{key}-atime").write_bytes(time.time_ns().to_bytes(8, "little"))
             Path(unfinished).replace(entry)
         except OSError:
-            # JAX warns and continues without the entry: no half of it may stay.
+            # JAX warns and continues without the entry: remove the partial file.
             for part in (Path(unfinished), folder / f"{key}-atime"):
                 with contextlib.suppress(OSError):
                     part.unlink()

@@ -14,10 +14,11 @@ from matrixrl.config import ConfigError
 
 
 def compute_dtype(precision: str) -> Any:
-    """What networks compute their products in: bfloat16 where it was asked for, except on a CPU, which is slower at it.
+    """Returns the type of the networks' products: bfloat16 if requested, except on a CPU, where it
+    is slower.
 
     Returns:
-      A type for flax's `dtype`; None stands for float32.
+      A type for flax's `dtype`; None means float32.
     """
     return jnp.bfloat16 if precision == "bfloat16" and jax.default_backend() != "cpu" else None
 
@@ -45,7 +46,7 @@ def require_backend() -> None:
 
 
 def describe_machine() -> dict[str, str | int]:
-    """Devices and versions, for a run's config."""
+    """Returns devices and versions, for a run's config."""
     device = jax.devices()[0]
     record: dict[str, str | int] = {
         "device_type": device.device_kind,

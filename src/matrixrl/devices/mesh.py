@@ -1,4 +1,4 @@
-"""The devices that a run is spread over: a mesh of one axis, `data`, along which environments or games lie."""
+"""Mesh of the devices of a run: one axis, `data`, over which environments or games are sharded."""
 
 from __future__ import annotations
 
@@ -13,24 +13,26 @@ from matrixrl.config import ConfigError
 DATA = "data"
 
 MIN_GROUPS = 8
-"""Work is cut into so many groups where it can be, so that up to so many devices give the same results."""
+"""Number of groups that work is cut into if possible, so that up to this many devices give the same
+results.
+"""
 
 
 def max_groups() -> int:
-    """The groups to cut work into where its size allows: a power of two, at least one for each device there is."""
+    """Returns the maximum number of groups: a power of two, at least one for each device."""
     return max(MIN_GROUPS, 1 << (jax.device_count() - 1).bit_length())
 
 
 def data_mesh(wanted: int | None, parts: int, what: str) -> Mesh | None:
-    """A mesh over some of the devices there are; None for one device, which needs none.
+    """Builds a mesh over some of the devices; None for one device, which needs none.
 
     Args:
-      wanted: how many devices; None takes as many as there are and as `parts` allows.
-      parts: pieces that the work is cut into; the number of devices has to divide it.
+      wanted: number of devices; None takes the largest number that `parts` allows.
+      parts: number of pieces of the work; the number of devices must divide it.
       what: the pieces in words, such as "groups of environments".
 
     Raises:
-      ConfigError: there are fewer devices, or their number does not divide the pieces.
+      ConfigError: if there are fewer devices, or their number does not divide the pieces.
     """
     devices = jax.devices()
     if wanted is None:
@@ -53,15 +55,19 @@ def data_mesh(wanted: int | None, parts: int, what: str) -> Mesh | None:
 
 
 def along_data(mesh: Mesh | None, *before: None) -> NamedSharding | None:
-    """Sharding of arrays whose axis after `before` lies along the devices; None without a mesh."""
+    """Returns the sharding of arrays whose axis after `before` is split over the devices; None
+    without a mesh.
+    """
     return None if mesh is None else NamedSharding(mesh, PartitionSpec(*before, DATA))
 
 
 def replicated(mesh: Mesh | None) -> NamedSharding | None:
-    """Sharding of arrays that every device holds whole; None without a mesh."""
+    """Returns the sharding of arrays that are replicated on every device; None without a mesh."""
     return None if mesh is None else NamedSharding(mesh, PartitionSpec())
 
 
 def placed_shapes(shapes: Any, sharding: NamedSharding | None) -> Any:
-    """A tree of shapes and types, each with the sharding: what a checkpoint is restored by."""
+    """Adds the sharding to a tree of shapes and types, as the template for restoring a
+    checkpoint.
+    """
     return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding), shapes)

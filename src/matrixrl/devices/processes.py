@@ -1,7 +1,8 @@
-"""The processes of one training: on one host or several, joined by `jax.distributed` into one mesh.
+"""Processes of one distributed training: on one host or several, joined by `jax.distributed` into
+one mesh.
 
-All of them run the same program in the same order. Process 0 leads: it reads the command line, holds the run folder,
-and decides what a clock or a signal decides; the others are told.
+All of them run the same program in the same order. Process 0 is the leader: it reads the command
+line, holds the run folder, and broadcasts every decision that depends on a clock or a signal.
 """
 
 from __future__ import annotations
@@ -25,20 +26,21 @@ import numpy as np
 
 from matrixrl.config import ConfigError, ProcessConfig
 
-# How the message of a failed collective begins where JAX makes a ValueError of it.
+# Start of the message of a failed collective that JAX raises as a ValueError.
 STATUS = re.compile(
     r"(UNKNOWN|INTERNAL|UNAVAILABLE|ABORTED|CANCELLED|DEADLINE_EXCEEDED|FAILED_PRECONDITION): "
 )
 
-# Names of files that tell whether all processes see a folder.
+# Names of the files used to test whether all processes see a folder.
 SEEN = ".seen-"
 
 
 def join(settings: ProcessConfig) -> None:
-    """Wait for the other processes, and become one of them. Call it before anything asks JAX for its devices.
+    """Waits for the other processes and joins them. Must be called before anything asks JAX for its
+    devices.
 
     Raises:
-      ConfigError: nothing says where process 0 is, or the others do not come.
+      ConfigError: if the address of process 0 is unknown, or the others do not connect.
     """
     given = {
         "coordinator_address": settings.coordinator,
@@ -65,8 +67,9 @@ def join(settings: ProcessConfig) -> None:
 class Lifeline:
     """Connections between process 0 and the others on which nothing is sent but a goodbye.
 
-    The operating system closes them when a process ends, however it ends, and finds out when a host falls silent. A
-    collective may wait for a dead process for a long time; who listens here knows at once.
+    The operating system closes them when a process ends, however it ends, and finds out when a host
+    falls silent. A collective may wait for a dead process for a long time; who listens here knows
+    at once.
 
     Args:
       peers: connections by process number.
@@ -78,11 +81,13 @@ class Lifeline:
             connection.setblocking(True)
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
             for name, value in (("TCP_KEEPIDLE", 10), ("TCP_KEEPINTVL", 10), ("TCP_KEEPCNT", 6)):
-                if hasattr(socket, name):  # Linux; elsewhere the system's own, longer ones
+                if hasattr(socket, name):  # Linux; other systems keep their longer defaults
                     connection.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
 
     def watch(self, tell: Callable[[int], None]) -> None:
-        """Call `tell` from another thread with the number of the first process that is gone without a goodbye."""
+        """Calls `tell`, from another thread, with the number of the first process that fails
+        without announcing its exit.
+        """
         threading.Thread(target=self._watch, args=(tell,), name="lifeline", daemon=True).start()
 
     def _watch(self, tell: Callable[[int], None]) -> None:
@@ -103,24 +108,25 @@ class Lifeline:
                         return
 
     def part(self) -> None:
-        """Say goodbye: this process ends as it should."""
+        """Announces a clean exit so that peers do not treat it as a failure."""
         for connection in self._peers.values():
             with contextlib.suppress(OSError):
                 connection.sendall(b".")
 
 
 class _Joined:
-    """What `join` made, for this process's one training."""
+    """State that `join` creates, for the single training of this process."""
 
     lifeline: Lifeline | None = None
-    # Whether all of them see the folder that process 0 keeps the run in.
+    # True if all processes see the run folder of process 0.
     one_folder: bool = False
 
 
 def agree_on_folder(folder: Path | None) -> Path | None:
-    """The folder that process 0 names, if all processes see it, as on a disk that the hosts share; else None.
+    """Returns the folder that process 0 names, if all processes see it on a shared disk; else None.
 
-    From then on what processes hold parts of stays where it is for a checkpoint (`on_host`), and all of them write.
+    From then on partially addressable arrays are not gathered for a checkpoint (`on_host`): every
+    process writes its own shards.
     """
     if count() == 1:
         return None
@@ -140,12 +146,14 @@ def agree_on_folder(folder: Path | None) -> Path | None:
 
 
 def keep_together() -> bool:
-    """Whether all processes write checkpoints, each its own parts (`agree_on_folder`)."""
+    """Returns true if all processes write checkpoints, each its own shards (`agree_on_folder`)."""
     return _Joined.one_folder
 
 
 def _lifeline(coordinator: str | None, seconds: float = 30.0) -> Lifeline | None:
-    """Connect to process 0; None where that cannot be, and JAX's own heartbeat has to do. All processes call it."""
+    """Connects to process 0; None if that is impossible, and JAX's own heartbeat has to suffice.
+    Collective.
+    """
     if count() == 1:
         return None
     peers: dict[int, socket.socket] = {}
@@ -162,7 +170,7 @@ def _lifeline(coordinator: str | None, seconds: float = 30.0) -> Lifeline | None
     else:
         port = leaders(0)
         if coordinator is None:
-            from jax._src import distributed  # JAX found it by itself, and tells it nowhere else
+            from jax._src import distributed  # detected by JAX, which exposes it nowhere else
 
             coordinator = distributed.global_state.coordinator_address or ""
         host = coordinator.rpartition(":")[0].strip("[]")
@@ -173,13 +181,17 @@ def _lifeline(coordinator: str | None, seconds: float = 30.0) -> Lifeline | None
 
 
 def on_loss(tell: Callable[[int], None]) -> None:
-    """Have `tell` called, from another thread, when another process of this training is gone."""
+    """Registers `tell` to be called, from another thread, when another process of this training
+    fails.
+    """
     if _Joined.lifeline is not None:
         _Joined.lifeline.watch(tell)
 
 
 def is_loss(error: Exception) -> bool:
-    """Whether an error of a collective says that another process is gone: JAX raises two kinds of them."""
+    """Returns true if an error of a collective means that a peer failed: JAX raises two types of
+    them.
+    """
     return isinstance(error, jax.errors.JaxRuntimeError) or (
         isinstance(error, ValueError) and STATUS.match(str(error)) is not None
     )
@@ -192,10 +204,11 @@ def part() -> None:
 
 
 def _wait_for(address: str, seconds: float) -> None:
-    """Wait until somebody listens at an address: JAX itself ends a process that does not reach it in time.
+    """Waits until a process listens at an address: JAX itself terminates a process that does not
+    reach it in time.
 
     Raises:
-      ConfigError: nobody does.
+      ConfigError: if no process does.
     """
     host, _, port = address.rpartition(":")
     deadline = time.monotonic() + seconds
@@ -214,17 +227,19 @@ def _wait_for(address: str, seconds: float) -> None:
 
 
 def count() -> int:
-    """Processes in this training; 1 where none were joined."""
+    """Returns the number of processes in this training; 1 if none were joined."""
     return jax.process_count()
 
 
 def leads() -> bool:
-    """Whether this is process 0, which holds the run folder."""
+    """Returns true for process 0, which holds the run folder."""
     return jax.process_index() == 0
 
 
 def agree(stop: bool, due: bool) -> tuple[bool, bool]:
-    """Whether any process was asked to stop, and whether process 0 finds that a checkpoint is due."""
+    """Returns whether any process was asked to stop, and whether process 0 finds that a checkpoint
+    is due.
+    """
     told = _gathered(np.array([stop, due], np.int32))
     return bool(told[:, 0].any()), bool(told[0, 1])
 
@@ -273,14 +288,15 @@ def share_folder(folder: Path | None, into: Path) -> Path | None:
 
 
 def in_parts(leaf: Any) -> bool:
-    """Whether other processes hold parts of an array that this one does not."""
+    """Returns true if other processes hold shards of an array that this one does not."""
     return isinstance(leaf, jax.Array) and not (leaf.is_fully_addressable or leaf.is_fully_replicated)
 
 
 def on_host(leaf: Any) -> Any:
-    """An array that this host can read whole; a collective where other processes hold parts of it.
+    """Fetches an array to this host completely; a collective if other processes hold shards of it.
 
-    Where all processes see one folder such an array stays as it is: each writes its own part there.
+    If all processes see one folder, such an array is returned unchanged: each process writes its
+    own shards there.
     """
     if not in_parts(leaf) or _Joined.one_folder:
         return leaf
@@ -290,7 +306,7 @@ def on_host(leaf: Any) -> Any:
 
 
 def _gathered(values: np.ndarray) -> np.ndarray:
-    """Values [K] of every process: [P, K]."""
+    """Gathers the values [K] of every process: [P, K]."""
     from jax.experimental import multihost_utils
 
     return np.asarray(multihost_utils.process_allgather(values)).reshape(count(), -1)

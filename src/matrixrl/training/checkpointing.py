@@ -22,11 +22,14 @@ from matrixrl.tracking.run import Run
 
 
 class CheckpointError(RuntimeError):
-    """A checkpoint could not be written, and the run was asked to stop then. The message is one line."""
+    """A checkpoint could not be written, and the run was asked to stop then. The message is one
+    line.
+    """
 
 
 class PartKeeper:
-    """What process 0's `Keeper` is to the others: writes their parts of its checkpoints where all see its folder.
+    """What process 0's `Keeper` is to the others: writes their parts of its checkpoints where all
+    see its folder.
 
     Args:
       run_directory: process 0's.
@@ -36,19 +39,21 @@ class PartKeeper:
         self._store = CheckpointStore(run_directory)
 
     def save(self, snapshot: Snapshot) -> None:
-        """Take part in a checkpoint, if process 0 wants it. What cannot be written is told by process 0."""
+        """Participates in a checkpoint, if process 0 wants it. Process 0 reports failures to
+        write.
+        """
         if processes.leaders(0):
             with contextlib.suppress(OSError, ValueError, RuntimeError):
                 checkpoint_format.write_together(self._store.draft_for_all(snapshot.step), snapshot)
 
 
 class Keeper:
-    """Saves a run now and then, tells the journal, and finds where a resumed run goes on.
+    """Saves a run at intervals, notes it in the journal, and finds where a resumed run continues.
 
-    Call it between two chunks only, when everything that was started is recorded.
+    Call it only between two chunks, when every started chunk is recorded.
 
     Args:
-      config: when to save, and what stays.
+      config: schedule and retention.
       run: the open run; its clock is saved with the state.
       settings: the run's config as JSON values, written into every checkpoint.
     """
@@ -60,21 +65,23 @@ class Keeper:
         self._store = CheckpointStore(
             run.directory, about, keep_last=config.keep_last, keep_best=config.keep_best
         )
-        self._chunks = -1  # the first question comes before the first chunk
+        self._chunks = -1  # the first call precedes the first chunk
         self._saved_at = time.monotonic()
-        # Of the checkpoint that is being written: its tick, and the seconds that it held up training.
+        # For the checkpoint that is being written: its tick, and the seconds that training was
+        # paused for it.
         self._tick: Tick | None = None
         self._held_seconds = 0.0
         self.last_step: int | None = None
 
     def resume(self) -> Checkpoint | None:
-        """Where this run goes on: sets the clock, tells what was passed over, and makes the folder ready.
+        """Finds where this run continues: sets the clock, reports skipped checkpoints, and prepares
+        the folder.
 
         Returns:
-          The newest checkpoint that is whole; None for a run that starts, or starts again, at step 0.
+          The newest complete checkpoint; None for a run that starts, or restarts, at step 0.
 
         Raises:
-          ConfigError: a checkpoint of another format version, or a folder that cannot be written.
+          ConfigError: if a checkpoint has another format version, or the folder cannot be written.
         """
         try:
             self._store.begin()
@@ -98,14 +105,17 @@ class Keeper:
         return checkpoint
 
     def _note_if_unrecorded(self, checkpoint: Checkpoint) -> None:
-        """A run that was killed between writing a checkpoint and noting it: the journal notes it now, once."""
+        """Notes a checkpoint in the journal, once, if the run was killed between writing and noting
+        it.
+        """
         self._record(Saved(checkpoint.step, checkpoint.folder, is_best=False), self._run.clock.now(), 0.0)
 
     def due(self) -> bool:
-        """Whether the state should be saved before the next chunk. The loop asks once per chunk.
+        """Returns true if the state should be saved before the next chunk. The loop calls it once
+        per chunk.
 
         Raises:
-          CheckpointError: the last one could not be written, and the run was asked to stop then.
+          CheckpointError: if the last one could not be written and the run is configured to stop.
         """
         self._chunks += 1
         every, interval = self._config.save_interval_chunks, self._config.save_interval
@@ -113,7 +123,7 @@ class Keeper:
             if self._chunks < every:
                 self._settle(0.0)
                 return False
-            self._settle(None)  # asked for at these very places: wait for the one before
+            self._settle(None)  # requested by chunk number: wait for the previous one
             return True
         self._settle(0.0)
         if self._store.busy:
@@ -121,10 +131,10 @@ class Keeper:
         return interval > 0 and time.monotonic() - self._saved_at >= interval
 
     def save(self, snapshot: Snapshot, held_since: float) -> None:
-        """Begin to write a snapshot, beside training.
+        """Starts to write a snapshot in parallel to training.
 
         Args:
-          held_since: `time.perf_counter()` when training was held up for it.
+          held_since: `time.perf_counter()` when training was paused for it.
         """
         self._chunks, self._saved_at = 0, time.monotonic()
         together = None
@@ -141,7 +151,9 @@ class Keeper:
         self._held_seconds = time.perf_counter() - held_since
 
     def _write_together(self, snapshot: Snapshot, draft: Path, wanted: bool) -> Failed | None:
-        """Have all processes write their parts of a snapshot, if it is wanted: see `PartKeeper`."""
+        """Lets all processes write their shards of a snapshot, if it is wanted: see
+        `PartKeeper`.
+        """
         try:
             if wanted:
                 shutil.rmtree(draft, ignore_errors=True)
@@ -160,10 +172,10 @@ class Keeper:
         return None
 
     def save_last(self, snapshot: Snapshot, held_since: float, wait_seconds: float | None = None) -> None:
-        """Save where a run ends, and wait until it is written, at most `wait_seconds`.
+        """Saves the final state of a run, and waits until it is written, at most `wait_seconds`.
 
         Raises:
-          CheckpointError: it could not be written, and the run was asked to stop then.
+          CheckpointError: if it could not be written and the run is configured to stop.
         """
         began = time.monotonic()
         self._settle(wait_seconds)
@@ -172,11 +184,11 @@ class Keeper:
         self._settle(left)
 
     def settle(self) -> None:
-        """Wait for the checkpoint that is being written, if there is one, and note it."""
+        """Waits for the checkpoint that is being written, if there is one, and notes it."""
         self._settle(None)
 
     def close(self) -> None:
-        """Let go of the writing thread."""
+        """Releases the writing thread."""
         self._store.close()
 
     def _settle(self, wait_seconds: float | None) -> None:

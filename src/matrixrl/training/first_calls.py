@@ -1,7 +1,9 @@
-"""The first calls of compiled programs: said while they last, and compiled ahead where the program is known before.
+"""The first calls of compiled programs: said while they last, and compiled ahead where the program
+is known before.
 
-A program that a run needs later is traced and compiled in another thread while the device works on the first one. JAX
-finds the result when the program is called with values of those shapes; where it does not, the call compiles as usual.
+A program that a run needs later is traced and compiled in another thread while the device works on
+the first one. JAX finds the result when the program is called with values of those shapes; where it
+does not, the call compiles as usual.
 """
 
 from __future__ import annotations
@@ -41,26 +43,30 @@ class FirstCalls:
         executor.shutdown(wait=False)
 
     def is_first(self, name: str) -> bool:
-        """Whether the program has not been called yet."""
+        """Returns true if the program has not been called yet."""
         return name not in self._called
 
     @contextmanager
     def call(self, name: str) -> Iterator[None]:
-        """Stands around each call of a program: waits for its compilation, and shows that it is being compiled."""
+        """Wraps each call of a program: waits for its compilation, and reports that it is being
+        compiled.
+        """
         if name in self._called:
             yield
             return
         with activity(f"compiling {name}"):
             job = self._ahead.pop(name, None)
             if job is not None and not job.cancel():
-                # If it failed, so does the call, where the error belongs.
+                # If it failed, the call fails too and raises the error there.
                 wait([job])
             yield
         self._called.add(name)
 
 
 def several_cores() -> bool:
-    """Returns whether two programs can be compiled at once; with one core the first one needed goes first."""
+    """Returns whether two programs can be compiled at once; with one core the first one needed goes
+    first.
+    """
     available = getattr(os, "process_cpu_count", os.cpu_count)() or 1
     if hasattr(os, "sched_getaffinity"):
         available = min(available, len(os.sched_getaffinity(0)))

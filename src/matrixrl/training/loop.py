@@ -1,7 +1,9 @@
-"""The loop that both systems use: the only place where a jitted result meets a clock, a file or a signal.
+"""Training loop of both systems: the only place where a jitted result meets a clock, a file or a
+signal.
 
-A trainer advances its state by one chunk at a time and records what a chunk gave. While the device works on the next
-chunk the host writes the last one, unless the trainer needs the record first to know what comes next.
+A trainer advances its state by one chunk at a time and records the chunk's results. While the
+device runs the next chunk the host writes the last one, unless the trainer needs the record first
+to determine the next chunk.
 """
 
 from __future__ import annotations
@@ -19,7 +21,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar
 from matrixrl.tracking.run import Run
 
 if TYPE_CHECKING:
-    # Signals are taken care of before JAX is loaded; the keeper needs it.
+    # Signals are handled before JAX is loaded; the keeper needs JAX.
     from matrixrl.checkpoints.format import Snapshot
     from matrixrl.training.checkpointing import Keeper, PartKeeper
 
@@ -37,30 +39,33 @@ class Trainer(Protocol[State, Outcome]):
     """What the loop asks of a system."""
 
     def finished(self, state: State) -> bool:
-        """Nothing is left to do."""
+        """Returns true if no work is left."""
         ...
 
     def advance(self, state: State) -> tuple[State, Outcome]:
-        """Start the next chunk on the device; returns without waiting for its result where it can."""
+        """Starts the next chunk on the device; returns without waiting for its result where it
+        can.
+        """
         ...
 
     def needs_record(self, state: State) -> bool:
-        """Whether the next chunk depends on what recording the last one tells."""
+        """Returns true if the next chunk depends on the record of the last one."""
         ...
 
     def record(self, state: State, outcome: Outcome, run: Run) -> State:
-        """Fetch a chunk's result, stamp it and commit it; returns the state with what it told.
+        """Fetches a chunk's result, stamps it and commits it; returns the state updated from it.
 
         Raises:
-          TrainingDivergedError: a metric is NaN or infinite.
+          TrainingDivergedError: if a metric is NaN or infinite.
         """
         ...
 
     def snapshot(self, state: State, step: int) -> Snapshot:
-        """Host copies of everything that a run continues from. Asked for only when every chunk is recorded.
+        """Copies the complete state of the run to the host. Called only when every chunk is
+        recorded.
 
         Raises:
-          TrainingDivergedError: the state itself holds a NaN or an infinity, and is not worth saving.
+          TrainingDivergedError: if the state holds a NaN or an infinity and must not be saved.
         """
         ...
 
@@ -73,9 +78,11 @@ class StopRequest:
 
     Args:
       grace_seconds: how long after the first signal the process may go on.
-      on_expiry: called from another thread with the signal when the process is still there after that time; a
-        compilation keeps the main thread from hearing a signal, but not this one. None waits for ever.
-      on_request: called from a thread of its own with the first signal, as soon as it comes; needs `on_expiry`.
+      on_expiry: called from another thread with the signal when the process is still there after
+        that time; a compilation keeps the main thread from hearing a signal, but not this one. None
+        waits for ever.
+      on_request: called from a thread of its own with the first signal, as soon as it comes; needs
+        `on_expiry`.
     """
 
     def __init__(
@@ -126,7 +133,7 @@ class StopRequest:
             for number in (signal.SIGINT, signal.SIGTERM):
                 self._previous[number] = signal.signal(number, self._handle)
             if self._on_expiry is not None:
-                # Python's handlers wait for the main thread; the byte that announces a signal does not.
+                # Python's handlers wait for the main thread; the wake-up byte of a signal does not.
                 heard, told = self._sockets = socket.socketpair()
                 told.setblocking(False)
                 self._previous_wakeup = signal.set_wakeup_fd(told.fileno(), warn_on_full_buffer=False)
@@ -146,7 +153,9 @@ class StopRequest:
             signal.signal(number, signal.SIG_DFL if handler is None else handler)
 
     def _watch(self, heard: socket.socket) -> None:
-        """Wait for a signal, then for the end of the grace time or of the program, whichever is first."""
+        """Waits for a signal, then for the end of the grace period or of the program, whichever is
+        first.
+        """
         with heard:
             number = 0
             while number not in self._previous:
@@ -158,7 +167,7 @@ class StopRequest:
             if self._deadline is None:
                 self._deadline = time.monotonic() + self.grace_seconds
             if self._on_request is not None:
-                # An output that nobody reads may hold it up, but not the end of the grace time.
+                # Blocked output may delay this thread, but not the end of the grace period.
                 answer = threading.Thread(
                     target=self._on_request, args=(signal.Signals(number),), daemon=True
                 )
@@ -183,7 +192,7 @@ class StopRequest:
     def _handle(self, number: int, frame: FrameType | None) -> None:
         if self.signal is not None and number == signal.SIGINT:
             raise KeyboardInterrupt
-        # The watching thread may have heard it first, or not yet.
+        # The watching thread may have received it first, or not yet.
         if self._deadline is None:
             self._deadline = time.monotonic() + self.grace_seconds
         self.signal = signal.Signals(number)
@@ -198,20 +207,21 @@ def run_loop(
     agree: Callable[[bool, bool], tuple[bool, bool]] | None = None,
     part_keeper: PartKeeper | None = None,
 ) -> tuple[State, Ending]:
-    """Advance until the trainer is finished or a signal asks to stop; every chunk that was started is recorded.
+    """Advances until the trainer is finished or a signal asks to stop; every started chunk is
+    recorded.
 
-    With a keeper the state is saved now and then, and at the end. Nothing is pending then, so that the clock, the
-    journal and the saved state agree.
+    With a keeper the state is saved at intervals and at the end. No chunk is pending at these
+    points, so that the clock, the journal and the saved state agree.
 
     Args:
-      agree: where several processes train together, makes of (asked to stop, checkpoint due) of each what is true for all.
-        They then do the same in the same order: a chunk is recorded before the next one, and all take part in a
-        snapshot, which only one has a keeper for.
-      part_keeper: on the other processes, where they write their own parts of checkpoints.
+      agree: in distributed training, reduces (asked to stop, checkpoint due) over all processes.
+        They then perform the same steps in the same order: a chunk is recorded before the next one,
+        and all participate in a snapshot, for which only one has a keeper.
+      part_keeper: on the other processes, if they write their own shards of checkpoints.
 
     Raises:
-      TrainingDivergedError: a metric is NaN or infinite.
-      CheckpointError: a checkpoint could not be written, and the run was asked to stop then.
+      TrainingDivergedError: if a metric is NaN or infinite.
+      CheckpointError: if a checkpoint could not be written and the run is configured to stop.
     """
     pending: Outcome | None = None
     while True:
@@ -223,7 +233,7 @@ def run_loop(
         if pending is not None and (due or agree is not None or trainer.needs_record(state)):
             state, pending = trainer.record(state, pending, run), None
         if trainer.finished(state) or (agree is None and pending is None and stop.requested):
-            break  # a signal that came while recording starts no further chunk
+            break  # after a signal during recording, no further chunk starts
         if due:
             held_since = time.perf_counter()
             snapshot = trainer.snapshot(state, run.clock.step)

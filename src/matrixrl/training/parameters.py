@@ -10,10 +10,11 @@ import numpy as np
 
 
 def params_sha256(params: Any) -> str:
-    """SHA-256 over all leaves in the order of their key paths.
+    """Computes SHA-256 over all leaves in the order of their key paths.
 
-    For each leaf, sorted by its path written with slashes (`params/torso/Dense_0/kernel`): the path, the dtype and the
-    shape as `path|dtype|2,3` in UTF-8 with a closing newline, then the values as little-endian bytes in C order.
+    For each leaf, sorted by its path written with slashes (`params/torso/Dense_0/kernel`): the
+    path, the dtype and the shape as `path|dtype|2,3` in UTF-8 with a closing newline, then the
+    values as little-endian bytes in C order.
     """
     digest = hashlib.sha256()
     leaves = {
