@@ -85,9 +85,7 @@ class Episodes(NamedTuple):
 
 
 class Samples(NamedTuple):
-    """What the loss is taken over, each array [N, ...]. `value` and `log_prob` are those of the
-    rollout.
-    """
+    """Samples of the loss, each array [N, ...]. `value` and `log_prob` are those of the rollout."""
 
     observation: Any
     legal: Array

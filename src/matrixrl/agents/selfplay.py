@@ -21,17 +21,17 @@ class GameState(Protocol):
 
     @property
     def residual(self) -> Array:
-        """What is observed."""
+        """Observation."""
         ...
 
     @property
     def terminated(self) -> Array:
-        """The game is over."""
+        """True if the game is over."""
         ...
 
     @property
     def solved(self) -> Array:
-        """It ended at the goal."""
+        """True if it ended at the goal."""
         ...
 
 

@@ -103,7 +103,7 @@ class Checkpoint:
 
     @property
     def step(self) -> int:
-        """Where the clock stood."""
+        """Value of the clock."""
         return self.record["step"]
 
     @property
@@ -113,7 +113,7 @@ class Checkpoint:
 
     @property
     def score(self) -> float | None:
-        """What `keep_best` goes by."""
+        """Score used by `keep_best`."""
         return self.record["score"]
 
     @property

@@ -15,10 +15,10 @@ if TYPE_CHECKING:
 
 
 def benchmark_tracking(session: Session[Any, Any]) -> int:
-    """Train with and without trackers, alternating, on one seed; returns the exit status.
+    """Trains with and without trackers, alternating, on one seed; returns the exit status.
 
     Args:
-      session: of a short training of a fixed length, whose trainers share their compiled programs.
+      session: a short training of a fixed length, whose trainers share their compiled programs.
     """
     config = session.config
     what = session.describe(config) if session.describe else "a short run"

@@ -27,7 +27,7 @@ BENCHMARK_CHUNKS = 3
 
 
 def run(name: str, arguments: Sequence[str]) -> int:
-    """Run the subcommand `name`."""
+    """Runs the subcommand `name`."""
     del name
     return train(agreed_settings(HackmatrixConfig, arguments, read_config))
 
@@ -44,7 +44,9 @@ def read_config(arguments: Sequence[str]) -> HackmatrixConfig:
 
 
 def _without_alias(argument: str) -> str:
-    """`--checkpoint-dir` is another name of `--runs-dir`, under which checkpoints lie in the folders of their runs."""
+    """Replaces `--checkpoint-dir`, an alias of `--runs-dir`: checkpoints are stored in the folders
+    of their runs.
+    """
     flag, equals, value = argument.partition("=")
     return f"--runs-dir{equals}{value}" if flag in ("--checkpoint-dir", "--checkpoint_dir") else argument
 
@@ -60,7 +62,7 @@ def _parse(arguments: Sequence[str], default: HackmatrixConfig) -> HackmatrixCon
 
 
 def train(config: HackmatrixConfig) -> int:
-    """Train, and say how the agent plays by then. Returns the exit status."""
+    """Trains, and prints how the agent plays at the end. Returns the exit status."""
     if config.auto_tune and config.tracking.resume_run is None:
         config = tuned_shape(config)
     if not config.benchmark:
@@ -73,7 +75,9 @@ def train(config: HackmatrixConfig) -> int:
 
 
 def tuned_shape(config: HackmatrixConfig) -> HackmatrixConfig:
-    """Returns the config with the batch shape that is quickest on this device, and prints what was measured."""
+    """Returns the config with the batch shape that is quickest on this device, and prints what was
+    measured.
+    """
     with use(Status()) as status:
         status.line("auto-tune  measures batch shapes on this device, then trains with the quickest")
         with activity("starting JAX"):
@@ -88,7 +92,9 @@ def tuned_shape(config: HackmatrixConfig) -> HackmatrixConfig:
 
 
 def hackmatrix_session(config: HackmatrixConfig) -> session.Session[HackmatrixConfig, PPOTrainer]:
-    """The HackMatrix trainer for the shared command; trainers that it makes of one config share their programs."""
+    """Returns the HackMatrix session of the shared command; its trainers of one config share their
+    programs.
+    """
     compiled: dict[HackmatrixConfig, PPOProgram] = {}
 
     def program(config: HackmatrixConfig) -> PPOProgram:
@@ -131,11 +137,11 @@ def describe(config: HackmatrixConfig) -> str:
 
 
 ENVIRONMENT_VERSION = 0
-"""`HackMatrix.version`, without loading JAX; a test compares them."""
+"""Equal to `HackMatrix.version`, available without loading JAX; a test compares them."""
 
 
 def summary(config: HackmatrixConfig, trainer: PPOTrainer, state: PPOState, seconds: float) -> str:
-    """The line that says how far training came."""
+    """Returns the line that summarises the progress of training."""
     progress = state.progress
     steps = progress.recorded * config.ppo.batch_size
     parts = [
@@ -158,7 +164,7 @@ def highest_stage(progress: Progress) -> int:
 
 
 def show(outcome: session.Outcome[PPOTrainer]) -> None:
-    """Print what to do with the agent."""
+    """Prints commands that use the agent."""
     where = (
         "" if outcome.run.directory.parent.name == "runs" else f" --runs-dir {outcome.run.directory.parent}"
     )
@@ -169,7 +175,7 @@ def show(outcome: session.Outcome[PPOTrainer]) -> None:
 
 
 def result(outcome: session.Outcome[PPOTrainer]) -> dict[str, Any]:
-    """How far training came, as JSON values."""
+    """Returns the progress of training as JSON values."""
     from matrixrl.training.parameters import params_sha256
 
     state: PPOState = outcome.state

@@ -1,4 +1,6 @@
-"""A trained HackMatrix agent, found by the name of its run: what `evaluate` and `watch` begin with."""
+"""A trained HackMatrix agent, found by the name of its run: what `evaluate` and `watch` begin
+with.
+"""
 
 from __future__ import annotations
 
@@ -40,24 +42,26 @@ class TrainedAgent:
 
 
 def check_choice(step: int | None, best: bool) -> None:
-    """Refuse impossible values of `--step` and `--best`.
+    """Refuses impossible values of `--step` and `--best`.
 
     Raises:
-      ConfigError: so they are.
+      ConfigError: if `--step` is negative or given together with `--best`.
     """
     require(step is None or step >= 0, f"--step {step}: must be 0 or more")
     require(step is None or not best, f"--step {step} and --best exclude one another: leave one out")
 
 
 def load_agent(command: str, reference: str, runs_dir: Path, step: int | None, best: bool) -> TrainedAgent:
-    """The agent of a run, from the checkpoint of a step, the best or the newest; damaged ones are told and passed over.
+    """Loads the agent of a run from the checkpoint of a step, the best or the newest; reports and
+    skips damaged ones.
 
     Args:
-      command: its name starts the messages.
+      command: name at the start of the messages.
       reference: a run's name, its id, or `latest`.
 
     Raises:
-      ConfigError: there is no such run or no whole checkpoint of it, or this matrixrl cannot play it.
+      ConfigError: if there is no such run, no complete checkpoint of it, or this version of
+        matrixrl cannot play it.
     """
     folder = find_run(runs_dir, reference, "hackmatrix", flag=command, has_something=has_checkpoint)
     config = recorded_settings(HackmatrixConfig, folder)

@@ -12,16 +12,16 @@ from matrixrl.tracking.numbers import duration, plural, significant
 
 @dataclass(frozen=True, kw_only=True)
 class HackmatrixBenchCommand:
-    """What is measured."""
+    """Settings of the measurement."""
 
     num_envs: int = 256
-    """Environments stepped at once."""
+    """Number of parallel environments."""
 
     seconds: float = 3.0
-    """How long to measure, after compiling."""
+    """Duration of the measurement in seconds, after compilation."""
 
     json: bool = False
-    """Make the last line of output one JSON object."""
+    """Print one JSON object as the last line of output."""
 
     def __post_init__(self) -> None:
         require(1 <= self.num_envs <= 1_048_576, f"--num-envs {self.num_envs}: must be from 1 to 1048576")
@@ -29,11 +29,11 @@ class HackmatrixBenchCommand:
 
 
 def run_command(command: HackmatrixBenchCommand) -> int:
-    """Measure and print; returns the exit status."""
+    """Measures and prints; returns the exit status."""
     with working(
         f"measuring HackMatrix at {plural(command.num_envs, 'environment')}: compiled first, without the cache"
     ):
-        # The persistent compilation cache stays off here: compile_seconds is the cold figure.
+        # The persistent compilation cache stays off here: compile_seconds is measured cold.
         from matrixrl.systems.hackmatrix.speed import measure
 
         result = measure(command.num_envs, command.seconds)

@@ -1,4 +1,4 @@
-"""`matrixrl hackmatrix evaluate`: how well an agent plays, over many whole games."""
+"""`matrixrl hackmatrix evaluate`: performance of an agent over many complete games."""
 
 from __future__ import annotations
 
@@ -27,28 +27,32 @@ BAR_WIDTH = 20
 
 @dataclass(frozen=True, kw_only=True)
 class Evaluate:
-    """How well an agent plays."""
+    """Evaluate an agent over complete games."""
 
     run: tyro.conf.Positional[Annotated[str | None, tyro.conf.arg(metavar="RUN")]] = None
-    """Name or id of a run, or `latest`; leave it out with --agent random."""
+    """Name or id of a run, or `latest`. Omit it with --agent random."""
 
     agent: Literal["trained", "random"] = "trained"
-    """Who plays: the network of a run, or random legal actions, all equally likely."""
+    """Agent to evaluate: the network of a run, or uniformly random legal actions."""
 
     games: int = 256
-    """Games to play, each to its end."""
+    """Number of games to play, each to its end."""
 
     policy: Literal["both", "greedy", "sampled"] = "both"
-    """`greedy` plays the likeliest action, `sampled` draws from the probabilities, as training does."""
+    """Action selection. `greedy` plays the most probable action; `sampled` samples from the policy,
+    as in training.
+    """
 
     seed: int = 0
-    """Seed of games and draws: the same seed gives the same games, however many are asked for."""
+    """Seed of games and actions. The same seed gives the same games, for any number of games."""
 
     time_limit: int | None = None
-    """Steps after which a game is cut off; by default those of the run, or 1,000."""
+    """Maximum number of steps per game. Longer games are truncated. Default: the value of the run,
+    or 1,000.
+    """
 
     step: int | None = None
-    """Play the checkpoint of this step; by default the newest that is whole."""
+    """Step of the checkpoint to play. Default: the newest complete checkpoint."""
 
     best: bool = False
     """Play the checkpoint with the best mean return of its chunk."""
@@ -57,7 +61,7 @@ class Evaluate:
     """Folder that holds one folder per run."""
 
     json: bool = False
-    """Make the last line of the output one JSON object."""
+    """Print one JSON object as the last line of output."""
 
     def __post_init__(self) -> None:
         require(1 <= self.games <= MAX_GAMES, f"--games {self.games}: must be from 1 to {MAX_GAMES}")
@@ -85,10 +89,10 @@ class Evaluate:
 
 
 def run_command(command: Evaluate) -> int:
-    """Evaluate, and say how the games went. Returns the exit status.
+    """Evaluates the agent, and prints the results. Returns the exit status.
 
     Raises:
-      ConfigError: there is no such run, or it has no checkpoint that can be played.
+      ConfigError: if there is no such run, or it has no playable checkpoint.
     """
     with working(
         f"evaluating {command.run or 'random legal play'} over {plural(command.games, 'game')}"
@@ -148,7 +152,9 @@ def _evaluate(command: Evaluate, status: Status) -> int:
 
 
 def table(results: Mapping[str, Games]) -> str:
-    """What games came to, a column for each way of play, and below it the stages they reached."""
+    """Formats the results as a table, with a column for each action selection, and below it the
+    stages reached.
+    """
     from matrixrl.envs.hackmatrix.rules import Outcome
 
     columns = []
@@ -178,7 +184,7 @@ def table(results: Mapping[str, Games]) -> str:
 
 
 def _means(intervals: Mapping[str, Interval]) -> dict[str, str]:
-    """The means of one way of play, by the names of their lines."""
+    """Formats the means of one action selection, by the names of their lines."""
 
     def spread(interval: Interval) -> str:
         half = interval.high - interval.mean

@@ -1,8 +1,9 @@
 """`matrixrl hackmatrix play`: the game in a terminal, on the referee.
 
-On a terminal keys are read one by one. Elsewhere, and with ``--actions``, actions are words: names or indices as in the
-rules, such as ``up siphon wait 12``, and ``back`` takes a step back. The same seed, state and action always give the same
-result, so a step that is taken back and played again goes the same way.
+On a terminal keys are read one by one. Elsewhere, and with ``--actions``, actions are words: names
+or indices as in the rules, such as ``up siphon wait 12``, and ``back`` takes a step back. The same
+seed, state and action always give the same result, so a step that is taken back and played again
+goes the same way.
 """
 
 from __future__ import annotations
@@ -69,28 +70,34 @@ class HackmatrixPlayCommand:
     """Seed of the game and of the random agent, from 0."""
 
     scenario: Path | None = None
-    """Start from this scenario file instead of a new game."""
+    """Scenario file to start from instead of a new game."""
 
     actions: Path | None = None
-    """Play the actions of this file (`-` for standard input) and stop: names or indices, `back` to take one back."""
+    """File of actions to play before stopping (`-` for standard input): names or indices, `back` to
+    undo one.
+    """
 
     agent: Literal["human", "random", "replay"] = "human"
-    """Who plays: you, random legal actions until the game ends, or the actions recorded in the --scenario file."""
+    """Player: you, random legal actions until the game ends, or the actions recorded in the
+    --scenario file.
+    """
 
     max_steps: int = 1_000
-    """Most steps the random agent plays."""
+    """Maximum number of steps of the random agent."""
 
     boards: bool = False
-    """Show the board after each step, not only at the end; without a terminal or with --actions."""
+    """Show the board after each step, not only at the end. Applies without a terminal or with
+    --actions.
+    """
 
     reveal: bool = False
     """Show hidden cryptogs, question blocks and the types of transmissions."""
 
     colour: Literal["auto", "always", "never"] = "auto"
-    """Colours; `auto` uses them on a terminal unless NO_COLOR is set."""
+    """Use of colours. `auto` uses them on a terminal unless NO_COLOR is set."""
 
     save: Path | None = None
-    """Write the last state as a scenario to this file."""
+    """File to which the last state is written as a scenario."""
 
     def __post_init__(self) -> None:
         require(self.seed >= 0, f"--seed {self.seed}: must be 0 or more")
@@ -125,10 +132,10 @@ class Session:
         self.past: list[GameState] = []
 
     def play(self, action: int, draws: Draws | None = None) -> StepResult:
-        """Play one action of a game that is not over; an illegal one ends it, as in the rules.
+        """Plays one action of a game that is not over; an illegal one ends it, as in the rules.
 
         Args:
-          draws: chance; by default that of the seed and the step.
+          draws: random numbers; by default those of the seed and the step.
         """
         if draws is None:
             draws = RandomDraws(np.random.default_rng([self.seed, self.state.episode.steps]))
@@ -139,7 +146,7 @@ class Session:
         return result
 
     def back(self) -> bool:
-        """Take the last step back, if there is one."""
+        """Undoes the last step, if there is one."""
         if not self.past:
             self.message = "nothing to take back"
             return False
@@ -148,20 +155,20 @@ class Session:
         return True
 
     def random_action(self) -> int:
-        """A random legal action; action 0 if there is none."""
+        """Returns a random legal action; action 0 if there is none."""
         generator = np.random.default_rng([self.seed, self.state.episode.steps, 1])
         legal = np.flatnonzero(legal_action_mask(self.state))
         return int(generator.choice(legal)) if legal.size else 0
 
     def go_to(self, state: GameState, message: str) -> None:
-        """Continue from another state; the one before can be taken back."""
+        """Continues from another state; the previous one can be restored."""
         self.past.append(self.state)
         self.state = state
         self.message = message
 
 
 def describe(before: GameState, action: int, result: StepResult) -> str:
-    """One line about a step: its action, its reward and where the reward comes from."""
+    """Describes a step in one line: its action, its reward and the sources of the reward."""
     parts = reward_parts(result)
     if result.invalid:
         parts = f"not possible: {why_illegal(before, action)}"
@@ -170,12 +177,12 @@ def describe(before: GameState, action: int, result: StepResult) -> str:
 
 
 def reward_parts(result: StepResult) -> str:
-    """Where the reward of a step comes from."""
+    """Describes the sources of a step's reward."""
     return ", ".join(f"{key} {value:+.2f}" for key, value in result.breakdown.items() if value != 0)
 
 
 def outcome_line(state: GameState) -> str:
-    """The last line: how the game stands."""
+    """Returns the last line: the state of the game."""
     words = {"won": "won", "died": "died", "invalid_action": "ended by an invalid action", None: "not over"}
     episode = state.episode
     return (
@@ -185,7 +192,7 @@ def outcome_line(state: GameState) -> str:
 
 
 def why_illegal(state: GameState, action: int) -> str:
-    """Why an action cannot be carried out."""
+    """Explains why an action cannot be carried out."""
     if action < SIPHON:
         return "the way is blocked"
     if action == SIPHON:
@@ -198,11 +205,11 @@ def why_illegal(state: GameState, action: int) -> str:
     return f"it needs {NEEDS[program.name]}"
 
 
-# Actions as words -----------------------------------------------------------------------------------------------------
+# Actions as words ---------------------------------------------------------------------------------
 
 
 def parse_action(word: str) -> int | None:
-    """The index of an action by name or index; None if there is none."""
+    """Returns the index of an action by name or index; None if there is none."""
     name = word.lower()
     if name in ACTION_NAMES:
         return ACTION_NAMES.index(name)
@@ -215,16 +222,16 @@ def parse_action(word: str) -> int | None:
 
 
 def words_of(lines: Iterator[str]) -> Iterator[str]:
-    """The words of a text; commas are spaces, ``#`` starts a comment."""
+    """Yields the words of a text; commas are spaces, ``#`` starts a comment."""
     for line in lines:
         yield from line.partition("#")[0].replace(",", " ").split()
 
 
 def bounded_lines(stream: TextIO) -> Iterator[str]:
-    """Yields the lines of a stream as they come.
+    """Yields the lines of a stream as they arrive.
 
     Raises:
-      ConfigError: if a line has more than `MAX_LINE` characters, as in a stream that is no text.
+      ConfigError: if a line has more than `MAX_LINE` characters, as in a stream that is not text.
     """
     while line := stream.readline(MAX_LINE + 1):
         if len(line) > MAX_LINE:
@@ -233,10 +240,10 @@ def bounded_lines(stream: TextIO) -> Iterator[str]:
 
 
 def run_words(session: Session, words: Iterator[str], source: str, command: HackmatrixPlayCommand) -> None:
-    """Play actions given as words until they or the game end.
+    """Plays actions given as words until they or the game end.
 
     Raises:
-      ConfigError: a word is no action.
+      ConfigError: if a word is not an action.
     """
     for number, word in enumerate(words, start=1):
         if word.lower() == BACK:
@@ -255,10 +262,11 @@ def run_words(session: Session, words: Iterator[str], source: str, command: Hack
 
 
 def play_replay(session: Session, scenario: Scenario, command: HackmatrixPlayCommand) -> list[str]:
-    """Play the actions that a scenario file recorded, and return how the game differs from what it expects.
+    """Plays the actions recorded in a scenario file, and returns the differences from the game it
+    expects.
 
     Raises:
-      ConfigError: it recorded none.
+      ConfigError: if it recorded none.
     """
 
     def play_step(state: GameState, action: int, key: tuple[int, int] | None) -> ReplayStep:
@@ -278,7 +286,7 @@ def play_replay(session: Session, scenario: Scenario, command: HackmatrixPlayCom
 
 
 def report(session: Session, command: HackmatrixPlayCommand) -> None:
-    """Print what happened, and the board if asked for."""
+    """Prints the events, and the board if requested."""
     print(session.message, flush=True)
     if command.boards:
         print(
@@ -287,11 +295,11 @@ def report(session: Session, command: HackmatrixPlayCommand) -> None:
         )
 
 
-# The terminal ---------------------------------------------------------------------------------------------------------
+# The terminal -------------------------------------------------------------------------------------
 
 
 def screen(session: Session, command: HackmatrixPlayCommand) -> str:
-    """24 lines: the board, what happened last, and what can be done."""
+    """Renders 24 lines: the board, the last events, and the available actions."""
     state = session.state
     message = session.message or "programs with a key can be used; ? explains everything"
     if state.episode.done:
@@ -310,7 +318,9 @@ def screen(session: Session, command: HackmatrixPlayCommand) -> str:
 
 
 def help_screen(state: GameState) -> str:
-    """All actions with key, name and cost, and whether they are possible now; at most 22 lines."""
+    """Lists all actions with key, name and cost, and whether they are possible now; at most 22
+    lines.
+    """
     mask = legal_action_mask(state)
     keys = ["arrow", "arrow", "arrow", "arrow", "space", *PROGRAM_KEYS]
     entries, missing = [], []
@@ -348,7 +358,7 @@ def _wrapped(text: str, width: int = 79) -> list[str]:
 
 
 def run_terminal(session: Session, command: HackmatrixPlayCommand) -> None:
-    """Play by keys until Q, Ctrl-C or the end of input."""
+    """Plays by keys until Q, Ctrl-C or the end of input."""
     with contextlib.suppress(KeyboardInterrupt), terminal.full_screen():
         while True:
             terminal.show(screen(session, command))
@@ -367,7 +377,7 @@ def run_terminal(session: Session, command: HackmatrixPlayCommand) -> None:
 
 
 def play_key(session: Session, key: str) -> None:
-    """Play the action of a key; one that is not legal is explained instead of ending the game."""
+    """Plays the action of a key; one that is not legal is explained instead of ending the game."""
     if session.state.episode.done:
         return
     action = session.random_action() if key == "N" else KEYS[key]
@@ -378,7 +388,7 @@ def play_key(session: Session, key: str) -> None:
 
 
 def file_key(session: Session, key: str) -> None:
-    """Save or load; what goes wrong is said on the screen and play goes on."""
+    """Saves or loads; errors are shown on the screen and play continues."""
     verb = "save to" if key == "S" else "load from"
     name = terminal.read_line(f"{verb} (enter: {DEFAULT_SAVE}, escape: not at all) ")
     if name is None:
@@ -395,7 +405,7 @@ def file_key(session: Session, key: str) -> None:
         session.message = str(error)
 
 
-# Files ----------------------------------------------------------------------------------------------------------------
+# Files --------------------------------------------------------------------------------------------
 
 
 def read_scenario(path: Path) -> Scenario:
@@ -411,10 +421,10 @@ def read_scenario(path: Path) -> Scenario:
 
 
 def write_scenario(state: GameState, path: Path) -> None:
-    """Write a scenario file whole, then rename it into place.
+    """Writes a scenario file completely, then renames it into place.
 
     Raises:
-      ConfigError: it cannot be written.
+      ConfigError: if it cannot be written.
     """
     whole = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
@@ -425,14 +435,14 @@ def write_scenario(state: GameState, path: Path) -> None:
         raise ConfigError(f"{path}: cannot be written: {error.strerror or error}") from None
 
 
-# The command ----------------------------------------------------------------------------------------------------------
+# The command --------------------------------------------------------------------------------------
 
 
 def run_command(command: HackmatrixPlayCommand) -> int:
-    """Play; the exit status.
+    """Plays a game; returns the exit status.
 
     Raises:
-      ConfigError: a file cannot be read or written, or holds something else.
+      ConfigError: if a file cannot be read or written, or has other content.
     """
     scenario = None if command.scenario is None else read_scenario(command.scenario)
     start = scenario.state if scenario else new_game(RandomDraws(np.random.default_rng([command.seed])))
@@ -470,7 +480,7 @@ def run_command(command: HackmatrixPlayCommand) -> int:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """The command on its own, for `python -m matrixrl.cli.hackmatrix_play`."""
+    """Runs the command on its own, for `python -m matrixrl.cli.hackmatrix_play`."""
     import tyro
 
     try:

@@ -1,7 +1,7 @@
 """`matrixrl hackmatrix watch RUN`: a trained agent plays, and shows what it thinks.
 
-On a terminal the game goes by as on a film, with keys to stop it, step through it and go back. Elsewhere each step is a
-line. The game can be saved as an animated GIF and as a replay.
+On a terminal the game goes by as on a film, with keys to stop it, step through it and go back.
+Elsewhere each step is a line. The game can be saved as an animated GIF and as a replay.
 """
 
 from __future__ import annotations
@@ -43,46 +43,50 @@ class Watch:
     """Name or id of a run, or `latest`."""
 
     greedy: Flag = False
-    """Play the likeliest action."""
+    """Play the most probable action."""
 
     sampled: Flag = False
-    """Draw from the probabilities, as training does; the default."""
+    """Sample actions from the policy, as in training. This is the default."""
 
     seed: int = 0
-    """Seed of the game and of the draws."""
+    """Seed of the game and of the actions."""
 
     game: int = 0
-    """Number of the game: those of a seed are the games that `evaluate` plays with this seed."""
+    """Index of the game. `evaluate` plays the same games with the same seed."""
 
     scenario: Path | None = None
-    """Start from this scenario file instead of a new game."""
+    """Scenario file to start from instead of a new game."""
 
     delay: float = 0.4
-    """Seconds that a position is shown, on a terminal and in a GIF."""
+    """Time in seconds for which a position is shown, on a terminal and in a GIF."""
 
     max_steps: int | None = None
-    """Stop after so many steps; by default after the run's --time-limit."""
+    """Maximum number of steps. Default: --time-limit of the run."""
 
     gif: Path | None = None
-    """Save the game as an animated GIF; one that is left early as far as it was played."""
+    """File to which the game is saved as an animated GIF, up to the last position played."""
 
     replay: Path | None = None
-    """Save the game as a scenario with a replay, which `play --agent replay --scenario FILE` plays again."""
+    """File to which the game is saved as a scenario with a replay, for `play --agent replay
+    --scenario FILE`.
+    """
 
     step: int | None = None
-    """Play the checkpoint of this step; by default the newest that is whole."""
+    """Step of the checkpoint to play. Default: the newest complete checkpoint."""
 
     best: bool = False
     """Play the checkpoint with the best mean return of its chunk."""
 
     boards: bool = False
-    """Show the board at each step, not only at the end, where standard output is no terminal."""
+    """Show the board at each step, not only at the end, if standard output is not a terminal."""
 
     reveal: bool = False
-    """Show hidden cryptogs, question blocks and the types of transmissions, which the agent does not see."""
+    """Show hidden cryptogs, question blocks and the types of transmissions, which the agent does
+    not see.
+    """
 
     colour: Literal["auto", "always", "never"] = "auto"
-    """Colours; `auto` uses them on a terminal unless NO_COLOR is set."""
+    """Use of colours. `auto` uses them on a terminal unless NO_COLOR is set."""
 
     runs_dir: Path = Path("runs")
     """Folder that holds one folder per run."""
@@ -105,10 +109,10 @@ class Watch:
 
 
 def check_writable(flag: str, path: Path) -> None:
-    """Refuse a file that cannot be written before a game is played for it.
+    """Refuses a file that cannot be written before a game is played for it.
 
     Raises:
-      ConfigError: so it is.
+      ConfigError: if it cannot be written.
     """
     require(not path.is_dir(), f"{flag} {path}: is a folder; name a file in it")
     require(
@@ -118,10 +122,11 @@ def check_writable(flag: str, path: Path) -> None:
 
 
 def run_command(command: Watch) -> int:
-    """Play, show and save. Returns the exit status.
+    """Plays, shows and saves. Returns the exit status.
 
     Raises:
-      ConfigError: there is no such run or no checkpoint that can be played, or a file cannot be read or written.
+      ConfigError: if there is no such run or no playable checkpoint, or a file cannot be read or
+        written.
     """
     start = None
     if command.scenario is not None:
@@ -165,11 +170,11 @@ def run_command(command: Watch) -> int:
     return 0
 
 
-# Without a terminal ---------------------------------------------------------------------------------------------------
+# Without a terminal -------------------------------------------------------------------------------
 
 
 def print_steps(game: AgentGame, command: Watch, most: int) -> None:
-    """Play to the end, a line for each step."""
+    """Plays to the end, with a line for each step."""
     print(f"{'step action':<14} {'chance':>6} {'expects':>8} {'reward':>8}  from")
     while not game.over and len(game.positions) <= most:
         before = game.positions[-1]
@@ -188,7 +193,9 @@ def print_steps(game: AgentGame, command: Watch, most: int) -> None:
 
 
 def step_line(before: Position, after: Position) -> str:
-    """One line about a step: the action, its probability, the value before it, the reward and where that comes from."""
+    """Describes a step in one line: the action, its probability, the value before it, the reward
+    and its sources.
+    """
     assert after.action is not None
     assert after.result is not None
     chance = before.thoughts.probabilities[after.action]
@@ -199,11 +206,11 @@ def step_line(before: Position, after: Position) -> str:
     return line.rstrip()
 
 
-# On a terminal --------------------------------------------------------------------------------------------------------
+# On a terminal ------------------------------------------------------------------------------------
 
 
 class Viewer:
-    """What is on the screen, and how keys and time move it.
+    """State of the screen, and its response to keys and time.
 
     Attributes:
       at: index of the position that is shown.
@@ -232,7 +239,7 @@ class Viewer:
         return None if self.paused or self.at_end else self.delay
 
     def forward(self) -> None:
-        """Show the next position, and play it if it is new."""
+        """Shows the next position, and plays it if it is new."""
         if self.at_end:
             return
         if self.at == len(self.game.positions) - 1:
@@ -240,7 +247,7 @@ class Viewer:
         self.at += 1
 
     def press(self, key: str | None) -> bool:
-        """Do what a key says, None being time that has passed; False to leave."""
+        """Handles a key, or elapsed time if None; returns False to leave."""
         if key is None:
             self.forward()
         elif key in ("q", "Q", ""):
@@ -263,7 +270,9 @@ class Viewer:
         return True
 
     def screen(self) -> str:
-        """24 lines: the board with the agent's thoughts, what happened last, and the keys."""
+        """Renders 24 lines: the board with the agent's probabilities, the last events, and the
+        keys.
+        """
         position = self.game.positions[self.at]
         board = render_text(
             position.state,
@@ -281,7 +290,7 @@ class Viewer:
 
 
 def watch_screen(viewer: Viewer) -> None:
-    """Show the game until Q, Ctrl-C or the end of input."""
+    """Shows the game until Q, Ctrl-C or the end of input."""
     with contextlib.suppress(KeyboardInterrupt), terminal.full_screen():
         going = True
         while going:
@@ -289,14 +298,14 @@ def watch_screen(viewer: Viewer) -> None:
             going = viewer.press(terminal.wait_for_key(viewer.wait_seconds))
 
 
-# Files ----------------------------------------------------------------------------------------------------------------
+# Files --------------------------------------------------------------------------------------------
 
 
 def save(game: AgentGame, command: Watch, agent: TrainedAgent) -> None:
-    """Write what was asked for, and say so.
+    """Writes the requested files, and reports them.
 
     Raises:
-      ConfigError: a file cannot be written.
+      ConfigError: if a file cannot be written.
     """
     if command.replay is not None:
         end = game.positions[-1].state

@@ -1,4 +1,5 @@
-"""Settings of JAX that the programs here rely on, whatever the environment or the surrounding program asks for.
+"""Settings of JAX that the programs here rely on, whatever the environment or the surrounding
+program asks for.
 
 Scientific code often switches JAX to 64 bits or to strict promotion for its own sake. The programs here are written
 for the standard settings: states of 32 bits or less, and NumPy's promotion. Random numbers follow from the seed alone, so
@@ -38,7 +39,9 @@ STANDARD: dict[str, Any] = {
     "jax_legacy_prng_key": "allow",
     "jax_random_seed_offset": 0,
 }
-"""Settings by name with the values that a command needs. The environment variable of each is its name in capitals."""
+"""Settings by name with the values that a command needs. The environment variable of each is its
+name in capitals.
+"""
 
 
 @contextmanager

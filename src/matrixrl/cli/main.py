@@ -1,8 +1,9 @@
-"""The command `matrixrl`: finds the subcommand, and turns what goes wrong into one line and an exit status.
+"""The command `matrixrl`: dispatches to a subcommand, and converts errors to one line and an exit
+status.
 
-Exit status: 0 done; 1 the command ran and the answer is no (a scheme that is wrong, a run that fails its audit, a
-training that diverged); 2 the command line, a setting or a file is impossible; 130 and 143 stopped by SIGINT and
-SIGTERM after the chunk was finished and recorded.
+Exit status: 0 success; 1 the command ran with a negative result (a wrong scheme, a run that fails
+its audit, a diverged training); 2 an impossible command line, setting or file; 130 and 143 stopped
+by SIGINT and SIGTERM after the chunk was finished and recorded.
 """
 
 from __future__ import annotations
@@ -26,11 +27,12 @@ from matrixrl.tracking.streams import OutputError, checked_streams, is_first_fai
 
 @dataclass(frozen=True)
 class Command:
-    """A subcommand: where it lives and what it does.
+    """A subcommand: its module and its description.
 
     Attributes:
       module: imported when the command is given, so that the others cost nothing.
-      settings: name of the dataclass in that module whose fields are the command's flags; `run_command` takes one.
+      settings: name of the dataclass in that module whose fields are the command's flags;
+        `run_command` takes one.
       summary: one line for the overview.
       own_parser: the module's `run` reads the command line itself.
     """

@@ -55,12 +55,12 @@ def _parse(arguments: Sequence[str], default: MatmulConfig) -> MatmulConfig:
 
 
 def train(config: MatmulConfig) -> int:
-    """Train, and say what was found. Returns the exit status."""
+    """Trains, and prints the schemes found. Returns the exit status."""
     if not config.benchmark:
         return session.train(matmul_session(config))
     from matrixrl.cli.benchmark import benchmark_tracking
 
-    # Equal lengths of training are compared, so it does not stop at a find, and this is long enough to compare.
+    # Compare equal amounts of training: do not stop at a find. This length suffices for it.
     selfplay = dataclasses.replace(
         config.selfplay,
         num_epochs=min(config.selfplay.num_epochs, BENCHMARK_EPOCHS),
@@ -71,7 +71,9 @@ def train(config: MatmulConfig) -> int:
 
 
 def matmul_session(config: MatmulConfig) -> session.Session[MatmulConfig, MatmulTrainer]:
-    """The matmul trainer for the shared command; trainers that it makes of one config after another share programs."""
+    """Returns the matmul session of the shared command; its trainers, created from one config in
+    turn, share programs.
+    """
     compiled: dict[MatmulConfig, MatmulProgram] = {}
 
     def program(config: MatmulConfig) -> MatmulProgram:
@@ -92,7 +94,7 @@ def matmul_session(config: MatmulConfig) -> session.Session[MatmulConfig, Matmul
             "run": run.name,
             "run_id": run.run_id,
         }
-        # The one format of most runs has plain file names.
+        # A run of one format has plain file names.
         several = len(config.game.formats) > 1
         discoveries = [
             Discoveries(
@@ -106,7 +108,7 @@ def matmul_session(config: MatmulConfig) -> session.Session[MatmulConfig, Matmul
         from matrixrl.systems.matmul.discoveries import COUNTING_SECONDS
 
         lines = []
-        # A run that was told to stop has little time left, and goes on later.
+        # A run that was asked to stop has little time left, and may be resumed later.
         counting = COUNTING_SECONDS / len(trainer.discoveries) if trainer.finished(state) else 0.0
         for size, found in zip(trainer.config.game.formats, trainer.discoveries, strict=True):
             found.settle()
@@ -147,7 +149,7 @@ def describe(config: MatmulConfig) -> str:
 
 
 def show(outcome: session.Outcome[MatmulTrainer]) -> None:
-    """Print the best schemes."""
+    """Prints the best schemes."""
     from matrixrl.schemes.formulas import formulas
 
     for found in outcome.trainer.discoveries:
@@ -158,14 +160,14 @@ def show(outcome: session.Outcome[MatmulTrainer]) -> None:
 
 
 def result(outcome: session.Outcome[MatmulTrainer]) -> dict[str, Any]:
-    """What was found, as JSON values."""
+    """Returns the schemes found as JSON values."""
     from matrixrl.training.parameters import params_sha256
 
     trainer = outcome.trainer
     of_formats = [_found(found) for found in trainer.discoveries]
     state: MatmulState = outcome.state
     return {
-        # One format stands at the top, as long as there is but one.
+        # The results of a single format are at the top level.
         **(of_formats[0] if len(of_formats) == 1 else {}),
         "formats": {
             "x".join(map(str, size)): values
@@ -197,7 +199,7 @@ def summary(
     seconds: float,
     counting_seconds: float,
 ) -> str:
-    """The line that says what the run found of a format and what it had been shown."""
+    """Returns the line that states the scheme found for a format and the demonstrations used."""
     shown = config.demonstration.shown
     name = "x".join(map(str, size))
     best, verdict = discoveries.best, discoveries.verdict

@@ -26,49 +26,49 @@ from matrixrl.tracking.numbers import duration, significant
 
 @dataclass(frozen=True, kw_only=True)
 class Bench:
-    """What is measured."""
+    """Settings of the measurement."""
 
     size: tuple[int, int, int] = (2, 2, 2)
     """Format n m p."""
 
     ring: Literal["Z", "F2"] = "Z"
-    """Ring of the game."""
+    """Ring of the game's coefficients."""
 
     num_candidates: int = 16
-    """Actions drawn at each node (K)."""
+    """Number of actions sampled at each node (K)."""
 
     batch_size: int = 128
-    """Games searched at once, and positions per weight update."""
+    """Number of games searched in parallel, and of positions per weight update."""
 
     num_simulations: int = 200
-    """Simulations per move."""
+    """Number of simulations per move."""
 
     width: int = 256
-    """Units of the torso."""
+    """Number of units per layer of the torso."""
 
     num_blocks: int = 2
-    """Residual blocks."""
+    """Number of residual blocks."""
 
     head_width: int = 128
-    """Units of the policy head."""
+    """Number of units in the policy head."""
 
     policy: Literal["auto", "transform", "tokens"] = "auto"
-    """Policy by transforms, or by a perceptron over tokens."""
+    """Type of policy: by transforms, or by a perceptron over tokens."""
 
     no_rank_profile: bool = False
-    """Leave the rank profile out of the network's input; with --policy tokens."""
+    """Omit the rank profile from the network's input. Use with --policy tokens."""
 
     algorithm: Literal["gumbel", "puct"] = "gumbel"
-    """Search."""
+    """Search algorithm."""
 
     repeats: int = 5
-    """Timed calls of each part, after one that compiles."""
+    """Number of timed calls of each part, after one that compiles."""
 
     seed: int = 0
-    """Seed."""
+    """Seed of all random numbers."""
 
     json: bool = False
-    """Make the last line of output one JSON object."""
+    """Print one JSON object as the last line of output."""
 
     def __post_init__(self) -> None:
         require(self.repeats >= 1, f"--repeats {self.repeats}: must be 1 or more")
@@ -118,7 +118,7 @@ def run(name: str, arguments: Sequence[str]) -> int:
     with working(f"measuring {title}: the programs are compiled first, without the cache"):
         from matrixrl.systems.matmul.speed import measure_speed
 
-        # The persistent compilation cache stays off here: compile_seconds is the cold figure.
+        # The persistent compilation cache stays off here: compile_seconds is measured cold.
         speed = measure_speed(config, settings.repeats)
     search, simulations = speed.search, settings.num_simulations
     result = {

@@ -1,4 +1,6 @@
-"""`matrixrl matmul evaluate RUN`: games without exploration, played with a run's newest good checkpoint."""
+"""`matrixrl matmul evaluate RUN`: games without exploration, played with a run's newest good
+checkpoint.
+"""
 
 from __future__ import annotations
 
@@ -30,19 +32,19 @@ class Evaluate:
     """Name or id of a run, or `latest`."""
 
     games: int = 64
-    """Games to play."""
+    """Number of games to play."""
 
     seed: int = 0
-    """Seed of the search's draws."""
+    """Seed of the search."""
 
     num_simulations: int | None = None
-    """Simulations per move; by default those of the run."""
+    """Number of simulations per move. Default: the value of the run."""
 
     runs_dir: Path = Path("runs")
     """Folder that holds one folder per run."""
 
     json: bool = False
-    """Make the last line of the output one JSON object."""
+    """Print one JSON object as the last line of output."""
 
     def __post_init__(self) -> None:
         require(self.games >= 1, f"--games {self.games}: must be 1 or more")
@@ -54,7 +56,7 @@ class Evaluate:
 
 
 def run(name: str, arguments: Sequence[str]) -> int:
-    """Read the command line, and evaluate."""
+    """Reads the command line, and evaluates."""
     settings = parse(
         Evaluate,
         arguments,
@@ -65,10 +67,10 @@ def run(name: str, arguments: Sequence[str]) -> int:
 
 
 def evaluate_run(settings: Evaluate) -> int:
-    """Evaluate a run, and say how it played. Returns the exit status.
+    """Evaluates a run, and prints the results. Returns the exit status.
 
     Raises:
-      ConfigError: there is no such run, or it has no checkpoint that is whole.
+      ConfigError: if there is no such run, or it has no complete checkpoint.
     """
     folder = find_run(
         settings.runs_dir, settings.run, "matmul", flag="evaluate", has_something=has_checkpoint
@@ -121,7 +123,7 @@ def _evaluate(settings: Evaluate, folder: Path, status: Status) -> int:
             "seconds": round(results[0].seconds, 3),
         }
         of_formats = [_values(result) for result in results]
-        # One format stands at the top, as long as there is but one.
+        # The results of a single format are at the top level.
         print(
             json.dumps(about | (of_formats[0] if len(config.game.formats) == 1 else {"formats": of_formats}))
         )

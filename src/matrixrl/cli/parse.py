@@ -31,12 +31,12 @@ def parse(
     description: str,
     default: Settings | None = None,
 ) -> Settings:
-    """Read `arguments` into a dataclass; every field is a flag of its own, without prefixes.
+    """Reads `arguments` into a dataclass; every field is a flag of its own, without prefixes.
 
     `--help` prints and exits.
 
     Raises:
-      ConfigError: an unknown flag, a value that does not parse, or one that the settings refuse.
+      ConfigError: if a flag is unknown, or a value does not parse or is refused by the settings.
     """
     flags = sorted(_flags(kind))
     arguments = _whole_numbers(arguments, _flags_of(kind, int))
@@ -45,7 +45,7 @@ def parse(
     def one_line(event: _errors.ParseErrorEvent) -> None:
         raise CommandLineError(_message(event, flags, prog))
 
-    # The hook is tyro's way to take over its error output; the module is private, and tyro is pinned.
+    # This hook of tyro replaces its error output; the module is private, and tyro is pinned.
     with _errors.on_parse_error(one_line):
         kwargs: dict[str, Any] = {} if default is None else {"default": default}
         settings = tyro.cli(
@@ -65,7 +65,7 @@ def parse(
 
 
 def _flags(kind: Any) -> set[str]:
-    """All flags of a dataclass and the dataclasses in it."""
+    """Returns all flags of a dataclass and the dataclasses in it."""
     found: set[str] = set()
     hints = typing.get_type_hints(kind)
     for field in dataclasses.fields(kind):
@@ -94,7 +94,9 @@ _SCIENTIFIC = re.compile(r"[+-]?(\d[\d_]*)?(\.\d*)?[eE]\+?\d{1,3}")
 
 
 def _whole_numbers(arguments: Sequence[str], flags: set[str]) -> list[str]:
-    """Writes out the whole numbers in scientific notation, such as ``1e6``, that follow flags for integers."""
+    """Expands whole numbers in scientific notation, such as ``1e6``, that follow flags for
+    integers.
+    """
     result: list[str] = []
     is_integer = False
     for argument in arguments:
@@ -121,7 +123,7 @@ def whole_number(text: str) -> int | None:
 
 
 def _written_out(value: str) -> str:
-    """Returns ``1000000`` for ``1e6``; anything that is no whole number stays as it is, and is refused as such."""
+    """Returns ``1000000`` for ``1e6``; other text is unchanged, and is refused later."""
     if _SCIENTIFIC.fullmatch(value) is None:
         return value
     try:

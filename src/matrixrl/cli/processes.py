@@ -1,4 +1,4 @@
-"""The command line of a training by several processes: process 0 reads it, and tells the others."""
+"""Command line of distributed training: process 0 reads it and broadcasts it to the others."""
 
 from __future__ import annotations
 
@@ -18,16 +18,17 @@ Settings = TypeVar("Settings")
 def agreed_settings(
     kind: type[Settings], arguments: Sequence[str], read: Callable[[Sequence[str]], Settings]
 ) -> Settings:
-    """What `read` makes of a command line; with `--distributed`, on process 0, once all processes are there.
+    """Reads a command line with `read`; with `--distributed`, on process 0, once all processes have
+    joined.
 
     Only process 0 needs to see the run folder that `--resume-run` names.
 
     Raises:
-      ConfigError: the command line is wrong, or the processes do not find each other.
+      ConfigError: if the command line is wrong, or the processes do not connect.
     """
     if "--distributed" not in arguments or {"-h", "--help"} & set(arguments):
         config: Any = read(arguments)
-        # A run that was trained by several processes may go on with one.
+        # A run that was trained by several processes may be resumed with one.
         return (
             dataclasses.replace(config, processes=ProcessConfig()) if config.processes.distributed else config
         )

@@ -29,9 +29,11 @@ def say(text: str) -> None:
 
 @contextmanager
 def working(text: str) -> Iterator[Status]:
-    """Shows on standard error what a command does, at once and with the time so far, until the block ends.
+    """Shows on standard error what a command does, at once and with the time so far, until the
+    block ends.
 
-    What is inside may show more with `tracking.status.activity` and `progress`. Standard output stays the result's.
+    What is inside may show more with `tracking.status.activity` and `progress`. Standard output
+    stays the result's.
 
     Args:
       text: what the command does, such as `auditing matmul-2x2x2-jan25-26-1`.

@@ -30,13 +30,13 @@ Settings = TypeVar("Settings")
 
 
 def flag_value(arguments: Sequence[str], flag: str, allowed: str = "a value") -> str | None:
-    """What a command line gives for a flag that decides how the others are read; None where it is not given.
+    """Returns the value of a flag that decides how the others are read; None if it is not given.
 
     Args:
-      allowed: what may follow the flag, in words.
+      allowed: allowed values of the flag, in words.
 
     Raises:
-      ConfigError: the flag stands last, without a value.
+      ConfigError: if the flag is last, without a value.
     """
     value = None
     for index, argument in enumerate(arguments):
@@ -100,10 +100,10 @@ def _restore(reference: str, runs_dir: Path, flags: Sequence[str]) -> str:
 
 
 def recorded_settings(kind: type[Settings], folder: Path) -> Settings:
-    """The settings of a run's newest attempt.
+    """Returns the settings of a run's newest attempt.
 
     Raises:
-      ConfigError: they cannot be read, or are impossible for this version of matrixrl.
+      ConfigError: if they cannot be read, or are impossible for this version of matrixrl.
     """
     record = (read_run_file(folder) or {}).get("config")
     if (folder / JOURNAL_FILE).exists():
@@ -126,17 +126,19 @@ def recorded_settings(kind: type[Settings], folder: Path) -> Settings:
 def resumed_settings(
     kind: type[Settings], folder: Path, reference: str, read: Callable[[Settings], Settings]
 ) -> tuple[Settings, dict[str, tuple[Any, Any]]]:
-    """Recorded settings of a run, with the changes that a command line asks for.
+    """Returns the recorded settings of a run, with the changes of a command line applied.
 
     Args:
       kind: the trainer's config; it has the fields `tracking` and `json`.
       read: reads the command line, with these settings as defaults.
 
     Returns:
-      The settings, and what changed by dotted name (old, new); the identity of the run is no change.
+      The settings, and the changes by dotted name (old, new); the identity of the run is not a
+      change.
 
     Raises:
-      ConfigError: the command line changes what may not change; the message names the flag and both values.
+      ConfigError: if the command line changes a fixed setting; the message names the flag and both
+        values.
     """
     recorded: Any = recorded_settings(kind, folder)
     tracking = dataclasses.replace(

@@ -1,4 +1,4 @@
-"""`matrixrl runs list|show|sync|audit|export|copy|restore`: what was recorded, and where it has arrived."""
+"""`matrixrl runs list|show|sync|audit|export|copy|restore`: recorded runs and their uploads."""
 
 from __future__ import annotations
 
@@ -39,7 +39,9 @@ MAIN_METRICS: Mapping[str, tuple[str, ...]] = {
 
 
 def _main_metrics(system: str, there: Iterable[str]) -> list[str]:
-    """The main metrics that a run has; of a matmul run of several formats those of each format."""
+    """Returns the main metrics that a run has; for a matmul run of several formats those of each
+    format.
+    """
     there = list(there)
     found = []
     for name in MAIN_METRICS.get(system, ()):
@@ -49,18 +51,18 @@ def _main_metrics(system: str, there: Iterable[str]) -> list[str]:
 
 @dataclass(frozen=True, kw_only=True)
 class Common:
-    """What every command takes."""
+    """Flags of every command."""
 
     runs_dir: Path = Path("runs")
     """Folder that holds one folder per run."""
 
     json: bool = False
-    """Make the last line of the output one JSON object."""
+    """Print one JSON object as the last line of output."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class List(Common):
-    """List runs with their state, best value and rows that wait for W&B."""
+    """List runs with their state, best value and rows waiting for W&B."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,24 +73,24 @@ class Show(Common):
     """Name or id of a run, or `latest`."""
 
     metric: tuple[str, ...] = ()
-    """Draw these metrics instead of the main ones."""
+    """Metrics to draw instead of the main ones."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Sync(Common):
-    """Deliver to W&B what is pending, exactly once."""
+    """Upload pending rows to W&B, exactly once."""
 
     runs: tyro.conf.Positional[tuple[str, ...]] = ()
     """Names or ids of runs, or `latest`."""
 
     all: bool = False
-    """Every run that has rows pending."""
+    """Upload every run that has pending rows."""
 
     no_artifact: bool = False
-    """Do not send checkpoints and other files."""
+    """Do not upload checkpoints and other files."""
 
     keep_artifacts: int = 3
-    """Checkpoints kept on W&B besides the best one; 0 keeps all."""
+    """Number of checkpoints to keep on W&B in addition to the best one. 0 keeps all."""
 
     project: str | None = None
     """Deliver to this W&B project, where the one that the run was started with is refused."""
@@ -97,18 +99,20 @@ class Sync(Common):
     """Deliver to this W&B user or team."""
 
     deadline_seconds: float = 600.0
-    """How long each run may take; a second call goes on where this one stopped."""
+    """Maximum time in seconds per run. A second call resumes where this one stopped."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Audit(Common):
-    """Prove that console, journal, episode table and W&B agree; exit 1 naming the first gap otherwise."""
+    """Prove that console, journal, episode table and W&B agree; exit 1 naming the first gap
+    otherwise.
+    """
 
     run: tyro.conf.Positional[str]
     """Name or id of a run, or `latest`."""
 
     offline: bool = False
-    """Do not ask the W&B server."""
+    """Do not query the W&B server."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -119,21 +123,23 @@ class Export(Common):
     """Name or id of a run, or `latest`."""
 
     format: Literal["parquet", "csv"] | None = None
-    """File format; by default Parquet where pyarrow is installed (extra `wandb`), otherwise CSV."""
+    """File format. Default: Parquet if pyarrow is installed (extra `wandb`), otherwise CSV."""
 
     out: Path | None = None
-    """Folder to write to; by default `export` in the run folder."""
+    """Folder to write to. Default: `export` in the run folder."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Copy(Common):
-    """Copy a run folder to a drive, whole, also while the run goes on; a later call copies what is new."""
+    """Copy a complete run folder to a drive, also while the run continues; a later call copies new
+    content.
+    """
 
     run: tyro.conf.Positional[str]
     """Name or id of a run, or `latest`."""
 
     to: Path
-    """Folder that will hold a folder of the run's name; its parent has to be there."""
+    """Folder that will hold a folder of the run's name. Its parent must exist."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -144,16 +150,16 @@ class Restore(Common):
     """Name or id of a run."""
 
     step: int | None = None
-    """Take the checkpoint of this step; by default the newest one that is whole."""
+    """Step of the checkpoint to restore. Default: the newest complete one."""
 
     best: bool = False
-    """Take the checkpoint that is marked as the best."""
+    """Restore the checkpoint that is marked as the best."""
 
     project: str | None = None
-    """W&B project; by default `rlmm` and `hackmatrix` are searched."""
+    """W&B project. Default: searches `rlmm` and `hackmatrix`."""
 
     entity: str | None = None
-    """W&B entity; by default WANDB_ENTITY, or the account's own."""
+    """W&B entity. Default: WANDB_ENTITY, or the default entity of the account."""
 
 
 RunsCommand = (
@@ -168,11 +174,11 @@ RunsCommand = (
 
 
 def run_command(command: List | Show | Sync | Audit | Export | Copy | Restore) -> int:
-    """Run a command.
+    """Runs a command.
 
     Returns:
-        The exit status: 0 when all is well, 1 when an audit found a gap or rows are still pending, 2 for bad input (one
-        line on stderr).
+        The exit status: 0 for success, 1 if an audit found a gap or rows are still pending, 2 for
+          bad input (one line on stderr).
     """
     try:
         match command:
@@ -199,7 +205,7 @@ def run_command(command: List | Show | Sync | Audit | Export | Copy | Restore) -
 
 
 def list_runs(command: List) -> tuple[int, dict[str, Any]]:
-    """A table of all runs, the newest last."""
+    """Prints a table of all runs, the newest last."""
     summaries = [summarize(folder) for folder in run_folders(command.runs_dir)]
     if not command.json:
         if not summaries:
@@ -233,7 +239,7 @@ def _table(head: list[str], rows: list[list[str]]) -> None:
 
 
 def show(command: Show) -> tuple[int, dict[str, Any]]:
-    """One run: its summary, attempts, last warnings and charts."""
+    """Shows one run: its summary, attempts, last warnings and charts."""
     directory = find_run(command.runs_dir, command.run, flag="runs show")
     summary = summarize(directory)
     with JournalReader(directory) as reader:
@@ -273,7 +279,7 @@ def show(command: Show) -> tuple[int, dict[str, Any]]:
 
 
 def sync(command: Sync) -> tuple[int, dict[str, Any]]:
-    """Deliver runs one after another, each by a delivery process of its own."""
+    """Uploads runs one after another, each by its own delivery process."""
     if not command.runs and not command.all:
         raise ConfigError("runs sync: name runs (names, ids or `latest`), or give --all")
     directories = [find_run(command.runs_dir, name, flag="runs sync") for name in command.runs]
@@ -350,8 +356,8 @@ def _readdress(directory: Path, command: Sync) -> None:
 
 
 def run_audit(command: Audit) -> tuple[int, dict[str, Any]]:
-    """Audit one run."""
-    # wandb's own chatter is no part of the answer.
+    """Audits one run."""
+    # Output of wandb itself is not part of the result.
     os.environ.setdefault("WANDB_SILENT", "true")
     directory = find_run(command.runs_dir, command.run, flag="runs audit")
     with working(f"auditing {directory.name}"):
@@ -369,7 +375,7 @@ def run_audit(command: Audit) -> tuple[int, dict[str, Any]]:
 
 
 def run_export(command: Export) -> tuple[int, dict[str, Any]]:
-    """Export one run."""
+    """Exports one run."""
     directory = find_run(command.runs_dir, command.run, flag="runs export")
     folder = command.out or directory / "export"
     with working(f"exporting {directory.name}"), JournalReader(directory) as reader:
@@ -384,7 +390,7 @@ def run_export(command: Export) -> tuple[int, dict[str, Any]]:
 
 
 def run_copy(command: Copy) -> tuple[int, dict[str, Any]]:
-    """Copy one run folder."""
+    """Copies one run folder."""
     directory = find_run(command.runs_dir, command.run, flag="runs copy")
     with working(f"copying {directory.name} to {command.to}"):
         copied = copy_run(directory, command.to)
@@ -412,7 +418,7 @@ def _entity(command: Restore) -> str | None:
 
 
 def run_restore(command: Restore) -> tuple[int, dict[str, Any]]:
-    """Rebuild one run folder."""
+    """Rebuilds one run folder."""
     require(
         command.step is None or not command.best,
         f"--step {command.step} --best: each names a checkpoint; give one of them",

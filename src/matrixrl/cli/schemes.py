@@ -21,30 +21,34 @@ from matrixrl.user_files import display_path
 
 @dataclass(frozen=True)
 class Verify:
-    """Prove schemes exactly; exit status 0 if all are right, 1 if one is wrong, 2 if a file cannot be read."""
+    """Prove schemes exactly; exit status 0 if all are right, 1 if one is wrong, 2 if a file cannot
+    be read.
+    """
 
     files: Annotated[tuple[Path, ...], tyro.conf.Positional]
     """Scheme files (JSON), files of solutions (`scheme_solutions.json`) or run folders."""
 
     json: bool = False
-    """Make the last line of output one JSON object."""
+    """Print one JSON object as the last line of output."""
 
 
 @dataclass(frozen=True)
 class Show:
-    """Print a scheme as formulas, with its rank, its additions and the verdict against the records."""
+    """Print a scheme as formulas, with its rank, its additions and the verdict against the
+    records.
+    """
 
     file: Annotated[Path, tyro.conf.Positional]
     """Scheme file (JSON), file of solutions, or run folder (its best scheme)."""
 
     number: int = 1
-    """Which scheme of a file that holds several, from 1."""
+    """Index of the scheme in a file that holds several, from 1."""
 
     png: Path | None = None
-    """Also draw the three factor matrices into this PNG file."""
+    """PNG file to which the three factor matrices are drawn as well."""
 
     json: bool = False
-    """Make the last line of output one JSON object."""
+    """Print one JSON object as the last line of output."""
 
 
 @dataclass(frozen=True)
@@ -52,17 +56,19 @@ class Records:
     """List the best known ranks, or those of one format."""
 
     size: tuple[int, int, int] | None = None
-    """The format: n m p, in any order."""
+    """Format n m p, sides in any order."""
 
     json: bool = False
-    """Make the last line of output one JSON object."""
+    """Print one JSON object as the last line of output."""
 
 
 SchemesCommand = Verify | Show | Records
 
 
 def run_command(command: SchemesCommand) -> int:
-    """Runs a command; returns the exit status: 0 done, 1 a scheme is wrong, 2 bad input (one line on stderr)."""
+    """Runs a command; returns the exit status: 0 done, 1 a scheme is wrong, 2 bad input (one line
+    on stderr).
+    """
     try:
         if isinstance(command, Verify):
             return _verify(command)
@@ -110,7 +116,7 @@ class _Verified:
 
 
 def _verify_path(path: Path, several: bool) -> list[_Verified]:
-    """Verifies all scheme files that a path stands for and reports each."""
+    """Verifies all scheme files of a path and reports each."""
     try:
         files = scheme_files(path)
     except SchemeError as error:

@@ -1,7 +1,9 @@
-"""From the settings of a trainer to the exit status of its command: what is the same for both systems.
+"""From the settings of a trainer to the exit status of its command: the part that both systems
+share.
 
-A `Session` says what is a system's own. Everything else stands here once: signals and their grace time, opening or
-resuming the run, checkpoints, the loop, how each kind of ending is told, and the last lines of output.
+A `Session` holds the system-specific part. Everything else is implemented here once: signals and
+their grace period, opening or resuming the run, checkpoints, the loop, reporting each type of
+ending, and the last lines of output.
 """
 
 from __future__ import annotations
@@ -39,7 +41,7 @@ from matrixrl.tracking.status import CLEAR_LINE, Status, activity, notify, termi
 from matrixrl.tracking.streams import OutputError, is_first_failure
 
 if TYPE_CHECKING:
-    # `--help` answers at once, and signals are taken care of before JAX is loaded.
+    # `--help` answers at once, and signals are handled before JAX is loaded.
     from matrixrl.checkpoints.format import Checkpoint
     from matrixrl.tracking.identity import Reservation
     from matrixrl.tracking.run import FinishReport, Run
@@ -48,16 +50,16 @@ if TYPE_CHECKING:
 
 
 class TrainConfig(Protocol):
-    """What the settings of every trainer have in common."""
+    """Settings shared by every trainer."""
 
     @property
     def tracking(self) -> TrackingConfig:
-        """How the run is named and where its rows go."""
+        """Name of the run and destinations of its rows."""
         ...
 
     @property
     def checkpoint(self) -> CheckpointConfig:
-        """When it is saved, and what stays."""
+        """Schedule and retention of checkpoints."""
         ...
 
     @property
@@ -70,23 +72,23 @@ class SessionTrainer(Protocol):
     """A `training.loop.Trainer` that also knows how to begin, and to go on."""
 
     def init(self) -> Any:
-        """The state of a fresh run."""
+        """Returns the state of a new run."""
         ...
 
     def resume(self, checkpoint: Checkpoint | None) -> Any:
-        """The state that a checkpoint saved; without one the run goes on from its beginning.
+        """Restores the state from a checkpoint; without one the run continues from its beginning.
 
         Raises:
-          ConfigError: the checkpoint belongs to other settings.
+          ConfigError: if the checkpoint belongs to other settings.
         """
         ...
 
 
 ROLLBACK_SECONDS = 5.0
-"""How long going back to a checkpoint may wait for W&B."""
+"""Maximum time in seconds that a rollback to a checkpoint waits for W&B."""
 
 LOSS_SECONDS = 10.0
-"""How long the main thread has to notice that another process is gone."""
+"""Time in seconds for the main thread to notice that a peer failed."""
 
 Config = TypeVar("Config", bound=TrainConfig)
 TrainerT = TypeVar("TrainerT", bound=SessionTrainer)
@@ -112,7 +114,7 @@ class Outcome(Generic[TrainerT]):
 
 @dataclass(frozen=True, kw_only=True)
 class Session(Generic[Config, TrainerT]):
-    """What a system says about itself.
+    """System-specific part of a training command.
 
     Attributes:
       system: its name on the command line: `matrixrl <system> train`.
@@ -120,13 +122,16 @@ class Session(Generic[Config, TrainerT]):
       config: the settings.
       learning_rate: dotted name of the learning rate among the settings.
       about: recorded beside the settings and the machine.
-      versions: recorded too; a run whose checkpoint has another one of these cannot be resumed.
-      describe: returns what will be trained, in a line or two, from the settings alone.
-      prepare: called before the run is opened: refuses what this machine cannot do, so that nothing is left behind.
+      versions: recorded as well; a run whose checkpoint has a different version cannot be resumed.
+      describe: describes the training in a line or two, from the settings alone.
+      prepare: called before the run is opened: refuses settings that this machine does not support,
+        so that no run folder is created.
       make_trainer: called once the run is open, with the settings and the run.
-      summarize: the line that says what came out, from the trainer, its last state and the seconds it took.
-      show: prints what the user sees besides, at the end and without `--json`.
-      result: what the JSON object of `--json` holds besides the identity, end and duration of the run.
+      summarize: returns the summary line, from the trainer, its last state and its duration in
+        seconds.
+      show: prints further output at the end, without `--json`.
+      result: further entries of the JSON object of `--json`, after identity, end and duration of
+        the run.
     """
 
     system: System
@@ -144,7 +149,7 @@ class Session(Generic[Config, TrainerT]):
 
 
 class GraceExpiry:
-    """Ends the process when its grace time is over, in the middle of whatever it does; the journal loses nothing.
+    """Ends the process when its grace period is over, at any point; the journal loses no rows.
 
     Attributes:
       command: continues the run, once there is one.
@@ -155,7 +160,9 @@ class GraceExpiry:
         self._grace_seconds = grace_seconds
 
     def __call__(self, number: signal.Signals) -> None:
-        """Say so, and leave with the status of a process that was stopped by the signal."""
+        """Writes a message, and exits with the status of a process that was stopped by the
+        signal.
+        """
         after = f"; continue with: {self.command}" if self.command else ""
         text = f"not finished {self._grace_seconds:g} s after {number.name}; stopped at once{after}"
         _exit_at_once(text, 128 + number)
@@ -182,7 +189,8 @@ class StopAnswer:
 class ProcessLoss:
     """Ends this process some time after another one was lost, unless the main thread has by then.
 
-    The main thread may wait in a collective that nobody will complete, and then JAX would end it without a word.
+    The main thread may wait in a collective that cannot complete, and JAX would then terminate it
+    without a message.
 
     Attributes:
       command: continues the run, once there is one.
@@ -194,13 +202,13 @@ class ProcessLoss:
         self.keeper: Keeper | None = None
 
     def __call__(self, number: int) -> None:
-        """Wait, then say so and leave; the journal loses nothing."""
+        """Waits, then writes a message and exits; the journal loses no rows."""
         time.sleep(LOSS_SECONDS)
         _exit_at_once(_lost_text(f"process {number}", self.keeper, self.command), 1)
 
 
 def _exit_at_once(text: str, status: int) -> NoReturn:
-    """Say a last line and end the process, whatever its other threads do, without what Python does at its end."""
+    """Writes a final message and exits immediately, skipping interpreter shutdown."""
     # Straight to the file: the main thread may hold the stream's lock.
     line = f"matrixrl: {text}"
     if os.isatty(2):
@@ -211,7 +219,7 @@ def _exit_at_once(text: str, status: int) -> NoReturn:
 
 
 def _lost_text(reason: str, keeper: Keeper | None, command: str | None) -> str:
-    """That another process is gone, and on process 0 how to go on."""
+    """Returns the message that a peer failed, and on process 0 how to continue."""
     where = ""
     if keeper is not None:
         where = f"; {keeper.where}; continue, with as many processes as there are, with: {command}"
@@ -219,17 +227,17 @@ def _lost_text(reason: str, keeper: Keeper | None, command: str | None) -> str:
 
 
 def resume_command(system: System, tracking: TrackingConfig, name: str, *flags: str) -> str:
-    """The command that continues a run."""
+    """Returns the command that resumes a run."""
     folder = tracking.runs_dir
     where = () if folder == TrackingConfig().runs_dir else ("--runs-dir", str(folder))
     return shlex.join(["matrixrl", system, "train", "--resume-run", name, *where, *flags])
 
 
 def train(session: Session[Any, Any]) -> int:
-    """Train, and say what came out. Returns the exit status.
+    """Trains, and prints the results. Returns the exit status.
 
     Raises:
-      ConfigError: the run cannot be opened or resumed, or a file of it cannot be written.
+      ConfigError: if the run cannot be opened or resumed, or one of its files cannot be written.
     """
     began = time.perf_counter()
     from matrixrl.training.loop import StopRequest
@@ -241,7 +249,8 @@ def train(session: Session[Any, Any]) -> int:
         answer.stop = stop
         reservation = None
         if _is_leader():
-            # Before JAX is loaded, which takes seconds: the user sees at once what was started.
+            # Before JAX is loaded, which takes seconds, so that the user sees the announcement at
+            # once.
             reservation = _reserve(session, start)
             announce(session, reservation)
         with use(Status(shown=session.config.tracking.console != "quiet")), activity("starting JAX"):
@@ -318,10 +327,10 @@ def _reserve(session: Session[Any, Any], start: contextlib.ExitStack) -> Reserva
 
 
 def announce(session: Session[Any, Any], reservation: Reservation | None) -> None:
-    """Says which run this is, what it will do, where it is kept and how to stop it.
+    """Announces the run, its settings, its folder and how to stop it.
 
     Args:
-      reservation: the new run's; None where a run is resumed.
+      reservation: that of the new run; None if a run is resumed.
     """
     tracking: TrackingConfig = session.config.tracking
     if reservation is None:
@@ -377,14 +386,15 @@ def _attempt(
     began: float,
     reservation: Reservation | None = None,
 ) -> Outcome[Any] | Session[Any, Any] | None:
-    """One attempt at a run, from opening to closing it.
+    """Performs one attempt at a run, from opening to closing it.
 
     Args:
-      rollbacks: how often this command went back to a checkpoint already.
-      reservation: of a new run's name.
+      rollbacks: number of rollbacks of this command so far.
+      reservation: reservation of a new run's name.
 
     Returns:
-      How it ended; where training diverged and may go back, what to go on with; None when it failed and that was told.
+      The outcome; the session to continue with if training diverged and may roll back; None if it
+      failed and the failure was reported.
     """
     config, system = session.config, session.system
     starting = Status(shown=config.tracking.console != "quiet")
@@ -464,7 +474,7 @@ def _attempt(
         except TrainingDivergedError as error:
             if keeper is not None:
                 with contextlib.suppress(CheckpointError):
-                    keeper.settle()  # if it could not be written, the one before it is the last good one
+                    keeper.settle()  # if it could not be written, the previous one is the last good one
             return _diverged(session, error, rollbacks, run, keeper)
         except CheckpointError as error:
             run.warn(str(error))
@@ -501,7 +511,8 @@ def _shared(
     """Process 0's checkpoint on every process, and the clock where it stood.
 
     Args:
-      run_folder: process 0's, where all processes see it; otherwise they get a copy of the checkpoint.
+      run_folder: process 0's, where all processes see it; otherwise they get a copy of the
+        checkpoint.
     """
     from matrixrl.checkpoints import format as checkpoint_format
     from matrixrl.devices import processes
@@ -519,7 +530,9 @@ def _shared(
 
 
 def _leave(run: Run, keeper: Keeper | None, error: Exception, command: str) -> NoReturn:
-    """End this process because another one was lost: what it held of the state is gone, and nothing can be waited for."""
+    """Ends this process because a peer failed: its part of the state is lost, and no collective can
+    complete.
+    """
     if keeper is not None:
         from matrixrl.training.checkpointing import CheckpointError
 
@@ -529,14 +542,16 @@ def _leave(run: Run, keeper: Keeper | None, error: Exception, command: str) -> N
     run.warn(text)
     run.finish("crashed", ROLLBACK_SECONDS)
     sys.stdout.flush()
-    # The usual end of a Python process would wait for the processes that are gone.
+    # Normal interpreter shutdown would wait for the failed peers.
     _exit_at_once(text, 1)
 
 
 def _diverged(
     session: Session[Any, Any], error: TrainingDivergedError, rollbacks: int, run: Run, keeper: Keeper | None
 ) -> Session[Any, Any] | None:
-    """Close an attempt whose numbers are no numbers any more; what to go back with, or None when the run ends here."""
+    """Closes a diverged attempt; returns the session to roll back with, or None if the run ends
+    here.
+    """
     from matrixrl.devices import processes
 
     config = session.config
@@ -547,7 +562,7 @@ def _diverged(
         run.warn(
             f"{error}; {where}; going back there with --learning-rate {lower:g} (rollback {rollbacks + 1} of {allowed})"
         )
-        # What W&B does not have by then is delivered by the next attempt.
+        # The next attempt uploads the rows that W&B does not have by then.
         run.finish("crashed", min(ROLLBACK_SECONDS, config.tracking.finish_seconds))
         tracking = dataclasses.replace(config.tracking, run_name=None, run_suffix=None, resume_run=run.name)
         config = with_value(dataclasses.replace(config, tracking=tracking), session.learning_rate, lower)
@@ -558,15 +573,17 @@ def _diverged(
     run.finish("crashed")
     if keeper is not None:
         complain(text)
-    processes.part()  # all processes saw the same number
+    processes.part()  # all processes saw the same metric
     return None
 
 
 def changes_on_resume(session: Session[Any, Any]) -> dict[str, tuple[Any, Any]]:
-    """What a resumed run changes, by dotted name (old, new). Touches nothing: a run that cannot go on stays as it is.
+    """Returns the changes of a resumed run, by dotted name (old, new). Read-only: a refused run is
+    unchanged.
 
     Raises:
-      ConfigError: there is no such run, its checkpoint cannot be read by this matrixrl, or it may not change so.
+      ConfigError: if there is no such run, its checkpoint cannot be read by this version, or a
+        change is not allowed.
     """
     from matrixrl.checkpoints.store import CheckpointStore
 

@@ -1,4 +1,6 @@
-"""Single key presses and whole screens on a terminal that is at least 80 columns wide and 24 lines high."""
+"""Single key presses and whole screens on a terminal that is at least 80 columns wide and 24 lines
+high.
+"""
 
 from __future__ import annotations
 
@@ -12,18 +14,22 @@ from contextlib import contextmanager
 ENTER_SCREEN, LEAVE_SCREEN = "\x1b[?1049h", "\x1b[?1049l"
 HOME, CLEAR_LINE, CLEAR_BELOW = "\x1b[H", "\x1b[2K", "\x1b[J"
 ESCAPE = "\x1b"
-ESCAPE_SECONDS = 0.05  # what follows an escape later than this is another key
+ESCAPE_SECONDS = 0.05  # input later than this after an escape is another key
 ARROWS = {"A": "up", "B": "down", "C": "right", "D": "left"}
 
 
 def is_interactive() -> bool:
-    """Whether standard input and output are a terminal whose keys can be read one by one."""
+    """Returns true if standard input and output are a terminal whose keys can be read one by
+    one.
+    """
     known = importlib.util.find_spec("termios") is not None  # absent on Windows
     return known and sys.stdin.isatty() and sys.stdout.isatty()
 
 
 def in_colour(choice: str) -> bool:
-    """Whether to paint standard output, for a choice of ``auto``, ``always`` or ``never``."""
+    """Returns true if standard output is to be coloured, for a choice of ``auto``, ``always`` or
+    ``never``.
+    """
     if choice == "auto":
         return sys.stdout.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
     return choice == "always"
@@ -31,7 +37,9 @@ def in_colour(choice: str) -> bool:
 
 @contextmanager
 def full_screen() -> Iterator[None]:
-    """Take over the terminal: keys arrive at once and unechoed, and what was on the screen comes back at the end."""
+    """Takes over the terminal: keys arrive at once and unechoed, and the previous screen is
+    restored at the end.
+    """
     import termios
     import tty
 
@@ -47,21 +55,25 @@ def full_screen() -> Iterator[None]:
 
 
 def show(text: str) -> None:
-    """Replace the screen; the cursor stays after the last character."""
-    # Line by line: a screen that is cleared as a whole first flickers when it is shown many times a second.
+    """Replaces the screen; the cursor stays after the last character."""
+    # Write line by line: clearing the whole screen first flickers at many frames per second.
     lines = "\n".join(CLEAR_LINE + line for line in text.split("\n"))
     print(HOME + lines + CLEAR_BELOW, end="", flush=True)
 
 
 def wait_for_key(seconds: float | None) -> str | None:
-    """`read_key`, or None if no key is pressed within so many seconds; None waits for ever."""
+    """Reads a key with `read_key`, or returns None if no key is pressed within `seconds`; None
+    waits indefinitely.
+    """
     if not select.select([sys.stdin.fileno()], [], [], seconds)[0]:
         return None
     return read_key()
 
 
 def read_key() -> str:
-    """The next key: a character, or ``up``, ``down``, ``left``, ``right``, ``escape``; empty at the end of input."""
+    """Reads the next key: a character, or ``up``, ``down``, ``left``, ``right``, ``escape``; empty
+    at the end of input.
+    """
     descriptor = sys.stdin.fileno()
     character = os.read(descriptor, 1).decode("ascii", "replace")
     if character != ESCAPE:
@@ -77,7 +89,7 @@ def read_key() -> str:
 
 
 def read_line(prompt: str) -> str | None:
-    """A line of text typed at a prompt, with backspace; None if given up with escape."""
+    """Reads a line of text typed at a prompt, with backspace; None if cancelled with escape."""
     text = ""
     while True:
         print(f"\r\x1b[K{prompt}{text}", end="", flush=True)

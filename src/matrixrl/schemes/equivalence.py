@@ -239,7 +239,7 @@ def _bases(size: int, ring: Ring) -> tuple[np.ndarray, np.ndarray]:
 
 @dataclass(frozen=True)
 class ClassCount:
-    """How many different solutions, and how many classes of them.
+    """Number of different solutions, and number of their classes.
 
     Attributes:
       solutions: different up to order and signs of the products.

@@ -12,8 +12,8 @@ import jax
 class jitted:  # noqa: N801 - used as a decorator
     """Compiles a method once for each object, as `jax.jit` does a function.
 
-    `jax.jit(static_argnums=0)` on a method keeps every object that it was called with, and its programs, for as long as
-    the process lives. Here the compiled function belongs to the object.
+    `jax.jit(static_argnums=0)` on a method keeps every object that it was called with, and its
+    programs, for as long as the process lives. Here the compiled function belongs to the object.
 
     Args:
       donate_argnums: as for `jax.jit`; `self` is not counted.

@@ -28,8 +28,8 @@ class CheckpointError(RuntimeError):
 
 
 class PartKeeper:
-    """What process 0's `Keeper` is to the others: writes their parts of its checkpoints where all
-    see its folder.
+    """Counterpart of process 0's `Keeper` on the other processes: writes their shards of its
+    checkpoints where all see its folder.
 
     Args:
       run_directory: process 0's.

@@ -36,7 +36,7 @@ class TrainingDivergedError(RuntimeError):
 
 
 class Trainer(Protocol[State, Outcome]):
-    """What the loop asks of a system."""
+    """Interface of a system to the loop."""
 
     def finished(self, state: State) -> bool:
         """Returns true if no work is left."""

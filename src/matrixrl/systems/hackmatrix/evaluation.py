@@ -1,11 +1,12 @@
-"""How well an agent plays HackMatrix: whole games, many at once, and what they came to.
+"""Evaluation of an agent for HackMatrix: complete games, many in parallel, and their results.
 
-A lane plays one game. Every game that is started counts and is played to its end, so that short ones weigh no more than
-long ones. All chance comes from the seed, the number of the game and the step, and games are always played in batches of
-one size: game 7 of a seed is the same game however many are asked for.
+A lane plays one game. Every game that is started counts and is played to its end, so that short
+ones have no more weight than long ones. All randomness derives from the seed, the number of the
+game and the step, and games are always played in batches of one size: game 7 of a seed is the same
+game for any number of games.
 
-The policy and the environment are two programs. The first is small; the second is the one that takes long to compile, and
-it serves every agent.
+The policy and the environment are two programs. The first is small; the second takes long to
+compile and serves every agent.
 """
 
 from __future__ import annotations
@@ -32,101 +33,119 @@ from matrixrl.envs.hackmatrix.state import State
 from matrixrl.tracking.status import activity
 
 LANES = 256
-"""Games at once. Always so many, also for fewer games: one compiled program, and the same bits, for any number."""
+"""Number of games in parallel, constant also for fewer games: one compiled program, and identical
+results, for any number.
+"""
 
 STEPS_BETWEEN_LOOKS = 16
-"""The host asks so often whether a game is left. Asking waits for the device, which otherwise works ahead."""
+"""Number of steps between two checks by the host for unfinished games. A check waits for the
+device, which otherwise works ahead.
+"""
 
 Z_95 = 1.96
 """Quantile of the normal distribution for 95 % confidence intervals."""
 
 Policy = Callable[[Array, Array], Array]
-"""(packed observations uint32 [N, 117], legal actions bool [N, 28]) to logits or log-probabilities float [N, 28]."""
+"""(packed observations uint32 [N, 117], legal actions bool [N, 28]) to logits or log-probabilities
+float [N, 28].
+"""
 
 
 class Network(Protocol):
-    """An actor-critic network such as `networks.actor_critic.ActorCritic`; equal ones compile once."""
+    """An actor-critic network such as `networks.actor_critic.ActorCritic`; equal ones compile
+    once.
+    """
 
     def apply(self, params: Any, observations: Any, /) -> Any:
-        """Packed observations uint32 [N, 117] to logits [N, 28] and values [N]."""
+        """Maps packed observations uint32 [N, 117] to logits [N, 28] and values [N]."""
         ...
 
 
 @partial(jax.tree_util.register_dataclass, data_fields=["params"], meta_fields=["network"])
 @dataclass(frozen=True)
 class NetworkPolicy:
-    """The policy of an actor-critic network. Its parameters are data: other parameters do not compile again."""
+    """The policy of an actor-critic network. Its parameters are data: other parameters do not
+    compile again.
+    """
 
     network: Network
     params: Any
 
     def __call__(self, observations: Array, legal: Array) -> Array:
-        """Logits [N, 28]."""
+        """Returns logits [N, 28]."""
         del legal
         return self.network.apply(self.params, observations)[0]
 
 
 def uniform_policy(observations: Array, legal: Array) -> Array:
-    """Every legal action is as likely as the others."""
+    """Returns equal probability for every legal action."""
     del observations
     return jnp.zeros(legal.shape, jnp.float32)
 
 
-# Chance and choice, which `watch` shares so that it shows the games that were measured. ------------------------------
+# Randomness and action selection, shared with `watch` so that it shows the evaluated games. -----------
 
 
 def game_key(seed_key: Array, game: Array | int) -> Array:
-    """The key of a game, by its number."""
+    """Derives the key of a game from its number."""
     return jax.random.fold_in(seed_key, game)
 
 
 def start_key(key: Array) -> Array:
-    """The key of the step before a game; its automatic reset starts the game."""
+    """Derives the key of the step before a game; its automatic reset starts the game."""
     return jax.random.fold_in(key, 0)
 
 
 def step_keys(key: Array, step: Array | int) -> tuple[Array, Array]:
-    """The keys of a game's step, numbered from 1: of the policy's choice, and of the environment."""
+    """Derives the keys of a game's step, numbered from 1: of the policy's choice, and of the
+    environment.
+    """
     chance = jax.random.split(jax.random.fold_in(key, step))
     return chance[0], chance[1]
 
 
 def choose(key: Array, log_probs: Array, greedy: Array | bool) -> Array:
-    """The likeliest action (of several the first), or a draw: int32 for log-probabilities [28]."""
+    """Selects the most probable action (the first of several), or samples one: int32 for
+    log-probabilities [28].
+    """
     drawn = masked.sample(jax.random.uniform(key), log_probs)
     return jnp.where(greedy, jnp.argmax(log_probs).astype(jnp.int32), drawn)
 
 
-# The outcome ---------------------------------------------------------------------------------------------------------
+# The outcome --------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
 class Interval:
-    """A mean and its 95 % confidence interval; the bounds are NaN where a single game says nothing about the spread."""
+    """A mean and its 95 % confidence interval; the bounds are NaN if the spread is unknown, as for
+    a single game.
+    """
 
     mean: float
     low: float
     high: float
 
     def as_record(self) -> dict[str, Any]:
-        """As JSON values: `mean` and `ci95`, which is None where unknown."""
+        """Returns JSON values: `mean` and `ci95`, which is None if unknown."""
         return {"mean": self.mean, "ci95": None if math.isnan(self.low) else [self.low, self.high]}
 
 
 def mean_interval(values: np.ndarray) -> Interval:
-    """mean +- 1.96 s / sqrt(n) with the sample's standard deviation s, for values [n]."""
+    """Computes mean +- 1.96 s / sqrt(n) with the sample's standard deviation s, for values [n]."""
     mean = float(values.mean())
     half = Z_95 * float(values.std(ddof=1)) / math.sqrt(values.size) if values.size > 1 else math.nan
     return Interval(mean, mean - half, mean + half)
 
 
 def wilson_interval(successes: int, trials: int) -> Interval:
-    """The score interval of Wilson 1927 for a share, which stays within 0 and 1 and is sound at either end."""
+    """Computes the score interval of Wilson 1927 for a fraction, which stays within 0 and 1 and is
+    valid at both ends.
+    """
     share, z = successes / trials, Z_95
     scale = 1 + z**2 / trials
     centre = (share + z**2 / (2 * trials)) / scale
     half = z / scale * math.sqrt(share * (1 - share) / trials + z**2 / (4 * trials**2))
-    # At either end the bound is exact, whatever rounding says.
+    # At either end the bound is exact, independent of rounding.
     low = 0.0 if successes == 0 else centre - half
     high = 1.0 if successes == trials else centre + half
     return Interval(share, low, high)
@@ -166,7 +185,7 @@ class Games:
         return self.returns.size
 
     def outcome_count(self, outcome: Outcome) -> int:
-        """Games that ended so; `PLAYING`: that were cut off."""
+        """Counts the games with this outcome; `PLAYING`: those that were truncated."""
         return int((self.outcomes == outcome).sum())
 
     @property
@@ -181,7 +200,9 @@ class Games:
 
     @property
     def intervals(self) -> dict[str, Interval]:
-        """Means with 95 % confidence intervals: `return`, `highest_stage`, `score`, `win_rate`, `steps`."""
+        """Means with 95 % confidence intervals: `return`, `highest_stage`, `score`, `win_rate`,
+        `steps`.
+        """
         return {
             "return": mean_interval(self.returns),
             "highest_stage": mean_interval(self.highest_stages),
@@ -191,7 +212,7 @@ class Games:
         }
 
     def as_record(self) -> dict[str, Any]:
-        """What the games came to, as JSON values."""
+        """Returns the results of the games as JSON values."""
         return {
             **{name: interval.as_record() for name, interval in self.intervals.items()},
             "highest_stage_counts": {str(stage): count for stage, count in self.stage_counts.items()},
@@ -206,17 +227,17 @@ class Games:
         }
 
 
-# Play ----------------------------------------------------------------------------------------------------------------
+# Play ---------------------------------------------------------------------------------------------
 
 
 class _Lanes(NamedTuple):
-    """Games under way.
+    """Games in progress.
 
     Attributes:
       games: states, [W, ...].
       observations: packed, uint32 [W, 117].
       legal: bool [W, 28].
-      playing: bool [W], whether the lane's own game goes on.
+      playing: bool [W], true until the lane's own game ends.
       results: by name [W], the last step of the lane's game once it has ended.
     """
 
@@ -249,21 +270,23 @@ def evaluate(
     lanes: int = LANES,
     progress: Callable[[int, int], None] | None = None,
 ) -> Games:
-    """Play games 0 to N - 1 of a seed to their ends.
+    """Plays games 0 to N - 1 of a seed to their ends.
 
     Args:
-      policy: traced under `jit`; illegal actions are masked here, so it may ignore `legal`. `observation.unpack` turns
-        packed observations into flat ones. If it is a pytree (`NetworkPolicy`, `jax.tree_util.Partial(f, params)`) its
-        leaves are arguments of the program; a plain function is compiled with the arrays it closes over.
+      policy: traced under `jit`; illegal actions are masked here, so it may ignore `legal`.
+        `observation.unpack` turns packed observations into flat ones. If it is a pytree
+        (`NetworkPolicy`, `jax.tree_util.Partial(f, params)`) its leaves are arguments of the
+        program; a plain function is compiled with the arrays it closes over.
       games: N, 1 or more.
       seed: 0 to 2**32 - 1.
-      greedy: play the likeliest action instead of drawing one.
-      time_limit: steps after which a game is cut off.
-      lanes: games at once. Batches of another size may round differently, and so lead to other games.
-      progress: is told, now and then, how many games have ended, and N.
+      greedy: selects the most probable action instead of sampling one.
+      time_limit: maximum number of steps of a game.
+      lanes: number of games in parallel. Batches of another size may round differently, and so lead
+        to other games.
+      progress: called at intervals with the number of games that have ended, and N.
 
     Raises:
-      ConfigError: a number is out of its range.
+      ConfigError: if a number is out of range.
     """
     require(games >= 1, f"games {games}: must be 1 or more")
     require(0 <= seed < 2**32, f"seed {seed}: must be from 0 to 4294967295")
@@ -313,9 +336,10 @@ def evaluate(
 
 
 def _blank(keys: Array) -> _Lanes:
-    """Games that the next action, an invalid one, ends.
+    """Returns games that the next action, an invalid one, ends.
 
-    The environment's automatic reset then starts those that are played, without a second program that makes stages.
+    The environment's automatic reset then starts the games, without a second program that generates
+    stages.
     """
     lanes = keys.shape[0]
     observations, games = jax.eval_shape(_ENV.reset_batch, keys)
@@ -327,7 +351,7 @@ def _blank(keys: Array) -> _Lanes:
 
 @jax.jit
 def _keys(seed_key: Array, numbers: Array) -> tuple[Array, Array]:
-    """The keys of games, and those they start with."""
+    """Derives the keys of games, and those they start with."""
     keys = jax.vmap(game_key, (None, 0))(seed_key, numbers)
     return keys, jax.vmap(start_key)(keys)
 
@@ -336,7 +360,7 @@ def _keys(seed_key: Array, numbers: Array) -> tuple[Array, Array]:
 def _act(
     policy: Policy, observations: Array, legal: Array, keys: Array, step: Array, greedy: Array
 ) -> tuple[Array, Array]:
-    """The actions of a step, and the environments' keys for it."""
+    """Selects the actions of a step; also returns the environments' keys for it."""
     key_choice, key_env = jax.vmap(step_keys, (0, None))(keys, step)
     log_probs = masked.masked_log_softmax(policy(observations, legal), legal)
     return jax.vmap(choose, (0, 0, None))(key_choice, log_probs, greedy), key_env
@@ -344,7 +368,9 @@ def _act(
 
 @partial(jax.jit, donate_argnums=0)
 def _step(lanes: _Lanes, actions: Array, keys: Array, time_limit: Array) -> _Lanes:
-    """One step of all games. A lane whose game has ended goes on with another one, which is not looked at."""
+    """Performs one step of all games. A lane whose game has ended continues with another one, which
+    is ignored.
+    """
     observations, games, _, terminated, truncated, info = _ENV.step_batch(
         keys, lanes.games, actions, EnvParams(time_limit)
     )

@@ -1,7 +1,8 @@
 """One game of an agent, step by step on the referee, with what the agent thinks at each step.
 
-Chance is that of `hackmatrix_evaluate`: game 7 of a seed is here what it was among the games that were measured. Because
-each step's chance comes from a key, a game is recorded as actions and keys, and plays again on either engine.
+Chance is that of `hackmatrix_evaluate`: game 7 of a seed is here what it was among the games that
+were measured. Because each step's chance comes from a key, a game is recorded as actions and keys,
+and plays again on either engine.
 """
 
 from __future__ import annotations
@@ -54,15 +55,16 @@ class AgentGame:
     Args:
       policy: the network.
       seed, game: which game; see `hackmatrix_evaluate.evaluate`.
-      greedy: play the likeliest action instead of drawing one.
-      reward_scale: of training; values are told in the game's own rewards.
-      start: begin from this position instead of a new game. Steps are counted from here.
+      greedy: selects the most probable action instead of sampling one.
+      reward_scale: reward scale of training; values are shown in unscaled rewards.
+      start: position to start from instead of a new game. Steps are counted from here.
 
     Attributes:
       positions: the first is the start.
 
     Raises:
-      ConfigError: the start has a number that does not fit the arrays; the message names its field.
+      ConfigError: if the start has a number that does not fit the arrays; the message names its
+        field.
     """
 
     def __init__(
@@ -89,7 +91,9 @@ class AgentGame:
         return self.positions[-1].state.episode.done
 
     def play(self) -> Position:
-        """Play the action that the agent chose, in a game that is not over; the position it leads to."""
+        """Plays the action that the agent selected, in a game that is not over; returns the next
+        position.
+        """
         last = self.positions[-1]
         assert last.thoughts.chosen is not None
         result = step(last.state, last.thoughts.chosen, KeyedDraws(last.key))
@@ -98,7 +102,8 @@ class AgentGame:
         return reached
 
     def replay_text(self, meta: Mapping[str, Any]) -> str:
-        """The game so far as a scenario with a replay, which expects each step's reward and end.
+        """Returns the game so far as a scenario with a replay, which expects each step's reward and
+        end.
 
         Args:
           meta: free text for the scenario, such as the name of the run.
@@ -118,7 +123,7 @@ class AgentGame:
     def _position(
         self, state: GameState, number: int, action: int | None = None, result: StepResult | None = None
     ) -> Position:
-        """A position, with what the agent makes of it; `number` is that of the step that follows."""
+        """Builds a position with the agent's output for it; `number` is that of the next step."""
         if state.episode.done:
             return Position(state, Thoughts(), (0, 0), action, result)
         probabilities, value, chosen, key_env = jax.device_get(
@@ -153,7 +158,7 @@ def _think(
     number: Array,
     greedy: Array,
 ) -> tuple[Array, Array, Array, Array]:
-    """Probabilities [28], value, the action chosen, and the words of the step's key."""
+    """Computes probabilities [28], value, the selected action, and the words of the step's key."""
     logits, value = policy.network.apply(policy.params, _ENV.observation(state)[None])
     log_probs = masked.masked_log_softmax(logits[0], legal)
     key_choice, key_env = step_keys(key, number)

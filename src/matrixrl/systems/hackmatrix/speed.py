@@ -1,8 +1,8 @@
 """How fast HackMatrix steps: random legal play with mask, observation and automatic reset.
 
-The measured program is one `lax.scan` of `vmap(env.step)`: each step draws a legal action from the mask and writes the
-observation of every game, and if asked the last observation before an automatic reset, into buffers of the loop, as a
-rollout would.
+The measured program is one `lax.scan` of `vmap(env.step)`: each step draws a legal action from the
+mask and writes the observation of every game, and if asked the last observation before an automatic
+reset, into buffers of the loop, as a rollout would.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from matrixrl.tracking.status import activity
 def measure(
     num_envs: int, seconds: float = 3.0, final_observation: bool = False, num_steps: int = 50
 ) -> dict[str, Any]:
-    """Steps per second, compile seconds and bytes per environment at one batch size."""
+    """Measures steps per second, compile seconds and bytes per environment at one batch size."""
     env = HackMatrix()
 
     def one_step(carry: Any, key: jax.Array) -> tuple[Any, Any]:
@@ -50,7 +50,7 @@ def measure(
         compiled = lowered.compile()
     compile_seconds = time.perf_counter() - started
 
-    carry, _ = compiled(carry, key)  # out of the first steps, where all episodes are young
+    carry, _ = compiled(carry, key)  # skip the first steps, in which all episodes are young
     jax.block_until_ready(carry)
     rates, cpu_rates, spent, finished, steps = [], [], 0.0, 0, 0
     while spent < seconds:
@@ -67,7 +67,7 @@ def measure(
     return {
         "num_envs": num_envs,
         "steps_per_second": sorted(rates)[len(rates) // 2],
-        # Per second of processor time: what a core does when other work does not take it away.
+        # Per second of processor time: the speed of a core without competing work.
         "steps_per_cpu_second": sorted(cpu_rates)[len(cpu_rates) // 2],
         "episode_length": steps / max(finished, 1),
         "compile_seconds": compile_seconds,

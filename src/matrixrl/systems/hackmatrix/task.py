@@ -1,4 +1,6 @@
-"""HackMatrix as a task for PPO: the game, the network that reads its packed observations, and its episode table."""
+"""HackMatrix as a task for PPO: the game, the network that reads its packed observations, and its
+episode table.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""What the phases of a run share: settings, compiled programs, the schemes found, and what is done with both."""
+"""What the phases of a run share: settings, compiled programs, the schemes found, and what is done
+with both.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +30,8 @@ class PhaseContext:
       config: the run's settings.
       program: the compiled programs.
       discoveries: the best schemes, one collection for each format.
-      simulations, self_play_seconds: of this epoch's self-play, for the rate on the console. Not results.
+      simulations, self_play_seconds: of this epoch's self-play, for the rate on the console. Not
+        results.
     """
 
     def __init__(
@@ -104,7 +107,8 @@ class PhaseContext:
             assert best is not None
             assert verdict is not None
             over = "the integers" if best.ring == "Z" else "F2 (it does not lift to the integers)"
-            # Recorded at its step, so that a resumed run that finds it again does not announce it twice.
+            # Record it at its step, so that a resumed run that finds it again does not announce it
+            # twice.
             text = f"{where}: {verdict.message}; verified over {over}"
             run.record([Note(run.clock.now(), text)])
 
@@ -114,7 +118,9 @@ class PhaseContext:
             discoveries.save_solutions()
 
     def note_ranks(self, progress: Progress) -> Progress:
-        """Returns the progress with the lowest ranks so far, and the step limits that follow from them."""
+        """Returns the progress with the lowest ranks so far, and the step limits that follow from
+        them.
+        """
         best_ranks = tuple(None if found.best is None else found.best.rank for found in self.discoveries)
         progress = dataclasses.replace(progress, best_ranks=best_ranks)
         if self.config.game.tighten_step_limit:

@@ -19,7 +19,8 @@ from matrixrl.schemes.records import Verdict, judge_scheme
 from matrixrl.schemes.scheme import Scheme, SchemeError
 from matrixrl.schemes.verify import verify
 
-# Different solutions of the lowest rank that are kept, and the time that counting their classes may take.
+# Maximum number of solutions of the lowest rank to keep, and maximum time in seconds for counting
+# their classes.
 MAX_SOLUTIONS = 1000
 COUNTING_SECONDS = 5.0
 
@@ -29,7 +30,9 @@ def to_standard_basis(
     inverse: tuple[np.ndarray, np.ndarray, np.ndarray],
     modulus: int,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Factors [R, a], [R, b], [R, c] of a game played in another basis, exactly as they are in the standard one."""
+    """Converts factors [R, a], [R, b], [R, c] of a game in another basis exactly to the standard
+    basis.
+    """
     moved = tuple(
         vectors.astype(np.int64) @ matrix.T.astype(np.int64)
         for vectors, matrix in zip(factors, inverse, strict=True)
@@ -39,15 +42,16 @@ def to_standard_basis(
 
 
 class Discoveries:
-    """The best scheme of one format, the files that hold it, and all different solutions of its rank.
+    """The best scheme of one format, its files, and all different solutions of its rank.
 
-    Over F2 the best scheme is lifted to the integers when it can be; the scheme modulo 2 is kept beside it, and is the
-    result where there is no lift.
+    Over F2 the best scheme is lifted to the integers if possible; the scheme modulo 2 is kept as
+    well, and is the result if there is no lift.
 
     Args:
       directory: the run folder.
-      provenance: what every scheme of the run says about itself.
-      stem: names the files: `STEM.json`, its picture and formulas, and `STEM_solutions.json`.
+      provenance: provenance of every scheme of the run.
+      stem: stem of the file names: `STEM.json`, its picture and formulas, and
+        `STEM_solutions.json`.
     """
 
     def __init__(self, directory: Path, provenance: dict[str, Any], stem: str = "scheme") -> None:
@@ -55,10 +59,11 @@ class Discoveries:
         self._provenance = provenance
         self.stem = stem
         self.best: Scheme | None = None
-        # What the run folder holds from an attempt that came further than the checkpoint this one goes on from.
+        # Content of the run folder from an attempt that proceeded beyond the checkpoint from which
+        # this one resumed.
         self._ahead: Scheme | None = None
         self.num_verified = 0
-        # Of the lowest rank so far, as they were played, in canonical order of terms.
+        # Solutions of the lowest rank so far, as played, in canonical order of terms.
         self.solutions: dict[Scheme, None] = {}
         self._solutions_ahead: dict[Scheme, None] = {}
         self._unsaved = False
@@ -74,10 +79,10 @@ class Discoveries:
         return f"{self.stem}_solutions.json"
 
     def check(self, scheme: Scheme) -> None:
-        """Prove a solved game's scheme; it counts only after this.
+        """Proves a solved game's scheme; it counts only after this.
 
         Raises:
-          RuntimeError: the game says solved and the proof says no: a defect of this program.
+          RuntimeError: if the game is solved and the proof fails: a defect of this program.
         """
         proof = verify(scheme)
         if not proof:
@@ -97,10 +102,12 @@ class Discoveries:
             self._unsaved = True
 
     def count_solutions(self, seconds: float = COUNTING_SECONDS) -> str:
-        """`14 solutions, 3 classes`: different ones of the lowest rank, and how many differ by more than symmetries.
+        """Returns, for example, `14 solutions, 3 classes`: different ones of the lowest rank, and
+        their classes up to symmetries.
 
         Args:
-          seconds: to spend on classes, about; they are counted among the first so many solutions, which the text says.
+          seconds: approximate time for counting classes; if it ends early, the text states how many
+            solutions were examined.
         """
         number = len(self.solutions)
         text = f"{number}{'+' * (number == MAX_SOLUTIONS)} solution{'s' * (number != 1)}"
@@ -117,9 +124,9 @@ class Discoveries:
         return text if counted == number < MAX_SOLUTIONS else f"{text} among the first {counted}"
 
     def save_solutions(self) -> None:
-        """Write all different solutions of the lowest rank to one file, if there are new ones.
+        """Writes all different solutions of the lowest rank to one file, if there are new ones.
 
-        What the file holds from an attempt that came further than the checkpoint is kept in it.
+        Solutions in the file from an attempt that proceeded beyond the checkpoint are kept.
         """
         if not self._unsaved:
             return
@@ -131,20 +138,22 @@ class Discoveries:
         self._unsaved = False
 
     def _all_solutions(self) -> dict[Scheme, None]:
-        """Those of this attempt and of one that came further, of the lowest rank of all."""
+        """Returns the solutions of this attempt and of one that proceeded further, of the lowest
+        rank of all.
+        """
         both = {**self.solutions, **self._solutions_ahead}
         lowest = _lowest_rank(both)
         kept = [solution for solution in both if solution.rank == lowest]
         return dict.fromkeys(kept[:MAX_SOLUTIONS])
 
     def offer(self, scheme: Scheme, found: dict[str, Any]) -> list[Path]:
-        """Keep a proved scheme if it is better than the best one.
+        """Stores a proved scheme if it is better than the best one.
 
         A lower rank is better, and at equal rank the integers are better than F2.
 
         Args:
           scheme: passed `check`.
-          found: where and when, for the provenance.
+          found: place and time of the discovery, for the provenance.
 
         Returns:
           The files written, none if it is not better.
@@ -164,7 +173,7 @@ class Discoveries:
                 scheme = lifted.scheme
         self.best = scheme = canonical_terms(scheme)
         if self._ahead is not None and _order(self._ahead) < _order(scheme):
-            return []  # an earlier attempt wrote this one, and a better one since
+            return []  # an earlier attempt wrote this one, and later a better one
         for path, modulo_2 in written:
             modulo_2.save(path)
         return [*(path for path, _ in written), *self._write(scheme)]
@@ -194,14 +203,15 @@ class Discoveries:
         return best.rank <= verdict.record and best.ring == "Z"
 
     def resume(self, best: Scheme | None, num_verified: int, solutions: Iterable[Scheme] = ()) -> None:
-        """Go on from a checkpoint.
+        """Continues from a checkpoint.
 
-        The run folder may hold a better scheme, found after the checkpoint by an attempt that was killed. Training
-        finds it again, and must not know it before; but nothing worse is written over it.
+        The run folder may hold a better scheme, found after the checkpoint by an attempt that was
+        killed. Training finds it again and must not use it before, but a worse scheme never
+        overwrites it.
 
         Args:
           best: the best scheme when the checkpoint was written.
-          num_verified: schemes proved until then.
+          num_verified: number of schemes proved until then.
           solutions: different ones of the lowest rank until then.
         """
         self.best, self.num_verified = best, num_verified
@@ -211,12 +221,14 @@ class Discoveries:
         try:
             self._ahead = Scheme.load(path)
         except SchemeError:
-            # Missing or damaged: the run folder came from elsewhere. The checkpoint's own is as good.
+            # Missing or damaged: the run folder came from another machine. Use the checkpoint's.
             if best is not None:
                 self._write(best)
 
     def settle(self) -> None:
-        """At the end of training: the best scheme is the one in the run folder, whichever attempt found it."""
+        """Loads the best scheme from the run folder at the end of training, whichever attempt found
+        it.
+        """
         if self._ahead is not None and (self.best is None or _order(self._ahead) < _order(self.best)):
             self.best = self._ahead
         self.solutions = self._all_solutions()
@@ -227,7 +239,9 @@ def _lowest_rank(solutions: Iterable[Scheme]) -> int | None:
 
 
 def _read_solutions(path: Path) -> dict[Scheme, None]:
-    """The solutions in a file; none if it is missing or damaged, as in a run folder that came from elsewhere."""
+    """Reads the solutions in a file; none if it is missing or damaged, as in a run folder from
+    another machine.
+    """
     try:
         return dict.fromkeys(load_schemes(path))
     except SchemeError:
@@ -235,5 +249,5 @@ def _read_solutions(path: Path) -> dict[Scheme, None]:
 
 
 def _order(scheme: Scheme) -> tuple[int, int]:
-    """Lower is better: the rank, then the integers before F2."""
+    """Returns a sort key, lower is better: the rank, then the integers before F2."""
     return scheme.rank, int(scheme.ring == "F2")

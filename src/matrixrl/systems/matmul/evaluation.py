@@ -1,4 +1,6 @@
-"""What trained parameters can do: games without exploration, from the standard basis, every solved one proved."""
+"""What trained parameters can do: games without exploration, from the standard basis, every solved
+one proved.
+"""
 
 from __future__ import annotations
 
@@ -52,7 +54,9 @@ class Evaluation:
 
 
 def evaluation_config(config: MatmulConfig, games: int, num_simulations: int | None) -> MatmulConfig:
-    """The settings of a run, with the batch that an evaluation of so many games plays at once."""
+    """Returns the settings of a run, with the batch size that an evaluation of this number of games
+    needs.
+    """
     at_once = min(games, MAX_GAMES_AT_ONCE)
     selfplay = dataclasses.replace(
         config.selfplay,
@@ -67,22 +71,25 @@ def evaluation_config(config: MatmulConfig, games: int, num_simulations: int | N
 
 
 def restore_params(program: MatmulProgram, checkpoint: Checkpoint) -> Any:
-    """The parameters of a checkpoint; the batch of games may have another size than the run's."""
+    """Restores the parameters of a checkpoint; the batch of games may have another size than the
+    run's.
+    """
     return checkpoint.restore({"params": program.template.params})["params"]
 
 
 def evaluate(program: MatmulProgram, params: Any, games: int, seed: int) -> list[Evaluation]:
-    """Play games from the standard basis without noise at the root; several formats take turns.
+    """Plays games from the standard basis without noise at the root; several formats alternate.
 
     Args:
       program: built with `evaluation_config`.
-      seed: of the search's draws.
+      seed: seed of the search.
 
     Returns:
-      One for each format of which a game was played.
+      One evaluation for each format with a game.
 
     Raises:
-      RuntimeError: a game ended with residual zero and its scheme is wrong: a defect of this program.
+      RuntimeError: if a game ended with residual zero and its scheme is wrong: a defect of this
+        program.
     """
     began, compile_seconds = time.perf_counter(), 0.0
     at_once = program.config.selfplay.batch_of_games

@@ -1,13 +1,15 @@
-"""The compiled programs of a matmul run: pure functions from device state to device state.
+"""Compiled programs of a matmul run: pure functions from device state to device state.
 
-A few programs serve every phase: weight updates (pre-training and training are one program), the start of a batch of
-games (from the target, or in the middle of own solutions), one move of all games (self-play and evaluation are one
-program), rounds of rewriting, and the insertion of finished games into the replay buffer.
+A few programs serve every phase: weight updates (pre-training and training are one program), the
+start of a batch of games (from the target, or from partial solutions), one move of all games
+(self-play and evaluation are one program), refinement rounds, and the insertion of finished games
+into the replay buffer.
 
-On several devices the games of a batch lie along the mesh, and each device searches its own; the samples of a weight
-update lie along it too, and the compiler averages their gradients; so does the replay buffer; parameters are whole on
-every device. Games are searched in groups with keys of their own, and the buffer is cut into as many, each fed by its
-games, whatever the number of devices, so that one device and several play the same games and learn from the same.
+On several devices the games of a batch are sharded along the mesh, and each device searches its
+own; so are the samples of a weight update, whose gradients the compiler averages, and the replay
+buffer; parameters are replicated. Games are searched in groups with their own keys, and the buffer
+is cut into as many parts, each filled by its games, for any number of devices, so that one device
+and several play the same games and learn from the same.
 """
 
 from __future__ import annotations
@@ -46,16 +48,18 @@ from matrixrl.search.sampled import SearchResult, search
 from matrixrl.systems.compiled import jitted
 from matrixrl.training.first_calls import FirstCalls
 
-# Right next actions that a position is taught at once, at most.
+# Maximum number of correct next actions learned per position.
 MAX_LABELS = 8
 
-# Of a solution at least so many terms are looked for anew: fewer have seldom another way to be written.
+# Minimum number of terms re-derived in a partial solution: fewer rarely have another
+# decomposition.
 MIN_LEFTOVER = 4
 
-# By the policy alone, without a search, so many at a time: of fewer there is little to save, more it seldom solves.
+# Range of the number of terms removed in a refinement round: fewer save little, and more are
+# rarely solved by the policy alone.
 MIN_REWRITTEN, MAX_REWRITTEN = 6, 12
 
-# What the programs are called while they are compiled.
+# Names of the programs while they are compiled.
 INIT, LEARN, START, SELF_PLAY, KEEP = (
     "the network",
     "learning",
@@ -87,13 +91,15 @@ class MatmulProgram:
     Attributes:
       config: the run's settings.
       codec: shape, ring and spelling of actions.
-      targets: int8 [F, a, b, c], the tensors to decompose, one for each format, padded with zeros to one shape.
+      targets: int8 [F, a, b, c], the tensors to decompose, one for each format, padded with zeros
+        to one shape.
       groups: that the games of a batch are searched in, with keys of their own.
       mesh: the devices that games and samples are spread over; None for one.
       first_calls: of the programs.
 
     Raises:
-      ConfigError: there are fewer devices than asked for, or games and samples cannot be spread over them evenly.
+      ConfigError: there are fewer devices than asked for, or games and samples cannot be spread
+        over them evenly.
     """
 
     def __init__(self, config: MatmulConfig) -> None:
@@ -127,12 +133,12 @@ class MatmulProgram:
         return jnp.array([game.moves_of(size) for size in game.formats], jnp.int32)
 
     def format_of(self, lane: int) -> int:
-        """The number of the format that a lane plays."""
+        """Returns the index of the format that a lane plays."""
         return lane % len(self.targets)
 
     @cached_property
     def schedule(self) -> optax.Schedule:
-        """Learning rate by weight update: linear warm-up, then cosine decay over the whole run."""
+        """Learning rate by weight update: linear warm-up, then cosine decay over the run."""
         settings = self.config.optimizer
         total = max(self.config.total_updates, settings.warmup_steps + 1)
         return optax.warmup_cosine_decay_schedule(
@@ -173,7 +179,9 @@ class MatmulProgram:
 
     @jitted()
     def init(self, key: Array) -> DeviceState:
-        """Fresh parameters, an empty buffer, a batch of games that are all over. Compiled apart from training."""
+        """Returns initial parameters, an empty buffer, and a batch of finished games. Compiled
+        separately from training.
+        """
         params, opt_state = self.agent.init(key, jnp.asarray(self.targets[:1]))
         num_games = self.config.selfplay.batch_of_games
         games = self._start(key, jnp.ones(len(self.targets), jnp.int32), jnp.int32(0), jnp.float32(0))
@@ -199,10 +207,12 @@ class MatmulProgram:
         )
 
     def compile_ahead(self) -> None:
-        """Compiles the programs of self-play in another thread, in the order in which a run needs them."""
+        """Compiles the programs of self-play in another thread, in the order in which a run needs
+        them.
+        """
         config = self.config
         if self.mesh is not None or config.selfplay.num_epochs == 0:
-            return  # on a mesh the shardings of the arguments are known once there is a state
+            return  # on a mesh the shardings of the arguments are unknown before there is a state
         state = self.template
         key = jax.eval_shape(lambda: jax.random.key(0))
         number, share = jax.ShapeDtypeStruct((), jnp.int32), jax.ShapeDtypeStruct((), jnp.float32)
@@ -225,7 +235,9 @@ class MatmulProgram:
         )
 
     def readable(self, games: Games) -> Games:
-        """The games so that this host can read all of them: where processes hold parts, all of them call this."""
+        """Gathers the games so that this host can read all of them; a collective if they are
+        partially addressable.
+        """
         return games if jax.process_count() == 1 else self._gather(games)
 
     @jitted()
@@ -237,11 +249,11 @@ class MatmulProgram:
         return DeviceState(params, opt_state, self._placed_buffer(state.replay), self._spread(state.games))
 
     def _placed_buffer(self, buffer: replay.Replay) -> replay.Replay:
-        """The buffer along the devices, its clock on all of them."""
+        """Shards the buffer over the devices and replicates its clock."""
         return jax.tree.map(lambda leaf: self._spread(leaf) if leaf.ndim else self._whole(leaf), buffer)
 
     def _grouped(self, tree: Tree) -> Tree:
-        """The same values, their first axes cut into groups; a scalar is one for all of them."""
+        """Cuts the first axes of the values into groups; a scalar is shared by all groups."""
 
         def cut(leaf: Array) -> Array:
             if leaf.ndim == 0:
@@ -251,20 +263,21 @@ class MatmulProgram:
         return jax.tree.map(cut, tree)
 
     def positions(self, key: Array, buffer: replay.Replay, count: int, good_costs: Array) -> replay.Positions:
-        """Draw positions of the replay buffer, equally many from each group's part."""
+        """Samples positions of the replay buffer, the same number from each group's part."""
         each = -(-count // self.groups)
         drawn = jax.vmap(lambda key, part: replay.sample(key, part, each, good_costs))(
             jax.random.split(key, self.groups), self._grouped(buffer)
         )
-        # Cut to the count across the groups, so that none has more say than the others by more than one position.
+        # Truncate to the count across the groups, so that their shares differ by at most one
+        # position.
         return jax.tree.map(lambda leaf: jnp.swapaxes(leaf, 0, 1).reshape(-1, *leaf.shape[2:])[:count], drawn)
 
     def _whole(self, tree: Tree) -> Tree:
-        """The same values, on every device."""
+        """Replicates the values on every device."""
         return tree if self.mesh is None else jax.lax.with_sharding_constraint(tree, replicated(self.mesh))
 
     def _spread(self, tree: Tree) -> Tree:
-        """The same values, their first axes along the devices."""
+        """Shards the first axes of the values over the devices."""
         return tree if self.mesh is None else jax.lax.with_sharding_constraint(tree, along_data(self.mesh))
 
     @jitted(donate_argnums=(0, 1))
@@ -278,16 +291,17 @@ class MatmulProgram:
         use_replay: Array,
         updates: Array | int = 0,
     ) -> tuple[Any, Any, LossMetrics]:
-        """`count` weight updates, at most a chunk of `log_interval`.
+        """Performs `count` weight updates, at most a chunk of `log_interval`.
 
         The count is traced, so a remainder does not compile again.
 
         Args:
-          use_replay: whether a share of each batch comes from the replay buffer.
-          updates: weight updates made before, by which a curriculum goes.
+          use_replay: true if a fraction of each batch comes from the replay buffer.
+          updates: number of earlier weight updates, which determines the curriculum.
 
         Returns:
-          Parameters, optimizer state, and the metrics of each update, [log_interval], zeros beyond `count`.
+          Parameters, optimizer state, and the metrics of each update, [log_interval], zeros beyond
+          `count`.
         """
         chunk = self.config.tracking.log_interval
         # The buffer does not change within a chunk, so it is sorted once.
@@ -311,10 +325,11 @@ class MatmulProgram:
     def start_games(
         self, key: Array, step_limits: Array, num_games: Array, random_basis_fraction: Array
     ) -> Games:
-        """A fresh batch; only the first `num_games` lanes take part. With F formats, lane k plays format k modulo F.
+        """Starts a new batch; only the first `num_games` lanes are active. With F formats, lane k
+        plays format k modulo F.
 
         Args:
-          step_limits: int32 [F], moves of a game of each format.
+          step_limits: int32 [F], maximum number of moves of each format.
         """
         return self._start(key, step_limits, num_games, random_basis_fraction)
 
@@ -327,10 +342,12 @@ class MatmulProgram:
         num_games: Array,
         random_basis_fraction: Array,
     ) -> Games:
-        """As `start_games`, in the middle of the best own games: some of a solution's terms are made already.
+        """Starts games from partial solutions, as `start_games`: some of a solution's terms are
+        already applied.
 
-        How many are left to find anew is one number for all, so that the games end at about one time. Where the buffer
-        holds no solution of a lane's format the game starts from the target.
+        The number of terms to re-derive is the same for all, so that the games end at about the
+        same time. If the buffer holds no solution of a lane's format the game starts from the
+        target.
         """
         key_fresh, key_left, key_games = jax.random.split(key, 3)
         games = self._start(key_fresh, step_limits, num_games, random_basis_fraction)
@@ -339,10 +356,10 @@ class MatmulProgram:
         return self._spread(self._taken_up(key_games, games, buffer, left)[0])
 
     def _taken_up(self, key: Array, games: Games, buffer: replay.Replay, left: Array) -> tuple[Games, Array]:
-        """The games, in place of them good solutions of the same formats of which `left` moves are not made.
+        """Overlays good solutions of the same formats on the games, with `left` moves not applied.
 
         Returns:
-          The games, and in which lanes there was a solution, bool [B].
+          The games, and the lanes that had a solution, bool [B].
         """
         good_costs = self._good_costs(buffer, max(self.config.selfplay.imitated_fraction, 1e-6))
         drawn = jax.vmap(lambda key, part, kind: replay.leftovers(key, part, kind, left, good_costs))(
@@ -359,7 +376,7 @@ class MatmulProgram:
 
     @jitted()
     def start_rewriting(self, key: Array, buffer: replay.Replay) -> Games:
-        """Good own solutions, whole; lanes of whose format there is none take no part."""
+        """Loads complete good solutions; lanes whose format has none are inactive."""
         games = self._start(
             key, self.move_limits, jnp.int32(self.config.selfplay.batch_of_games), jnp.float32(0)
         )
@@ -368,12 +385,14 @@ class MatmulProgram:
 
     @jitted()
     def rewrite(self, params: Any, games: Games, key: Array, rounds: Array) -> tuple[Games, Rewritten, Array]:
-        """So many rounds of `agents.rewriting` over solutions; the search takes no part.
+        """Performs `rounds` rounds of `agents.rewriting` on solutions, without a search.
 
-        Each round takes one number of terms out of all solutions, from `MIN_REWRITTEN` to `MAX_REWRITTEN`.
+        Each round removes the same number of terms from all solutions, from `MIN_REWRITTEN` to
+        `MAX_REWRITTEN`.
 
         Returns:
-          The solutions, what became of them, and their lengths, int32 [B], for every process to read.
+          The solutions, the sums of the rounds, and the lengths int32 [B], readable by every
+          process.
         """
         keys = jax.random.split(key, self.groups)
         if self.mesh is None:
@@ -393,7 +412,9 @@ class MatmulProgram:
     def _rewrite_groups(
         self, params: Any, games: Games, keys: Array, key: Array, rounds: Array
     ) -> tuple[Games, Rewritten]:
-        """Rounds over the solutions on one device, in as many groups as there are keys; sums of each group."""
+        """Performs rounds on the solutions of one device, in as many groups as there are keys;
+        returns sums of each group.
+        """
         most = min(MAX_REWRITTEN, games.actions.shape[1])
 
         def one_group(key_group: Array, actions: Array, num_moves: Array) -> tuple[Array, Array, Rewritten]:
@@ -401,7 +422,7 @@ class MatmulProgram:
                 index: Array, carry: tuple[Array, Array, Rewritten]
             ) -> tuple[Array, Array, Rewritten]:
                 actions, num_moves, sums = carry
-                # The same number of terms in all groups, so that none waits for another.
+                # Use the same number of terms in all groups, so that none waits for another.
                 terms = jax.random.randint(
                     jax.random.fold_in(key, index), (), min(MIN_REWRITTEN, most), most + 1
                 )
@@ -438,7 +459,8 @@ class MatmulProgram:
 
     @jitted()
     def finished_games(self, actions: Array, num_moves: Array) -> Games:
-        """Returns solved games in the standard basis from their actions, as if they had been played.
+        """Returns solved games in the standard basis from their actions, as if they had been
+        played.
 
         Args:
           actions: uint16 [B, M, num_tokens], whose terms sum to the lane's target.
@@ -460,17 +482,17 @@ class MatmulProgram:
         return self._spread(placed._replace(taking_part=filled))
 
     def _good_costs(self, buffer: replay.Replay, fraction: float) -> Array:
-        """See `replay.costs_of_good_games`, over the whole buffer."""
+        """Computes `replay.costs_of_good_games` over the whole buffer."""
         return replay.costs_of_good_games(buffer, fraction, len(self.targets))
 
     @jitted()
     def play_move(
         self, params: Any, games: Games, key: Array, exploration: Array
     ) -> tuple[Games, selfplay.Move]:
-        """One search and one move in every live game.
+        """Performs one search and one move in every live game.
 
         Args:
-          exploration: 1 in self-play; 0 in evaluation, where the best action found is played.
+          exploration: 1 in self-play; 0 in evaluation, which plays the best action found.
         """
         keys = jax.random.split(key, self.groups)
         if self.mesh is None:
@@ -489,7 +511,7 @@ class MatmulProgram:
     def _play_groups(
         self, params: Any, games: Games, keys: Array, exploration: Array
     ) -> tuple[Games, selfplay.Move]:
-        """A move of the games that lie on one device, in as many groups as there are keys."""
+        """Performs a move of the games on one device, in as many groups as there are keys."""
         groups = keys.shape[0]
 
         def find(key: Array, states: TensorState) -> SearchResult:
@@ -517,11 +539,13 @@ class MatmulProgram:
 
     @jitted(donate_argnums=0)
     def keep(self, buffer: replay.Replay, games: Games) -> replay.Replay:
-        """Insert a finished batch into the replay buffer, each group of games into its own part."""
+        """Inserts a finished batch into the replay buffer, each group of games into its own
+        part.
+        """
         insert = partial(replay.insert, good_lifetime=self.config.selfplay.good_game_lifetime)
         good = replay.is_good(games)
         filled = jax.vmap(insert)(self._grouped(buffer), self._grouped(games), self._grouped(good))
-        # The groups' clocks are alike.
+        # The clocks of all groups are equal.
         flat = jax.tree.map(lambda new, old: new.reshape(old.shape) if old.ndim else new[0], filled, buffer)
         return self._placed_buffer(flat)
 
@@ -557,17 +581,19 @@ class MatmulProgram:
         return self._spread(games)
 
     def _random_basis(self, key: Array) -> bases.Basis:
-        """Over F2 any basis; over the integers a unimodular one near a signed permutation.
+        """Returns any basis over F2; over the integers a unimodular one near a signed permutation.
 
-        A sparse basis makes the standard algorithm less of a temptation, and still takes most ternary factors back to
-        ternary ones.
+        A sparse basis makes the standard algorithm less attractive, and still maps most ternary
+        factors back to ternary ones.
         """
         return bases.random_basis(key, self.codec.shape, self.codec.ring, self.config.selfplay.basis_density)
 
     def _targets(
         self, key: Array, buffer: replay.Replay, use_replay: Array, good_costs: Array, updates: Array
     ) -> Targets:
-        """A training batch: fresh demonstrations, and positions of the replay buffer if asked for."""
+        """Assembles a training batch: new demonstrations, and positions of the replay buffer if
+        requested.
+        """
         key_demonstrations, key_replay = jax.random.split(key)
         shown = self._demonstrations(key_demonstrations, self.config.optimizer.batch_size, updates)
         count = self.config.replay_batch
@@ -590,7 +616,7 @@ class MatmulProgram:
         ]
 
         def labelled(demonstration: Demonstration) -> Targets:
-            # Terms of a demonstration come in random order, so the first few stand for all.
+            # Terms of a demonstration are in random order, so the first few are a random sample.
             tokens = _pad(demonstration.tokens[:MAX_LABELS], MAX_LABELS)
             active = jnp.arange(MAX_LABELS) < jnp.minimum(demonstration.num_factors, MAX_LABELS)
             return Targets(demonstration.residual, tokens, active / active.sum(), demonstration.num_factors)
@@ -605,7 +631,9 @@ class MatmulProgram:
         return jax.vmap(one)(self._spread(jax.random.split(key, count)))
 
     def _synthetic(self, key: Array, updates: Array) -> Demonstration:
-        """Random terms of one of the formats, drawn uniformly; with a curriculum few terms first, then more."""
+        """Samples random terms of one of the formats, chosen uniformly; a curriculum starts with
+        few terms.
+        """
         settings, formats = self.config.demonstration, self.config.game.formats
         make = partial(
             demonstrations.synthetic,
@@ -631,7 +659,9 @@ class MatmulProgram:
         return make(key_terms, used=tuple(lengths), most=allowed(jnp.array(most, jnp.int32)[drawn]))
 
     def _from_scheme(self, key: Array, kind: str) -> Demonstration:
-        """Terms of the standard or the known scheme of one of the formats, drawn uniformly."""
+        """Samples terms of the standard or the known scheme of one of the formats, chosen
+        uniformly.
+        """
         formats = self.config.game.formats
         shown = [partial(self._of_format, kind=kind, size=size) for size in formats]
         if len(formats) == 1:
@@ -649,7 +679,7 @@ class MatmulProgram:
         )
         u, v, w = padded
         shown = demonstrations.from_factors(key, self.codec, u, v, w)
-        # Those of all formats have one shape; more labels than that are not looked at.
+        # The schemes of all formats share one shape; further labels are ignored.
         return shown._replace(tokens=_pad(shown.tokens[:MAX_LABELS], MAX_LABELS))
 
     def _replayed(self, key: Array, buffer: replay.Replay, count: int, good_costs: Array) -> Targets:
@@ -668,12 +698,12 @@ class MatmulProgram:
         )
 
     def _residual(self, target: Array, actions: Array, played: Array) -> Array:
-        """What the played ones [M] of the actions [M, num_tokens] leave of the target."""
+        """Subtracts the played ones [M] of the actions [M, num_tokens] from the target."""
         terms = self._total(actions, played)
         return target ^ terms if self.codec.ring.modulus == 2 else target - terms
 
     def _total(self, actions: Array, played: Array) -> Array:
-        """The sum of the terms that the played ones [M] of the actions [M, num_tokens] spell."""
+        """Sums the terms of the played ones [M] of the actions [M, num_tokens]."""
         return demonstrations.sum_of_terms(self.codec, *self.codec.decode(actions), played)
 
 

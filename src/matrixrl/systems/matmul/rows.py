@@ -13,7 +13,9 @@ from matrixrl.tracking.events import EpisodeRow
 
 
 def names_by_format(stem: str, formats: Sequence[str]) -> list[str]:
-    """Returns the name of a metric for each format: the stem, with the format appended where there are several."""
+    """Returns the name of a metric for each format: the stem, with the format appended where there
+    are several.
+    """
     return [stem] if len(formats) == 1 else [f"{stem}_{name}" for name in formats]
 
 
@@ -67,7 +69,8 @@ def add_evaluated(
 def evaluation_metrics(
     evaluated: Sequence[EvaluationTotals], suffixes: Sequence[str], epoch: int
 ) -> dict[str, float | int]:
-    """Returns the row of an evaluation: the best of all its games, which were played without exploration.
+    """Returns the row of an evaluation: the best of all its games, which were played without
+    exploration.
 
     Args:
       evaluated: totals over all batches, for each format.

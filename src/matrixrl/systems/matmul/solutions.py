@@ -1,4 +1,6 @@
-"""Between games and schemes: the terms that solved games played, and schemes as games for the replay buffer."""
+"""Between games and schemes: the terms that solved games played, and schemes as games for the
+replay buffer.
+"""
 
 from __future__ import annotations
 
@@ -36,7 +38,7 @@ def schemes_of(program: MatmulProgram, games: Games, ranks: Mapping[int, int]) -
         )
         n, m, p = program.config.game.formats[program.format_of(lane)]
         if len(program.targets) > 1:
-            # The entries beyond a smaller format are zero in the target, whatever the terms have there.
+            # Entries beyond a smaller format are zero in the target: compare them as well.
             u, v, w = u[:, : n * m], v[:, : m * p], w[:, : n * p]
             needed = u.any(axis=1) & v.any(axis=1) & w.any(axis=1)
             u, v, w = u[needed], v[needed], w[needed]
@@ -45,15 +47,17 @@ def schemes_of(program: MatmulProgram, games: Games, ranks: Mapping[int, int]) -
 
 
 def games_of(program: MatmulProgram, schemes: Sequence[Scheme]) -> Games:
-    """Returns finished games in the standard basis that play the terms of schemes, for `MatmulProgram.keep`.
+    """Returns finished games in the standard basis that play the terms of schemes, for
+    `MatmulProgram.keep`.
 
-    This is how schemes from elsewhere (an earlier run, a flip graph) become training data. Lane k plays format k
-    modulo the number of formats, so each scheme takes the next lane of its format; the other lanes stay empty.
+    This converts schemes from other sources (an earlier run, a flip graph) to training data. Lane k
+    plays format k modulo the number of formats, so each scheme takes the next lane of its format;
+    the other lanes stay empty.
 
     Args:
-      program: of the run whose replay buffer takes the games.
-      schemes: correct ones, of the run's formats and ring (or integer ones for a run over F2), with no more terms
-        than a game has actions; at most as many as a batch has lanes of their format.
+      program: program of the run whose replay buffer receives the games.
+      schemes: correct ones, of the run's formats and ring (or integer ones for a run over F2), with
+        no more terms than a game has actions; at most as many as a batch has lanes of their format.
 
     Raises:
       ValueError: if a scheme does not fit, naming it.

@@ -54,15 +54,15 @@ def measure(name: str, call: Callable[[], Any], repeats: int) -> Timing:
 
 @dataclass(frozen=True)
 class Speed:
-    """What `matmul bench` reports.
+    """Report of `matmul bench`.
 
     Attributes:
       search: one move of a whole batch of live games.
       simulations_per_second: batch x simulations over the median move.
       learn: one chunk of weight updates.
-      samples_per_second: positions learned from per second, demonstrations made on the fly included.
+      samples_per_second: positions learned from per second, including generation of demonstrations.
       parts: seconds of the parts of one simulation over the batch, each timed alone.
-      random_steps_per_second: the game alone, batched, with actions given.
+      random_steps_per_second: the game alone, batched, with random actions.
     """
 
     search: Timing
@@ -74,7 +74,7 @@ class Speed:
 
 
 def measure_speed(config: MatmulConfig, repeats: int) -> Speed:
-    """Measure a config's search and learning on live games from the target in random bases."""
+    """Measures a config's search and learning on live games from the target in random bases."""
     program = MatmulProgram(config)
     key = jax.random.key(config.seed)
     with program.first_calls.call(INIT):
@@ -112,7 +112,7 @@ def measure_speed(config: MatmulConfig, repeats: int) -> Speed:
 def _parts(
     program: MatmulProgram, params: Any, games: selfplay.Games, key: jax.Array, repeats: int
 ) -> dict[str, Timing]:
-    """The parts of one simulation of the whole batch, each as a program of its own."""
+    """Measures the parts of one simulation of the whole batch, each as its own program."""
     agent, residual = program.agent, games.target
     network: Any = agent.network
     inputs = network.geometry if program.config.transforms else network.features
@@ -131,14 +131,14 @@ def _parts(
 
 @partial(jax.jit, static_argnums=(0, 3))
 def _random_play(program: MatmulProgram, state: Any, key: jax.Array, steps: int) -> Any:
-    """`steps` random legal actions in every game, restarting those that are over."""
+    """Plays `steps` random legal actions in every game, restarting finished ones."""
     codec = program.codec
     start = state
     vstep = jax.vmap(program.game.step)
     batch = state.residual.shape[0]
 
     def one(state: Any, key: jax.Array) -> tuple[Any, jax.Array]:
-        # Any vectors will do, as long as none is zero: the first entry is 1, the others are drawn.
+        # Any non-zero vectors suffice: the first entry is 1, the others are random.
         vectors = []
         for subkey, length in zip(jax.random.split(key, 3), codec.shape, strict=True):
             bits = jax.random.bits(subkey, (batch, length), jnp.uint8)

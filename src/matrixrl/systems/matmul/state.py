@@ -1,4 +1,6 @@
-"""The state of a matmul run: arrays on the device, and plain counters that a checkpoint holds as JSON."""
+"""The state of a matmul run: arrays on the device, and plain counters that a checkpoint holds as
+JSON.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +11,7 @@ from typing import Any, NamedTuple
 from matrixrl.systems.matmul.program import DeviceState
 
 DONE = "done"
-"""Name of the phase of a run that is over."""
+"""Name of the phase of a finished run."""
 
 
 class LossSums(NamedTuple):
@@ -47,14 +49,16 @@ class Progress:
       done: units of the phase that are finished: weight updates, games or rounds.
       epoch: number of the current epoch; 0 during pretraining.
       updates: number of weight updates so far.
-      episodes: number of finished games of self-play and evaluation: the last global episode number.
+      episodes: number of finished games of self-play and evaluation: the last global episode
+        number.
       playing: number of games in the current batch; 0 when the next chunk has to start one.
       step_limits: maximum number of actions of the next games, for each format.
       solved: number of self-play games that were solved in this epoch.
       loss_sums: over this epoch's weight updates.
       best_ranks: lowest rank of a scheme found so far, for each format.
       success_rate: fraction of self-play games that were solved in the last finished epoch.
-      evaluated: result of the evaluation in progress, for each format; empty before its first batch.
+      evaluated: result of the evaluation in progress, for each format; empty before its first
+        batch.
     """
 
     phase: str = "pretrain"

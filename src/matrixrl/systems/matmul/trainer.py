@@ -1,7 +1,8 @@
 """Training on a tensor: a run is a sequence of phases, each a sequence of chunks.
 
-Between two chunks everything that the run continues from is `MatmulState`: arrays on the device, and the plain counters
-of `Progress`. Keys are derived from the seed and the number of the chunk, so no random state has to be kept.
+Between two chunks everything that the run continues from is `MatmulState`: arrays on the device,
+and the plain counters of `Progress`. Keys are derived from the seed and the number of the chunk, so
+no random state has to be kept.
 """
 
 from __future__ import annotations
@@ -78,7 +79,7 @@ class MatmulTrainer:
                     f"lower --learning-rate (now {self.config.optimizer.learning_rate}) or --max-grad-norm"
                 )
         progress = state.progress
-        # A lower rank is better; among states of one best rank, more games solved.
+        # A lower rank is better; at equal rank, more solved games.
         game = self.config.game
         ranks = sum(
             game.moves_of(size) + 1 if rank is None else rank
@@ -102,10 +103,11 @@ class MatmulTrainer:
         )
 
     def resume(self, checkpoint: Checkpoint | None) -> MatmulState:
-        """Returns the state that a checkpoint saved, and restores the best schemes that belong to it.
+        """Returns the state that a checkpoint saved, and restores the best schemes that belong to
+        it.
 
-        A run that was over continues if its settings allow more by now. Without a checkpoint a run that was started
-        before continues from its beginning.
+        A run that was over continues if its settings allow more by now. Without a checkpoint a run
+        that was started before continues from its beginning.
 
         Raises:
           ConfigError: if the checkpoint belongs to other settings.
@@ -145,14 +147,16 @@ class MatmulTrainer:
         return state._replace(progress=progress), Chunk(phase.name, result)
 
     def record(self, state: MatmulState, outcome: Chunk[Any], run: Run) -> MatmulState:
-        """Fetches, stamps and commits a chunk, and enters the next phase when it was the last of its own."""
+        """Fetches, stamps and commits a chunk, and enters the next phase when it was the last of
+        its own.
+        """
         state, is_over = phase_named(outcome.phase).record(self.context, state, outcome.result, run)
         if not is_over:
             return state
         return state._replace(progress=next_phase(self.context, state.progress))
 
     def _compile_ahead(self) -> None:
-        """Has the programs of self-play compiled beside pretraining, once."""
+        """Compiles the programs of self-play in parallel to pretraining, once."""
         if not self._compiles_ahead:
             self._compiles_ahead = True
             self.program.compile_ahead()

@@ -18,7 +18,7 @@ from matrixrl.tracking.status import activity
 
 REPEATS = 2
 WORTHWHILE = 1.05
-"""A larger batch learns less from a step, so it has to be this much quicker to be tried further."""
+"""Minimum speed-up of a larger batch for further trials: it learns less from a step."""
 
 
 def with_ppo(config: PPORunConfig, ppo: PPOConfig) -> PPORunConfig:
@@ -28,10 +28,10 @@ def with_ppo(config: PPORunConfig, ppo: PPOConfig) -> PPORunConfig:
 
 
 def shapes(config: PPORunConfig, backend: str) -> Iterator[tuple[int, int]]:
-    """Batch shapes (environments, steps) to try, the config's own first.
+    """Yields batch shapes (environments, steps) to try, the config's own first.
 
-    On a CPU the batch keeps its size, so that learning stays what it was; an accelerator needs more environments at
-    once, and gets four times as many each time.
+    On a CPU the batch keeps its size, so that learning does not change; an accelerator needs more
+    parallel environments, and gets four times as many each time.
     """
     num_envs, num_steps = config.ppo.num_envs, config.ppo.num_steps
     yield num_envs, num_steps
@@ -47,7 +47,9 @@ def shapes(config: PPORunConfig, backend: str) -> Iterator[tuple[int, int]]:
 
 
 def measure(config: PPORunConfig, task: PPOTask) -> float | None:
-    """Steps per second of rollout and update together, compiling apart; None where the memory does not suffice."""
+    """Measures steps per second of rollout and update together, without compilation; None if the
+    memory does not suffice.
+    """
     try:
         program = PPOProgram(config, task)
         state = program.init(jax.random.key(config.seed))
@@ -67,10 +69,10 @@ def measure(config: PPORunConfig, task: PPOTask) -> float | None:
 
 
 def best_shape(config: PPORunConfig, task: PPOTask, notify: Callable[[str], None]) -> tuple[int, int]:
-    """The quickest of `shapes`, each reported as it is measured.
+    """Returns the fastest of `shapes`, each reported as it is measured.
 
     Args:
-      notify: shows a line.
+      notify: prints a line.
     """
     backend = jax.default_backend()
     best, best_rate = (config.ppo.num_envs, config.ppo.num_steps), 0.0
@@ -78,7 +80,7 @@ def best_shape(config: PPORunConfig, task: PPOTask, notify: Callable[[str], None
         try:
             ppo = dataclasses.replace(config.ppo, num_envs=num_envs, num_steps=num_steps)
         except ConfigError:
-            continue  # the run is shorter than such a batch, or it does not part into minibatches
+            continue  # the run is shorter than this batch, or minibatches do not divide it
         name = f"--num-envs {num_envs} --num-steps {num_steps}"
         with activity(f"auto-tune  compiling and measuring {name}"):
             rate = measure(with_ppo(config, ppo), task)

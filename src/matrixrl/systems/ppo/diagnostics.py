@@ -1,4 +1,6 @@
-"""Diagnostics of PPO: metrics outside their healthy range for several chunks in a row, with a suggestion."""
+"""Diagnostics of PPO: metrics outside their healthy range for several chunks in a row, with a
+suggestion.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 PATIENCE = 10
-"""Number of chunks in a row that a metric has to be out of its range."""
+"""Number of consecutive chunks for which a metric must be out of its range."""
 
 
 @dataclass(frozen=True)

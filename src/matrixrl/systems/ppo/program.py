@@ -21,7 +21,8 @@ from matrixrl.training.first_calls import FirstCalls
 
 
 class Updates(NamedTuple):
-    """What some updates gave; K is the size of a chunk, and entries beyond the number of updates are zeros.
+    """Results of several updates; K is the size of a chunk, and entries beyond the number of
+    updates are zeros.
 
     Attributes:
       metrics: float32 [K] each.
@@ -37,9 +38,11 @@ class Updates(NamedTuple):
 
 
 class Coefficients(NamedTuple):
-    """Numbers that a compiled program takes as arguments: runs that differ in them alone share one compilation.
+    """Numbers that a compiled program takes as arguments: runs that differ in them alone share one
+    compilation.
 
-    The learning rate and the entropy coefficient go linearly from first to final over `num_updates`.
+    The learning rate and the entropy coefficient go linearly from first to final over
+    `num_updates`.
     """
 
     learning_rate: Any
@@ -57,7 +60,9 @@ class Coefficients(NamedTuple):
 
 
 def _optimizer(learning_rate: Any, max_grad_norm: Any) -> optax.GradientTransformation:
-    """Clipping by global norm and Adam, whose epsilon is that of the reference implementations of PPO."""
+    """Returns clipping by global norm and Adam with the epsilon of the reference implementations of
+    PPO.
+    """
     return optax.chain(optax.clip_by_global_norm(max_grad_norm), optax.adam(learning_rate, eps=1e-5))
 
 
@@ -72,7 +77,8 @@ class PPOProgram:
       first_calls: of the programs.
 
     Raises:
-      ConfigError: there are fewer devices than asked for, or the environments cannot be spread over them evenly.
+      ConfigError: there are fewer devices than asked for, or the environments cannot be spread over
+        them evenly.
     """
 
     def __init__(self, config: PPORunConfig, task: PPOTask) -> None:
@@ -105,7 +111,7 @@ class PPOProgram:
 
     @cached_property
     def coefficients(self) -> Coefficients:
-        """The numbers of the config that are handed to the compiled program."""
+        """Numbers of the config that are passed to the compiled program."""
         settings = self.config.ppo
         final_ent_coef = settings.ent_coef if settings.final_ent_coef is None else settings.final_ent_coef
         return Coefficients(
@@ -129,7 +135,7 @@ class PPOProgram:
         )
 
     def _learner(self, coefficients: Coefficients, number: Array) -> PPO:
-        """The learner with the coefficients that update `number` has."""
+        """Returns the learner with the coefficients of update `number`."""
         progress = number / coefficients.num_updates
 
         def now(first: Array, last: Array) -> Array:
@@ -150,7 +156,9 @@ class PPOProgram:
 
     @cached_property
     def _specs(self) -> TrainState:
-        """Where the parts of a state lie on the mesh: parameters on every device, environments along `data`."""
+        """Placement of the parts of a state on the mesh: parameters replicated, environments along
+        `data`.
+        """
         whole, spread = PartitionSpec(), PartitionSpec(DATA)
         return TrainState(whole, whole, spread)  # pyright: ignore[reportArgumentType]
 
@@ -170,7 +178,9 @@ class PPOProgram:
 
     @cached_property
     def init(self) -> Callable[[Array], TrainState]:
-        """key -> the state of a fresh run. Compiled apart, so that every way of running starts from the same bits."""
+        """key -> the state of a fresh run. Compiled apart, so that every way of running starts from
+        the same bits.
+        """
         if self.mesh is None:
             return jax.jit(self.ppo.init)
         return jax.jit(self.ppo.init, out_shardings=jax.tree.map(lambda leaf: leaf.sharding, self.template))
@@ -178,18 +188,18 @@ class PPOProgram:
     def advance(
         self, state: TrainState, key: Array, first: Array, count: Array
     ) -> tuple[TrainState, Updates]:
-        """`count` updates, the first of them number `first` from 0; the state is donated.
+        """Performs `count` updates, the first of them number `first` from 0; the state is donated.
 
-        The key is the run's; an update's own is derived from its number. The count is traced, so that parts of a chunk do
-        not compile again.
+        The key is the run's; an update's own is derived from its number. The count is traced, so
+        that parts of a chunk do not compile again.
         """
         with self.first_calls.call("the training program"):
             return self._compiled(state, key, first, count, self.coefficients)
 
     def compile_ahead(self) -> None:
-        """Compiles the training program in another thread, beside the start of the run."""
+        """Compiles the training program in another thread, in parallel to the start of the run."""
         if self.mesh is not None:
-            return  # the shardings of the arguments are known once there is a state
+            return  # the shardings of the arguments are unknown before there is a state
         program: Any = self._compiled
         state = self.template
         key, number = jax.eval_shape(lambda: jax.random.key(0)), jax.ShapeDtypeStruct((), jnp.int32)
@@ -213,7 +223,8 @@ class PPOProgram:
         whole, spread = PartitionSpec(), PartitionSpec(None, None, DATA)
         results = Updates(metrics=whole, ended=spread, table=spread, sums=whole)  # pyright: ignore[reportArgumentType]
         mesh = self.mesh
-        # Replicated inputs stay plain values inside: the learner sums gradients over the devices itself, once.
+        # Treat replicated inputs as plain values inside: the learner sums gradients over the devices
+        # itself, once.
         spread_out = jax.shard_map(
             self._advance,
             mesh=self.mesh,
@@ -223,7 +234,7 @@ class PPOProgram:
         )
 
         def readable(*arguments: Any) -> tuple[TrainState, Updates]:
-            # What is recorded is whole on every device, so that each process can read it.
+            # Replicate recorded values on every device, so that each process can read them.
             state, updates = spread_out(*arguments)
             return state, jax.lax.with_sharding_constraint(updates, replicated(mesh))
 
@@ -248,7 +259,7 @@ class PPOProgram:
         return jax.lax.fori_loop(0, count, one, (state, self._no_updates(state.rollout.lane.shape[0])))
 
     def _no_updates(self, num_envs: int) -> Updates:
-        """Room for the results of a chunk of so many environments."""
+        """Returns zero results of a chunk of this many environments."""
         chunk, values = self.config.chunk, self.task.episode_values
         steps = (chunk, self.config.ppo.num_steps, num_envs)
         return Updates(

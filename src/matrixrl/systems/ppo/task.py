@@ -1,4 +1,4 @@
-"""What PPO is given to learn: an environment, a network for it, and what is recorded of its episodes."""
+"""PPO task: an environment, a network for it, and the recorded values of its episodes."""
 
 from __future__ import annotations
 
@@ -78,12 +78,14 @@ class PPOTask:
 
     Attributes:
       name: of the environment, for messages.
-      version: of the environment; it rises when play changes, and a checkpoint of another version is refused.
-      env: its steps report ``info["episode"]``, a dict with the values below; they are final where the episode ends.
+      version: of the environment; it rises when play changes, and a checkpoint of another version
+        is refused.
+      env: its steps report ``info["episode"]``, a dict with the values below; they are final where
+        the episode ends.
       env_params: maximum number of steps of an episode -> parameters of the environment.
       network: a flax module: observations [N, ...] -> logits [N, A], values [N].
-      episode_values: by name, the types of what ``info["episode"]`` holds; their means become `episode/<name>`. It has
-        `return` and `steps`.
+      episode_values: by name, the types of what ``info["episode"]`` holds; their means become
+        `episode/<name>`. It has `return` and `steps`.
       columns: of the episode table, after the number of the episode and the update.
       maxima: names of episode values whose maximum over the run is kept.
     """

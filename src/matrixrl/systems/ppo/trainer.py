@@ -1,8 +1,9 @@
-"""PPO as a trainer for the loop: which updates come next, and how their results become events.
+"""PPO as a trainer for the loop: determines the next updates and converts their results to events.
 
-The device is asked for some updates at a time, as many as take about a second, so that a signal is heard soon; a row of
-the stream is written for each chunk of them. The split changes no number: keys are derived from the seed and the
-number of the update, and everything a run continues from is `PPOState`.
+Each call performs as many updates as take about a second, so that a signal is handled soon; the
+stream has one row for each chunk of updates. The split does not change any number: keys are derived
+from the seed and the number of the update, and everything that a run continues from is in
+`PPOState`.
 """
 
 from __future__ import annotations
@@ -31,34 +32,37 @@ from matrixrl.tracking.run import Run
 from matrixrl.training.loop import TrainingDivergedError
 
 CALL_SECONDS = 1.0
-"""About how long the device works on one call, where an update is not longer than that."""
+"""Target duration in seconds of one call on the device, if an update is not longer than that."""
 
 LONG_CALL_SECONDS = 3 * CALL_SECONDS
-"""A call that takes longer, since it cannot be less than an update, is recorded before the next one starts."""
+"""Duration in seconds above which a call is recorded before the next one starts; it cannot be
+shorter than an update.
+"""
 
 SLOW_CALLS = 2
 """Number of calls in a row that are longer than the grace time before the user is warned."""
 
 MAX_TABLE_MARKS = 50
-"""The episode table goes to W&B about so often in a run."""
+"""Approximate maximum number of uploads of the episode table to W&B in a run."""
 
 
 @dataclass(frozen=True)
 class Progress:
-    """Where a run stands: plain numbers, so that a checkpoint of it is readable.
+    """Progress of a run as plain numbers, so that its checkpoint is readable.
 
     Attributes:
-      updates: updates that were started.
-      recorded: updates that are recorded.
-      episodes: episodes that ended: the last global episode number given out.
-      chunk_updates: recorded updates of the chunk under way.
-      chunk_episodes: episodes that ended in it.
+      updates: number of updates started.
+      recorded: number of updates recorded.
+      episodes: number of episodes that ended: the last global episode number assigned.
+      chunk_updates: number of recorded updates of the current chunk.
+      chunk_episodes: number of episodes that ended in it.
       metric_sums: by name, sums over its updates.
       episode_sums: by name, sums over its episodes.
       mean_return: of the episodes of the last finished chunk; None before the first.
       best_return: highest `mean_return` so far.
       maxima: by name, highest value of an episode so far, for the values that the task names.
-      streaks: by metric, number of chunks in a row that it was out of its range (`diagnostics.check`).
+      streaks: by metric, number of consecutive chunks for which it was out of its range
+        (`diagnostics.check`).
     """
 
     updates: int = 0
@@ -75,7 +79,9 @@ class Progress:
 
 
 def progress_from_record(record: Mapping[str, Any]) -> Progress:
-    """Returns the progress in a checkpoint; versions before 0.2 named two of its fields otherwise."""
+    """Returns the progress in a checkpoint; versions before 0.2 named two of its fields
+    otherwise.
+    """
     fields = dict(record)
     if "ill_for" in fields:
         fields["streaks"] = fields.pop("ill_for")
@@ -93,7 +99,7 @@ class PPOState(NamedTuple):
 
 @dataclass(frozen=True)
 class Outcome:
-    """A call's results on the device, and how many updates it made."""
+    """A call's results on the device, and its number of updates."""
 
     count: int
     updates: Updates
@@ -123,17 +129,17 @@ class PPOTrainer:
         self.steps_per_second = 0.0
 
     def init(self) -> PPOState:
-        """The state of a fresh run."""
+        """Returns the state of a new run."""
         self.program.compile_ahead()
         with self.program.first_calls.call("the start of the games"):
             device = self.program.init(jax.random.fold_in(self._key, 2**32 - 1))
         return PPOState(device, Progress())
 
     def snapshot(self, state: PPOState, step: int) -> Snapshot:
-        """Host copies of everything that the run continues from.
+        """Copies the complete state of the run to the host.
 
         Raises:
-          TrainingDivergedError: a parameter is NaN or infinite.
+          TrainingDivergedError: if a parameter is NaN or infinite.
         """
         arrays = checkpoint_format.flatten(state.device)
         for name, array in arrays.items():
@@ -144,10 +150,11 @@ class PPOTrainer:
         )
 
     def resume(self, checkpoint: Checkpoint | None) -> PPOState:
-        """The state that a checkpoint saved; without one the run goes on from its beginning.
+        """Restores the state from a checkpoint; without one the run continues from its beginning.
 
         Raises:
-          ConfigError: the checkpoint belongs to other settings, or to another version of the game.
+          ConfigError: if the checkpoint belongs to other settings, or to another version of the
+            game.
         """
         if checkpoint is None:
             return self.init()
@@ -161,29 +168,30 @@ class PPOTrainer:
         return PPOState(checkpoint.restore(self.program.template), progress_from_record(checkpoint.progress))
 
     def finished(self, state: PPOState) -> bool:
-        """All updates were made."""
+        """Returns true if all updates are done."""
         return state.progress.updates >= self.config.ppo.num_updates
 
     def needs_record(self, state: PPOState) -> bool:
-        """Whether calls are so long that two at once would keep a signal waiting; no result depends on it.
+        """Returns true if calls are so long that two at once would delay a signal; results do not
+        depend on it.
 
-        What the host does between two such calls is less than a hundredth of them.
+        The host's work between two such calls is less than a hundredth of their duration.
         """
         return self._seconds_per_call > LONG_CALL_SECONDS
 
     def advance(self, state: PPOState) -> tuple[PPOState, Outcome]:
-        """Start the next updates, at most to the end of the chunk."""
+        """Starts the next updates, at most to the end of the chunk."""
         done, chunk = state.progress.updates, self.config.chunk
         left = min(chunk - done % chunk, self.config.ppo.num_updates - done)
         count = left if self.config.monolithic else leaders(min(left, self._updates_per_call))
         device, updates = self.program.advance(state.device, self._key, jnp.int32(done), jnp.int32(count))
-        if self._chunk_began is None:  # tracing and compiling are over by now
+        if self._chunk_began is None:  # tracing and compilation are done by now
             self._chunk_began = self._call_began = time.perf_counter()
         progress = dataclasses.replace(state.progress, updates=done + count)
         return PPOState(device, progress), Outcome(count, updates)
 
     def record(self, state: PPOState, outcome: Outcome, run: Run) -> PPOState:
-        """Fetch, stamp and commit what a call gave."""
+        """Fetches, stamps and commits the results of a call."""
         results = jax.device_get(outcome.updates)
         count, first = outcome.count, state.progress.recorded
         self._pace(count)
@@ -226,7 +234,9 @@ class PPOTrainer:
         return state._replace(progress=progress)
 
     def _pace(self, count: int) -> None:
-        """Let the next calls take about `CALL_SECONDS`; which updates share a call changes no result."""
+        """Adjusts the number of updates per call to about `CALL_SECONDS`; the split changes no
+        result.
+        """
         now = time.perf_counter()
         if self._call_began is not None:
             self._seconds_per_call = now - self._call_began
@@ -251,7 +261,9 @@ class PPOTrainer:
             )
 
     def _episodes(self, results: Updates, index: int, before: int, tick: Any) -> list[EpisodeRow]:
-        """Rows of the episodes that ended in an update, in order of step and environment."""
+        """Returns rows of the episodes that ended in an update, in order of step and
+        environment.
+        """
         ended = np.nonzero(results.ended[index])
         values = {name: values[index][ended].tolist() for name, values in results.table.items()}
         columns = {
@@ -279,7 +291,7 @@ class PPOTrainer:
         }
 
     def _chunk_row(self, progress: Progress, run: Run) -> tuple[dict[str, float | int], Progress]:
-        """The stream's row of a chunk that is over, and the progress with its sums cleared."""
+        """Returns the stream's row of a finished chunk, and the progress with its sums cleared."""
         now = time.perf_counter()
         began = now if self._chunk_began is None else self._chunk_began
         timed, self._chunk_began, self._timed_updates = self._timed_updates, now, 0
@@ -326,7 +338,7 @@ def _best(progress: Progress) -> str:
 
 
 def _added(sums: Mapping[str, float], values: Mapping[str, np.ndarray], index: int) -> dict[str, float]:
-    """Sums with one more update's values."""
+    """Adds one more update's values to sums."""
     return {name: sums.get(name, 0.0) + float(column[index]) for name, column in values.items()}
 
 

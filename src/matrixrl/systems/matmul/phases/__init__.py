@@ -44,7 +44,9 @@ def next_phase(context: PhaseContext, progress: Progress) -> Progress:
 
 
 def next_epoch(context: PhaseContext, progress: Progress) -> Progress:
-    """Returns the progress at the beginning of the next epoch, or `DONE` when none is left or the goal is reached."""
+    """Returns the progress at the beginning of the next epoch, or `DONE` when none is left or the
+    goal is reached.
+    """
     if progress.epoch >= context.config.selfplay.num_epochs or context.goal_reached:
         return dataclasses.replace(_entered(progress), phase=DONE)
     context.begin_epoch()

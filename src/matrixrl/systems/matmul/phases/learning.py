@@ -17,7 +17,9 @@ from matrixrl.tracking.run import Run
 
 
 class Learning(Phase[UpdateChunk]):
-    """Learns from the replay buffer and demonstrations; one row for the epoch, at its last update."""
+    """Learns from the replay buffer and demonstrations; one row for the epoch, at its last
+    update.
+    """
 
     name, title, unit = "train", "learning", "updates"
 

@@ -32,8 +32,8 @@ class Chunk(Generic[Result]):
 class Phase(ABC, Generic[Result]):
     """A phase: pretraining before the first epoch, or a part of each epoch.
 
-    A phase has a file of its own and an entry in `phases.PHASES`; nothing else names it. It has no state of its own:
-    what a run continues from is in `MatmulState`.
+    A phase has its own file and an entry in `phases.PHASES`; nothing else names it. It has no
+    state: `MatmulState` holds everything that a run continues from.
 
     Attributes:
       name: recorded in checkpoints.
@@ -50,7 +50,9 @@ class Phase(ABC, Generic[Result]):
         """Returns the number of units of the phase; 0 skips it."""
 
     def is_due(self, config: MatmulConfig, progress: Progress, goal_reached: bool) -> bool:
-        """Returns whether the phase takes place in this epoch, once the phases before it are over."""
+        """Returns whether the phase takes place in this epoch, once the phases before it are
+        over.
+        """
         return self.length(config) > 0
 
     def start(self, progress: Progress) -> Progress:
@@ -77,7 +79,9 @@ class Phase(ABC, Generic[Result]):
 
 
 class HostPhase(Phase[int]):
-    """A phase whose work is done on the host while a chunk is recorded: a search without a device, for example."""
+    """A phase whose work is done on the host while a chunk is recorded: a search without a device,
+    for example.
+    """
 
     def advance(self, context: PhaseContext, state: MatmulState, key: Array) -> tuple[MatmulState, int]:
         """Starts nothing on the device; the number of the chunk seeds the work."""
@@ -95,5 +99,6 @@ class HostPhase(Phase[int]):
         """Works, records, and returns the state with `progress.done` advanced.
 
         Args:
-          seed: differs for each chunk of a run; with the run's own seed it determines every random draw.
+          seed: differs for each chunk of a run; with the run's own seed it determines every random
+            draw.
         """

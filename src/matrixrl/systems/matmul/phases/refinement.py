@@ -1,7 +1,8 @@
-"""Refinement: a large neighbourhood search over the run's own solutions, with the policy as its repair.
+"""Refinement: a large neighbourhood search over the run's own solutions, with the policy as its
+repair.
 
-Each round removes a random subset of a solution's terms, re-derives their sum with the policy alone, and keeps the
-result if it is no longer (`agents.rewriting`).
+Each round removes a random subset of a solution's terms, re-derives their sum with the policy
+alone, and keeps the result if it is no longer (`agents.rewriting`).
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from matrixrl.tracking.events import ScalarRow
 from matrixrl.tracking.run import Run
 
 ROUNDS_PER_CHUNK = 16
-"""Rounds of a chunk, which then takes a few seconds at most."""
+"""Number of rounds of a chunk, which then takes a few seconds at most."""
 
 
 class RefineChunk(NamedTuple):

@@ -1,4 +1,6 @@
-"""Self-play: games with exploration, whose schemes are proved and whose positions are learned from."""
+"""Self-play: games with exploration, whose schemes are proved and whose positions are learned
+from.
+"""
 
 from __future__ import annotations
 
@@ -77,7 +79,9 @@ class SelfPlay(Phase[MoveChunk]):
 
 
 def starts_from_partial_solutions(config: MatmulConfig, progress: Progress) -> bool:
-    """Returns whether the next batch starts from partial solutions: a fixed fraction of all batches, evenly spread."""
+    """Returns whether the next batch starts from partial solutions: a fixed fraction of all
+    batches, evenly spread.
+    """
     settings = config.selfplay
     batches = -(-settings.episodes_per_epoch // settings.batch_of_games)
     number = (progress.epoch - 1) * batches + progress.done // settings.batch_of_games

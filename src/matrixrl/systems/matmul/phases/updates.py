@@ -24,8 +24,8 @@ class UpdateChunk(NamedTuple):
     Attributes:
       count: number of updates.
       metrics: of each update, on the device; zeros beyond `count`.
-      is_last: whether it ends its phase. The next chunk may start before this one is recorded, so the state does not
-        show it.
+      is_last: whether it ends its phase. The next chunk may start before this one is recorded, so
+        the state does not show it.
     """
 
     count: int
