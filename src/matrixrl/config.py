@@ -524,7 +524,7 @@ class SelfPlayConfig:
 
     leftover_fraction: float = 0.0
     """Fraction of self-play games that start from a partial solution: a random subset of a stored
-    solution's terms is already subtracted. Drawn for a batch of games at once.
+    solution's terms is already subtracted. Selected per batch of games.
     """
 
     rewriting_rounds: int = 0
@@ -1037,7 +1037,7 @@ MAY_CHANGE_ON_RESUME = (
     "monolithic",
     "devices",
 )
-"""Settings that a resumed run may change, by dotted name; a name that ends in a dot stands for its
+"""Settings that a resumed run may change, by dotted name; a name that ends in a dot covers its
 group.
 
 All other settings define the meaning of the saved arrays and counters. Changing `log_interval`, a

@@ -24,7 +24,7 @@ class Targets(NamedTuple):
 
     Attributes:
       residual: int8 [B, ...], observations.
-      tokens: integer [B, M, num_tokens], actions that the policy should draw.
+      tokens: integer [B, M, num_tokens], actions that the policy should sample.
       weights: float32 [B, M], how much each counts; a row sums to 1, or to 0 to leave the policy
         alone.
       cost: int32 [B], minus the return from here on.
@@ -53,7 +53,7 @@ class AlphaZero:
       network: policy and value.
       optimizer: built once and kept out of the carry.
       num_candidates: K.
-      temperature: flattens the distribution that candidates are drawn from.
+      temperature: flattens the distribution from which candidates are sampled.
       best_fraction: the value is the mean over this best fraction (1: the mean).
       value_coefficient: weight of the value loss.
     """

@@ -313,8 +313,7 @@ class PPO:
         observation, env_state = vectorized(self.env).reset_batch(lane_keys(key_envs, lane), self.env_params)
         params = self.init_params(key_params, jax.tree.map(lambda leaf: leaf[:1], observation))
         state = TrainState(params, self.optimizer.init(params), RolloutState(env_state, observation, lane))
-        # A weakly typed leaf would come back strongly typed from the first update, and compile it
-        # twice.
+        # The first update returns strongly typed leaves: weakly typed ones would compile it twice.
         return jax.tree.map(lambda leaf: jax.lax.convert_element_type(leaf, leaf.dtype), state)
 
     def update(self, state: TrainState, key: Array) -> tuple[TrainState, UpdateMetrics, Episodes]:

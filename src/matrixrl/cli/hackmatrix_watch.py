@@ -235,7 +235,7 @@ class Viewer:
 
     @property
     def wait_seconds(self) -> float | None:
-        """How long to wait for a key before time moves on; None for ever."""
+        """Time in seconds to wait for a key before the next position; None waits indefinitely."""
         return None if self.paused or self.at_end else self.delay
 
     def forward(self) -> None:

@@ -69,7 +69,7 @@ class TrainConfig(Protocol):
 
 
 class SessionTrainer(Protocol):
-    """A `training.loop.Trainer` that also knows how to begin, and to go on."""
+    """A `training.loop.Trainer` that can also start and resume."""
 
     def init(self) -> Any:
         """Returns the state of a new run."""
@@ -508,10 +508,10 @@ def _discard_if_refused(run: Run, kind: type[BaseException] | None, *_: object) 
 def _shared(
     checkpoint: Checkpoint | None, run_folder: Path | None, run: Run, copies: Path
 ) -> Checkpoint | None:
-    """Process 0's checkpoint on every process, and the clock where it stood.
+    """Broadcasts process 0's checkpoint to every process, and sets the clock to its step.
 
     Args:
-      run_folder: process 0's, where all processes see it; otherwise they get a copy of the
+      run_folder: that of process 0, if all processes see it; otherwise they receive a copy of the
         checkpoint.
     """
     from matrixrl.checkpoints import format as checkpoint_format

@@ -85,7 +85,7 @@ class Lifeline:
                     connection.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
 
     def watch(self, tell: Callable[[int], None]) -> None:
-        """Calls `tell`, from another thread, with the number of the first process that fails
+        """Calls the callback, from another thread, with the number of the first process that fails
         without announcing its exit.
         """
         threading.Thread(target=self._watch, args=(tell,), name="lifeline", daemon=True).start()
@@ -181,7 +181,7 @@ def _lifeline(coordinator: str | None, seconds: float = 30.0) -> Lifeline | None
 
 
 def on_loss(tell: Callable[[int], None]) -> None:
-    """Registers `tell` to be called, from another thread, when another process of this training
+    """Registers a callback, called from another thread when another process of this training
     fails.
     """
     if _Joined.lifeline is not None:

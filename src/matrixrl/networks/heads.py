@@ -1,11 +1,11 @@
 """Heads: an autoregressive policy over tokens, and a value as a distribution over small integers.
 
-The policy draws an action token by token, each conditioned on those before: u, then v given u, then
-w given u and v. Candidates are drawn with one uniform number per state and token (arithmetic
+The policy samples an action token by token, each conditioned on those before: u, then v given u,
+then w given u and v. Candidates are sampled with one uniform number per state and token (arithmetic
 sampling, Vilnis et al. 2023, section 3): the K candidates are K equally spaced points of the unit
-interval, each token's distribution cuts it, and the position within the chosen piece is the point
-for the next token. Every candidate alone is an exact draw from the policy, and together they cover
-it far better than K independent draws, at the cost of a comparison with thresholds.
+interval, each token's distribution cuts it, and the position within the selected piece is the point
+for the next token. Every candidate alone is an exact sample from the policy, and together they
+cover it far better than K independent samples, at the cost of a comparison with thresholds.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ MAX_THRESHOLDS = 32
 
 
 class Candidates(NamedTuple):
-    """K actions drawn from a policy.
+    """K actions sampled from a policy.
 
     Attributes:
       tokens: int32 [..., K, num_tokens].

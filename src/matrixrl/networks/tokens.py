@@ -1,4 +1,4 @@
-"""Policy and value of a perceptron over features of a residual, which spells vectors in tokens."""
+"""Policy and value of a perceptron over features of a residual; vectors are encoded as tokens."""
 
 from __future__ import annotations
 

@@ -32,7 +32,7 @@ class FieldGeometry(Protocol):
 
     @property
     def num_cases(self) -> tuple[int, int, int]:
-        """Cases per drawn vector."""
+        """Number of cases per sampled vector."""
         ...
 
     def signed(self, index: int) -> bool:
@@ -51,7 +51,7 @@ class Geometry(Protocol):
 
     @property
     def order(self) -> tuple[int, int, int]:
-        """Tokens in the order they are drawn."""
+        """Tokens in sampling order."""
         ...
 
     @property

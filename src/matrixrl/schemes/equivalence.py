@@ -127,7 +127,7 @@ class _Images:
     Attributes:
       code_u: int64 [a, b, rank], u with its canonical sign.
       code_v: int64 [b, c, rank], v with its canonical sign.
-      code_w: int64 [a, c, rank], w as it comes.
+      code_w: int64 [a, c, rank], w with its sign unchanged.
       code_minus_w: the same of -w.
       sign_u: [a, b, rank], sign that was taken from u.
       sign_v: [b, c, rank], sign that was taken from v.

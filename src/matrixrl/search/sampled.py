@@ -1,9 +1,9 @@
-"""Sampled AlphaZero: tree search over K actions drawn from the policy at every node.
+"""Sampled AlphaZero: tree search over K actions sampled from the policy at every node.
 
 AlphaTensor's search (Fawzi et al. 2022, Methods; Hubert et al. 2021): the actions are too many to
-list, so a node keeps K drawn ones, and `mctx` sees a game with K actions whose meaning lives in the
-embedding. Actions drawn twice are merged: only the first stays, with prior logits the policy's own
-log-probability over those that are left.
+list, so a node keeps K sampled ones, and `mctx` sees a game with K actions whose meaning is stored
+in the embedding. Repeated actions are merged: only the first stays, with the policy's own
+log-probability over the remaining ones as prior logits.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
-"""The first calls of compiled programs: said while they last, and compiled ahead where the program
-is known before.
+"""First calls of compiled programs: reported while they run, and compiled ahead if the program is
+known before.
 
-A program that a run needs later is traced and compiled in another thread while the device works on
-the first one. JAX finds the result when the program is called with values of those shapes; where it
-does not, the call compiles as usual.
+A program that a run needs later is traced and compiled in another thread while the device runs the
+first one. JAX finds the result when the program is called with values of those shapes; otherwise
+the call compiles as usual.
 """
 
 from __future__ import annotations

@@ -43,8 +43,8 @@ class Trainer(Protocol[State, Outcome]):
         ...
 
     def advance(self, state: State) -> tuple[State, Outcome]:
-        """Starts the next chunk on the device; returns without waiting for its result where it
-        can.
+        """Starts the next chunk on the device; returns without waiting for its result if
+        possible.
         """
         ...
 
@@ -71,17 +71,18 @@ class Trainer(Protocol[State, Outcome]):
 
 
 class StopRequest:
-    """Turns SIGINT and SIGTERM into a wish to stop after the chunk; a second SIGINT stops at once.
+    """Converts SIGINT and SIGTERM to a request to stop after the chunk; a second SIGINT stops
+    immediately.
 
     Use it as a context manager. It restores the handlers and the wakeup descriptor that were there, and forwards the
     bytes of other signals to that descriptor meanwhile: an event loop of asyncio may hear its signals through it.
 
     Args:
-      grace_seconds: how long after the first signal the process may go on.
+      grace_seconds: grace period in seconds after the first signal.
       on_expiry: called from another thread with the signal when the process is still there after
         that time; a compilation keeps the main thread from hearing a signal, but not this one. None
         waits for ever.
-      on_request: called from a thread of its own with the first signal, as soon as it comes; needs
+      on_request: called from its own thread with the first signal, immediately; needs
         `on_expiry`.
     """
 

@@ -1,1 +1,3 @@
-"""AlphaTensor's tensor game: write a matrix-multiplication tensor as a sum of few rank-one terms."""
+"""AlphaTensor's tensor game: write a matrix-multiplication tensor as a sum of few rank-one
+terms.
+"""

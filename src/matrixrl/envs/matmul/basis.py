@@ -1,8 +1,9 @@
 """Change of basis: another tensor of the same rank, and the exact way back.
 
-A triple of invertible matrices (P, Q, R) acts on a tensor by T'[x, y, z] = sum P[x, a] Q[y, b] R[z, c] T[a, b, c] and
-on its terms by u' = P u, v' = Q v, w' = R w. The integer matrices made here have determinant +-1 and come with their
-inverses as integer matrices, so that terms map back exactly. Over F2 everything is modulo 2.
+A triple of invertible matrices (P, Q, R) acts on a tensor by T'[x, y, z] = sum P[x, a] Q[y, b] R[z,
+c] T[a, b, c] and on its terms by u' = P u, v' = Q v, w' = R w. The integer matrices of this module
+have determinant +-1 and integer inverses, so that terms map back exactly. Over F2 everything is
+modulo 2.
 """
 
 from __future__ import annotations
@@ -29,16 +30,18 @@ class Basis(NamedTuple):
 
 
 def identity(shape: tuple[int, int, int]) -> Basis:
-    """The standard basis."""
+    """Returns the standard basis."""
     eyes = tuple(jnp.eye(length, dtype=jnp.int32) for length in shape)
     return Basis(eyes, eyes)  # pyright: ignore[reportArgumentType]
 
 
 def random_unimodular(key: Array, length: int, ring: Ring, density: float) -> tuple[Array, Array]:
-    """A random signed permutation times unit triangular matrices, and its inverse, int32 [length, length].
+    """Samples a signed permutation times unit triangular matrices, and its inverse, int32 [length,
+    length].
 
-    Over F2 the triangular parts are lower and upper with uniform entries, which with a random permutation reaches
-    every invertible matrix. Over the integers the off-diagonal entries are -1, 0, 1 with `density` non-zero.
+    Over F2 the triangular parts are lower and upper with uniform entries, which with a random
+    permutation reaches every invertible matrix. Over the integers the off-diagonal entries are -1,
+    0, 1 with `density` non-zero.
     """
     key_order, key_sign, key_lower, key_upper = jax.random.split(key, 4)
     eye = jnp.eye(length, dtype=jnp.int32)
@@ -61,14 +64,15 @@ def random_unimodular(key: Array, length: int, ring: Ring, density: float) -> tu
 
 
 def _unit_inverse(nilpotent: Array) -> Array:
-    """Inverse of I + N for a strictly triangular N: I - N + N^2 - ..., exact in integers."""
+    """Inverts I + N for a strictly triangular N: I - N + N^2 - ..., exact in integers."""
     eye = jnp.eye(nilpotent.shape[0], dtype=jnp.int32)
-    # Horner's rule in a loop: written out, the products of a 25 x 25 matrix take XLA many seconds to compile.
+    # Horner's rule in a loop: unrolled, the products of a 25 x 25 matrix take XLA many seconds to
+    # compile.
     return jax.lax.fori_loop(1, nilpotent.shape[0], lambda _, total: eye - nilpotent @ total, eye)
 
 
 def random_basis(key: Array, shape: tuple[int, int, int], ring: Ring, density: float = 0.1) -> Basis:
-    """A random basis of each mode."""
+    """Samples a random basis of each mode."""
     pairs = [
         random_unimodular(subkey, length, ring, density)
         for subkey, length in zip(jax.random.split(key, 3), shape, strict=True)
@@ -77,7 +81,9 @@ def random_basis(key: Array, shape: tuple[int, int, int], ring: Ring, density: f
 
 
 def signed_permutation(key: Array, shape: tuple[int, int, int], ring: Ring) -> Basis:
-    """A random signed permutation of each mode: keeps ternary factors ternary. Over F2 a permutation."""
+    """Samples a signed permutation of each mode: keeps ternary factors ternary. Over F2 a
+    permutation.
+    """
     return random_basis(key, shape, ring, density=0.0) if ring.modulus == 0 else _permutations(key, shape)
 
 
@@ -90,12 +96,12 @@ def _permutations(key: Array, shape: tuple[int, int, int]) -> Basis:
 
 
 def reduce(values: Array, ring: Ring) -> Array:
-    """Values modulo 2 over F2, unchanged over the integers."""
+    """Reduces values modulo 2 over F2; unchanged over the integers."""
     return values & 1 if ring.modulus == 2 else values
 
 
 def transform_tensor(tensor: Array, matrices: tuple[Array, Array, Array], ring: Ring) -> Array:
-    """The tensor [a, b, c] in the new basis, int32 of the same shape."""
+    """Transforms the tensor [a, b, c] to the new basis, int32 of the same shape."""
     p, q, r = matrices
     result = jnp.einsum("xa,abc->xbc", p, tensor.astype(jnp.int32))
     result = jnp.einsum("yb,xbc->xyc", q, result)
@@ -103,5 +109,5 @@ def transform_tensor(tensor: Array, matrices: tuple[Array, Array, Array], ring: 
 
 
 def transform_vectors(vectors: Array, matrix: Array, ring: Ring) -> Array:
-    """Vectors [..., a] in the new basis, int32."""
+    """Transforms vectors [..., a] to the new basis, int32."""
     return reduce(vectors.astype(jnp.int32) @ matrix.T, ring)

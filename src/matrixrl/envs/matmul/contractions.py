@@ -1,22 +1,28 @@
-"""What contractions of a residual say about the vectors of its terms, one vector after the other.
+"""Contractions of a residual and the information they carry about the vectors of its terms, one
+vector at a time.
 
-Contract the residual T with every vector x of F_p^a along a mode. Of the matrices x . T that remain one can tell
+The residual T is contracted with every vector x of F_p^a along a mode. The resulting matrices x . T
+provide
 
-- their ranks, for the first vector f that is drawn (docs/matmul_method.md, section 9);
-- once f is known, whether f lies in the column space of y . T, for the second vector g;
-- once f and g are known, what subtracting f (x) g does to the rank of z . T, for the third vector h: it falls if f and
-  g lie in the column and row space and f' M^-1 g is 1 there, and rises if they lie in neither.
+- for the first vector f that is sampled, their ranks (docs/matmul_method.md, section 9);
+- for the second vector g, once f is known, whether f is in the column space of y . T;
+- for the third vector h, once f and g are known, the effect of subtracting f (x) g on the rank of z
+  . T: it decreases if f and g are in the column and row space and f' M^-1 g is 1 there, and
+  increases if they are in neither.
 
-Where ranks add, each of these is a count or an indicator of <x, f> = 1, <y, g> = 1, <z, h> = 1 over the terms, so that its
-Fourier transform points at the vectors of terms. A policy whose logits are transforms of functions of these conditions
-commutes with every change of basis: what it learns on random tensors holds in every basis of the target.
+Where ranks add, each of these is a count or an indicator of <x, f> = 1, <y, g> = 1, <z, h> = 1 over
+the terms, so that its Fourier transform indicates the vectors of terms. A policy whose logits are
+transforms of functions of these conditions is equivariant under every change of basis: what it
+learns on random tensors holds in every basis of the target.
 
-Over the ternary integers the conditions are taken over F2 and over F3, which together are the entries.
+Over the ternary integers the conditions are taken over F2 and over F3, which together determine the
+entries.
 
-A long vector has too many contractions. It is drawn in two parts then, a head and a tail. For the head x runs over the
-vectors that are zero on the tail: the transform is the marginal of the head. For the tail x runs over all tails after a
-few heads, and a term counts with the sign that its head, known by then, has under each of these. The bases of games are
-random, and so are these samples of x; only in this case a policy is not the same in every basis.
+A long vector has too many contractions. It is then sampled in two parts, a head and a tail. For the
+head x runs over the vectors that are zero on the tail: the transform is the marginal of the head.
+For the tail x runs over all tails after a few heads, and a term counts with the sign that its head,
+known by then, has under each of these. The bases of games are random, and so are these samples of
+x; only in this case the policy is not equivariant.
 """
 
 from __future__ import annotations
@@ -33,22 +39,23 @@ from matrixrl.envs.matmul.factors import ActionCodec
 from matrixrl.envs.matmul.finite_fields import FIELDS, Echelon, Field, Packed, eliminate
 from matrixrl.envs.matmul.rank_profile import contractions_mod3, group_vectors
 
-# Over F2 vectors of more entries than this are drawn in two parts.
+# Over F2, vectors of more entries than this are sampled in two parts.
 MAX_HEAD = 12
 
-# Heads that the contractions for a tail are sampled with: zero, and others drawn once for all.
+# Number of heads in the contractions for a tail: zero, and others sampled once.
 NUM_SAMPLED_HEADS = 16
 
-# A transform of up to so many entries is one product with its matrix; a longer one is cut in two.
+# Maximum number of entries of a transform by one matrix product; longer ones are split in two.
 MAX_SINGLE_TRANSFORM = 64
 
 
 class FieldState(NamedTuple):
-    """What is known of a batch of residuals over one field before any vector is drawn.
+    """State of a batch of residuals over one field before any vector is sampled.
 
     Attributes:
-      ranks: per drawn vector int32 [B, contractions of its mode].
-      second: echelon forms of y . T with the first vector's mode on one side, words [B, contractions].
+      ranks: per sampled vector int32 [B, contractions of its mode].
+      second: echelon forms of y . T with the first vector's mode on one side, words [B,
+        contractions].
       third: of z . T, with the first vector's mode on one side and the second's on the other.
     """
 
@@ -62,7 +69,7 @@ class FieldContractions:
     """Contractions of residuals of one shape over one field.
 
     Attributes:
-      shape: lengths of the first, second and third vector, in the order that they are drawn in.
+      shape: lengths of the first, second and third vector, in sampling order.
       prime: 2 or 3.
       max_head: entries of a vector's head at most, over F2.
     """
@@ -72,11 +79,15 @@ class FieldContractions:
     max_head: int = MAX_HEAD
 
     def tail(self, index: int) -> int:
-        """Entries that are drawn after the others; 0 for a vector that is drawn at once."""
+        """Returns the number of entries that are sampled after the others; 0 for a vector that is
+        sampled at once.
+        """
         return max(0, self.shape[index] - self.max_head) if self.prime == 2 else 0
 
     def contracted_with(self, index: int) -> np.ndarray:
-        """The vectors x of the contractions for the vector `index`, int8 [contractions, entries], in their order."""
+        """Returns the vectors x of the contractions for the vector `index`, int8 [contractions,
+        entries], in order.
+        """
         length, tail = self.shape[index], self.tail(index)
         if self.prime == 3:
             return group_vectors(3, length)
@@ -96,20 +107,20 @@ class FieldContractions:
         return FIELDS[self.prime]
 
     def max_rank(self, index: int) -> int:
-        """No contraction for the vector `index` has a larger rank."""
+        """Returns the maximum rank of a contraction for the vector `index`."""
         return min(length for other, length in enumerate(self.shape) if other != index)
 
     @property
     def num_cases(self) -> tuple[int, int, int]:
-        """Cases that `cases` tells apart, per drawn vector."""
+        """Number of cases that `cases` distinguishes, per sampled vector."""
         return 1, 2, 5
 
     def signed(self, index: int) -> bool:
-        """Whether the cases of the vector `index` come with signs: the last vector's over F3."""
+        """Returns true if the cases of the vector `index` have signs: the last vector's over F3."""
         return self.prime == 3 and index == 2
 
     def __call__(self, residual: Array) -> FieldState:
-        """Ranks and echelon forms of integer residuals [B, first, second, third]."""
+        """Computes ranks and echelon forms of integer residuals [B, first, second, third]."""
         residues = jnp.mod(residual, self.prime)
         first = self._contract(residues, 0, 1 if self.shape[1] <= self.shape[2] else 2)
         ranks = eliminate(self.field, first).rank
@@ -118,25 +129,28 @@ class FieldContractions:
         return FieldState((ranks, second.rank, third.rank), second, third)
 
     def _sides(self, index: int) -> tuple[int, int]:
-        """The two modes of the matrices that the vector `index` is contracted to."""
+        """Returns the two modes of the matrices after contraction for the vector `index`."""
         return (0, 2) if index == 1 else (0, 1)
 
     def _side(self, index: int) -> int:
-        """Which of them the rows of the echelon form are indexed by: the shorter, whose elimination is cheaper."""
+        """Returns the mode that indexes the rows of the echelon form: the shorter, whose
+        elimination is cheaper.
+        """
         return min(self._sides(index), key=lambda mode: self.shape[mode])
 
     def _columns(self, index: int) -> int:
-        """Length of the rows."""
+        """Returns the length of the rows."""
         first, second = self._sides(index)
         return self.shape[second if self._side(index) == first else first]
 
     def _mask(self, index: int) -> Array:
-        """The bits of a row; those above say which rows were added up to make it."""
+        """Returns the bits of a row; higher bits record the rows that were summed to form it."""
         return jnp.uint32((1 << self._columns(index)) - 1)
 
     def _contract(self, residues: Array, mode: int, row_mode: int) -> list[Packed]:
-        """Packed rows, words [B, contractions], of all contractions along `mode`."""
+        """Computes packed rows, words [B, contractions], of all contractions along `mode`."""
         column_mode = 3 - mode - row_mode
+        # Pack the rows of all slices, then add up slices for every vector x.
         slices = jnp.transpose(residues, (row_mode + 1, 0, mode + 1, column_mode + 1))
         packed = self.field.pack(slices)  # words [rows, B, k]
         if self.prime == 2:
@@ -147,11 +161,14 @@ class FieldContractions:
         return [tuple(word[row] for word in seen) for row in range(len(seen[0]))]
 
     def _sums(self, mode: int, words: Array) -> Array:
-        """Sums over F2 of the words [..., k] for each of the contractions along `mode`, [..., contractions]."""
+        """Sums words [..., k] over F2 for each of the contractions along `mode`, [...,
+        contractions].
+        """
         tail = self.tail(mode)
         if not tail:
             return _all_sums(words)
         heads, tails = words[..., :-tail], _all_sums(words[..., -tail:])
+        # Contract with all heads alone, then with all tails for each sampled head.
         found = [_all_sums(heads)]
         for chosen in _sampled_heads(heads.shape[-1]):
             total = jnp.zeros_like(words[..., :1])
@@ -170,24 +187,27 @@ class FieldContractions:
     def _lies_in(
         self, echelon: Echelon, index: int, vectors: tuple[Packed | None, Packed | None]
     ) -> tuple[Array | None, Array | None, Array | None]:
-        """Whether vectors of the two sides lie in the spaces that the matrices span there.
+        """Tests whether vectors of the two sides are in the spaces that the matrices span there.
 
         Args:
-          vectors: words [B, K, 1] of either side, None where it is not drawn yet.
+          vectors: words [B, K, 1] of either side, None if it is not sampled yet.
 
         Returns:
-          bool [B, K, contractions] of either side, and where both are given f' M^-1 g, uint32 in 0..p-1.
+          bool [B, K, contractions] of either side, and, if both are sampled, f' M^-1 g, uint32 in
+          0..p-1.
         """
         field, columns, mask = self.field, self._columns(index), self._mask(index)
         rows_first = self._side(index) == self._sides(index)[0]
         of_rows, of_columns = vectors if rows_first else vectors[::-1]
+        # Add an axis for the candidates.
         echelon = Echelon(
             tuple(tuple(word[:, None] for word in row) for row in echelon.rows),
             tuple(low[:, None] for low in echelon.lows),
         )
         in_rows = in_columns = product = None
         if of_rows is not None:
-            # Combinations of rows that vanish must vanish on a vector of the row side.
+            # A vector of the row side is in the space if vanishing combinations of rows vanish on
+            # it.
             outside = False
             for row, low in zip(echelon.rows, echelon.lows, strict=True):
                 null = tuple(jnp.where(low == 0, word >> columns, 0) for word in row)
@@ -197,24 +217,27 @@ class FieldContractions:
             left = echelon.reduce(field, of_columns)
             in_columns = (field.support(left) & mask) == 0
             if of_rows is not None:
-                # What was subtracted, as a combination of the rows: minus it stands above the columns.
+                # Extract the subtracted combination of rows, stored negated above the columns.
                 product = field.dot(tuple(word >> columns for word in left), of_rows)
                 if self.prime == 3:
                     product = (3 - product) % 3
         return (in_rows, in_columns, product) if rows_first else (in_columns, in_rows, product)
 
     def cases(self, index: int, state: FieldState, earlier: tuple[Packed, ...]) -> tuple[Array, Array | None]:
-        """Which case each contraction is in, given the vectors drawn so far, and its sign.
+        """Returns the case of each contraction, conditioned on the vectors sampled so far, and its
+        sign.
 
-        For the second vector: 1 if the first lies in the space of the contraction, else 0. For the third: 1 if the first
-        lies in its space, plus 2 if the second does; if both do and f' M^-1 g is not 0 the case is 4.
+        For the second vector: 1 if the first is in the space of the contraction, else 0. For the
+        third: 1 if the first is in its space, plus 2 if the second is; if both are and f' M^-1 g is
+        not 0 the case is 4.
 
         Args:
-          index: of the vector to be drawn: 0, 1 or 2.
-          earlier: words [B, K] of the vectors drawn before.
+          index: index of the vector to sample: 0, 1 or 2.
+          earlier: words [B, K] of the vectors sampled before.
 
         Returns:
-          uint32 [B, K or 1, contractions], and for `signed` vectors float32 of the same shape: f' M^-1 g as -1, 0 or 1.
+          uint32 [B, K or 1, contractions], and for `signed` vectors float32 of the same shape: f'
+          M^-1 g as -1, 0 or 1.
         """
         earlier = tuple(tuple(word[..., None] for word in vector) for vector in earlier)
         if index == 0:
@@ -227,12 +250,14 @@ class FieldContractions:
         assert first is not None
         assert second is not None
         assert product is not None
+        # Combine the three conditions to a case number.
         product = jnp.where(first & second, product, 0)
         case = first.astype(jnp.uint32) + 2 * second.astype(jnp.uint32) + (product != 0)
         return case, (product == 1).astype(jnp.float32) - (product == 2) if self.signed(index) else None
 
     def transform(self, index: int, even: Array, odd: Array | None) -> Array:
-        """Fourier transforms at all vectors of mode `index`, or at all of its heads, float32 [..., p^n], by class.
+        """Computes Fourier transforms at all vectors of mode `index`, or at all of its heads,
+        float32 [..., p^n], by class.
 
         Args:
           even: float32 [..., contractions], a function with one value at x and 2x.
@@ -247,7 +272,7 @@ class FieldContractions:
         return transformed if odd is None else transformed + odd @ jnp.asarray(matrices[1])
 
     def tail_transform(self, index: int, even: Array, heads: Array) -> Array:
-        """Transforms at all tails after given heads, over F2, float32 [B, K, 2^tail], by class.
+        """Computes transforms at all tails of the heads, over F2, float32 [B, K, 2^tail], by class.
 
         Args:
           even: float32 [B, K or 1, contractions].
@@ -256,29 +281,32 @@ class FieldContractions:
         tail = self.tail(index)
         head = self.shape[index] - tail
         sampled = _sampled_heads(head)
-        # (-1)^<x, u> on the heads, of every head u and sampled head x.
+        # Sign (-1)^<x, u> of every head u for every sampled head x.
         signs = 1.0 - 2.0 * (_spelled(head).astype(int) @ sampled.T.astype(int) % 2)
         values = even[..., 1 << head :].reshape(*even.shape[:-1], len(sampled), 1 << tail)
+        # Sum over the sampled heads with the sign of each, then transform over the tails.
         summed = (jnp.asarray(signs, jnp.float32)[heads][..., None] * values).sum(-2)
         return hadamard(summed) * (2.0 / (len(sampled) << tail))
 
 
 def _spelled(entries: int) -> np.ndarray:
-    """All vectors over F2 by class, int8 [2^entries, entries]: the first entry is the most significant digit."""
+    """Returns all vectors over F2 by class, int8 [2^entries, entries]: the first entry is the most
+    significant digit.
+    """
     return (np.arange(1 << entries)[:, None] >> np.arange(entries - 1, -1, -1) & 1).astype(np.int8)
 
 
 def _sampled_heads(entries: int) -> np.ndarray:
-    """Zero and other vectors over F2, all different, int8 [count, entries]."""
+    """Samples zero and other vectors over F2, all different, int8 [count, entries]."""
     count = min(NUM_SAMPLED_HEADS, 1 << entries)
     others = np.random.default_rng(entries).permutation((1 << entries) - 1)[: count - 1] + 1
     return _spelled(entries)[np.concatenate([[0], others])]
 
 
 def _all_sums(words: Array) -> Array:
-    """Sums over F2 of every subset of the last axis, [..., k] to [..., 2^k].
+    """Computes sums over F2 of every subset of the last axis, [..., k] to [..., 2^k].
 
-    The index spells the subset with the first entry most significant, as a class spells a vector.
+    The index encodes the subset with the first entry most significant, as a class encodes a vector.
     """
     seen = jnp.zeros_like(words[..., :1])
     for index in reversed(range(words.shape[-1])):
@@ -287,14 +315,15 @@ def _all_sums(words: Array) -> Array:
 
 
 def hadamard(values: Array) -> Array:
-    """sum_x (-1)^<x, u> values[x] for every u: float32 [..., 2^n] to [..., 2^n]."""
+    """Computes sum_x (-1)^<x, u> values[x] for every u: float32 [..., 2^n] to [..., 2^n]."""
     size = values.shape[-1]
     if size <= MAX_SINGLE_TRANSFORM:
         return values @ jnp.asarray(_hadamard_matrix(size))
     low = 1 << (size.bit_length() // 2)
     high = size // low
-    # The matrix is the product of one on the low bits and one on the high bits of the index. The plain product comes
-    # first: XLA fuses what made the values into the other one, and makes them again for every row.
+    # The matrix factors into one on the low bits and one on the high bits of the index. Apply the
+    # plain product first: XLA fuses the computation of the values into the other one, and repeats
+    # it for every row.
     half = (values.reshape(-1, low) @ jnp.asarray(_hadamard_matrix(low))).reshape(-1, high, low)
     return jnp.einsum("gh,bhl->bgl", jnp.asarray(_hadamard_matrix(high)), half).reshape(values.shape)
 
@@ -307,7 +336,9 @@ def _hadamard_matrix(size: int) -> np.ndarray:
 
 
 def _transforms_mod3(length: int) -> np.ndarray:
-    """float32 [2, contractions, 3^length]: real and imaginary part of omega^<x, u>, summed over x and 2x, scaled."""
+    """Returns float32 [2, contractions, 3^length]: real and imaginary part of omega^<x, u>, summed
+    over x and 2x, scaled.
+    """
     x = group_vectors(3, length).astype(np.int64)
     u = np.indices((3,) * length).reshape(length, -1)
     products = np.mod(x @ u, 3)
@@ -318,11 +349,11 @@ def _transforms_mod3(length: int) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Contractions:
-    """The contractions of a game's residuals, and how its actions are spelled.
+    """Contractions of a game's residuals, and the encoding of its actions.
 
     Attributes:
-      codec: a token is a whole vector.
-      max_head: entries of a vector's head at most, over F2.
+      codec: a token is a complete vector.
+      max_head: maximum number of entries of a vector's head, over F2.
     """
 
     codec: ActionCodec
@@ -330,9 +361,10 @@ class Contractions:
 
     @property
     def order(self) -> tuple[int, int, int]:
-        """Modes in the order their vectors are drawn: the longest first, which has no candidates yet to look at.
+        """Modes in sampling order: the longest first, which has no candidates yet to evaluate.
 
-        Over the integers w comes last: it carries the sign of the term, and only the last vector's cases have signs.
+        Over the integers w is last: it carries the sign of the term, and only the last vector's
+        cases have signs.
         """
         last = 2 if self.codec.ring.modulus == 0 else 3
         first, second, third = sorted(range(3), key=lambda mode: (mode == last, -self.codec.shape[mode]))
@@ -346,23 +378,27 @@ class Contractions:
         return tuple(FieldContractions(shape, prime, self.max_head) for prime in self.codec.ring.primes)
 
     def tail(self, index: int) -> int:
-        """Entries of the vector `index` that are drawn after the others; 0 for a vector that is drawn at once."""
+        """Returns the number of entries of the vector `index` that are sampled after the others; 0
+        for a vector that is sampled at once.
+        """
         return self.fields[0].tail(index)
 
     def tail_logits(
         self, index: int, functions: tuple[tuple[Array, Array | None], ...], heads: Array
     ) -> Array:
-        """As `logits`, at the tails after given heads: float32 [B, K, tails]."""
+        """Computes `logits` at the tails of the heads: float32 [B, K, tails]."""
         ((field, (even, _)),) = zip(self.fields, functions, strict=True)
         return field.tail_transform(index, even, heads)
 
     def __call__(self, residual: Array) -> tuple[FieldState, ...]:
-        """What is known of residuals [B, a, b, c]."""
+        """Computes the states of residuals [B, a, b, c]."""
         turned = jnp.transpose(residual, (0, *(mode + 1 for mode in self.order)))
         return tuple(field(turned) for field in self.fields)
 
     def histograms(self, states: tuple[FieldState, ...]) -> Array:
-        """Shares of contractions of every rank, by field and mode, float32 [B, F]: the same in every basis."""
+        """Shares of contractions of every rank, by field and mode, float32 [B, F]: the same in
+        every basis.
+        """
         parts = []
         for field, state in zip(self.fields, states, strict=True):
             for index, ranks in enumerate(state.ranks):
@@ -373,7 +409,9 @@ class Contractions:
     def cases(
         self, index: int, states: tuple[FieldState, ...], tokens: Array
     ) -> tuple[tuple[Array, Array | None], ...]:
-        """Per field the case and sign of each contraction, [B, K or 1, contractions], given the tokens drawn so far."""
+        """Returns, per field, the case and sign of each contraction, [B, K or 1, contractions],
+        conditioned on the tokens sampled so far.
+        """
         found = []
         for field, state in zip(self.fields, states, strict=True):
             earlier = tuple(self._packed(drawn, tokens[..., drawn], field.field) for drawn in range(index))
@@ -381,7 +419,7 @@ class Contractions:
         return tuple(found)
 
     def _packed(self, index: int, token: Array, field: Field) -> Packed:
-        """Words of vectors given by their classes."""
+        """Packs vectors, identified by their classes, into words."""
         vectors = self.codec.tables[self.order[index]].astype(np.int64)
         residues = np.mod(vectors, field.prime)
         weights = 1 << np.arange(vectors.shape[1])
@@ -391,9 +429,10 @@ class Contractions:
         )
 
     def logits(self, index: int, functions: tuple[tuple[Array, Array | None], ...]) -> Array:
-        """Sum over the fields of the transforms at the vectors that the classes spell, float32 [..., classes].
+        """Sums over the fields the transforms at the vectors of the classes, float32 [...,
+        classes].
 
-        Of a vector with a tail the classes are those of its head.
+        For a vector with a tail the classes are those of its head.
         """
         total = None
         for field, (even, odd) in zip(self.fields, functions, strict=True):
@@ -405,6 +444,6 @@ class Contractions:
         return total
 
     def _class_modulo(self, index: int, prime: int) -> np.ndarray:
-        """The class modulo the prime of each class's vector."""
+        """Returns the class modulo the prime of each class's vector."""
         vectors = np.mod(self.codec.tables[self.order[index]].astype(np.int64), prime)
         return vectors @ prime ** np.arange(vectors.shape[1] - 1, -1, -1)

@@ -1,4 +1,6 @@
-"""Demonstrations: random terms summed up, to be peeled off again; no knowledge of any answer is needed for them."""
+"""Demonstrations: random terms summed up, to be peeled off again; no knowledge of any answer is
+needed for them.
+"""
 
 from __future__ import annotations
 
@@ -17,8 +19,8 @@ class Demonstration(NamedTuple):
 
     Attributes:
       residual: int8 [a, b, c].
-      tokens: int32 [max_factors, num_tokens]; every one of the first `num_factors` rows is a right next action, since
-        a sum does not care for the order of its terms.
+      tokens: int32 [max_factors, num_tokens]; every one of the first `num_factors` rows is a right
+        next action, since a sum does not care for the order of its terms.
       num_factors: int32, how many rows count.
     """
 
@@ -30,17 +32,19 @@ class Demonstration(NamedTuple):
 def random_vectors(
     key: Array, codec: ActionCodec, length: int, density: Array, count: int, used: Array | None = None
 ) -> Array:
-    """`count` non-zero vectors int8 [count, length]; an entry is non-zero with probability `density`.
+    """Samples `count` non-zero vectors int8 [count, length]; an entry is non-zero with probability
+    `density`.
 
     Args:
-      used: int32, only so many leading entries may be non-zero; all by default.
+      used: int32, number of leading entries that may be non-zero; all by default.
     """
     key_support, key_value, key_entry = jax.random.split(key, 3)
     end = jnp.int32(length) if used is None else used
     support = (jax.random.uniform(key_support, (count, length)) < density) & (jnp.arange(length) < end)
-    # A vector that came out zero gets one entry.
+    # Set one entry of each zero vector.
     entry = jax.random.randint(key_entry, (count, 1), 0, end) == jnp.arange(length)
     support = jnp.where(support.any(-1, keepdims=True), support, entry)
+    # Sample non-zero values at the selected entries.
     digits = jax.random.randint(key_value, (count, length), 1, codec.ring.base)
     return jnp.where(support, jnp.asarray(codec.ring.values)[digits], 0).astype(jnp.int8)
 
@@ -55,14 +59,15 @@ def synthetic(
     used: tuple[Array, Array, Array] | None = None,
     most: Array | int | None = None,
 ) -> Demonstration:
-    """The sum of a random number of random terms (docs/matmul_method.md, section 4).
+    """Samples the sum of a random number of random terms (docs/matmul_method.md, section 4).
 
-    The number of terms is uniform over min_factors..max_factors, the density of non-zero entries uniform over its
-    range and shared by the terms of one demonstration.
+    The number of terms is uniform over min_factors..max_factors, the density of non-zero entries
+    uniform over its range and shared by the terms of one demonstration.
 
     Args:
-      used: int32 leading entries of u, v and w that may be non-zero, for a tensor of a smaller format; all by default.
-      most: int32, at most so many terms, where that is fewer than `max_factors`.
+      used: int32, numbers of leading entries of u, v and w that may be non-zero, for a tensor of a
+        smaller format; all by default.
+      most: int32, maximum number of terms, if fewer than `max_factors`.
     """
     key_count, key_density, key_u, key_v, key_w = jax.random.split(key, 5)
     num_factors = jax.random.randint(key_count, (), min_factors, 1 + (max_factors if most is None else most))
@@ -77,7 +82,9 @@ def synthetic(
 
 
 def sum_of_terms(codec: ActionCodec, u: Array, v: Array, w: Array, active: Array) -> Array:
-    """Sum of the active terms [R] of u [R, a], v [R, b], w [R, c] in the ring, int8 [a, b, c], at most +-127."""
+    """Sums the active terms [R] of u [R, a], v [R, b], w [R, c] in the ring, int8 [a, b, c], at
+    most +-127.
+    """
     u = jnp.where(active[:, None], u, 0).astype(jnp.float32)
     # Exact in float32: a sum of at most a few hundred products of small integers.
     total = jnp.einsum("ra,rb,rc->abc", u, v.astype(jnp.float32), w.astype(jnp.float32)).astype(jnp.int32)
@@ -89,7 +96,9 @@ def sum_of_terms(codec: ActionCodec, u: Array, v: Array, w: Array, active: Array
 def from_factors(
     key: Array, codec: ActionCodec, u: np.ndarray | Array, v: np.ndarray | Array, w: np.ndarray | Array
 ) -> Demonstration:
-    """A position within a given scheme u [R, a], v [R, b], w [R, c]: a random non-empty subset of its terms is left."""
+    """Samples a position within a scheme u [R, a], v [R, b], w [R, c]: a random non-empty subset of
+    its terms remains.
+    """
     key_count, key_order = jax.random.split(key)
     rank = u.shape[0]
     order = jax.random.permutation(key_order, rank)

@@ -1,12 +1,13 @@
-"""An action as vectors and as tokens: spelling, canonical signs, and back.
+"""Actions as vectors and as tokens: encoding, canonical signs, and decoding.
 
-A vector is cut into groups of consecutive entries, and each group is spelled by one token: class c spells the digits of
-c in base `ring.base`, most significant first, and digit d stands for `ring.values[d]`. Over the ternary integers a
-group takes two tokens, which are both in base 2: first which entries are non-zero, and, after the non-zero entries of
-all three vectors are known, which of them are negative. An action modulo 2 is so decided first, and the signs are what a
-lift would add.
+A vector is cut into groups of consecutive entries, and each group is encoded by one token: class c
+has the digits of c in base `ring.base`, most significant first, and digit d represents
+`ring.values[d]`. Over the ternary integers a group has two tokens, both in base 2: first the
+positions of the non-zero entries, and, once those of all three vectors are known, which of them are
+negative. The action modulo 2 is thus sampled first, and the signs are what a lift would add.
 
-(u, v, w) and (-u, -v, w) are one action: the first non-zero entry of u and of v is positive, and w carries the sign.
+(u, v, w) and (-u, -v, w) are one action: the first non-zero entry of u and of v is positive, and w
+carries the sign.
 """
 
 from __future__ import annotations
@@ -24,7 +25,9 @@ from matrixrl.types import TokenLayout
 
 
 def group_sizes(length: int, base: int, max_classes: int) -> tuple[int, ...]:
-    """Cut `length` entries into the fewest groups of at most `max_classes` classes, as even as can be."""
+    """Cuts `length` entries into the fewest groups of at most `max_classes` classes, as even as
+    possible.
+    """
     largest = 1
     while base ** (largest + 1) <= max_classes:
         largest += 1
@@ -35,13 +38,13 @@ def group_sizes(length: int, base: int, max_classes: int) -> tuple[int, ...]:
 @in_standard_settings
 @dataclass(frozen=True)
 class ActionCodec:
-    """Spells the actions of a game with tensors of shape (a, b, c).
+    """Encodes the actions of a game with tensors of shape (a, b, c).
 
     Attributes:
       shape: lengths of u, v and w.
       ring: the values of an entry.
       max_classes: largest number of values of a group.
-      whole_vectors: a token is a whole vector, signs included; `max_classes` does not count.
+      whole_vectors: a token is a complete vector, including signs; `max_classes` is ignored.
     """
 
     shape: tuple[int, int, int]
@@ -51,7 +54,9 @@ class ActionCodec:
 
     @property
     def splits_signs(self) -> bool:
-        """Whether signs have tokens of their own: over the ternary integers, unless a token is a whole vector."""
+        """True if signs have their own tokens: over the ternary integers, unless a token is a
+        complete vector.
+        """
         return self.ring == TERNARY and not self.whole_vectors
 
     @cached_property
@@ -63,25 +68,29 @@ class ActionCodec:
 
     @cached_property
     def group_slices(self) -> tuple[slice, slice, slice]:
-        """Which groups, counted through all three vectors, are those of u, v and w."""
+        """Ranges of the groups of u, v and w, counted through all three vectors."""
         counts = np.cumsum([0, *(len(sizes) for sizes in self.groups)])
         u, v, w = (slice(int(counts[i]), int(counts[i + 1])) for i in range(3))
         return u, v, w
 
     @property
     def num_groups(self) -> int:
-        """Groups of all three vectors; token g spells group g, and its signs are token `num_groups` + g."""
+        """Groups of all three vectors; token g spells group g, and its signs are token `num_groups`
+        + g.
+        """
         return sum(len(sizes) for sizes in self.groups)
 
     @cached_property
     def tables(self) -> tuple[np.ndarray, ...]:
-        """Entry values of each class of each group, int8 [classes, entries]: of its non-zero entries, if split."""
+        """Entry values of each class of each group, int8 [classes, entries]: of its non-zero
+        entries, if split.
+        """
         values = np.array([0, 1], np.int8) if self.splits_signs else self.ring.values
         return tuple(_spell(size, values) for sizes in self.groups for size in sizes)
 
     @cached_property
     def layout(self) -> TokenLayout:
-        """What a network has to know to draw legal, canonical actions."""
+        """Information that a network needs to sample legal, canonical actions."""
         num_classes, given, zero_after, legal, legal_while_zero = [], [], [], [], []
         for index, groups in enumerate(self.group_slices):
             for group in range(groups.start, groups.stop):
@@ -123,7 +132,9 @@ class ActionCodec:
         return u, v, w
 
     def encode(self, u: Array, v: Array, w: Array) -> Array:
-        """Vectors to tokens [..., num_tokens] int32, without changing signs (see `canonical`)."""
+        """Encodes vectors as tokens [..., num_tokens] int32, without changing signs (see
+        `canonical`).
+        """
         if self.splits_signs:
             supports = self._classes(2, *(jnp.abs(vector) for vector in (u, v, w)))
             return jnp.concatenate(
@@ -132,7 +143,9 @@ class ActionCodec:
         return self._classes(self.ring.base, u, v, w)
 
     def _classes(self, base: int, *vectors: Array) -> Array:
-        """Class of each group, int32 [..., groups], of vectors whose entries are digits modulo the base."""
+        """Class of each group, int32 [..., groups], of vectors whose entries are digits modulo the
+        base.
+        """
         classes = []
         for vector, sizes in zip(vectors, self.groups, strict=True):
             digits = jnp.mod(vector.astype(jnp.int32), base)
@@ -144,7 +157,7 @@ class ActionCodec:
         return jnp.stack(classes, axis=-1)
 
     def canonical(self, u: Array, v: Array, w: Array) -> tuple[Array, Array, Array]:
-        """The same rank-one term with the first non-zero entry of u and of v positive."""
+        """Returns the same rank-one term with the first non-zero entry of u and of v positive."""
         if self.ring.modulus == 2:
             return u, v, w
         sign_u, sign_v = leading_sign(u), leading_sign(v)
@@ -152,17 +165,19 @@ class ActionCodec:
 
 
 def _spell(entries: int, values: np.ndarray) -> np.ndarray:
-    """Values [classes, entries] of all classes of a group."""
+    """Returns the values [classes, entries] of all classes of a group."""
     return values[np.indices((len(values),) * entries).reshape(entries, -1).T]
 
 
 def _first_nonzero(vectors: np.ndarray) -> np.ndarray:
-    """The first non-zero entry along the last axis; 0 for a zero vector."""
+    """Returns the first non-zero entry along the last axis; 0 for a zero vector."""
     first = (vectors != 0).argmax(axis=-1)[..., None]
     return np.take_along_axis(vectors, first, axis=-1)[..., 0]
 
 
 def leading_sign(vector: Array) -> Array:
-    """Sign of the first non-zero entry along the last axis, kept as a dimension of one; +1 for the zero vector."""
+    """Returns the sign of the first non-zero entry along the last axis, kept as a dimension of one;
+    +1 for the zero vector.
+    """
     first = jnp.take_along_axis(vector, jnp.argmax(vector != 0, axis=-1, keepdims=True), axis=-1)
     return jnp.where(first < 0, -1, 1).astype(vector.dtype)

@@ -1,7 +1,9 @@
-"""What the network sees of a residual: its entries, and the rank profile with its transform (docs/matmul_method.md, section 9).
+"""Network input for a residual: its entries, and the rank profile with its transform
+(docs/matmul_method.md, section 9).
 
-The number of terms of a synthetic demonstration is not among the inputs, nor is the move number: a value head would
-learn to read the answer off it, and with the leftover bound as penalty the value does not depend on the moves left.
+The number of terms of a synthetic demonstration and the move number are not inputs: a value head
+would learn the answer from them, and with the leftover bound as penalty the value does not depend
+on the remaining moves.
 """
 
 from __future__ import annotations
@@ -17,7 +19,7 @@ from jax import Array
 from matrixrl.envs.matmul.factors import ActionCodec
 from matrixrl.envs.matmul.rank_profile import RankProfile
 
-# Up to this rank each contraction is a one-hot input, above it a number in [0, 1].
+# Up to this rank each contraction is a one-hot input, above it a scalar in [0, 1].
 MAX_ONE_HOT_RANK = 9
 
 
@@ -44,13 +46,15 @@ class Features:
         return len(self.codec.ring.primes) if self.rank_profile else 0
 
     def __call__(self, residual: Array) -> tuple[Array, tuple[tuple[Array, ...], ...]]:
-        """Features float32 [B, F] of residuals [B, a, b, c], and per token its transforms (`RankProfile.priors`)."""
+        """Computes features float32 [B, F] of residuals [B, a, b, c], and per token its transforms
+        (`RankProfile.priors`).
+        """
         batch = residual.shape[0]
         entries = residual.reshape(batch, -1)
         if self.codec.ring.modulus == 2:
             parts = [entries.astype(jnp.float32)]
         else:
-            # Residues are hard to read off a number for a perceptron, and they are what the fields see.
+            # The fields depend on residues, which a perceptron cannot easily compute from a number.
             residues = jnp.mod(entries, 3)
             parts = [0.5 * entries.astype(jnp.float32), (entries & 1).astype(jnp.float32)]
             parts += [(residues == 1).astype(jnp.float32), (residues == 2).astype(jnp.float32)]

@@ -1,8 +1,9 @@
 """Ranks of many small matrices over F2 and F3, bit-packed: a row is one or two 32-bit words.
 
-Over F2 a row is a word. Over F3 it is a pair of words, the entries equal to 1 and the entries equal to 2, added with
-seven logical operations (Harrison, Page and Smart 2002, section 4). Elimination runs over the rows in order: a row
-that is still non-zero is a pivot and clears its lowest bit in every later row, so the number of pivots is the rank.
+Over F2 a row is a word. Over F3 it is a pair of words, the entries equal to 1 and the entries equal
+to 2, added with seven logical operations (Harrison, Page and Smart 2002, section 4). Elimination
+runs over the rows in order: a row that is still non-zero is a pivot and clears its lowest bit in
+every later row, so the number of pivots is the rank.
 """
 
 from __future__ import annotations
@@ -14,40 +15,42 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-# Up to this many rows the elimination is written out, and XLA fuses it into one loop over the batch.
+# Up to this many rows the elimination is unrolled, and XLA fuses it into one loop over the batch.
 MAX_UNROLLED_ROWS = 9
 
 
 def pack_bits(bits: Array) -> Array:
-    """Booleans [..., n] to one uint32 [...] with bit i = entry i; n is at most 32."""
+    """Packs booleans [..., n] into one uint32 [...] with bit i = entry i; n is at most 32."""
     weights = jnp.uint32(1) << jnp.arange(bits.shape[-1], dtype=jnp.uint32)
     return jnp.where(bits, weights, jnp.uint32(0)).sum(-1, dtype=jnp.uint32)
 
 
 def add_mod3(left: tuple[Array, Array], right: tuple[Array, Array]) -> tuple[Array, Array]:
-    """Sum over F3 of packed rows (ones, twos)."""
+    """Adds packed rows (ones, twos) over F3."""
     (a1, a2), (b1, b2) = left, right
     shared = (a1 | b2) ^ (a2 | b1)
     return (a2 | b2) ^ shared, (a1 | b1) ^ shared
 
 
 def lowest_bit(word: Array) -> Array:
-    """The lowest set bit of each word, 0 for 0."""
+    """Returns the lowest set bit of each word, 0 for 0."""
     return word & (~word + jnp.uint32(1))
 
 
 def add_mod2(left: tuple[Array], right: tuple[Array]) -> tuple[Array]:
-    """Sum over F2 of packed rows (ones,)."""
+    """Adds packed rows (ones,) over F2."""
     return (left[0] ^ right[0],)
 
 
 def clear_mod2(row: tuple[Array], pivot: tuple[Array], low: Array) -> tuple[Array]:
-    """The row plus the pivot where the row has the entry at `low`, else the row."""
+    """Adds the pivot to the row if the row has the entry at `low`."""
     return (jnp.where((row[0] & low) != 0, row[0] ^ pivot[0], row[0]),)
 
 
 def clear_mod3(row: tuple[Array, Array], pivot: tuple[Array, Array], low: Array) -> tuple[Array, Array]:
-    """The row plus or minus the pivot, whichever clears the entry at `low`; the row itself when it is zero there."""
+    """Adds or subtracts the pivot, whichever clears the entry at `low`; the row is unchanged if it
+    is zero there.
+    """
     p1, p2 = pivot
     opposite = (((row[0] & p2) | (row[1] & p1)) & low) != 0
     hit = ((row[0] | row[1]) & low) != 0
@@ -56,12 +59,12 @@ def clear_mod3(row: tuple[Array, Array], pivot: tuple[Array, Array], low: Array)
 
 
 def dot_mod2(left: tuple[Array], right: tuple[Array]) -> Array:
-    """Inner product over F2, uint32 in 0..1."""
+    """Computes inner products over F2, uint32 in 0..1."""
     return jax.lax.population_count(left[0] & right[0]) & 1
 
 
 def dot_mod3(left: tuple[Array, Array], right: tuple[Array, Array]) -> Array:
-    """Inner product over F3, uint32 in 0..2."""
+    """Computes inner products over F3, uint32 in 0..2."""
     (a1, a2), (b1, b2) = left, right
     equal = jax.lax.population_count((a1 & b1) | (a2 & b2))
     opposite = jax.lax.population_count((a1 & b2) | (a2 & b1))
@@ -78,7 +81,8 @@ class Field(NamedTuple):
     Attributes:
       prime: p.
       add: sum of two vectors.
-      clear: (row, pivot, low) to the row plus the multiple of the pivot that clears the entry at bit `low`.
+      clear: (row, pivot, low) to the row plus the multiple of the pivot that clears the entry at
+        bit `low`.
       dot: inner product, uint32 in 0..p-1.
     """
 
@@ -88,11 +92,11 @@ class Field(NamedTuple):
     dot: Callable[[Any, Any], Array]
 
     def pack(self, residues: Array) -> Packed:
-        """Residues [..., n] in 0..p-1 to words [...]; n is at most 32."""
+        """Packs residues [..., n] in 0..p-1 into words [...]; n is at most 32."""
         return tuple(pack_bits(residues == value) for value in range(1, self.prime))
 
     def support(self, vector: Packed) -> Array:
-        """The bits of the non-zero entries."""
+        """Returns the bits of the non-zero entries."""
         return vector[0] if self.prime == 2 else vector[0] | vector[1]
 
 
@@ -116,14 +120,18 @@ class Echelon(NamedTuple):
         return sum((low != 0).astype(jnp.int32) for low in self.lows)  # pyright: ignore[reportReturnType]
 
     def reduce(self, field: Field, vector: Packed) -> Packed:
-        """The vector less the multiples of the rows that clear their pivots; zero there if it is in their span."""
+        """Subtracts the multiples of the rows that clear their pivots; the result is zero there if
+        the vector is in their span.
+        """
         for row, low in zip(self.rows, self.lows, strict=True):
             vector = field.clear(vector, row, low)
         return vector
 
 
 def eliminate(field: Field, rows: Sequence[Packed], mask: Array | None = None) -> Echelon:
-    """Gaussian elimination without row exchanges; pivots are looked for among the bits of `mask` only."""
+    """Performs Gaussian elimination without row exchanges; pivots are restricted to the bits of
+    `mask`.
+    """
     remaining, lows = list(rows), []
     for index, pivot in enumerate(remaining):
         support = field.support(pivot)
@@ -134,7 +142,7 @@ def eliminate(field: Field, rows: Sequence[Packed], mask: Array | None = None) -
 
 
 def rank(field: Field, rows: Packed) -> Array:
-    """Rank, int32 [...], of matrices given as packed rows, words [..., n]."""
+    """Computes the rank, int32 [...], of matrices in packed rows, words [..., n]."""
     num_rows = rows[0].shape[-1]
     if num_rows <= MAX_UNROLLED_ROWS:
         return eliminate(field, [tuple(word[..., index] for word in rows) for index in range(num_rows)]).rank
@@ -151,10 +159,12 @@ def rank(field: Field, rows: Packed) -> Array:
 
 
 def rank_mod2(rows: Array) -> Array:
-    """Rank over F2, int32 [...], of matrices given as packed rows, uint32 [..., n]."""
+    """Computes the rank over F2, int32 [...], of matrices in packed rows, uint32 [..., n]."""
     return rank(FIELDS[2], (rows,))
 
 
 def rank_mod3(ones: Array, twos: Array) -> Array:
-    """Rank over F3, int32 [...], of matrices given as packed rows (ones, twos), each uint32 [..., n]."""
+    """Computes the rank over F3, int32 [...], of matrices in packed rows (ones, twos), each uint32
+    [..., n].
+    """
     return rank(FIELDS[3], (ones, twos))

@@ -1,16 +1,18 @@
-"""The rank profile of a residual: what is left of its rank when it is contracted with a vector (docs/matmul_method.md, section 9).
+"""Rank profile of a residual: the ranks of its contractions with vectors (docs/matmul_method.md,
+section 9).
 
-For every mode and every non-zero x of F_p^a the matrix x . T has a rank over F_p. Where ranks add, rank(x . T) counts
-the terms with <x, u> != 0, so that its Fourier transform over x,
+For every mode and every non-zero x of F_p^a the matrix x . T has a rank over F_p. Where ranks add,
+rank(x . T) counts the terms with <x, u> != 0, so that its Fourier transform over x,
 
     W(u) = - sum_x Re(omega^<x, u>) rank(x . T) / p^(a-1),   omega = exp(2 pi i / p),
 
-is the number of terms whose factor is u (up to a unit of F_p). Where ranks do not add it still says a great deal. The
-profile is exact, exists for every format and ring, and knows nothing of any answer.
+is the number of terms whose factor is u (up to a unit of F_p). Where ranks do not add it is still
+informative. The profile is exact, exists for every format and ring, and uses no known solution.
 
-A vector with more entries than fit one token is described group by group: x runs over the vectors supported on one
-group of entries, and the transform is the marginal over the entries of that group. The number of contractions so stays
-small for every format (5x5x5 over F2: four groups of up to seven bits per mode).
+A vector with more entries than fit one token is described group by group: x runs over the vectors
+supported on one group of entries, and the transform is the marginal over the entries of that group.
+The number of contractions thus stays small for every format (5x5x5 over F2: four groups of up to
+seven bits per mode).
 """
 
 from __future__ import annotations
@@ -27,9 +29,11 @@ from matrixrl.envs.matmul.finite_fields import add_mod3, pack_bits, rank_mod2, r
 
 
 def group_vectors(prime: int, entries: int) -> np.ndarray:
-    """Non-zero vectors of F_p^entries up to units, int8 [count, entries], in the order `contractions` makes them.
+    """Returns non-zero vectors of F_p^entries up to units, int8 [count, entries], in the order of
+    `contractions`.
 
-    Vectors are grown entry by entry; the last non-zero entry is 1, which picks one of x and 2x over F3.
+    Vectors are grown entry by entry; the last non-zero entry is 1, which picks one of x and 2x over
+    F3.
     """
     vectors = np.zeros((1, entries), np.int8)  # all vectors of the entries seen so far, zero first
     chosen = []
@@ -79,7 +83,9 @@ class RankProfile:
         return self.blocks[-1][2].stop
 
     def __call__(self, residual: Array) -> Array:
-        """Ranks of all contractions, int32 [..., length], of a residual [..., a, b, c]."""
+        """Computes the ranks of all contractions, int32 [..., length], of a residual [..., a, b,
+        c].
+        """
         return jnp.concatenate(
             [
                 self._mode_ranks(jnp.moveaxis(residual, mode - 3, -3), mode, prime)
@@ -90,7 +96,9 @@ class RankProfile:
         )
 
     def _mode_ranks(self, slices: Array, mode: int, prime: int) -> Array:
-        """Ranks of the contractions of `slices` [..., k, rows, columns] along k, group by group."""
+        """Computes the ranks of the contractions of `slices` [..., k, rows, columns] along k, group
+        by group.
+        """
         if slices.shape[-2] > slices.shape[-1]:  # fewer, wider rows are cheaper
             slices = jnp.swapaxes(slices, -1, -2)
         residues = jnp.mod(slices, prime)
@@ -100,6 +108,7 @@ class RankProfile:
             packed = (pack_bits(residues == 1), pack_bits(residues == 2))
         ranks, start = [], 0
         for size in self.codec.groups[mode]:
+            # Contract with the vectors supported on this group of entries.
             group = tuple(word[..., start : start + size, :] for word in packed)
             start += size
             if prime == 2:
@@ -109,11 +118,12 @@ class RankProfile:
         return jnp.concatenate(ranks, axis=-1)
 
     def priors(self, ranks: Array) -> tuple[tuple[Array, ...], ...]:
-        """Transforms of a batch of profiles [B, length], per token of the codec's layout.
+        """Computes transforms of a batch of profiles [B, length], per token of the codec's layout.
 
-        Each is float32 [B, classes], or [B, classes of the given token, classes] for a token of signs. Over F2 it is
-        W of every class, reduced modulo 2. Over F3 with split signs a group's first token gets the sum of W over the
-        signs, which counts terms with these non-zero entries, and its token of signs gets W itself.
+        Each is float32 [B, classes], or [B, classes of the conditioning token, classes] for a token
+        of signs. Over F2 it is W of every class, reduced modulo 2. Over F3 with split signs a
+        group's first token has the sum of W over the signs, which counts terms with these non-zero
+        entries, and its token of signs has W itself.
         """
         ranks = ranks.astype(jnp.float32)
         found: list[list[Array]] = [[] for _ in range(self.codec.layout.num_tokens)]
@@ -124,27 +134,32 @@ class RankProfile:
         return tuple(tuple(parts) for parts in found)
 
     def _matrices(self, prime: int, group: int) -> list[tuple[int, np.ndarray]]:
-        """(token, [contractions, ..., classes]): profile times matrix is the prior of the token."""
+        """Returns (token, [contractions, ..., classes]): profile times matrix is the prior of the
+        token.
+        """
         table = self.codec.tables[group]
         if prime == 2 or not self.codec.splits_signs:
             return [(group, transform_matrix(prime, table))]
+        # Transform at every combination of non-zero positions and signs.
         signed = table[:, None, :] * (1 - 2 * table[None, :, :])
         matrix = transform_matrix(prime, signed.reshape(-1, table.shape[1])).reshape(
             -1, len(table), len(table)
         )
         token = self.codec.num_groups + group
-        # u and -u are one vector to W, so half of the legal signs stand for all.
+        # W is equal for u and -u, so half of the legal signs suffice.
         counted = matrix * self.codec.layout.legal[token] / 2
         return [(group, counted.sum(-1)), (token, matrix)]
 
 
 def transform_matrix(prime: int, vectors: np.ndarray) -> np.ndarray:
-    """The matrix float32 [contractions, n] that takes ranks to W of each vector, int [n, entries]; 0 for zero ones."""
+    """Returns the matrix float32 [contractions, n] that maps ranks to W of each vector, int [n,
+    entries]; 0 for zero ones.
+    """
     entries = vectors.shape[1]
     x = group_vectors(prime, entries).astype(np.int64)
     products = np.mod(x @ vectors.T.astype(np.int64), prime)
-    # x and its multiples c x give one rank, so each x stands for its p - 1 multiples; over F2 and F3 the sum of
-    # omega^(c t) over the units c is p - 1 for t = 0 and -1 otherwise.
+    # x and its multiples c x have one rank, so each x represents its p - 1 multiples; over F2 and
+    # F3 the sum of omega^(c t) over the units c is p - 1 for t = 0 and -1 otherwise.
     kernel = np.where(products == 0, prime - 1.0, -1.0)
     matrix = -kernel / prime ** (entries - 1)
     matrix[:, np.mod(vectors, prime).sum(1) == 0] = 0.0
@@ -152,7 +167,9 @@ def transform_matrix(prime: int, vectors: np.ndarray) -> np.ndarray:
 
 
 def contractions_mod2(rows: Array) -> Array:
-    """Packed rows of x . T for the x of `group_vectors(2, k)`: words [..., k, rows] to [..., 2^k - 1, rows]."""
+    """Computes packed rows of x . T for the x of `group_vectors(2, k)`: words [..., k, rows] to
+    [..., 2^k - 1, rows].
+    """
     entries = rows.shape[-2]
     seen = jnp.zeros_like(rows[..., :1, :])
     chosen = []
@@ -165,7 +182,9 @@ def contractions_mod2(rows: Array) -> Array:
 
 
 def contractions_mod3(ones: Array, twos: Array) -> tuple[Array, Array]:
-    """The same over F3: pairs of words [..., k, rows] to pairs [..., (3^k - 1) / 2, rows]."""
+    """Computes the contractions over F3: pairs of words [..., k, rows] to pairs [..., (3^k - 1) /
+    2, rows].
+    """
     entries = ones.shape[-2]
     zero = jnp.zeros_like(ones[..., :1, :])
     seen = (zero, zero)

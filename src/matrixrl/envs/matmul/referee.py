@@ -1,8 +1,10 @@
-"""A slow, obvious referee of the tensor game, written from docs/matmul_method.md, section 1, in plain Python.
+"""Slow, obvious referee of the tensor game, written from docs/matmul_method.md, section 1, in plain
+Python.
 
-It shares no code with the game in JAX: tensors are filled by nested loops, ranks come from schoolbook elimination over
-the rationals (`fractions.Fraction`) or over F_p. Tests play the two side by side. Where T stands for a tensor,
-T[i*m+j, j*p+k, i*p+k] = 1: A (n x m), B (m x p) and C = AB (n x p) are row-major and C is not transposed.
+It shares no code with the game in JAX: tensors are filled by nested loops, ranks come from
+schoolbook elimination over the rationals (`fractions.Fraction`) or over F_p. Tests compare the two.
+For a tensor T, T[i*m+j, j*p+k, i*p+k] = 1: A (n x m), B (m x p) and C = AB (n x p) are row-major
+and C is not transposed.
 """
 
 from __future__ import annotations
@@ -20,7 +22,9 @@ Matrix = Sequence[Sequence[int]] | np.ndarray
 
 
 def target(n: int, m: int, p: int) -> np.ndarray:
-    """The tensor of (n x m) times (m x p), int64 [nm, mp, np]: C[i, k] = sum over j of A[i, j] B[j, k]."""
+    """Builds the tensor of (n x m) times (m x p), int64 [nm, mp, np]: C[i, k] = sum over j of A[i,
+    j] B[j, k].
+    """
     tensor = np.zeros((n * m, m * p, n * p), np.int64)
     for i in range(n):
         for j in range(m):
@@ -30,7 +34,7 @@ def target(n: int, m: int, p: int) -> np.ndarray:
 
 
 def outer(u: Vector, v: Vector, w: Vector) -> np.ndarray:
-    """u (x) v (x) w, int64 [a, b, c]."""
+    """Computes u (x) v (x) w, int64 [a, b, c]."""
     term = np.zeros((len(u), len(v), len(w)), np.int64)
     for x, y, z in itertools.product(range(len(u)), range(len(v)), range(len(w))):
         term[x, y, z] = int(u[x]) * int(v[y]) * int(w[z])
@@ -38,12 +42,12 @@ def outer(u: Vector, v: Vector, w: Vector) -> np.ndarray:
 
 
 def rational_rank(matrix: Matrix) -> int:
-    """Rank over Q, by elimination in exact fractions."""
+    """Computes the rank over Q, by elimination in exact fractions."""
     return _rank([[Fraction(int(entry)) for entry in row] for row in matrix])
 
 
 def rank_mod(matrix: Matrix, prime: int) -> int:
-    """Rank over F_p."""
+    """Computes the rank over F_p."""
     return _rank([[_Residue(int(entry) % prime, prime) for entry in row] for row in matrix])
 
 
@@ -68,7 +72,7 @@ class _Residue:
 
 
 def _rank(rows: list[list]) -> int:
-    """Number of pivots of Gaussian elimination with row exchanges."""
+    """Counts pivots of Gaussian elimination with row exchanges."""
     rank = 0
     for column in range(len(rows[0]) if rows else 0):
         pivot = next((index for index in range(rank, len(rows)) if rows[index][column]), None)
@@ -85,12 +89,14 @@ def _rank(rows: list[list]) -> int:
 
 
 def slices(tensor: np.ndarray, mode: int) -> list[np.ndarray]:
-    """The matrices that remain when the index of one mode is held fixed."""
+    """Returns the matrices that remain when the index of one mode is held fixed."""
     return [np.take(tensor, index, axis=mode) for index in range(tensor.shape[mode])]
 
 
 def leftover_bound(residual: np.ndarray, modulus: int) -> int:
-    """An upper bound on the rank of what is left: the ranks of all slices of a mode, the mode with the least."""
+    """Computes an upper bound on the rank of the residual: the ranks of all slices of a mode, the
+    mode with the least.
+    """
 
     def rank(matrix: np.ndarray) -> int:
         return rank_mod(matrix, 2) if modulus == 2 else rational_rank(matrix)
@@ -99,12 +105,14 @@ def leftover_bound(residual: np.ndarray, modulus: int) -> int:
 
 
 def first_nonzero(vector: Vector) -> int:
-    """The first entry that is not zero; 0 for the zero vector."""
+    """Returns the first entry that is not zero; 0 for the zero vector."""
     return next((int(entry) for entry in vector if entry), 0)
 
 
 def canonical(u: Vector, v: Vector, w: Vector, modulus: int = 0) -> tuple[list[int], list[int], list[int]]:
-    """The same term with the first non-zero entry of u and of v positive. Over F2 there are no signs."""
+    """Returns the same term with the first non-zero entry of u and of v positive. Over F2 there are
+    no signs.
+    """
     u, v, w = list(map(int, u)), list(map(int, v)), list(map(int, w))
     if modulus == 2:
         return u, v, w
@@ -116,20 +124,20 @@ def canonical(u: Vector, v: Vector, w: Vector, modulus: int = 0) -> tuple[list[i
 
 
 def is_legal(u: Vector, v: Vector, w: Vector, modulus: int = 0) -> bool:
-    """No zero vector, and canonical signs."""
+    """Checks that no vector is zero and that signs are canonical."""
     nonzero = any(u) and any(v) and any(w)
     return nonzero and (modulus == 2 or (first_nonzero(u) > 0 and first_nonzero(v) > 0))
 
 
 @dataclass
 class Game:
-    """One game, played move by move.
+    """A game, played move by move.
 
     Attributes:
-      residual: int64 [a, b, c], what is left.
-      step_limit: the game is over after so many moves.
+      residual: int64 [a, b, c], target minus the terms so far.
+      step_limit: maximum number of moves.
       modulus: 2 over F2, 0 over the integers.
-      num_factors: moves played: the rank of the algorithm when the game is solved.
+      num_factors: number of moves played: the rank of the algorithm when the game is solved.
     """
 
     residual: np.ndarray
@@ -148,7 +156,7 @@ class Game:
         return self.solved or self.num_factors >= self.step_limit
 
     def step(self, u: Vector, v: Vector, w: Vector) -> float:
-        """Subtract a term; returns the reward. A game that is over does not change and gives 0."""
+        """Subtracts a term; returns the reward. A finished game is unchanged, with reward 0."""
         if self.terminated:
             return 0.0
         self.residual = self.residual - outer(u, v, w)
@@ -161,12 +169,12 @@ class Game:
 
 
 def nonzero_vectors(prime: int, length: int) -> Iterator[tuple[int, ...]]:
-    """All vectors of F_p^length but zero."""
+    """Yields all vectors of F_p^length except zero."""
     return (x for x in itertools.product(range(prime), repeat=length) if any(x))
 
 
 def contract(tensor: np.ndarray, mode: int, x: Vector) -> np.ndarray:
-    """x . T: the slices of a mode, each times its entry of x, summed."""
+    """Computes x . T: the sum of the slices of a mode, each times its entry of x."""
     parts = slices(tensor, mode)
     total = np.zeros(parts[0].shape, np.int64)
     for factor, part in zip(x, parts, strict=True):
@@ -175,7 +183,9 @@ def contract(tensor: np.ndarray, mode: int, x: Vector) -> np.ndarray:
 
 
 def rank_profile(tensor: np.ndarray, prime: int) -> tuple[dict[tuple[int, ...], int], ...]:
-    """For each mode, the rank over F_p of x . T for every non-zero x (docs/matmul_method.md, section 9)."""
+    """Computes, for each mode, the rank over F_p of x . T for every non-zero x
+    (docs/matmul_method.md, section 9).
+    """
     return tuple(
         {x: rank_mod(contract(tensor, mode, x), prime) for x in nonzero_vectors(prime, tensor.shape[mode])}
         for mode in range(3)
@@ -183,7 +193,7 @@ def rank_profile(tensor: np.ndarray, prime: int) -> tuple[dict[tuple[int, ...], 
 
 
 def change_basis(tensor: np.ndarray, p: Matrix, q: Matrix, r: Matrix, modulus: int) -> np.ndarray:
-    """T'[x, y, z] = sum of P[x, a] Q[y, b] R[z, c] T[a, b, c], entry by entry."""
+    """Computes T'[x, y, z] = sum of P[x, a] Q[y, b] R[z, c] T[a, b, c], entry by entry."""
     p, q, r = (np.asarray(matrix, np.int64) for matrix in (p, q, r))
     changed = np.zeros_like(tensor, dtype=np.int64)
     for a, b, c in np.argwhere(tensor):

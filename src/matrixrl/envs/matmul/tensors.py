@@ -10,7 +10,7 @@ Format = tuple[int, int, int]
 
 
 class Ring(NamedTuple):
-    """Where the coefficients of a factor live.
+    """Ring of the coefficients of a factor.
 
     Attributes:
       modulus: 2 for F2, 0 for the integers.
@@ -27,12 +27,14 @@ class Ring(NamedTuple):
 
     @property
     def base(self) -> int:
-        """How many values an entry of a factor can take."""
+        """Number of values of a factor entry."""
         return 2 if self.modulus == 2 else 2 * self.max_coefficient + 1
 
     @property
     def values(self) -> np.ndarray:
-        """Entry values by digit, int8 [base]: digit d stands for d modulo the base, so digit 0 is 0."""
+        """Entry values by digit, int8 [base]: digit d represents d modulo the base, so digit 0 is
+        0.
+        """
         digits = np.arange(self.base)
         return np.where(digits > self.base // 2, digits - self.base, digits).astype(np.int8)
 
@@ -48,17 +50,17 @@ QUINARY = Ring(modulus=0, max_coefficient=2)
 
 
 def ring(name: str, max_coefficient: int = 1) -> Ring:
-    """The ring called `name` (`Z` or `F2`)."""
+    """Returns the ring called `name` (`Z` or `F2`)."""
     if name == "F2":
         return F2
     return Ring(modulus=0, max_coefficient=max_coefficient)
 
 
 def matmul_tensor(size: Format, shape: Format | None = None) -> np.ndarray:
-    """The tensor of (n x m) times (m x p), int8 [nm, mp, np], or zero-padded to `shape`.
+    """Builds the tensor of (n x m) times (m x p), int8 [nm, mp, np], or zero-padded to `shape`.
 
-    T[i*m+j, j*p+k, i*p+k] = 1 for i < n, j < m, k < p and 0 elsewhere: A, B and C are row-major and C = AB is **not**
-    transposed (docs/matmul_method.md, section 1; some sources transpose C).
+    T[i*m+j, j*p+k, i*p+k] = 1 for i < n, j < m, k < p and 0 elsewhere: A, B and C are row-major and
+    C = AB is **not** transposed (docs/matmul_method.md, section 1; some sources transpose C).
     """
     n, m, p = size
     tensor = np.zeros(shape or (n * m, m * p, n * p), np.int8)
@@ -68,7 +70,9 @@ def matmul_tensor(size: Format, shape: Format | None = None) -> np.ndarray:
 
 
 def standard_factors(size: Format) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The schoolbook algorithm: nmp one-hot factors u [R, nm], v [R, mp], w [R, np], int8."""
+    """Returns the schoolbook algorithm: nmp one-hot factors u [R, nm], v [R, mp], w [R, np],
+    int8.
+    """
     n, m, p = size
     i, j, k = (axis.ravel() for axis in np.meshgrid(np.arange(n), np.arange(m), np.arange(p), indexing="ij"))
     eye = np.eye(max(n * m, m * p, n * p), dtype=np.int8)

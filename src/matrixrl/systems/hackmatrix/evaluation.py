@@ -83,7 +83,7 @@ def uniform_policy(observations: Array, legal: Array) -> Array:
     return jnp.zeros(legal.shape, jnp.float32)
 
 
-# Randomness and action selection, shared with `watch` so that it shows the evaluated games. -----------
+# Randomness and action selection, shared with `watch` so that it shows the evaluated games.
 
 
 def game_key(seed_key: Array, game: Array | int) -> Array:
@@ -157,7 +157,7 @@ class Games:
 
     Attributes:
       seed: of all chance.
-      greedy: the likeliest action was played; otherwise actions were drawn.
+      greedy: true if the most probable action was played; false if actions were sampled.
       time_limit: steps after which a game was cut off.
       returns: float64, sum of rewards.
       highest_stages: int64, 1 to 8.

@@ -1,8 +1,8 @@
 """One game of an agent, step by step on the referee, with what the agent thinks at each step.
 
 Chance is that of `hackmatrix_evaluate`: game 7 of a seed is here what it was among the games that
-were measured. Because each step's chance comes from a key, a game is recorded as actions and keys,
-and plays again on either engine.
+were measured. Because each step's random numbers derive from a key, a game is recorded as actions
+and keys, and plays again on either engine.
 """
 
 from __future__ import annotations

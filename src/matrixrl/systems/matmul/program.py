@@ -93,13 +93,13 @@ class MatmulProgram:
       codec: shape, ring and spelling of actions.
       targets: int8 [F, a, b, c], the tensors to decompose, one for each format, padded with zeros
         to one shape.
-      groups: that the games of a batch are searched in, with keys of their own.
-      mesh: the devices that games and samples are spread over; None for one.
+      groups: number of groups in which the games of a batch are searched, with their own keys.
+      mesh: devices over which games and samples are sharded; None for one.
       first_calls: of the programs.
 
     Raises:
-      ConfigError: there are fewer devices than asked for, or games and samples cannot be spread
-        over them evenly.
+      ConfigError: if there are fewer devices than requested, or games and samples cannot be sharded
+        evenly.
     """
 
     def __init__(self, config: MatmulConfig) -> None:
@@ -309,6 +309,7 @@ class MatmulProgram:
 
         def one(index: Array, carry: tuple[Any, Any, LossMetrics]) -> tuple[Any, Any, LossMetrics]:
             params, opt_state, metrics = carry
+            # Assemble a batch sharded over the devices, and update the replicated weights.
             targets = self._spread(
                 self._targets(jax.random.fold_in(key, index), buffer, use_replay, good_costs, updates + index)
             )

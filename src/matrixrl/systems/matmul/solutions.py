@@ -38,7 +38,8 @@ def schemes_of(program: MatmulProgram, games: Games, ranks: Mapping[int, int]) -
         )
         n, m, p = program.config.game.formats[program.format_of(lane)]
         if len(program.targets) > 1:
-            # Entries beyond a smaller format are zero in the target: compare them as well.
+            # Truncate to the smaller format, whose padding is zero in the target, and drop terms
+            # that become zero.
             u, v, w = u[:, : n * m], v[:, : m * p], w[:, : n * p]
             needed = u.any(axis=1) & v.any(axis=1) & w.any(axis=1)
             u, v, w = u[needed], v[needed], w[needed]
@@ -57,7 +58,8 @@ def games_of(program: MatmulProgram, schemes: Sequence[Scheme]) -> Games:
     Args:
       program: program of the run whose replay buffer receives the games.
       schemes: correct ones, of the run's formats and ring (or integer ones for a run over F2), with
-        no more terms than a game has actions; at most as many as a batch has lanes of their format.
+        no more terms than a game has actions; and no more schemes than a batch has lanes of their
+        format.
 
     Raises:
       ValueError: if a scheme does not fit, naming it.

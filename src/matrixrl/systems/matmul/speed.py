@@ -57,7 +57,7 @@ class Speed:
     """Report of `matmul bench`.
 
     Attributes:
-      search: one move of a whole batch of live games.
+      search: one move of a batch of live games.
       simulations_per_second: batch x simulations over the median move.
       learn: one chunk of weight updates.
       samples_per_second: positions learned from per second, including generation of demonstrations.

@@ -69,7 +69,7 @@ def measure(config: PPORunConfig, task: PPOTask) -> float | None:
 
 
 def best_shape(config: PPORunConfig, task: PPOTask, notify: Callable[[str], None]) -> tuple[int, int]:
-    """Returns the fastest of `shapes`, each reported as it is measured.
+    """Returns the fastest of `shapes`, reporting each measurement.
 
     Args:
       notify: prints a line.

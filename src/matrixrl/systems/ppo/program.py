@@ -73,12 +73,12 @@ class PPOProgram:
       config: the run's settings.
       task: the environment, its network, and what is recorded of its episodes.
       ppo: the learner.
-      mesh: the devices that environments are spread over; None for one.
+      mesh: devices over which environments are sharded; None for one.
       first_calls: of the programs.
 
     Raises:
-      ConfigError: there are fewer devices than asked for, or the environments cannot be spread over
-        them evenly.
+      ConfigError: if there are fewer devices than requested, or the environments cannot be sharded
+        evenly.
     """
 
     def __init__(self, config: PPORunConfig, task: PPOTask) -> None:
@@ -223,8 +223,7 @@ class PPOProgram:
         whole, spread = PartitionSpec(), PartitionSpec(None, None, DATA)
         results = Updates(metrics=whole, ended=spread, table=spread, sums=whole)  # pyright: ignore[reportArgumentType]
         mesh = self.mesh
-        # Treat replicated inputs as plain values inside: the learner sums gradients over the devices
-        # itself, once.
+        # Treat replicated inputs as plain values: the learner itself sums gradients over devices.
         spread_out = jax.shard_map(
             self._advance,
             mesh=self.mesh,

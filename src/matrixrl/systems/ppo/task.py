@@ -26,12 +26,12 @@ class PPORunConfig(Protocol):
 
     @property
     def checkpoint(self) -> CheckpointConfig:
-        """When the run is saved."""
+        """Schedule and retention of checkpoints."""
         ...
 
     @property
     def seed(self) -> int:
-        """Seed of every random draw."""
+        """Seed of all random numbers."""
         ...
 
     @property

@@ -1,4 +1,4 @@
-"""Refinement: a large neighbourhood search over the run's own solutions, with the policy as its
+"""Refinement: a large neighbourhood search over the solutions of the run, with the policy as its
 repair.
 
 Each round removes a random subset of a solution's terms, re-derives their sum with the policy
