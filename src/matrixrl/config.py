@@ -95,13 +95,13 @@ class TrackingConfig:
     """Number of checkpoints to keep on W&B in addition to the best one. 0 keeps all."""
 
     backlog_rows: int = 10_000
-    """Maximum number of rows waiting for upload to W&B. Above it the live stream is thinned (never
-    the journal).
+    """Maximum number of rows waiting for upload to W&B.
+    Above it the live stream is thinned (never the journal).
     """
 
     finish_seconds: float = 60.0
-    """Maximum time in seconds that the end of a run waits for W&B. `matrixrl runs sync` uploads the
-    rest.
+    """Maximum time in seconds that the end of a run waits for W&B.
+    `matrixrl runs sync` uploads the rest.
     """
 
     def __post_init__(self) -> None:
@@ -122,13 +122,13 @@ class CheckpointConfig:
     """Schedule and retention of checkpoints. The same flags serve every trainer."""
 
     save_interval: float = 300.0
-    """Interval in seconds between two checkpoints. 0 saves only at the end (and on SIGINT and
-    SIGTERM).
+    """Interval in seconds between two checkpoints.
+    0 saves only at the end (and on SIGINT and SIGTERM).
     """
 
     save_interval_chunks: int | None = None
-    """Number of chunks between two checkpoints, instead of --save-interval. A chunk is
-    --log-interval weight updates, or one move of all games.
+    """Number of chunks between two checkpoints, instead of --save-interval.
+    A chunk is --log-interval weight updates, or one move of all games.
     """
 
     keep_last: int = 3
@@ -138,18 +138,18 @@ class CheckpointConfig:
     """Number of best checkpoints to keep in addition to the newest. 0 keeps the newest only."""
 
     grace_seconds: float = 20.0
-    """Grace period in seconds after SIGTERM or SIGINT, in which the run finishes its chunk, saves
-    and reports.
+    """Grace period in seconds after SIGTERM or SIGINT.
+    Within it the run finishes its chunk, saves and reports.
     """
 
     failed_checkpoint: Literal["warn", "stop"] = "warn"
-    """Reaction to a checkpoint that cannot be written (for example, the disk is full): continue
-    with a warning, or stop.
+    """Reaction to a checkpoint that cannot be written (for example, the disk is full).
+    `warn` continues with a warning; `stop` ends the run.
     """
 
     max_rollbacks: int = 0
-    """Maximum number of automatic rollbacks to the last good checkpoint when training diverges,
-    each with a lower learning rate. 0 disables rollback.
+    """Maximum number of automatic rollbacks to the last good checkpoint when training diverges.
+    Each rollback lowers the learning rate. 0 disables rollback.
     """
 
     rollback_learning_rate_factor: float = 0.5
@@ -176,8 +176,8 @@ class CheckpointConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class ProcessConfig:
-    """Distributed training by several processes, on one host or several. The same flags serve every
-    trainer.
+    """Distributed training by several processes, on one host or several.
+    The same flags serve every trainer.
     """
 
     distributed: bool = False
@@ -231,31 +231,31 @@ class GameConfig:
     """Format n m p: an n x m matrix times an m x p matrix."""
 
     sizes: tuple[str, ...] = ()
-    """Several formats for one agent, such as 2x2x2 2x2x3, instead of --size. Games alternate
-    between them.
+    """Several formats for one agent, such as 2x2x2 2x2x3, instead of --size.
+    Games alternate between them.
     """
 
     ring: Literal["Z", "F2"] = "F2"
-    """Ring of the coefficients. `Z`: exact over the integers. `F2`: exact modulo 2, then lifted to
-    the integers if possible.
+    """Ring of the coefficients.
+    `Z`: exact over the integers. `F2`: exact modulo 2, then lifted to the integers if possible.
     """
 
     max_coefficient: int = 1
     """Maximum absolute value of a factor entry over Z: 1 (ternary) or 2."""
 
     step_limit: int | None = None
-    """Maximum number of moves per game. Default: the rank of the standard algorithm plus
-    --step-margin.
+    """Maximum number of moves per game.
+    Default: the rank of the standard algorithm plus --step-margin.
     """
 
     step_margin: int = -1
-    """Difference between the maximum number of moves and the rank of the standard algorithm. With
-    -1 a game must beat the standard algorithm to be solved.
+    """Maximum number of moves per game, relative to the rank of the standard algorithm.
+    With -1 a game must beat the standard algorithm to be solved.
     """
 
     tighten_step_limit: bool = False
-    """Lower the maximum number of moves to r - 1 after a scheme of rank r. The cost of an
-    unfinished game is then less exact, because the rank of its residual is only a bound.
+    """Lower the maximum number of moves to r - 1 after a scheme of rank r.
+    The rank of an unsolved game's residual is only a bound, so its cost is then less exact.
     """
 
     def __post_init__(self) -> None:
@@ -356,22 +356,23 @@ class NetworkConfig:
     """Number of units in the policy head."""
 
     policy: Literal["auto", "transform", "tokens"] = "auto"
-    """Type of policy. `transform` samples complete vectors from Fourier transforms of contraction
-    features and is equivariant under changes of basis; `tokens` generates vectors piece by piece
-    with a perceptron. `auto` selects `transform` if the vectors are short enough.
+    """Type of policy.
+    `transform`: complete vectors from transforms of contractions, equivariant in every basis.
+    `tokens`: vectors piece by piece, by a perceptron.
+    `auto`: `transform` if the vectors are short enough.
     """
 
     rank_profile: bool = True
-    """Feed the ranks of the residual's contractions, and their transform, to the network of
-    `tokens`.
+    """Feed the rank profile and its transform to the network of `tokens`.
+    The profile holds the ranks of the residual's contractions.
     """
 
     max_token_classes: int = 128
     """Maximum number of classes per token."""
 
     precision: Literal["float32", "bfloat16"] = "float32"
-    """Type of the network's matrix products. Parameters stay float32, and on a CPU everything
-    does.
+    """Type of the network's matrix products.
+    Parameters stay float32, and on a CPU everything does.
     """
 
     def __post_init__(self) -> None:
@@ -404,8 +405,8 @@ class SearchConfig:
     """Temperature of the policy from which candidates are sampled. Above 1 flattens it."""
 
     best_fraction: float = 1.0
-    """Fraction of the value distribution, its best part, over which the value is averaged. 1 is the
-    plain mean; AlphaTensor used 0.25.
+    """Fraction of the value distribution, its best part, over which the value is averaged.
+    1 is the plain mean; AlphaTensor used 0.25.
     """
 
     def __post_init__(self) -> None:
@@ -431,21 +432,21 @@ class DemonstrationConfig:
     """Demonstrations to learn from."""
 
     demonstrations: tuple[Demonstrations, ...] = ("synthetic",)
-    """Sources of demonstrations. `synthetic`: sums of random terms; `standard`: the standard
-    algorithm; `known`: the best known scheme.
+    """Sources of demonstrations.
+    `synthetic`: sums of random terms; `standard`: the standard algorithm; `known`: the best known.
     """
 
     pretraining_steps: int = 500
     """Number of weight updates on demonstrations before the first game."""
 
     max_demonstration_factors: int | None = None
-    """Maximum number of terms in a synthetic demonstration. Default: the rank of the standard
-    algorithm.
+    """Maximum number of terms in a synthetic demonstration.
+    Default: the rank of the standard algorithm.
     """
 
     curriculum_steps: int = 0
-    """Number of weight updates over which the maximum number of terms in synthetic demonstrations
-    grows from one. 0 disables the curriculum.
+    """Number of weight updates over which demonstrations grow from one term to the maximum.
+    0 disables the curriculum.
     """
 
     min_density: float = 0.5
@@ -502,35 +503,36 @@ class SelfPlayConfig:
     """Fraction of games that start from the target in a random basis."""
 
     basis_density: float = 0.1
-    """Fraction of non-zero entries off the diagonals of a random basis, over Z. 0 uses signed
-    permutations only.
+    """Fraction of non-zero entries off the diagonals of a random basis, over Z.
+    0 uses signed permutations only.
     """
 
     replay_size: int = 4096
     """Capacity of the replay buffer in games, rounded down to a multiple of the search groups."""
 
     good_game_lifetime: float = 20.0
-    """Number of batches for which a game among the best tenth of its batch is protected from being
-    overwritten. Any other game is protected for one batch.
+    """Number of batches before a game among the best tenth of its batch may be overwritten.
+    Any other game may be overwritten after one batch.
     """
 
     replay_fraction: float = 0.5
     """Fraction of a training batch that comes from self-play. The rest are new demonstrations."""
 
     imitated_fraction: float = 0.1
-    """Fraction of the buffered games, the best ones, whose moves the policy learns from. 0 uses
-    none. The value learns from all.
+    """Fraction of the buffered games, the best ones, whose moves the policy learns from.
+    0 uses none. The value learns from all.
     """
 
     leftover_fraction: float = 0.0
-    """Fraction of self-play games that start from a partial solution: a random subset of a stored
-    solution's terms is already subtracted. Selected per batch of games.
+    """Fraction of self-play games that start from a partial solution.
+    In it a random subset of a stored solution's terms is already subtracted.
+    All games of a batch start alike.
     """
 
     rewriting_rounds: int = 0
-    """Number of refinement rounds after the games of each epoch. Each round removes a random subset
-    of a solution's terms, re-derives them with the policy alone, and keeps the result if it is no
-    longer.
+    """Refinement rounds after each epoch.
+    Each round removes a random subset of a solution's terms, re-derives them with the policy alone,
+    and keeps the result if it is no longer.
     """
 
     evaluation_interval: int = 5
@@ -653,8 +655,8 @@ class MatmulConfig:
     """Number of devices to shard games and samples over. Default: all that fit."""
 
     benchmark: bool = False
-    """Measure the cost of tracking with short runs, alternating between tracking and none, on one
-    seed.
+    """Measure the cost of tracking.
+    Short runs alternate between tracking and none, on one seed.
     """
 
     json: bool = False
@@ -775,8 +777,8 @@ class PPOConfig:
     """Initial weight of the entropy bonus."""
 
     final_ent_coef: float | None = None
-    """Final weight of the entropy bonus, reached linearly over the run. Default: constant
-    weight.
+    """Final weight of the entropy bonus, reached linearly over the run.
+    Default: constant weight.
     """
 
     max_grad_norm: float = 0.5
@@ -843,8 +845,9 @@ class ActorCriticConfig:
     """The network of the HackMatrix agent."""
 
     torso: Literal["mlp", "grid"] = "mlp"
-    """Type of torso. `mlp`: plain layers over the flat observation. `grid`: one encoder shared by
-    the 36 cells, followed by the layers.
+    """Type of torso.
+    `mlp`: plain layers over the flat observation.
+    `grid`: one encoder shared by the 36 cells, followed by the layers.
     """
 
     hidden_dim: int = 256
@@ -854,13 +857,13 @@ class ActorCriticConfig:
     """Number of layers."""
 
     cell_dim: int = 16
-    """Number of units in the first layer of the cell encoder; the second has twice as many. Used by
-    `--torso grid`.
+    """Number of units in the first layer of the cell encoder; the second has twice as many.
+    Used by `--torso grid`.
     """
 
     precision: Literal["float32", "bfloat16"] = "float32"
-    """Type of the network's matrix products. Parameters stay float32, and on a CPU everything
-    does.
+    """Type of the network's matrix products.
+    Parameters stay float32, and on a CPU everything does.
     """
 
     def __post_init__(self) -> None:
@@ -902,8 +905,8 @@ class HackmatrixConfig:
     """Select --num-envs and --num-steps for the device by measuring, and report the choice."""
 
     benchmark: bool = False
-    """Measure the cost of tracking with short runs, alternating between tracking and none, on one
-    seed.
+    """Measure the cost of tracking.
+    Short runs alternate between tracking and none, on one seed.
     """
 
     json: bool = False

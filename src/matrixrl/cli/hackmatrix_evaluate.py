@@ -39,16 +39,16 @@ class Evaluate:
     """Number of games to play, each to its end."""
 
     policy: Literal["both", "greedy", "sampled"] = "both"
-    """Action selection. `greedy` plays the most probable action; `sampled` samples from the policy,
-    as in training.
+    """Action selection.
+    `greedy` plays the most probable action; `sampled` samples from the policy, as in training.
     """
 
     seed: int = 0
     """Seed of games and actions. The same seed gives the same games, for any number of games."""
 
     time_limit: int | None = None
-    """Maximum number of steps per game. Longer games are truncated. Default: the value of the run,
-    or 1,000.
+    """Maximum number of steps per game. Longer games are truncated.
+    Default: the value of the run, or 1,000.
     """
 
     step: int | None = None

@@ -73,21 +73,21 @@ class HackmatrixPlayCommand:
     """Scenario file to start from instead of a new game."""
 
     actions: Path | None = None
-    """File of actions to play before stopping (`-` for standard input): names or indices, `back` to
-    undo one.
+    """File of actions to play before stopping (`-` for standard input).
+    One name or index per action; `back` undoes one.
     """
 
     agent: Literal["human", "random", "replay"] = "human"
-    """Player: you, random legal actions until the game ends, or the actions recorded in the
-    --scenario file.
+    """Player. `human` is you.
+    `random` plays legal actions until the game ends; `replay` plays those of the --scenario file.
     """
 
     max_steps: int = 1_000
     """Maximum number of steps of the random agent."""
 
     boards: bool = False
-    """Show the board after each step, not only at the end. Applies without a terminal or with
-    --actions.
+    """Show the board after each step, not only at the end.
+    Applies without a terminal or with --actions.
     """
 
     reveal: bool = False

@@ -67,8 +67,8 @@ class Watch:
     """File to which the game is saved as an animated GIF, up to the last position played."""
 
     replay: Path | None = None
-    """File to which the game is saved as a scenario with a replay, for `play --agent replay
-    --scenario FILE`.
+    """File to which the game is saved as a scenario with a replay.
+    `play --agent replay --scenario FILE` plays it again.
     """
 
     step: int | None = None
@@ -81,8 +81,8 @@ class Watch:
     """Show the board at each step, not only at the end, if standard output is not a terminal."""
 
     reveal: bool = False
-    """Show hidden cryptogs, question blocks and the types of transmissions, which the agent does
-    not see.
+    """Show hidden cryptogs, question blocks and the types of transmissions.
+    The agent does not see them.
     """
 
     colour: Literal["auto", "always", "never"] = "auto"
