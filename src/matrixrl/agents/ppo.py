@@ -37,8 +37,8 @@ class RolloutState(NamedTuple):
     """Environments between two steps.
 
     Attributes:
-      env_state: of every environment, [B, ...].
-      observation: what it shows, [B, ...].
+      env_state: state of every environment, [B, ...].
+      observation: [B, ...].
       lane: int32 [B], the environment's number, from which its keys are derived.
     """
 
@@ -124,9 +124,7 @@ class UpdateMetrics(NamedTuple):
 
 
 class TrainState(NamedTuple):
-    """Everything training continues from; keys are derived from the seed and the number of the
-    update.
-    """
+    """Complete state of training; keys are derived from the seed and the number of the update."""
 
     params: Any
     opt_state: Any
@@ -382,7 +380,7 @@ class PPO:
 
     @property
     def groups(self) -> int:
-        """Groups of all devices together."""
+        """Number of groups over all devices."""
         return num_groups(self.num_envs, self.num_steps, self.num_minibatches, self.max_groups)
 
     def _learn(

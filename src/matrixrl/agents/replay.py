@@ -44,7 +44,7 @@ class Replay(NamedTuple):
 
     @property
     def num_games(self) -> Array:
-        """Filled slots."""
+        """Number of filled slots."""
         return (self.num_moves > 0).sum()
 
 

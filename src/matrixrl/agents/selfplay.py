@@ -17,7 +17,7 @@ from matrixrl.search.sampled import SearchResult
 
 
 class GameState(Protocol):
-    """A state that knows its observation and whether it is over; a NamedTuple of arrays."""
+    """A state with its observation and termination; a NamedTuple of arrays."""
 
     @property
     def residual(self) -> Array:

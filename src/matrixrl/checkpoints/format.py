@@ -118,7 +118,7 @@ class Checkpoint:
 
     @property
     def recorded_until(self) -> int:
-        """The last step that the journal held a row of; 0 where that was not noted."""
+        """Last step recorded in the journal; 0 if unknown."""
         return self.record.get("recorded_until", 0)
 
     def text(self, name: str) -> str | None:

@@ -175,7 +175,7 @@ class CheckpointStore:
 
     @property
     def busy(self) -> bool:
-        """Whether a checkpoint is being written, or was written and not yet collected."""
+        """True while a checkpoint is being written, or is written and not yet collected."""
         return self._pending is not None
 
     def start(self, snapshot: Snapshot, together: Path | None = None) -> None:

@@ -36,7 +36,7 @@ class TrainedAgent:
 
     @property
     def where(self) -> str:
-        """The run and how far it was trained, in words."""
+        """Run and training progress in words."""
         steps = self.step * self.config.ppo.batch_size
         return f"{self.name} after {self.step:,} updates ({steps:,} steps)"
 

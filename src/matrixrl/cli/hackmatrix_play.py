@@ -113,16 +113,15 @@ class HackmatrixPlayCommand:
 
     @property
     def in_colour(self) -> bool:
-        """Whether to paint."""
+        """True if output is coloured."""
         return terminal.in_colour(self.colour)
 
 
 class Session:
-    """A game with the states before it, so that steps can be taken back.
+    """A game with its earlier states, so that steps can be undone.
 
     Attributes:
-      state: the state now.
-      message: what happened last.
+      state: current state. message: last event.
     """
 
     def __init__(self, state: GameState, seed: int) -> None:

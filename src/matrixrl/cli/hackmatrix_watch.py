@@ -1,6 +1,6 @@
-"""`matrixrl hackmatrix watch RUN`: a trained agent plays, and shows what it thinks.
+"""`matrixrl hackmatrix watch RUN`: a trained agent plays, and shows its probabilities.
 
-On a terminal the game goes by as on a film, with keys to stop it, step through it and go back.
+On a terminal the game is shown as a film, with keys to pause, step and go back.
 Elsewhere each step is a line. The game can be saved as an animated GIF and as a replay.
 """
 
@@ -229,7 +229,7 @@ class Viewer:
 
     @property
     def at_end(self) -> bool:
-        """Whether nothing follows the position that is shown."""
+        """True if no position follows the one that is shown."""
         at_last = self.at == len(self.game.positions) - 1
         return at_last and (self.game.over or self.at >= self._most)
 

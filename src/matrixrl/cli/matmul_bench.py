@@ -1,4 +1,4 @@
-"""`matrixrl matmul bench`: how fast search and learning run here, and where the time goes."""
+"""`matrixrl matmul bench`: speed of search and learning on this machine, and of their parts."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ class Bench:
 
     @property
     def config(self) -> MatmulConfig:
-        """The trainer's settings that this measures."""
+        """Trainer settings of the measurement."""
         return MatmulConfig(
             seed=self.seed,
             game=GameConfig(size=self.size, ring=self.ring),

@@ -1,4 +1,4 @@
-"""Command lines to settings, by tyro; whatever is wrong with one becomes one line."""
+"""Command lines to settings, by tyro; every error becomes one line."""
 
 from __future__ import annotations
 
@@ -134,10 +134,10 @@ def _written_out(value: str) -> str:
 
 
 def _require_local(arguments: Sequence[str], flags: set[str]) -> None:
-    """Refuses URLs as paths: what writes there needs a local file system.
+    """Refuses URLs as paths: writing needs a local file system.
 
     Raises:
-      ConfigError: naming the flag and the URL.
+      ConfigError: if a path is a URL; the message names the flag and the URL.
     """
     last = ""
     for argument in arguments:

@@ -1,4 +1,4 @@
-"""What every command shows while it works, and the one form of its messages on standard error."""
+"""Progress output of every command, and the common form of its messages on standard error."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ def say(text: str) -> None:
 
 @contextmanager
 def working(text: str) -> Iterator[Status]:
-    """Shows on standard error what a command does, at once and with the time so far, until the
-    block ends.
+    """Shows on standard error the current work of a command, with the elapsed time, until the block
+    ends.
 
-    What is inside may show more with `tracking.status.activity` and `progress`. Standard output
+    The block may show more with `tracking.status.activity` and `progress`. Standard output
     stays the result's.
 
     Args:

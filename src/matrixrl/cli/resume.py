@@ -1,4 +1,4 @@
-"""Which settings a resumed run continues with. The same rules serve every trainer."""
+"""Settings that a resumed run continues with. The same rules serve every trainer."""
 
 from __future__ import annotations
 

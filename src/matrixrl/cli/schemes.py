@@ -105,7 +105,7 @@ def _verify(command: Verify) -> int:
 
 @dataclass(frozen=True)
 class _Verified:
-    """The schemes of one file with their verdicts, or why the file cannot be read."""
+    """The schemes of one file with their verdicts, or the reason that the file cannot be read."""
 
     file: Path
     schemes: list[dict[str, Any]]
@@ -140,8 +140,7 @@ def _verify_schemes(schemes: list[Scheme], file: str, place: str) -> list[dict[s
 
     Args:
       schemes: at least one.
-      file: name of the file, for what is wrong.
-      place: what a verdict starts with.
+      file: name of the file, for messages. place: prefix of the verdicts.
     """
     checks = [verify(scheme) for scheme in schemes]
     if len(schemes) == 1:
@@ -210,7 +209,7 @@ def _records(command: Records) -> int:
 
 
 def _report_check(check: Verification, file: str, place: str = "") -> None:
-    """Prints the verdict on stdout, or what is wrong on stderr."""
+    """Prints the verdict on stdout, or the errors on stderr."""
     if check:
         print(f"{place}{check.message}")
         return

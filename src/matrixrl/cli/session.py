@@ -64,7 +64,7 @@ class TrainConfig(Protocol):
 
     @property
     def json(self) -> bool:
-        """Whether the last line of output is one JSON object."""
+        """True if the last line of output is one JSON object."""
         ...
 
 
@@ -96,7 +96,7 @@ TrainerT = TypeVar("TrainerT", bound=SessionTrainer)
 
 @dataclass(frozen=True)
 class Outcome(Generic[TrainerT]):
-    """A training that came to its end, or was stopped in time.
+    """A training that was completed, or stopped in time.
 
     Attributes:
       run: closed; its name, folder and clock can still be read.
@@ -309,13 +309,13 @@ def device_line(machine: Mapping[str, Any]) -> str:
 
 
 def _is_leader() -> bool:
-    """Returns whether this process records, without loading JAX where there is one process only."""
+    """Returns whether this process records, without loading JAX if there is only one process."""
     processes = sys.modules.get("matrixrl.devices.processes")
     return processes is None or processes.leads()
 
 
 def _reserve(session: Session[Any, Any], start: contextlib.ExitStack) -> Reservation | None:
-    """Reserves the name of a new run until `start` is closed; None where a run is resumed."""
+    """Reserves the name of a new run until `start` is closed; None if a run is resumed."""
     from matrixrl.tracking.run import reserve_run
 
     tracking: TrackingConfig = session.config.tracking

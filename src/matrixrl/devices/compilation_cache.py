@@ -97,7 +97,7 @@ def require_writable_url(url: str) -> None:
 
 
 def _user_cache_folder() -> Path | None:
-    """Returns the folder for this user's compiled programs; None where no home is known (a bare
+    """Returns the folder for this user's compiled programs; None if no home is known (a bare
     container).
     """
     cache = os.environ.get("XDG_CACHE_HOME")
@@ -109,7 +109,7 @@ def _user_cache_folder() -> Path | None:
 
 
 def add_access_times(folder: Path) -> None:
-    """Gives every entry the file with its time of access, which JAX needs once the cache has a
+    """Writes for every entry the file with its access time, which JAX needs once the cache has a
     maximum size.
 
     JAX writes those files only while a maximum is set. An entry without one makes every later write

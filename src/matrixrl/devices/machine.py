@@ -1,4 +1,4 @@
-"""The machine a run is on."""
+"""Description of the machine of a run."""
 
 from __future__ import annotations
 

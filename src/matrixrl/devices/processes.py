@@ -65,11 +65,11 @@ def join(settings: ProcessConfig) -> None:
 
 
 class Lifeline:
-    """Connections between process 0 and the others on which nothing is sent but a goodbye.
+    """Connections between process 0 and the others that carry only a message at exit.
 
-    The operating system closes them when a process ends, however it ends, and finds out when a host
-    falls silent. A collective may wait for a dead process for a long time; who listens here knows
-    at once.
+    The operating system closes them when a process ends for any reason, and detects when a host
+    stops responding. A collective may wait for a dead process for a long time; these connections
+    report it immediately.
 
     Args:
       peers: connections by process number.
@@ -198,7 +198,7 @@ def is_loss(error: Exception) -> bool:
 
 
 def part() -> None:
-    """This process ends as it should: the others need not miss it."""
+    """Announces a clean exit so that peers do not treat it as a failure."""
     if _Joined.lifeline is not None:
         _Joined.lifeline.part()
 
@@ -245,12 +245,12 @@ def agree(stop: bool, due: bool) -> tuple[bool, bool]:
 
 
 def leaders(value: int) -> int:
-    """Process 0's value, on every process."""
+    """Broadcasts process 0's value to every process."""
     return value if count() == 1 else int(_gathered(np.array([value], np.int32))[0, 0])
 
 
 def share(data: bytes | None) -> bytes:
-    """Process 0's bytes, on every process; what the others give is ignored."""
+    """Broadcasts process 0's bytes to every process; those of the others are ignored."""
     if count() == 1:
         assert data is not None
         return data
@@ -264,13 +264,13 @@ def share(data: bytes | None) -> bytes:
 
 
 def share_folder(folder: Path | None, into: Path) -> Path | None:
-    """Process 0's folder, copied under `into` on the others, which need not see its disk.
+    """Copies process 0's folder under `into` on the others, which need not share its disk.
 
     Args:
-      folder: on process 0, or None there when there is none.
+      folder: on process 0, or None if there is none.
 
     Returns:
-      The folder itself on process 0, the copy on the others; None where process 0 has none.
+      The folder itself on process 0, the copy on the others; None if process 0 has none.
     """
     data = b""
     if leads() and folder is not None:

@@ -1,1 +1,1 @@
-"""Neural networks: torsos and heads that know no game."""
+"""Neural networks: torsos and heads, independent of any game."""

@@ -16,7 +16,7 @@ class ResidualMLP(nn.Module):
 
     Attributes:
       width, num_blocks: sizes.
-      dtype: what products are computed in, such as bfloat16; parameters and the result stay
+      dtype: type of the products, such as bfloat16; parameters and the result stay
         float32. None: float32.
     """
 

@@ -1,4 +1,4 @@
-"""Published algorithms, and the best scheme of any format that can be put together from them.
+"""Published algorithms, and the best scheme of any format that can be composed from them.
 
 The library behind `known_scheme` is small on purpose: Strassen, Laderman, the standard algorithm,
 and three ways to combine: cutting a side in two, multiplying formats (blocks of blocks), and

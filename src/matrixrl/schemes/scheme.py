@@ -158,7 +158,7 @@ class Scheme:
 
     @property
     def is_ternary(self) -> bool:
-        """Whether all coefficients are -1, 0 or 1."""
+        """True if all coefficients are -1, 0 or 1."""
         return self.max_coefficient <= 1
 
     def __eq__(self, other: object) -> bool:

@@ -1,1 +1,1 @@
-"""Systems: what knows both a game and a learner, a package for each."""
+"""Systems: packages that combine a game and a learner."""

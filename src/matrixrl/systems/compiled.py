@@ -1,4 +1,4 @@
-"""Compiled methods that go when their object goes."""
+"""Compiled methods that are released with their object."""
 
 from __future__ import annotations
 

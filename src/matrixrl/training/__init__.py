@@ -1,1 +1,1 @@
-"""Where a jitted result meets a clock, a file or a signal."""
+"""Training loop and checkpointing: the link between jitted results and clock, files and signals."""

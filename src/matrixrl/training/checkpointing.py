@@ -1,4 +1,4 @@
-"""When a run is saved: joins the loop, the checkpoint store and the journal."""
+"""Schedule of checkpoints: connects the loop, the checkpoint store and the journal."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from matrixrl.tracking.run import Run
 
 
 class CheckpointError(RuntimeError):
-    """A checkpoint could not be written, and the run was asked to stop then. The message is one
+    """A checkpoint could not be written, and the run is configured to stop. The message is one
     line.
     """
 

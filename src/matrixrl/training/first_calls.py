@@ -21,14 +21,14 @@ _running: set[Future[object]] = set()
 
 
 class FirstCalls:
-    """Knows which programs were called already, and compiles others ahead."""
+    """Tracks the programs that were called, and compiles others ahead."""
 
     def __init__(self) -> None:
         self._called: set[str] = set()
         self._ahead: dict[str, Future[object]] = {}
 
     def compile_ahead(self, programs: Mapping[str, Callable[[], object]]) -> None:
-        """Compiles programs one after another in a thread of its own, in the order of the mapping.
+        """Compiles programs one after another in its own thread, in the order of the mapping.
 
         Args:
             programs: by name, what traces and compiles each.
@@ -64,8 +64,8 @@ class FirstCalls:
 
 
 def several_cores() -> bool:
-    """Returns whether two programs can be compiled at once; with one core the first one needed goes
-    first.
+    """Returns whether two programs can be compiled in parallel; with one core the first one needed
+    has priority.
     """
     available = getattr(os, "process_cpu_count", os.cpu_count)() or 1
     if hasattr(os, "sched_getaffinity"):
@@ -80,7 +80,7 @@ def cancel_all() -> None:
 
 
 def leave(status: int) -> NoReturn:
-    """Ends the process without waiting for compilations that nobody needs any more.
+    """Ends the process without waiting for compilations that are no longer needed.
 
     The interpreter would wait for them for up to a minute after the last line of output.
     """

@@ -126,7 +126,7 @@ class StopRequest:
 
     @property
     def seconds_left(self) -> float | None:
-        """Of the grace time; None before a signal."""
+        """Seconds left of the grace period; None before a signal."""
         return None if self._deadline is None else max(0.0, self._deadline - time.monotonic())
 
     def __enter__(self) -> StopRequest:

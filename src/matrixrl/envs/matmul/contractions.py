@@ -372,7 +372,7 @@ class Contractions:
 
     @property
     def fields(self) -> tuple[FieldContractions, ...]:
-        """One for each field of the ring."""
+        """Contractions over each field of the ring."""
         first, second, third = (self.codec.shape[mode] for mode in self.order)
         shape = (first, second, third)
         return tuple(FieldContractions(shape, prime, self.max_head) for prime in self.codec.ring.primes)
@@ -396,8 +396,8 @@ class Contractions:
         return tuple(field(turned) for field in self.fields)
 
     def histograms(self, states: tuple[FieldState, ...]) -> Array:
-        """Shares of contractions of every rank, by field and mode, float32 [B, F]: the same in
-        every basis.
+        """Computes the fraction of contractions of every rank, by field and mode, float32 [B, F]:
+        the same in every basis.
         """
         parts = []
         for field, state in zip(self.fields, states, strict=True):

@@ -1,6 +1,4 @@
-"""Demonstrations: random terms summed up, to be peeled off again; no knowledge of any answer is
-needed for them.
-"""
+"""Demonstrations: sums of random terms to be decomposed again; they need no known solution."""
 
 from __future__ import annotations
 
@@ -20,7 +18,7 @@ class Demonstration(NamedTuple):
     Attributes:
       residual: int8 [a, b, c].
       tokens: int32 [max_factors, num_tokens]; every one of the first `num_factors` rows is a right
-        next action, since a sum does not care for the order of its terms.
+        next action, because a sum does not depend on the order of its terms.
       num_factors: int32, how many rows count.
     """
 

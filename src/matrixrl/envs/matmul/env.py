@@ -44,7 +44,7 @@ class TensorState(NamedTuple):
 
     @property
     def solved(self) -> Array:
-        """The residual is exactly zero: an integer test."""
+        """True if the residual is exactly zero, by an integer test."""
         return ~jnp.any(self.residual != 0, axis=(-3, -2, -1))
 
 

@@ -75,8 +75,8 @@ class ActionCodec:
 
     @property
     def num_groups(self) -> int:
-        """Groups of all three vectors; token g spells group g, and its signs are token `num_groups`
-        + g.
+        """Number of groups of all three vectors; token g encodes group g, and its signs are token
+        `num_groups` + g.
         """
         return sum(len(sizes) for sizes in self.groups)
 
@@ -121,7 +121,7 @@ class ActionCodec:
         )
 
     def decode(self, tokens: Array) -> tuple[Array, Array, Array]:
-        """Tokens [..., num_tokens] to vectors u [..., a], v [..., b], w [..., c], int8."""
+        """Decodes tokens [..., num_tokens] to vectors u [..., a], v [..., b], w [..., c], int8."""
         parts = [jnp.asarray(table)[tokens[..., group]] for group, table in enumerate(self.tables)]
         if self.splits_signs:
             parts = [
@@ -143,8 +143,8 @@ class ActionCodec:
         return self._classes(self.ring.base, u, v, w)
 
     def _classes(self, base: int, *vectors: Array) -> Array:
-        """Class of each group, int32 [..., groups], of vectors whose entries are digits modulo the
-        base.
+        """Computes the class of each group, int32 [..., groups], of vectors whose entries are
+        digits modulo the base.
         """
         classes = []
         for vector, sizes in zip(vectors, self.groups, strict=True):

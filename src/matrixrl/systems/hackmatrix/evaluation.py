@@ -181,7 +181,7 @@ class Games:
 
     @property
     def count(self) -> int:
-        """Games."""
+        """Number of games."""
         return self.returns.size
 
     def outcome_count(self, outcome: Outcome) -> int:
@@ -190,7 +190,7 @@ class Games:
 
     @property
     def stage_counts(self) -> dict[int, int]:
-        """Games by the highest stage they reached."""
+        """Number of games by the highest stage reached."""
         return {stage: int((self.highest_stages == stage).sum()) for stage in range(1, NUM_STAGES + 1)}
 
     @property

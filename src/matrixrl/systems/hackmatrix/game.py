@@ -37,8 +37,8 @@ class Position:
 
     Attributes:
       state: the game.
-      thoughts: of the agent; nothing where the game is over.
-      key: of the next step's chance.
+      thoughts: output of the agent; None if the game is over.
+      key: of the next step's random numbers.
       action, result: how the position was reached; None at the start.
     """
 
@@ -87,7 +87,7 @@ class AgentGame:
 
     @property
     def over(self) -> bool:
-        """Whether the game has ended."""
+        """True if the game has ended."""
         return self.positions[-1].state.episode.done
 
     def play(self) -> Position:

@@ -1,6 +1,4 @@
-"""What the phases of a run share: settings, compiled programs, the schemes found, and what is done
-with both.
-"""
+"""Context shared by the phases of a run: settings, compiled programs and discovered schemes."""
 
 from __future__ import annotations
 
@@ -46,7 +44,7 @@ class PhaseContext:
 
     @property
     def goal_reached(self) -> bool:
-        """Whether every format has a scheme of the rank that ends the run."""
+        """True if every format has a scheme of the rank that ends the run."""
         return all(map(self._format_done, self.discoveries))
 
     def _format_done(self, found: Discoveries) -> bool:

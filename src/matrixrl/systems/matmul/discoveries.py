@@ -196,7 +196,7 @@ class Discoveries:
 
     @property
     def at_record(self) -> bool:
-        """Whether the best scheme has the best known rank, over the integers."""
+        """True if the best scheme has the best known rank, over the integers."""
         best, verdict = self.best, self.verdict
         if best is None or verdict is None or verdict.record is None:
             return False

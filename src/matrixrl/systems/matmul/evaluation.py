@@ -1,5 +1,5 @@
-"""What trained parameters can do: games without exploration, from the standard basis, every solved
-one proved.
+"""Evaluation of trained parameters: games without exploration, from the standard basis, every
+solved one proved.
 """
 
 from __future__ import annotations
@@ -27,15 +27,15 @@ MAX_GAMES_AT_ONCE = 256
 
 @dataclass(frozen=True)
 class Evaluation:
-    """The outcome of some games of one format.
+    """Result of the games of one format.
 
     Attributes:
       size: the format.
-      games: how many were played.
-      ranks: of the solved ones: how many games ended at each rank.
-      least_residual: smallest sum of absolute values that a game left; 0 when one was solved.
+      games: number of games played.
+      ranks: number of solved games by rank.
+      least_residual: smallest sum of absolute values of a final residual; 0 if a game was solved.
       best: the proved scheme of lowest rank, or None.
-      seconds: of play, with compilation, of all formats together.
+      seconds: duration of play, with compilation, of all formats together.
       compile_seconds: of tracing and compilation, or of reading the programs from the cache.
     """
 
@@ -49,7 +49,7 @@ class Evaluation:
 
     @property
     def solved(self) -> int:
-        """Games that were solved."""
+        """Number of solved games."""
         return sum(self.ranks.values())
 
 

@@ -77,7 +77,7 @@ Tree = TypeVar("Tree")
 
 
 class DeviceState(NamedTuple):
-    """Everything on the device that a run continues from."""
+    """Complete state of a run on the device."""
 
     params: Any
     opt_state: Any
@@ -128,7 +128,7 @@ class MatmulProgram:
 
     @property
     def move_limits(self) -> Array:
-        """Moves of a game of each format before any scheme was found, int32 [F]."""
+        """Maximum number of moves of each format before any scheme is found, int32 [F]."""
         game = self.config.game
         return jnp.array([game.moves_of(size) for size in game.formats], jnp.int32)
 

@@ -1,4 +1,4 @@
-"""Rows of the journal: how results of games and evaluations become metrics."""
+"""Rows of the journal: conversion of results of games and evaluations to metrics."""
 
 from __future__ import annotations
 

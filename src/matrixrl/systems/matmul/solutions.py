@@ -1,4 +1,4 @@
-"""Between games and schemes: the terms that solved games played, and schemes as games for the
+"""Conversion between games and schemes: the terms of solved games, and schemes as games for the
 replay buffer.
 """
 

@@ -1,4 +1,4 @@
-"""How fast search and learning run, and where the time of a simulation goes."""
+"""Speed of search and learning, and of the parts of a simulation."""
 
 from __future__ import annotations
 

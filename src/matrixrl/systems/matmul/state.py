@@ -77,7 +77,7 @@ class Progress:
 
 
 class MatmulState(NamedTuple):
-    """Everything that a run continues from."""
+    """Complete state of a run."""
 
     device: DeviceState
     progress: Progress

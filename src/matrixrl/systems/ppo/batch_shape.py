@@ -1,4 +1,4 @@
-"""`--auto-tune`: the batch shape that this device steps fastest, found by measuring."""
+"""`--auto-tune`: search for the batch shape that this device steps fastest."""
 
 from __future__ import annotations
 

@@ -178,8 +178,8 @@ class PPOProgram:
 
     @cached_property
     def init(self) -> Callable[[Array], TrainState]:
-        """key -> the state of a fresh run. Compiled apart, so that every way of running starts from
-        the same bits.
+        """Function from a key to the state of a new run, compiled separately, so that every mode of
+        running starts from the same bits.
         """
         if self.mesh is None:
             return jax.jit(self.ppo.init)

@@ -12,7 +12,7 @@ from matrixrl.tracking.events import Kind
 
 
 class PPORunConfig(Protocol):
-    """Settings of a PPO run, whatever the environment."""
+    """Settings of a PPO run for any environment."""
 
     @property
     def ppo(self) -> PPOConfig:
@@ -46,7 +46,7 @@ class PPORunConfig(Protocol):
 
     @property
     def monolithic(self) -> bool:
-        """Whether a chunk is one call."""
+        """True if a chunk is one call."""
         ...
 
     @property

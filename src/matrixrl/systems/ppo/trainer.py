@@ -79,8 +79,8 @@ class Progress:
 
 
 def progress_from_record(record: Mapping[str, Any]) -> Progress:
-    """Returns the progress in a checkpoint; versions before 0.2 named two of its fields
-    otherwise.
+    """Returns the progress in a checkpoint; versions before 0.2 used other names for two of its
+    fields.
     """
     fields = dict(record)
     if "ill_for" in fields:
@@ -91,7 +91,7 @@ def progress_from_record(record: Mapping[str, Any]) -> Progress:
 
 
 class PPOState(NamedTuple):
-    """Everything that a run continues from."""
+    """Complete state of a run."""
 
     device: TrainState
     progress: Progress

@@ -1,6 +1,6 @@
 """The phases of matmul training, and their order: pretraining, then epochs.
 
-To add a phase, write it in a file of its own and enter it in `EPOCH`, at its place.
+To add a phase, write it in its own file and add it to `EPOCH` at its position.
 """
 
 from __future__ import annotations

@@ -26,7 +26,7 @@ from matrixrl.tracking.run import Run
 
 
 class Evaluation(Phase[MoveChunk]):
-    """Plays games that nothing is learned from, and records the best of them."""
+    """Plays games that are not learned from, and records the best of them."""
 
     name, title, unit = "evaluate", "evaluation", "games"
 

@@ -1,4 +1,4 @@
-"""What self-play and evaluation share: batches of games, one action of all of them at a time."""
+"""Batches of games, advanced by one action of all of them: shared by self-play and evaluation."""
 
 from __future__ import annotations
 

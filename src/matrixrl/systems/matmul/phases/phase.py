@@ -1,4 +1,4 @@
-"""The interface of a phase of training, and the order of phases."""
+"""Interface of a phase of training, and order of phases."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What pretraining and learning share: chunks of weight updates."""
+"""Chunks of weight updates: shared by pretraining and learning."""
 
 from __future__ import annotations
 
