@@ -44,7 +44,9 @@ MAX_NUMBER = 2**31 - 1
 
 
 def require_countable(config: Any) -> None:
-    """Raise `ConfigError` for a whole number that programs on a device cannot hold; seed and timesteps have their own."""
+    """Raises `ConfigError` for a whole number that programs on a device cannot hold; seed and
+    timesteps have their own limits.
+    """
     for item in dataclasses.fields(config):
         value = getattr(config, item.name)
         if dataclasses.is_dataclass(value):

@@ -33,7 +33,9 @@ def run(name: str, arguments: Sequence[str]) -> int:
 
 
 def read_config(arguments: Sequence[str]) -> HackmatrixConfig:
-    """Settings from a command line: the preset's, or those of the run to resume, with whatever flags say otherwise."""
+    """Reads the settings from a command line: the preset's, or those of the run to resume,
+    overridden by the flags.
+    """
     arguments = [_without_alias(argument) for argument in with_sweep_parameters(arguments)]
     reference = flag_value(arguments, "--resume-run", "a run's name, its id, or latest")
     if reference is not None and not {"-h", "--help"} & set(arguments):

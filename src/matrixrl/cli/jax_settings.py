@@ -1,10 +1,11 @@
 """Settings of JAX that the programs here rely on, whatever the environment or the surrounding
 program asks for.
 
-Scientific code often switches JAX to 64 bits or to strict promotion for its own sake. The programs here are written
-for the standard settings: states of 32 bits or less, and NumPy's promotion. Random numbers follow from the seed alone, so
-that a run can be resumed in another environment. NaNs are found by the trainers, which return to a checkpoint. A command
-runs with those settings, and puts back what it found.
+Scientific code often switches JAX to 64 bits or to strict promotion for its own sake. The programs
+here are written for the standard settings: states of 32 bits or less, and NumPy's promotion. Random
+numbers follow from the seed alone, so that a run can be resumed in another environment. NaNs are
+found by the trainers, which return to a checkpoint. A command runs with those settings, and puts
+back what it found.
 """
 
 from __future__ import annotations
@@ -46,7 +47,8 @@ name in capitals.
 
 @contextmanager
 def standard_jax_settings() -> Iterator[None]:
-    """Runs a block under the standard settings of JAX, loaded or not yet, and restores the others afterwards.
+    """Runs a block under the standard settings of JAX, loaded or not yet, and restores the others
+    afterwards.
 
     Raises:
       ConfigError: if an environment variable has a value that JAX refuses when it is loaded.

@@ -97,8 +97,8 @@ COMPLETION_FLAGS = ("--tyro-print-completion", "--tyro-write-completion")
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command; returns its exit status.
 
-    A program that calls it gets everything back as it was: standard output and error, the environment, and the
-    settings of JAX.
+    A program that calls it finds everything restored: standard output and error, the environment,
+    and the settings of JAX.
     """
     given = list(sys.argv[1:] if arguments is None else arguments)
     with _process_restored(), checked_streams():
@@ -130,7 +130,9 @@ _LOGGERS = ("", "absl", "jax", "wandb")
 
 @contextmanager
 def _process_restored() -> Iterator[None]:
-    """Puts back, when the block ends, what commands and the libraries that they load change in the process."""
+    """Restores, when the block ends, the state of the process that commands and their libraries
+    change.
+    """
     environment = dict(os.environ)
     levels = {name: logging.getLogger(name).level for name in _LOGGERS}
     had_wandb = "wandb" in sys.modules

@@ -115,7 +115,9 @@ _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
 
 
 def whole_number(text: str) -> int | None:
-    """Returns the whole number that a text stands for, as in ``250``, ``1_000`` and ``1e6``; None if it is none."""
+    """Returns the whole number of a text such as ``250``, ``1_000`` or ``1e6``; None if it is not
+    one.
+    """
     try:
         return int(_written_out(text))
     except ValueError:

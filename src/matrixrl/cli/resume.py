@@ -50,10 +50,11 @@ def flag_value(arguments: Sequence[str], flag: str, allowed: str = "a value") ->
 
 
 def run_folder(arguments: Sequence[str], reference: str, system: System) -> Path:
-    """Returns the folder of the run that `--resume-run` names; a run that only W&B has is restored first.
+    """Returns the folder of the run that `--resume-run` names; a run that exists only on W&B is
+    restored first.
 
     Raises:
-      ConfigError: there is no such run, here or there.
+      ConfigError: if there is no such run, here or on W&B.
     """
     given = flag_value(arguments, "--runs-dir")
     runs_dir = Path(given) if given else TrackingConfig().runs_dir
@@ -146,7 +147,8 @@ def resumed_settings(
     )
     recorded = dataclasses.replace(recorded, tracking=tracking, json=False)
     settings: Any = read(recorded)
-    # From here on the run goes by its name: a run that is started meanwhile must not become `latest`.
+    # From here on the run is identified by its name: a run that is started meanwhile must not
+    # become `latest`.
     tracking = dataclasses.replace(settings.tracking, resume_run=folder.name)
     settings = dataclasses.replace(settings, tracking=tracking)
     changed = differences(recorded, settings)

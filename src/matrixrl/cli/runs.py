@@ -402,7 +402,7 @@ def run_copy(command: Copy) -> tuple[int, dict[str, Any]]:
 
 
 def _projects(command: Restore) -> list[str]:
-    """Returns the projects to search: the one that is named, else the configured one and the defaults."""
+    """Returns the projects to search: the named one, else the configured one and the defaults."""
     if command.project is not None:
         return [check_project(command.project)]
     own = configured("project")

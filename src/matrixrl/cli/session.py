@@ -169,7 +169,8 @@ class GraceExpiry:
 
 
 class StopAnswer:
-    """Says at once that a signal was heard: until a chunk or a compilation is over nothing else would.
+    """Reports a signal at once: otherwise no output would appear until a chunk or a compilation
+    ends.
 
     Attributes:
       stop: knows where a request came from that was no signal.
@@ -279,7 +280,8 @@ def _show(session: Session[Any, Any], outcome: Outcome[Any]) -> bool:
     """Prints what came out.
 
     Returns:
-      False where a script asked for the result and it could not be printed. For a person the run is a success without.
+      False if a script asked for the result and it could not be printed. Interactively the run is a
+      success without it.
     """
     try:
         if session.config.json:

@@ -1,4 +1,4 @@
-"""The parameters of a W&B sweep's trial, as its agent hands them over: a YAML file, and perhaps flags as well."""
+"""Parameters of a W&B sweep's trial, as passed by its agent: a YAML file, and optionally flags."""
 
 from __future__ import annotations
 
@@ -11,9 +11,11 @@ from matrixrl.tracking.wandb_names import sweep_trial
 
 
 def with_sweep_parameters(arguments: Sequence[str]) -> list[str]:
-    """Returns the command line of a trial with the sweep's parameters as flags; outside of a sweep, as it is.
+    """Returns the command line of a trial with the sweep's parameters as flags; unchanged outside
+    of a sweep.
 
-    A sweep whose command has no `${args}` would otherwise show parameters on W&B that training never used.
+    A sweep whose command has no `${args}` would otherwise show parameters on W&B that training
+    never used.
 
     Raises:
       ConfigError: if the file cannot be read, or a flag contradicts it.
@@ -59,7 +61,9 @@ def _parameters(path: Path) -> dict[str, Any]:
 
 
 def _without(arguments: list[str], flag: str, value: Any) -> list[str]:
-    """Returns the command line without the flag of a parameter, which has to have the sweep's value."""
+    """Returns the command line without the flag of a parameter, which must have the sweep's
+    value.
+    """
     kept: list[str] = []
     index = 0
     while index < len(arguments):

@@ -28,8 +28,8 @@ _before: dict[str, Any] = {}  # values of the settings before they were changed 
 def use_compilation_cache() -> str | None:
     """Switches on JAX's persistent compilation cache in the user's cache folder.
 
-    JAX_COMPILATION_CACHE_DIR names another folder, or a bucket that JAX can write to (gs://...), which JAX itself
-    handles; JAX_ENABLE_COMPILATION_CACHE=false leaves the cache off.
+    JAX_COMPILATION_CACHE_DIR names another folder, or a bucket that JAX can write to (gs://...),
+    which JAX itself handles; JAX_ENABLE_COMPILATION_CACHE=false leaves the cache off.
     `leave_compilation_cache` puts back what this changes.
 
     Returns:

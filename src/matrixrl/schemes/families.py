@@ -1,10 +1,11 @@
-"""Built-in problems besides matrix multiplication, by name.
+"""Built-in problems other than matrix multiplication, by name.
 
-Each family is a bilinear map of algebra or signal processing for which algorithms with few multiplications are of
-interest. Known ranks are the best public bounds; a family without one says so.
+Each family is a bilinear map of algebra or signal processing for which algorithms with few
+multiplications are of interest. Known ranks are the best public bounds; a family without one states
+so.
 
-Non-commutative use: the entries of x and y may themselves be matrices, except where a problem uses both x_i y_j and
-x_j y_i as one product (`symmetric`).
+Non-commutative use: the entries of x and y may themselves be matrices, except where a problem uses
+both x_i y_j and x_j y_i as one product (`symmetric`).
 """
 
 from __future__ import annotations
@@ -90,9 +91,10 @@ def _vector_labels(a: int, b: int, c: int) -> Labels:
 def polynomial(n: int, m: int) -> FamilyProblem:
     """Returns the product of polynomials with n and m coefficients, lowest degree first.
 
-    Over a field with at least n + m - 2 elements the rank is n + m - 1 (Toom-Cook; Winograd 1980). With integer
-    coefficients the interpolation needs fractions, so the known ternary ranks are those of Karatsuba-like algorithms
-    (Montgomery 2005 for F2: 3, 6, 9, 13, 17, 22 for n = m = 2, ..., 7).
+    Over a field with at least n + m - 2 elements the rank is n + m - 1 (Toom-Cook; Winograd 1980).
+    With integer coefficients the interpolation needs fractions, so the known ternary ranks are
+    those of Karatsuba-like algorithms (Montgomery 2005 for F2: 3, 6, 9, 13, 17, 22 for n = m = 2,
+    ..., 7).
     """
     terms = tuple((i, j, i + j, 1) for i in range(n) for j in range(m))
 
@@ -171,7 +173,9 @@ def convolution(outputs: int, taps: int) -> FamilyProblem:
 def _algebra(
     name: str, title: str, table: list[list[tuple[int, int]]], units: str, ranks: dict[str, int], source: str
 ) -> FamilyProblem:
-    """Returns the product of an algebra from its table: unit i times unit j is sign times unit k, (k, sign)."""
+    """Returns the product of an algebra from its table: unit i times unit j is sign times unit k,
+    (k, sign).
+    """
     n = len(table)
     terms = tuple((i, j, k, sign) for i in range(n) for j in range(n) for k, sign in [table[i][j]])
 
@@ -209,10 +213,11 @@ def quaternion_product() -> FamilyProblem:
 
 
 def gram(n: int, m: int) -> FamilyProblem:
-    """Returns A A^T for a general product: x = A [n, m], y = A^T's entries given as A [n, m], z the lower triangle.
+    """Returns A A^T for a general product: x = A [n, m], y = A^T's entries given as A [n, m], z the
+    lower triangle.
 
-    The map is C_ij = sum_k A_ik B_jk for j <= i, with B = A in use. As a bilinear map of two arguments it does not
-    use that A and B are equal, so its schemes hold for every pair.
+    The map is C_ij = sum_k A_ik B_jk for j <= i, with B = A in use. As a bilinear map of two
+    arguments it does not use that A and B are equal, so its schemes hold for every pair.
     """
     pairs = [(i, j) for i in range(n) for j in range(i + 1)]
     terms = tuple((i * m + k, j * m + k, c, 1) for c, (i, j) in enumerate(pairs) for k in range(m))
@@ -337,7 +342,8 @@ def family_names() -> list[str]:
 
 
 def problem_named(name: str) -> Problem:
-    """Returns the problem with a name: ``2x3x4`` for matrix multiplication, ``poly-3x3`` and so on for a family.
+    """Returns the problem with a name: ``2x3x4`` for matrix multiplication, ``poly-3x3`` and so on
+    for a family.
 
     Raises:
       SchemeError: if no problem has the name; the message lists the names.

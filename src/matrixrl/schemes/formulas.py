@@ -91,7 +91,7 @@ def parse_formulas(
       provenance: stored with the scheme.
 
     Raises:
-      SchemeError: naming the line that cannot be read.
+      SchemeError: if a line cannot be read; the message names it.
     """
     fmt = as_format(tuple(format))
     labels_a, labels_b, labels_c = format_labels(fmt)

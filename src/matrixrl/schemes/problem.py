@@ -1,12 +1,14 @@
 """A problem: the bilinear map that a scheme computes, given by its tensor.
 
 A bilinear map z = f(x, y) with x in R^a, y in R^b and z in R^c has the tensor T [a, b, c] with
-``z[k] = sum_ij T[i, j, k] x[i] y[j]``. A scheme of rank R for it are factors u [R, a], v [R, b], w [R, c] with
-``sum_r u[r] (x) v[r] (x) w[r] = T``. Matrix multiplication is the first kind of problem (`MatrixMultiplication`),
-`matrixrl.schemes.families` has others, and `TensorProblem` holds any tensor.
+``z[k] = sum_ij T[i, j, k] x[i] y[j]``. A scheme of rank R for it are factors u [R, a], v [R, b], w
+[R, c] with ``sum_r u[r] (x) v[r] (x) w[r] = T``. Matrix multiplication is the first kind of problem
+(`MatrixMultiplication`), `matrixrl.schemes.families` has others, and `TensorProblem` holds any
+tensor.
 
-A problem states its map twice, and the tests compare both: as the tensor, which the game decomposes, and as
-`multiply`, plain arithmetic that the proof of a scheme uses. So a mistake in one cannot hide in the other.
+A problem states its map twice, and the tests compare both: as the tensor, which the game
+decomposes, and as `multiply`, plain arithmetic that the proof of a scheme uses. So a mistake in one
+cannot hide in the other.
 """
 
 from __future__ import annotations
@@ -25,19 +27,22 @@ Labels = tuple[list[str], list[str], list[str]]
 Coefficients = Literal["rational", "integer", "ternary", "mod2"]
 
 MAX_MODE = 1024
-"""Maximum number of entries of a mode: a bound against absurd files, far above what is practical."""
+"""Maximum number of entries of a mode: a bound against absurd files, far above practical sizes."""
 
 
 class Problem(ABC):
     """A bilinear map, its tensor, and what is known about it.
 
-    Subclasses are immutable and hashable, and two problems are equal when they have the same name and tensor.
+    Subclasses are immutable and hashable, and two problems are equal when they have the same name
+    and tensor.
     """
 
     @property
     @abstractmethod
     def name(self) -> str:
-        """Short name, unique among problems, which can be part of a file name: ``2x3x4``, ``poly-3x3``."""
+        """Short name, unique among problems, which can be part of a file name: ``2x3x4``,
+        ``poly-3x3``.
+        """
 
     @property
     @abstractmethod
@@ -71,9 +76,11 @@ class Problem(ABC):
         """Returns T, int64 [a, b, c]; the caller may change the copy."""
 
     def standard(self) -> Factors:
-        """Returns the standard algorithm: one product for each pair of entries that the map multiplies.
+        """Returns the standard algorithm: one product for each pair of entries that the map
+        multiplies.
 
-        Products with the same x and y entry share one term, so the rank is the number of non-zero columns T[i, j, :].
+        Products with the same x and y entry share one term, so the rank is the number of non-zero
+        columns T[i, j, :].
 
         Returns:
           u int64 [R, a], v int64 [R, b], w int64 [R, c].
@@ -89,12 +96,16 @@ class Problem(ABC):
         return len(self.standard()[0])
 
     def best_known_rank(self, coefficients: Coefficients) -> int | None:
-        """Returns the lowest publicly known rank with these coefficients, or None where none is recorded."""
+        """Returns the lowest publicly known rank with these coefficients, or None if none is
+        recorded.
+        """
         return None
 
     @property
     def symmetries(self) -> tuple[str, ...]:
-        """Names of the transformations that map schemes of this problem to schemes of a problem of the same kind."""
+        """Names of the transformations that map schemes of this problem to schemes of a problem of
+        the same kind.
+        """
         return ()
 
     def to_record(self) -> dict[str, Any]:
@@ -155,7 +166,9 @@ class MatrixMultiplication(Problem):
         return (x.reshape(n, m) @ y.reshape(m, p)).reshape(n * p)
 
     def tensor(self) -> np.ndarray:
-        """Returns T[i*m + j, j*p + k, i*p + k] = 1, int64 [nm, mp, np] (docs/matmul_method.md, section 1)."""
+        """Returns T[i*m + j, j*p + k, i*p + k] = 1, int64 [nm, mp, np] (docs/matmul_method.md,
+        section 1).
+        """
         n, m, p = self.format
         target = np.zeros(self.sides, dtype=np.int64)
         i, j, k = (index.ravel() for index in np.indices((n, m, p)))
@@ -163,7 +176,9 @@ class MatrixMultiplication(Problem):
         return target
 
     def best_known_rank(self, coefficients: Coefficients) -> int | None:
-        """Returns the rank in the table of records; a format with a side of 1 needs nmp products."""
+        """Returns the rank in the table of records; a format with a side of 1 needs nmp
+        products.
+        """
         from matrixrl.schemes.records import find_record
 
         if min(self.format) == 1:
@@ -173,7 +188,9 @@ class MatrixMultiplication(Problem):
 
     @property
     def symmetries(self) -> tuple[str, ...]:
-        """Rotation and transposition change the format unless sides are equal; changes of basis keep it."""
+        """Symmetries: rotation and transposition change the format unless sides are equal; changes
+        of basis keep it.
+        """
         return "rotation", "transposition", "change of basis"
 
     def to_record(self) -> dict[str, Any]:
@@ -243,8 +260,8 @@ def checked_tensor(values: Any, name: str = "tensor") -> np.ndarray:
     """Returns a target as a read-only int64 array [a, b, c].
 
     Raises:
-      SchemeError: if it does not have three modes of 1 to `MAX_MODE` entries, holds something other than integers of
-        at most 127 in absolute value, or is zero.
+      SchemeError: if it does not have three modes of 1 to `MAX_MODE` entries, holds something other
+        than integers of at most 127 in absolute value, or is zero.
     """
     array = np.asarray(values)
     if array.ndim != 3 or not all(1 <= side <= MAX_MODE for side in array.shape):

@@ -74,8 +74,9 @@ class StopRequest:
     """Converts SIGINT and SIGTERM to a request to stop after the chunk; a second SIGINT stops
     immediately.
 
-    Use it as a context manager. It restores the handlers and the wakeup descriptor that were there, and forwards the
-    bytes of other signals to that descriptor meanwhile: an event loop of asyncio may hear its signals through it.
+    Use it as a context manager. It restores the handlers and the wakeup descriptor that were there,
+    and forwards the bytes of other signals to that descriptor meanwhile: an event loop of asyncio
+    may hear its signals through it.
 
     Args:
       grace_seconds: grace period in seconds after the first signal.
@@ -185,7 +186,9 @@ class StopRequest:
             self._on_expiry(signal.Signals(number))
 
     def _forward(self, data: bytes) -> None:
-        """Writes the byte of a signal that is not handled here to the wakeup descriptor that was there before."""
+        """Writes the byte of a signal that is not handled here to the wakeup descriptor that was
+        there before.
+        """
         if self._previous_wakeup >= 0 and data[0] not in self._previous:
             with contextlib.suppress(OSError):  # closed, or full: Python would drop the byte, too
                 os.write(self._previous_wakeup, data)

@@ -119,10 +119,10 @@ class PPOTrainer:
         self.task = program.task
         self._key = jax.random.key(config.seed)
         self._updates_per_call = 1
-        self._seconds_per_call = float("inf")  # unknown: the first one is waited for
+        self._seconds_per_call = float("inf")  # unknown until the first call has been timed
         self._slow_calls = 0
-        # Watches, not results: since when the chunk and the call under way have been running, and for how many updates of
-        # the chunk (a process that resumed in the middle of it made only the last ones).
+        # Timers, not results: start of the current chunk and call, and number of the chunk's
+        # updates that were timed (a process that resumed within it ran only the last ones).
         self._chunk_began: float | None = None
         self._timed_updates = 0
         self._call_began: float | None = None
@@ -245,9 +245,11 @@ class PPOTrainer:
         self._call_began = now
 
     def _warn_if_slow(self, run: Run) -> None:
-        """Warns once that a stop cannot be answered in time, where updates are longer than the grace time.
+        """Warns once that a stop cannot be handled in time if updates are longer than the grace
+        period.
 
-        Two in a row have to be: one may have been held up from outside, by a SIGSTOP or a machine that slept.
+        Two in a row must be: one may have been delayed externally, by a SIGSTOP or a suspended
+        machine.
         """
         grace = self.config.checkpoint.grace_seconds
         if self._slow_calls == SLOW_CALLS:
