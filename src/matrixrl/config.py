@@ -4,6 +4,8 @@ the journal records.
 Standard library only, so that ``--help`` answers without loading JAX. The docstring of a field is
 its help text. Values are checked when a config is built, before anything compiles; derived numbers
 are properties.
+
+Help texts keep their line breaks on the terminal, so a long one breaks between sentences.
 """
 
 from __future__ import annotations
