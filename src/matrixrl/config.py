@@ -528,7 +528,7 @@ class SelfPlayConfig:
     """
 
     leftover_fraction: float = 0.0
-    """Fraction of self-play games that start from a partial solution.
+    """Fraction of self-play batches whose games start from a partial solution.
     In it a random subset of a stored solution's terms is already subtracted.
     All games of a batch start alike.
     """
