@@ -202,7 +202,7 @@ def test_bad_input_is_one_line_and_status_2(
         (["agent", "--replay", tmp_path / "no" / "x"], ["--replay", "there is no folder"]),
         (["agent", "--scenario", tmp_path / "absent"], ["absent: cannot be read"]),
         (["agent", "--scenario", over], ["over.json", "is over (died)"]),
-        (["agent", "--scenario", large], ["--scenario", "large.json", "points 999"]),
+        (["agent", "--scenario", large], ["--scenario", "large.json", "blocks[0].points: 999", "0..255"]),
         (["agent", "--agent", "random"], ["--agent"]),
     ]
     for arguments, said in impossible:

@@ -407,8 +407,12 @@ def file_key(session: Session, key: str) -> None:
 # Files --------------------------------------------------------------------------------------------
 
 
-def read_scenario(path: Path) -> Scenario:
+def read_scenario(path: Path, flag: str = "") -> Scenario:
     """Reads a scenario file.
+
+    Args:
+      path: the file.
+      flag: the flag that names it, if one does; an error starts with it.
 
     Raises:
       ConfigError: if it cannot be read or is faulty.
@@ -416,7 +420,7 @@ def read_scenario(path: Path) -> Scenario:
     try:
         return load(read_text(path))
     except (UserFileError, ScenarioError) as error:
-        raise ConfigError(f"{display_path(path)}: {error}") from None
+        raise ConfigError(f"{flag} {display_path(path)}: {error}".lstrip()) from None
 
 
 def write_scenario(state: GameState, path: Path) -> None:
@@ -443,7 +447,7 @@ def run_command(command: HackmatrixPlayCommand) -> int:
     Raises:
       ConfigError: if a file cannot be read or written, or has other content.
     """
-    scenario = None if command.scenario is None else read_scenario(command.scenario)
+    scenario = None if command.scenario is None else read_scenario(command.scenario, "--scenario")
     start = scenario.state if scenario else new_game(RandomDraws(np.random.default_rng([command.seed])))
     session = Session(start, command.seed)
     differences: list[str] = []

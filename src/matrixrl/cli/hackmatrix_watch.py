@@ -130,7 +130,7 @@ def run_command(command: Watch) -> int:
     """
     start = None
     if command.scenario is not None:
-        start = read_scenario(command.scenario).state
+        start = read_scenario(command.scenario, "--scenario").state
         require(
             not start.episode.done,
             f"--scenario {command.scenario}: its game is over ({start.episode.outcome}); name one that is not",
