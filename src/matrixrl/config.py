@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from math import prod
 from pathlib import Path
@@ -227,6 +227,11 @@ class ProcessConfig:
         require(self.join_seconds >= 1, f"--join-seconds {self.join_seconds}: must be 1 or more")
 
 
+def size_name(size: Sequence[int]) -> str:
+    """Returns a format as one word: `2x2x3`."""
+    return "x".join(map(str, size))
+
+
 @dataclass(frozen=True, kw_only=True)
 class GameConfig:
     """The tensor to decompose and the rules of the game."""
@@ -310,7 +315,7 @@ class GameConfig:
     @property
     def name(self) -> str:
         """The formats as one word: `2x2x2`, or `2x2x2-2x2x3`."""
-        return "-".join("x".join(map(str, sides)) for sides in self.formats)
+        return "-".join(map(size_name, self.formats))
 
     @property
     def shape(self) -> tuple[int, int, int]:

@@ -13,7 +13,7 @@ from matrixrl.cli.parse import parse
 from matrixrl.cli.processes import agreed_settings
 from matrixrl.cli.resume import flag_value, resumed_settings, run_folder
 from matrixrl.cli.sweep import with_sweep_parameters
-from matrixrl.config import MatmulConfig
+from matrixrl.config import MatmulConfig, size_name
 from matrixrl.tracking.numbers import duration, plural
 
 if TYPE_CHECKING:
@@ -99,9 +99,7 @@ def matmul_session(config: MatmulConfig) -> session.Session[MatmulConfig, Matmul
         # A run of one format has plain file names.
         several = len(config.game.formats) > 1
         discoveries = [
-            Discoveries(
-                run.directory, provenance, f"scheme_{'x'.join(map(str, size))}" if several else "scheme"
-            )
+            Discoveries(run.directory, provenance, f"scheme_{size_name(size)}" if several else "scheme")
             for size in config.game.formats
         ]
         return MatmulTrainer(config, discoveries, program(config))
@@ -143,7 +141,7 @@ def describe(config: MatmulConfig) -> str:
         parts.append(
             f"at most {plural(selfplay.num_epochs, 'epoch')} of {plural(selfplay.episodes_per_epoch, 'game')}"
         )
-    formats = " and ".join("x".join(map(str, size)) for size in game.formats)
+    formats = " and ".join(size_name(size) for size in game.formats)
     return (
         f"matrix multiplication {formats} over {ring}: {', then '.join(parts) or 'nothing'}; preset {config.preset}, "
         f"seed {config.seed}, {config.demonstration.shown}"
@@ -172,7 +170,7 @@ def result(outcome: session.Outcome[MatmulTrainer]) -> dict[str, Any]:
         # The results of a single format are at the top level.
         **(of_formats[0] if len(of_formats) == 1 else {}),
         "formats": {
-            "x".join(map(str, size)): values
+            size_name(size): values
             for size, values in zip(trainer.config.game.formats, of_formats, strict=True)
         },
         "shown": trainer.config.demonstration.shown,
@@ -203,7 +201,7 @@ def summary(
 ) -> str:
     """Returns the line that states the scheme found for a format and the demonstrations used."""
     shown = config.demonstration.shown
-    name = "x".join(map(str, size))
+    name = size_name(size)
     best, verdict = discoveries.best, discoveries.verdict
     if best is None or verdict is None:
         moves = config.game.moves_of(size)

@@ -20,6 +20,7 @@ from matrixrl.config import (
     SelfPlayConfig,
     TrackingConfig,
     require,
+    size_name,
 )
 from matrixrl.tracking.numbers import duration, significant
 
@@ -114,7 +115,7 @@ def run(name: str, arguments: Sequence[str]) -> int:
         description="Measure the speed of search and learning, part by part.",
     )
     config = settings.config
-    title = f"{'x'.join(map(str, settings.size))} over {settings.ring}, batch {settings.batch_size:,}"
+    title = f"{size_name(settings.size)} over {settings.ring}, batch {settings.batch_size:,}"
     with working(f"measuring {title}: the programs are compiled first, without the cache"):
         from matrixrl.systems.matmul.speed import measure_speed
 

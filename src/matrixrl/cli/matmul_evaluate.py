@@ -15,7 +15,7 @@ import tyro
 from matrixrl.cli.parse import parse
 from matrixrl.cli.progress import complain, say, working
 from matrixrl.cli.resume import recorded_settings
-from matrixrl.config import ConfigError, MatmulConfig, require
+from matrixrl.config import ConfigError, MatmulConfig, require, size_name
 from matrixrl.tracking.identity import find_run, has_checkpoint
 from matrixrl.tracking.numbers import duration, percent, plural
 from matrixrl.tracking.status import Status
@@ -104,7 +104,7 @@ def _evaluate(settings: Evaluate, folder: Path, status: Status) -> int:
     over = "over the integers" if config.game.ring == "Z" else "modulo 2"
     for result in results:
         say(
-            f"{folder.name} at step {checkpoint.step:,}: {'x'.join(map(str, result.size))} {over}, {result.games} games of at "
+            f"{folder.name} at step {checkpoint.step:,}: {size_name(result.size)} {over}, {result.games} games of at "
             f"most {config.game.moves_of(result.size)} moves, {config.search.num_simulations} simulations per move, "
             f"{duration(result.seconds - result.compile_seconds)} of play, {duration(result.compile_seconds)} of compilation"
         )

@@ -171,25 +171,19 @@ def convolution(outputs: int, taps: int) -> FamilyProblem:
 
 
 def _algebra(
-    name: str, title: str, table: list[list[tuple[int, int]]], units: str, ranks: dict[str, int], source: str
+    name: str,
+    title: str,
+    table: list[list[tuple[int, int]]],
+    arithmetic: Callable[[Any, Any], Any],
+    units: str,
+    ranks: dict[str, int],
+    source: str,
 ) -> FamilyProblem:
     """Returns the product of an algebra from its table: unit i times unit j is sign times unit k,
     (k, sign).
     """
     n = len(table)
     terms = tuple((i, j, k, sign) for i in range(n) for j in range(n) for k, sign in [table[i][j]])
-
-    def arithmetic(x: Any, y: Any) -> Any:
-        if n == 2:
-            return [x[0] * y[0] - x[1] * y[1], x[0] * y[1] + x[1] * y[0]]
-        (a, b, c, d), (e, f, g, h) = x, y
-        return [
-            a * e - b * f - c * g - d * h,
-            a * f + b * e + c * h - d * g,
-            a * g - b * h + c * e + d * f,
-            a * h + b * g - c * f + d * e,
-        ]
-
     labels: Labels = tuple([f"{letter}{unit}" for unit in units] for letter in "xyz")  # pyright: ignore[reportAssignmentType]
     return FamilyProblem(name, title, (n, n, n), labels, terms, arithmetic, ranks, source)
 
@@ -198,7 +192,11 @@ def complex_product() -> FamilyProblem:
     """Returns the product of two complex numbers: rank 3 over every ring (Gauss; Winograd 1971)."""
     table = [[(0, 1), (1, 1)], [(1, 1), (0, -1)]]
     ranks: dict[str, int] = dict.fromkeys(("rational", "integer", "ternary", "mod2"), 3)
-    return _algebra("complex", "complex numbers", table, "ri", ranks, "Winograd 1971")
+
+    def arithmetic(x: Any, y: Any) -> Any:
+        return [x[0] * y[0] - x[1] * y[1], x[0] * y[1] + x[1] * y[0]]
+
+    return _algebra("complex", "complex numbers", table, arithmetic, "ri", ranks, "Winograd 1971")
 
 
 def quaternion_product() -> FamilyProblem:
@@ -209,7 +207,18 @@ def quaternion_product() -> FamilyProblem:
         [(2, 1), (3, -1), (0, -1), (1, 1)],
         [(3, 1), (2, 1), (1, -1), (0, -1)],
     ]
-    return _algebra("quaternion", "quaternions", table, "rijk", {"rational": 8}, "Howell and Lafon 1975")
+
+    def arithmetic(x: Any, y: Any) -> Any:
+        (a, b, c, d), (e, f, g, h) = x, y
+        return [
+            a * e - b * f - c * g - d * h,
+            a * f + b * e + c * h - d * g,
+            a * g - b * h + c * e + d * f,
+            a * h + b * g - c * f + d * e,
+        ]
+
+    ranks = {"rational": 8}
+    return _algebra("quaternion", "quaternions", table, arithmetic, "rijk", ranks, "Howell and Lafon 1975")
 
 
 def gram(n: int, m: int) -> FamilyProblem:
@@ -242,7 +251,14 @@ def gram(n: int, m: int) -> FamilyProblem:
 
 
 def _structured(
-    name: str, title: str, n: int, p: int, entry: Callable[[int, int], tuple[int, int] | None], num_free: int
+    name: str,
+    title: str,
+    n: int,
+    p: int,
+    entry: Callable[[int, int], tuple[int, int] | None],
+    num_free: int,
+    ranks: dict[str, int] | None = None,
+    source: str = "",
 ) -> FamilyProblem:
     """Returns a structured n x n matrix times an n x p matrix.
 
@@ -270,7 +286,8 @@ def _structured(
         entry_labels("B", n, p),
         entry_labels("C", n, p),
     )
-    return FamilyProblem(name, title, (num_free, n * p, n * p), labels, terms, arithmetic, {})
+    sides = (num_free, n * p, n * p)
+    return FamilyProblem(name, title, sides, labels, terms, arithmetic, ranks or {}, source)
 
 
 def symmetric(n: int, p: int) -> FamilyProblem:
@@ -311,13 +328,17 @@ def skew(n: int) -> FamilyProblem:
             return None
         return (index[i, j], 1) if i > j else (index[j, i], -1)
 
-    problem = _structured(
-        f"skew-{n}", f"a skew-symmetric {n}x{n} matrix times a vector", n, 1, entry, len(index)
-    )
     rank = (n - 1) * (n + 2) // 2
-    object.__setattr__(problem, "ranks", dict.fromkeys(("rational", "integer", "ternary"), rank))
-    object.__setattr__(problem, "source", "Fawzi et al. 2022")
-    return problem
+    return _structured(
+        f"skew-{n}",
+        f"a skew-symmetric {n}x{n} matrix times a vector",
+        n,
+        1,
+        entry,
+        len(index),
+        dict.fromkeys(("rational", "integer", "ternary"), rank),
+        "Fawzi et al. 2022",
+    )
 
 
 _FAMILIES: dict[str, tuple[Callable[..., Problem], int, str]] = {

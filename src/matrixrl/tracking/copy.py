@@ -11,14 +11,13 @@ from pathlib import Path
 
 from matrixrl.config import ConfigError, require
 from matrixrl.tracking.courier import DELIVERY_LOCK_FILE
-from matrixrl.tracking.identity import LOCK_FILE, read_run_file
+from matrixrl.tracking.identity import CHECKPOINTS_FOLDER, LOCK_FILE, read_run_file
 from matrixrl.tracking.journal import JOURNAL_FILE
 from matrixrl.tracking.local import JournalReader
 from matrixrl.tracking.locks import OWNER_SUFFIX
 from matrixrl.tracking.packed import PACKED_FOLDER
 from matrixrl.tracking.summary import SUMMARY_FILE
 
-CHECKPOINTS_FOLDER = "checkpoints"
 MANIFEST_FILE = "manifest.json"
 SIDE_FILES = (f"{JOURNAL_FILE}-wal", f"{JOURNAL_FILE}-shm")
 OF_THE_PROCESS = {

@@ -181,20 +181,13 @@ class DeliveryProcess:
         return Outcome(pending, reason)
 
     def _start(self) -> subprocess.Popen[str]:
-        root = str(Path(matrixrl.__file__).resolve().parents[1])
-        paths = [root, *filter(None, [os.environ.get("PYTHONPATH")])]
-        environment = {**os.environ, **self._environment, "PYTHONPATH": os.pathsep.join(paths)}
-        # What wandb prints goes to a file there, whatever the encoding of the user's terminal.
-        environment["PYTHONIOENCODING"] = "utf-8:backslashreplace"
-        # Of a wandb that runs in this process (a notebook, say): two writers would share one service.
-        environment.pop("WANDB_SERVICE", None)
         self._process = subprocess.Popen(
             # -P: a folder `wandb` in the working directory is not the package.
             [sys.executable, "-P", "-m", "matrixrl.tracking.delivery", str(self._directory)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
-            env=environment,
+            env=child_environment(self._environment),
             text=True,
         )
         self._send(asdict(self._settings))
@@ -240,6 +233,22 @@ def sync_command(directory: Path) -> str:
     """Returns the command that delivers a run later."""
     where = () if directory.parent == TrackingConfig().runs_dir else ("--runs-dir", str(directory.parent))
     return shlex.join(["matrixrl", "runs", "sync", directory.name, *where])
+
+
+def child_environment(more: Mapping[str, str]) -> dict[str, str]:
+    """Returns the environment of a process of this package that uses wandb.
+
+    Args:
+        more: variables in addition to those of this process.
+    """
+    root = str(Path(matrixrl.__file__).resolve().parents[1])
+    paths = [root, *filter(None, [os.environ.get("PYTHONPATH")])]
+    environment = {**os.environ, **more, "PYTHONPATH": os.pathsep.join(paths)}
+    # What wandb prints goes to a file there, whatever the encoding of the user's terminal.
+    environment["PYTHONIOENCODING"] = "utf-8:backslashreplace"
+    # Of a wandb that runs in this process (a notebook, say): two writers would share one service.
+    environment.pop("WANDB_SERVICE", None)
+    return environment
 
 
 def kill_tree(pid: int) -> None:

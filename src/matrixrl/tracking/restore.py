@@ -16,7 +16,14 @@ from matrixrl.config import ConfigError
 from matrixrl.tracking import wandb as tracking_wandb
 from matrixrl.tracking.courier import DeliveryState
 from matrixrl.tracking.files import sha256_of
-from matrixrl.tracking.identity import RUN_FILE, check_name, names_on_wandb, run_folders, run_id
+from matrixrl.tracking.identity import (
+    CHECKPOINTS_FOLDER,
+    RUN_FILE,
+    check_name,
+    names_on_wandb,
+    run_folders,
+    run_id,
+)
 from matrixrl.tracking.journal import JOURNAL_FILE, JournalError
 from matrixrl.tracking.local import JournalReader
 from matrixrl.tracking.packed import unpack_journal
@@ -213,7 +220,7 @@ def _fetch_checkpoint(
             damaged.append(f"the checkpoint at step {at} is damaged on W&B ({error})")
             continue
         warnings += damaged
-        target = run / "checkpoints" / str(at)
+        target = run / CHECKPOINTS_FOLDER / str(at)
         target.parent.mkdir()
         folder.rename(target)
         return at, record

@@ -16,14 +16,12 @@ import subprocess
 import sys
 from collections.abc import Iterator, Mapping
 from itertools import islice
-from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-import matrixrl
 from matrixrl.config import ConfigError
 from matrixrl.tracking import wandb as tracking_wandb
 from matrixrl.tracking.audit import same_value
-from matrixrl.tracking.courier import DeliveryState
+from matrixrl.tracking.courier import DeliveryState, child_environment
 from matrixrl.tracking.events import EPISODE_TABLE, is_wall_clock
 from matrixrl.tracking.identity import run_id
 from matrixrl.tracking.local import JournalReader
@@ -214,10 +212,6 @@ def refuse_taken(name: str, belonging: Belonging) -> None:
 
 
 def _ask(question: Mapping[str, Any]) -> dict[str, Any] | None:
-    root = str(Path(matrixrl.__file__).resolve().parents[1])
-    paths = [root, *filter(None, [os.environ.get("PYTHONPATH")])]
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
-    environment.pop("WANDB_SERVICE", None)
     try:
         answer = subprocess.run(
             [sys.executable, "-P", "-m", "matrixrl.tracking.wandb_identity"],
@@ -225,7 +219,7 @@ def _ask(question: Mapping[str, Any]) -> dict[str, Any] | None:
             capture_output=True,
             text=True,
             encoding="utf-8",
-            env=environment,
+            env=child_environment({}),
             timeout=ASKING_SECONDS,
         )
         return json.loads(answer.stdout.splitlines()[-1])

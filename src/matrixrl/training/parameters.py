@@ -1,12 +1,23 @@
-"""A checksum of parameters that scripts can compare."""
+"""Parameters of a trainer: whether they are finite, and a checksum that scripts can compare."""
 
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from typing import Any
 
 import jax
 import numpy as np
+
+
+def nonfinite_parameter(arrays: Mapping[str, Any]) -> str | None:
+    """Returns the name of the first parameter that holds a NaN or an infinity, or None.
+
+    Args:
+      arrays: of a snapshot, by name (`checkpoints.format.flatten`).
+    """
+    parameters = (name for name in arrays if name.startswith("params/"))
+    return next((name for name in parameters if not np.isfinite(arrays[name]).all()), None)
 
 
 def params_sha256(params: Any) -> str:

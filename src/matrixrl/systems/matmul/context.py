@@ -9,7 +9,7 @@ from typing import Any
 
 from matrixrl.agents.replay import Replay
 from matrixrl.agents.selfplay import Games
-from matrixrl.config import MatmulConfig
+from matrixrl.config import MatmulConfig, size_name
 from matrixrl.schemes.scheme import Scheme
 from matrixrl.systems.matmul import program as programs
 from matrixrl.systems.matmul.discoveries import Discoveries
@@ -19,6 +19,7 @@ from matrixrl.systems.matmul.solutions import schemes_of
 from matrixrl.systems.matmul.state import Progress
 from matrixrl.tracking.events import Note
 from matrixrl.tracking.run import Run
+from matrixrl.training.loop import TrainingDivergedError
 
 
 class PhaseContext:
@@ -56,7 +57,14 @@ class PhaseContext:
 
     def names(self, stem: str) -> list[str]:
         """Returns the name of a metric for each format."""
-        return names_by_format(stem, ["x".join(map(str, size)) for size in self.config.game.formats])
+        return names_by_format(stem, [size_name(size) for size in self.config.game.formats])
+
+    def diverged(self, name: str, value: Any, step: int) -> TrainingDivergedError:
+        """Returns the error for a metric or parameter that is NaN or infinite."""
+        return TrainingDivergedError(
+            f"{name} is {value} at step {step}: training diverged; "
+            f"lower --learning-rate (now {self.config.optimizer.learning_rate}) or --max-grad-norm"
+        )
 
     def begin_epoch(self) -> None:
         """Resets the rate of self-play."""

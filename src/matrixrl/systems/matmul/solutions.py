@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from matrixrl.agents.selfplay import Games
+from matrixrl.config import size_name
 from matrixrl.schemes.scheme import Format, Scheme
 from matrixrl.systems.matmul.discoveries import to_standard_basis
 from matrixrl.systems.matmul.program import MatmulProgram
@@ -72,7 +73,7 @@ def games_of(program: MatmulProgram, schemes: Sequence[Scheme]) -> Games:
     for scheme in schemes:
         size = (scheme.format.n, scheme.format.m, scheme.format.p)
         if size not in used:
-            raise ValueError(f"{scheme}: the run plays {', '.join('x'.join(map(str, f)) for f in formats)}")
+            raise ValueError(f"{scheme}: the run plays {', '.join(size_name(f) for f in formats)}")
         lane = formats.index(size) + used[size] * len(formats)
         if lane >= num_games or scheme.rank > max_moves:
             raise ValueError(f"{scheme}: a batch has {num_games} games of at most {max_moves} actions")

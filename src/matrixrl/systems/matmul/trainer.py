@@ -13,7 +13,6 @@ from collections.abc import Sequence
 from typing import Any
 
 import jax
-import numpy as np
 
 from matrixrl.checkpoints import format as checkpoint_format
 from matrixrl.checkpoints.format import Checkpoint, Snapshot
@@ -27,7 +26,7 @@ from matrixrl.systems.matmul.program import MatmulProgram
 from matrixrl.systems.matmul.state import DONE, MatmulState, Progress, progress_from_record
 from matrixrl.tracking.run import Run
 from matrixrl.training.first_calls import several_cores
-from matrixrl.training.loop import TrainingDivergedError
+from matrixrl.training.parameters import nonfinite_parameter
 
 
 class MatmulTrainer:
@@ -72,12 +71,8 @@ class MatmulTrainer:
           TrainingDivergedError: if a parameter is NaN or infinite.
         """
         arrays = checkpoint_format.flatten(state.device)
-        for name, array in arrays.items():
-            if name.startswith("params/") and not np.isfinite(array).all():
-                raise TrainingDivergedError(
-                    f"{name} is not finite at step {step}: training diverged; "
-                    f"lower --learning-rate (now {self.config.optimizer.learning_rate}) or --max-grad-norm"
-                )
+        if name := nonfinite_parameter(arrays):
+            raise self.context.diverged(name, "not finite", step)
         progress = state.progress
         # A lower rank is better; at equal rank, more solved games.
         game = self.config.game

@@ -30,6 +30,7 @@ from matrixrl.tracking.events import EpisodeRow, Event, Note, ScalarRow, TableMa
 from matrixrl.tracking.numbers import significant
 from matrixrl.tracking.run import Run
 from matrixrl.training.loop import TrainingDivergedError
+from matrixrl.training.parameters import nonfinite_parameter
 
 CALL_SECONDS = 1.0
 """Target duration in seconds of one call on the device, if an update is not longer than that."""
@@ -142,9 +143,8 @@ class PPOTrainer:
           TrainingDivergedError: if a parameter is NaN or infinite.
         """
         arrays = checkpoint_format.flatten(state.device)
-        for name, array in arrays.items():
-            if name.startswith("params/") and not np.isfinite(array).all():
-                raise self._diverged(name, "not finite", step)
+        if name := nonfinite_parameter(arrays):
+            raise self._diverged(name, "not finite", step)
         return Snapshot(
             step, arrays, checkpoint_format.plain(state.progress), score=state.progress.mean_return
         )

@@ -15,7 +15,6 @@ from matrixrl.systems.matmul.context import PhaseContext
 from matrixrl.systems.matmul.state import MatmulState
 from matrixrl.tracking.clock import Tick
 from matrixrl.tracking.run import Run
-from matrixrl.training.loop import TrainingDivergedError
 
 
 class UpdateChunk(NamedTuple):
@@ -73,8 +72,5 @@ def fetch_updates(context: PhaseContext, chunk: UpdateChunk, run: Run) -> tuple[
     bad = ~np.isfinite(values)
     if bad.any():
         which, at = np.argwhere(bad)[0]
-        raise TrainingDivergedError(
-            f"{LossMetrics._fields[which]} is {values[which, at]} at step {ticks[int(at)].step}: training diverged; "
-            f"lower --learning-rate (now {context.config.optimizer.learning_rate}) or --max-grad-norm"
-        )
+        raise context.diverged(LossMetrics._fields[which], values[which, at], ticks[int(at)].step)
     return ticks, values
