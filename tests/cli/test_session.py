@@ -3,17 +3,25 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from matrixrl.checkpoints.store import CheckpointStore
-from matrixrl.config import CheckpointConfig, ConfigError
+from matrixrl.config import (
+    CheckpointConfig,
+    ConfigError,
+    OptimizerConfig,
+    TrackingConfig,
+    as_record,
+    from_record,
+    may_change_on_resume,
+)
 from matrixrl.tracking.audit import audit
 from matrixrl.tracking.local import JournalReader
-from tests.cli.descent import STEPS, Descent, descend
+from tests.cli.descent import RESUMED, STEPS, Descent, descend
 
 
 def told(folder: Path) -> tuple[list[str], list[str]]:
@@ -136,3 +144,42 @@ def test_a_run_that_recorded_a_step_stays_and_so_does_one_that_is_resumed(tmp_pa
 def test_impossible_rollbacks_are_refused(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         replace(CheckpointConfig(), **changes)
+
+
+def test_a_run_that_its_time_limit_stops_is_a_success_and_resumes_to_the_same_end(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert descend(tmp_path, time="0.5s", pause=0.1) == 0
+    captured = capsys.readouterr()
+    stopped = json.loads(captured.out.splitlines()[-1])
+    assert (stopped["status"], stopped["global_step"] < STEPS) == ("finished", True)
+    (line,) = captured.err.splitlines()
+    assert line.startswith(f"matrixrl: --time 0.5s is over: stopped at step {stopped['global_step']}")
+    assert f"continue with: matrixrl matmul train --resume-run r --runs-dir {tmp_path}" in line
+    # The limit was that of the command.
+    assert descend(tmp_path, tracking=RESUMED) == 0
+    captured = capsys.readouterr()
+    assert captured.err == ""
+    assert json.loads(captured.out.splitlines()[-1])["global_step"] == STEPS
+    with JournalReader(tmp_path / "r") as reader:
+        assert [row.step for row in reader.stream()] == list(range(1, STEPS + 1))
+        assert not [note.text for note in reader.notes() if "time" in note.text and "changed" in note.text]
+    assert audit(tmp_path / "r").agrees
+
+
+def test_a_config_of_another_package_needs_no_time_limit(tmp_path: Path) -> None:
+    @dataclass(frozen=True, kw_only=True)
+    class Plain:
+        """The settings that a session needs."""
+
+        optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+        tracking: TrackingConfig = field(default_factory=TrackingConfig)
+        checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
+        json: bool = True
+
+    globals()["Plain"] = Plain
+    record = {**as_record(Plain()), "backend": "cpu", "version_jax": "1"}
+    assert from_record(Plain, record) == Plain()
+    for name in ("optimizer.learning_rate", "tracking.log_interval", "checkpoint.keep_last"):
+        assert may_change_on_resume(Plain, name)
+    assert not may_change_on_resume(Plain, "optimizer.batch_size")

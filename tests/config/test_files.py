@@ -6,13 +6,14 @@ import dataclasses
 import json
 import math
 import os
+import tempfile
 import tomllib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from matrixrl import presets
@@ -40,7 +41,7 @@ FLAGS = {
         "--no-stop-at-record", "--keep-last", "7", "--project", 'a "b" é', "--json",
     ],
     "hackmatrix": [
-        "--preset", "tuned", "--final-ent-coef", "None", "--num-envs", "128", "--torso", "mlp", "--wandb",
+        "--preset", "tuned", "--final-ent-coef", "None", "--num-envs", "128", "--torso", "mlp", "--no-artifact",
         "--precision", "bfloat16", "--run-suffix", "x", "--time-limit", "77",
     ],
 }  # fmt: skip
@@ -236,6 +237,7 @@ TABLES = st.recursive(
 )
 
 
+@settings(max_examples=60)
 @given(TABLES)
 def test_any_table_is_written_as_toml(table: dict[str, Any]) -> None:
     assert tomllib.loads(to_toml(table)) == table
@@ -247,6 +249,7 @@ def test_special_numbers_and_surrogates() -> None:
         to_toml({"a": "\udc80"})
 
 
+@settings(max_examples=30)
 @given(
     st.integers(0, 2**32 - 1),
     st.floats(0, 1e300, exclude_min=True),
@@ -264,8 +267,6 @@ def test_any_settings_survive_a_file(
         ppo=dataclasses.replace(config.ppo, learning_rate=rate, final_ent_coef=final),
         tracking=dataclasses.replace(config.tracking, project=project, console=console),
     )
-    import tempfile
-
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "a.toml"
         path.write_text(settings_toml(config), encoding="utf-8", newline="")

@@ -28,6 +28,9 @@ from matrixrl.tracking.wandb_names import may_ask_wandb
 
 Settings = TypeVar("Settings")
 
+OF_COMMAND = ("json", "time")
+"""Settings that belong to one command: a resumed run has those of its own command line."""
+
 
 def flag_value(arguments: Sequence[str], flag: str, allowed: str = "a value") -> str | None:
     """Returns the value of a flag that decides how the others are read; None if it is not given.
@@ -147,14 +150,15 @@ def resumed_settings(
     tracking = dataclasses.replace(
         recorded.tracking, resume_run=reference, run_name=None, run_suffix=None, runs_dir=folder.parent
     )
-    # These belong to one command.
-    recorded = dataclasses.replace(recorded, tracking=tracking, json=False, time=None)
+    of_command = {item.name: item.default for item in dataclasses.fields(recorded) if item.name in OF_COMMAND}
+    recorded = dataclasses.replace(recorded, tracking=tracking, **of_command)
     settings: Any = read(recorded)
     # From here on the run is identified by its name: a run that is started meanwhile must not
     # become `latest`.
     tracking = dataclasses.replace(settings.tracking, resume_run=folder.name)
     settings = dataclasses.replace(settings, tracking=tracking)
-    changed = differences(recorded, settings)
+    same = (*OF_COMMAND, "tracking.runs_dir", "tracking.resume_run")
+    changed = {name: values for name, values in differences(recorded, settings).items() if name not in same}
     for name, (old, new) in changed.items():
         if not may_change_on_resume(kind, name):
             flag = "--" + name.rpartition(".")[2].replace("_", "-")
@@ -162,8 +166,7 @@ def resumed_settings(
                 f"{flag} {_shown(new)}: {folder.name} was started with {_shown(old)}, and a resumed run cannot change it; "
                 "leave the flag out, or start a new run without --resume-run"
             )
-    same = ("json", "time", "tracking.runs_dir", "tracking.resume_run")
-    return settings, {name: values for name, values in changed.items() if name not in same}
+    return settings, changed
 
 
 def _shown(value: Any) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 from matrixrl.config.fields import Settings, setting
 
@@ -11,6 +11,8 @@ from matrixrl.config.fields import Settings, setting
 @dataclass(frozen=True, kw_only=True)
 class CheckpointConfig(Settings):
     """Schedule and retention of checkpoints. The same flags serve every trainer."""
+
+    may_change: ClassVar[bool] = True
 
     save_interval: float = setting(300.0, minimum=0, hint=" seconds")
     """Interval in seconds between two checkpoints.

@@ -8,7 +8,7 @@ import dataclasses
 import functools
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
+from typing import Any, ClassVar, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 T = TypeVar("T")
 
@@ -40,7 +40,7 @@ class Rules:
       choices: the allowed values, if they are few numbers. A `Literal` type has its own.
       hint: appended to the description of the allowed values.
       countable: False for a whole number that no program on a device holds.
-      may_change: a resumed run may change it. On a group: all settings of it.
+      may_change: a resumed run may change it.
       argument: an argument of the compiled program: runs that differ in it alone share one
         compilation, and one program can train several values under `vmap`.
       aliases: former names. Records, settings files and the command line may use them.
@@ -164,6 +164,9 @@ def shown(value: Any) -> str:
 class Settings:
     """Base of the dataclasses of settings: values are checked when one is built."""
 
+    may_change: ClassVar[bool] = False
+    """True if a resumed run may change all settings of the group."""
+
     def __post_init__(self) -> None:
         check_fields(self)
         self.check()
@@ -237,6 +240,7 @@ def may_change_on_resume(kind: type, name: str) -> bool:
     """
     first, _, rest = name.partition(".")
     (item,) = [item for item in dataclasses.fields(kind) if item.name == first]  # pyright: ignore[reportArgumentType]
-    if rules_of(item).may_change:
-        return True
-    return bool(rest) and may_change_on_resume(types_of(kind)[first], rest)
+    if not rest:
+        return rules_of(item).may_change
+    inner = types_of(kind)[first]
+    return getattr(inner, "may_change", False) or may_change_on_resume(inner, rest)

@@ -7,7 +7,6 @@ from typing import ClassVar, Literal
 
 from matrixrl.config.fields import Settings, group, setting
 from matrixrl.config.ppo import PPORunConfig
-from matrixrl.config.run import RunConfig
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,7 +40,7 @@ class ActorCriticConfig(Settings):
 class HackmatrixConfig(PPORunConfig):
     """All settings of a HackMatrix run."""
 
-    recorded_beside: ClassVar[tuple[str, ...]] = (*RunConfig.recorded_beside, "environment_version")
+    recorded_beside: ClassVar[tuple[str, ...]] = ("environment_version",)
 
     preset: str = "default"
     """Preset that supplies the other defaults: default, tuned or dev."""

@@ -352,7 +352,7 @@ class OptimizerConfig(Settings):
 class MatmulConfig(RunConfig):
     """All settings of a matmul run."""
 
-    recorded_beside: ClassVar[tuple[str, ...]] = (*RunConfig.recorded_beside, "shown")
+    recorded_beside: ClassVar[tuple[str, ...]] = ("shown",)
 
     preset: str = "quick"
     """Preset that supplies the other defaults: quick, discover, integers, full or dev."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from matrixrl.config.fields import Settings, require, setting
 
@@ -12,6 +13,8 @@ class ProcessConfig(Settings):
     """Distributed training by several processes, on one host or several.
     The same flags serve every trainer.
     """
+
+    may_change: ClassVar[bool] = True
 
     distributed: bool = False
     """Train together with the processes started by this same command on the other hosts."""

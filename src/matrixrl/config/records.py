@@ -15,6 +15,9 @@ from matrixrl.config.fields import ConfigError, literals, names_of, optional_typ
 
 ConfigT = TypeVar("ConfigT")
 
+MACHINE = ("device_type", "device_count", "backend", "python", "machine", "commit")
+"""Entries that describe the machine of a run, in addition to `version_...`."""
+
 
 def as_record(config: Any) -> dict[str, Any]:
     """Returns the config as plain JSON values, nested like the dataclasses, for the journal and
@@ -41,8 +44,8 @@ def from_record(kind: type[ConfigT], record: Mapping[str, Any], prefix: str = ""
     """Returns the config that `as_record` wrote. Missing fields take their defaults.
 
     Args:
-      kind: the dataclass. Its `recorded_beside` names entries that are recorded in the same place
-        and are not settings (versions, devices); they are ignored.
+      kind: the dataclass. Entries that are recorded in the same place and are not settings
+        (devices, versions, and those that its `recorded_beside` names) are ignored.
       prefix: of the names in messages.
 
     Raises:
@@ -56,7 +59,7 @@ def from_record(kind: type[ConfigT], record: Mapping[str, Any], prefix: str = ""
     for key, value in record.items():
         name = names_of(kind).get(key)
         if name is None:
-            if is_beside(kind, key):
+            if not prefix and is_beside(kind, key):
                 continue
             raise ConfigError(f"{prefix}{key}: no setting of this name is known")
         if name in values:
@@ -74,7 +77,7 @@ def from_record(kind: type[ConfigT], record: Mapping[str, Any], prefix: str = ""
 def is_beside(kind: type, key: str) -> bool:
     """Returns whether an entry of a record is not a setting, but recorded in the same place."""
     beside: tuple[str, ...] = getattr(kind, "recorded_beside", ())
-    return key in beside or (bool(beside) and key.startswith("version_"))
+    return key in beside or key in MACHINE or key.startswith("version_")
 
 
 def convert(value: Any, hint: Any) -> Any:

@@ -17,11 +17,9 @@ from matrixrl.config.tracking import TrackingConfig
 class RunConfig(Settings):
     """Settings that every trainer has. A trainer's own config derives from it."""
 
-    recorded_beside: ClassVar[tuple[str, ...]] = (
-        "device_type", "device_count", "backend", "python", "machine", "commit",
-    )  # fmt: skip
-    """Names of entries in run.json and the journal that describe the run and are not settings, in
-    addition to `version_...`. A trainer that records more of them adds their names.
+    recorded_beside: ClassVar[tuple[str, ...]] = ()
+    """Names of entries in run.json and the journal that a trainer records beside its settings, in
+    addition to devices and versions.
     """
 
     preset: str = "default"
@@ -40,9 +38,9 @@ class RunConfig(Settings):
     Training then stops after its chunk, saves, and can be resumed. Default: no limit.
     """
 
-    tracking: TrackingConfig = group(TrackingConfig, may_change=True)
-    checkpoint: CheckpointConfig = group(CheckpointConfig, may_change=True)
-    processes: ProcessConfig = group(ProcessConfig, may_change=True, in_file=False)
+    tracking: TrackingConfig = group(TrackingConfig)
+    checkpoint: CheckpointConfig = group(CheckpointConfig)
+    processes: ProcessConfig = group(ProcessConfig, in_file=False)
 
     devices: int | None = setting(None, minimum=1, hint="; leave it out for all", may_change=True)
     """Number of devices to shard the training over. Default: all that fit."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import ClassVar, Literal
 
 from matrixrl.config.fields import Settings, require, setting
 
@@ -12,6 +12,8 @@ from matrixrl.config.fields import Settings, require, setting
 @dataclass(frozen=True, kw_only=True)
 class TrackingConfig(Settings):
     """Name of a run and destinations of its rows. The same flags serve every trainer."""
+
+    may_change: ClassVar[bool] = True
 
     wandb: bool = False
     """Also send the run to Weights & Biases (offline if there is no key or no network)."""
