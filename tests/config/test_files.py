@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from matrixrl import presets
 from matrixrl.cli import hackmatrix, matmul
-from matrixrl.cli.main import main
+from matrixrl.cli.main import COMMANDS, main
 from matrixrl.config import (
     ConfigError,
     HackmatrixConfig,
@@ -55,7 +55,7 @@ def file_of(tmp_path: Path, text: str) -> str:
 
 @pytest.mark.parametrize("system", READERS)
 def test_printed_settings_of_a_run_start_the_same_run(
-    system: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    system: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     read = READERS[system]
     config = read(["--runs-dir", str(tmp_path / "runs"), *FLAGS[system]])
@@ -212,6 +212,24 @@ def test_a_file_on_resume_changes_what_may_change(tmp_path: Path) -> None:
     assert matmul.read_config([*where, "--resume-run", "r", "--time", "7m"]).time_seconds == 420
     with pytest.raises(ConfigError, match="--width 128: r was started with 64"):
         matmul.read_config([*where, "--resume-run", "r", "--config", file_of(tmp_path, "width = 128")])
+
+
+def test_flags_that_are_read_first_have_two_spellings(tmp_path: Path) -> None:
+    config = matmul.read_config(["--runs_dir", str(tmp_path), "--run_name=r", "--seed", "7"])
+    open_run(config.tracking, system="matmul", name_prefix="t", run_config=as_record(config)).finish()
+    assert matmul.read_config(["--runs_dir", str(tmp_path), "--resume_run", "r"]).seed == 7
+    assert matmul.read_config(["--checkpoint_dir", str(tmp_path), "--resume_run=r"]).seed == 7
+
+
+def test_a_run_of_a_system_without_a_trainer_has_no_settings_file(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = matmul.read_config(["--runs-dir", str(tmp_path), "--run-name", "r"])
+    open_run(config.tracking, system="matmul", name_prefix="t", run_config=as_record(config)).finish()
+    capsys.readouterr()
+    monkeypatch.delitem(COMMANDS, ("matmul", "train"))
+    assert main(["runs", "show", "r", "--runs-dir", str(tmp_path), "--config"]) == 2
+    assert "matmul has no settings file" in capsys.readouterr().err
 
 
 def test_show_prints_settings_without_metrics(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from matrixrl.cli.parse import parse, present_flags, require_local_paths
 from matrixrl.cli.resume import flag_value, resumed_settings, run_folder
@@ -67,8 +68,10 @@ def read_settings(
     return read(with_file(presets[name](), values))
 
 
-def settings_of_system(system: str) -> Any:
-    """Returns the config type of a system; None if it has none of its own."""
-    from matrixrl.config import HackmatrixConfig, MatmulConfig
+def settings_of_system(system: str) -> type[RunConfig] | None:
+    """Returns the config type of a system's training command; None if it has no such command."""
+    from matrixrl.cli.main import COMMANDS
 
-    return {"matmul": MatmulConfig, "hackmatrix": HackmatrixConfig}.get(system)
+    command = COMMANDS.get((system, "train"))
+    kind = None if command is None else getattr(importlib.import_module(command.module), command.settings)
+    return kind if isinstance(kind, type) and issubclass(kind, RunConfig) else None

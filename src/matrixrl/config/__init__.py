@@ -38,7 +38,7 @@ from matrixrl.config.matmul import (
     SelfPlayConfig,
     size_name,
 )
-from matrixrl.config.ppo import PPOConfig, PPORunConfig
+from matrixrl.config.ppo import PPOConfig, PPOTrainerConfig
 from matrixrl.config.processes import ProcessConfig
 from matrixrl.config.records import as_record, differences, from_record, value_at, with_value
 from matrixrl.config.run import RunConfig
@@ -61,7 +61,7 @@ __all__ = [
     "NetworkConfig",
     "OptimizerConfig",
     "PPOConfig",
-    "PPORunConfig",
+    "PPOTrainerConfig",
     "ProcessConfig",
     "Rules",
     "RunConfig",

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 from matrixrl.config.fields import Settings, group, setting
-from matrixrl.config.ppo import PPORunConfig
+from matrixrl.config.ppo import PPOTrainerConfig
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,7 +37,7 @@ class ActorCriticConfig(Settings):
 
 
 @dataclass(frozen=True, kw_only=True)
-class HackmatrixConfig(PPORunConfig):
+class HackmatrixConfig(PPOTrainerConfig):
     """All settings of a HackMatrix run."""
 
     recorded_beside: ClassVar[tuple[str, ...]] = ("environment_version",)

@@ -94,7 +94,7 @@ def _nearest_divisor(number: int, wanted: int) -> int:
 
 
 @dataclass(frozen=True, kw_only=True)
-class PPORunConfig(RunConfig):
+class PPOTrainerConfig(RunConfig):
     """Settings of a PPO run, for any environment."""
 
     ppo: PPOConfig = group(PPOConfig)
