@@ -167,7 +167,7 @@ def test_a_run_that_its_time_limit_stops_is_a_success_and_resumes_to_the_same_en
     assert audit(tmp_path / "r").agrees
 
 
-def test_a_config_of_another_package_needs_no_time_limit(tmp_path: Path) -> None:
+def test_a_config_of_another_package_is_recorded_and_resumed_like_ours() -> None:
     @dataclass(frozen=True, kw_only=True)
     class Plain:
         """The settings that a session needs."""

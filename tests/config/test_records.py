@@ -21,6 +21,7 @@ from matrixrl.config import (
     HackmatrixConfig,
     MatmulConfig,
     as_record,
+    differences,
     from_record,
     value_at,
 )
@@ -184,8 +185,19 @@ def test_whole_floats_are_whole_numbers_and_huge_ones_are_refused() -> None:
         convert(10**400, float)
 
 
-def test_recorded_settings_of_both_systems_are_read(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("system", "kind", "read"),
+    [("matmul", MatmulConfig, matmul.read_config), ("hackmatrix", HackmatrixConfig, hackmatrix.read_config)],
+)
+def test_a_run_of_an_earlier_version_has_a_settings_file(
+    system: str, kind: Any, read: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     with tarfile.open(ARCHIVE) as archive:
         archive.extractall(tmp_path, filter="data")
-    assert recorded_settings(MatmulConfig, tmp_path / "matmul").network.policy == "tokens"
-    assert recorded_settings(HackmatrixConfig, tmp_path / "hackmatrix").ppo.num_envs == 8
+    name = f"{system}-half"
+    shutil.move(tmp_path / system, tmp_path / name)
+    assert main(["runs", "show", name, "--runs-dir", str(tmp_path), "--config"]) == 0
+    file = tmp_path / "settings.toml"
+    file.write_text(capsys.readouterr().out)
+    changed = differences(recorded_settings(kind, tmp_path / name), read(["--config", str(file)]))
+    assert set(changed) <= {"tracking.run_name", "tracking.runs_dir", "json"}
