@@ -125,6 +125,15 @@ def test_a_time_limit_that_is_over_starts_no_chunk_and_a_signal_goes_first(tmp_p
             assert run_loop(Counter(), Count(), run, stop)[1] == "interrupted"
 
 
+@pytest.mark.parametrize(("signalled", "ending"), [(True, "interrupted"), (False, "time limit")])
+def test_processes_agree_on_why_they_stop(signalled: bool, ending: str, tmp_path: Path) -> None:
+    # Another process asks to stop, by a signal or by its time limit; this one has neither.
+    answers = iter([(True, False), (signalled, False)])
+    with StopRequest() as stop, new_run(tmp_path, run_name="c") as run:
+        result = run_loop(Counter(), Count(), run, stop, agree=lambda halt, due: next(answers))
+    assert result == (Count(), ending)
+
+
 def test_a_finished_training_has_finished_whatever_the_time(tmp_path: Path) -> None:
     with StopRequest(time_limit=0.0) as stop, new_run(tmp_path, run_name="c") as run:
         assert run_loop(Counter(), Count(CHUNKS, CHUNKS), run, stop)[1] == "finished"
