@@ -14,6 +14,7 @@ from matrixrl.cli.processes import agreed_settings
 from matrixrl.cli.resume import flag_value, resumed_settings, run_folder
 from matrixrl.cli.sweep import with_sweep_parameters
 from matrixrl.config import HackmatrixConfig
+from matrixrl.devices.coordinator import SINGLE, Coordinator
 from matrixrl.tracking.numbers import duration, plural, significant
 from matrixrl.tracking.status import Status, activity, use
 
@@ -29,7 +30,7 @@ BENCHMARK_CHUNKS = 3
 def run(name: str, arguments: Sequence[str]) -> int:
     """Runs the subcommand `name`."""
     del name
-    return train(agreed_settings(HackmatrixConfig, arguments, read_config))
+    return train(*agreed_settings(HackmatrixConfig, arguments, read_config))
 
 
 def read_config(arguments: Sequence[str]) -> HackmatrixConfig:
@@ -63,12 +64,12 @@ def _parse(arguments: Sequence[str], default: HackmatrixConfig) -> HackmatrixCon
     )
 
 
-def train(config: HackmatrixConfig) -> int:
+def train(config: HackmatrixConfig, coordinator: Coordinator = SINGLE) -> int:
     """Trains, and prints how the agent plays at the end. Returns the exit status."""
     if config.auto_tune and config.tracking.resume_run is None:
         config = tuned_shape(config)
     if not config.benchmark:
-        return session.train(hackmatrix_session(config))
+        return session.train(hackmatrix_session(config, coordinator), coordinator)
     from matrixrl.cli.benchmark import benchmark_tracking
 
     updates = min(config.ppo.num_updates, BENCHMARK_CHUNKS * config.tracking.log_interval)
@@ -93,7 +94,9 @@ def tuned_shape(config: HackmatrixConfig) -> HackmatrixConfig:
     return dataclasses.replace(config, ppo=ppo, auto_tune=False)
 
 
-def hackmatrix_session(config: HackmatrixConfig) -> session.Session[HackmatrixConfig, PPOTrainer]:
+def hackmatrix_session(
+    config: HackmatrixConfig, coordinator: Coordinator = SINGLE
+) -> session.Session[HackmatrixConfig, PPOTrainer]:
     """Returns the HackMatrix session of the shared command; its trainers of one config share their
     programs.
     """
@@ -112,7 +115,7 @@ def hackmatrix_session(config: HackmatrixConfig) -> session.Session[HackmatrixCo
         del run
         from matrixrl.systems.ppo.trainer import PPOTrainer
 
-        return PPOTrainer(config, program(config))
+        return PPOTrainer(config, program(config), coordinator)
 
     return session.Session(
         system="hackmatrix",
@@ -165,7 +168,7 @@ def highest_stage(progress: Progress) -> int:
     return int(progress.maxima.get("highest_stage", 0))
 
 
-def show(outcome: session.Outcome[PPOTrainer]) -> None:
+def show(outcome: session.TrainingResult[PPOTrainer]) -> None:
     """Prints commands that use the agent."""
     where = (
         "" if outcome.run.directory.parent.name == "runs" else f" --runs-dir {outcome.run.directory.parent}"
@@ -176,7 +179,7 @@ def show(outcome: session.Outcome[PPOTrainer]) -> None:
     )
 
 
-def result(outcome: session.Outcome[PPOTrainer]) -> dict[str, Any]:
+def result(outcome: session.TrainingResult[PPOTrainer]) -> dict[str, Any]:
     """Returns the progress of training as JSON values."""
     from matrixrl.training.parameters import params_sha256
 

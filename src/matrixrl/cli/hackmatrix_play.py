@@ -9,7 +9,6 @@ goes the same way.
 from __future__ import annotations
 
 import contextlib
-import os
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -37,6 +36,7 @@ from matrixrl.envs.hackmatrix.referee.game import FIRST_PROGRAM, SIPHON, line_of
 from matrixrl.envs.hackmatrix.render.text import PROGRAM_KEYS, program_cost, render_text
 from matrixrl.envs.hackmatrix.scenario import ReplayStep, Scenario, ScenarioError, dump_text, load, run_replay
 from matrixrl.user_files import UserFileError, display_path, read_text
+from matrixrl.whole_files import write_whole
 
 DEFAULT_SAVE = "hackmatrix.json"
 BACK = "back"
@@ -429,12 +429,9 @@ def write_scenario(state: GameState, path: Path) -> None:
     Raises:
       ConfigError: if it cannot be written.
     """
-    whole = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
-        whole.write_text(dump_text(state), encoding="utf-8")
-        os.replace(whole, path)
+        write_whole(path, dump_text(state))
     except OSError as error:
-        whole.unlink(missing_ok=True)
         raise ConfigError(f"{path}: cannot be written: {error.strerror or error}") from None
 
 

@@ -14,6 +14,7 @@ from matrixrl.cli.processes import agreed_settings
 from matrixrl.cli.resume import flag_value, resumed_settings, run_folder
 from matrixrl.cli.sweep import with_sweep_parameters
 from matrixrl.config import MatmulConfig, size_name
+from matrixrl.devices.coordinator import SINGLE, Coordinator
 from matrixrl.tracking.numbers import duration, plural
 
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ BENCHMARK_EPOCHS = 3
 def run(name: str, arguments: Sequence[str]) -> int:
     """Runs the subcommand; returns its exit status."""
     del name
-    return train(agreed_settings(MatmulConfig, arguments, read_config))
+    return train(*agreed_settings(MatmulConfig, arguments, read_config))
 
 
 def read_config(arguments: Sequence[str]) -> MatmulConfig:
@@ -56,10 +57,10 @@ def _parse(arguments: Sequence[str], default: MatmulConfig) -> MatmulConfig:
     )
 
 
-def train(config: MatmulConfig) -> int:
+def train(config: MatmulConfig, coordinator: Coordinator = SINGLE) -> int:
     """Trains, and prints the schemes found. Returns the exit status."""
     if not config.benchmark:
-        return session.train(matmul_session(config))
+        return session.train(matmul_session(config), coordinator)
     from matrixrl.cli.benchmark import benchmark_tracking
 
     # Compare equal amounts of training: do not stop at a find. This length suffices for it.
@@ -148,7 +149,7 @@ def describe(config: MatmulConfig) -> str:
     )
 
 
-def show(outcome: session.Outcome[MatmulTrainer]) -> None:
+def show(outcome: session.TrainingResult[MatmulTrainer]) -> None:
     """Prints the best schemes."""
     from matrixrl.schemes.formulas import formulas
 
@@ -159,7 +160,7 @@ def show(outcome: session.Outcome[MatmulTrainer]) -> None:
             print(f"\npicture  {directory / f'{found.stem}.png'}\nscheme   {directory / found.scheme_file}")
 
 
-def result(outcome: session.Outcome[MatmulTrainer]) -> dict[str, Any]:
+def result(outcome: session.TrainingResult[MatmulTrainer]) -> dict[str, Any]:
     """Returns the schemes found as JSON values."""
     from matrixrl.training.parameters import params_sha256
 

@@ -16,12 +16,12 @@ from pathlib import Path
 from typing import Any
 
 from matrixrl.config import ConfigError, require
+from matrixrl.run_layout import CHECKPOINTS_FOLDER
 from matrixrl.tracking.locks import Lock, Owner
 
 MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
 MAX_NAME_CHARACTERS = 128
 RUN_FILE = "run.json"
-CHECKPOINTS_FOLDER = "checkpoints"
 LOCK_FILE = "lock"
 RESERVED = ".new-"
 """Prefix of the hidden folder that holds a run until it is published."""

@@ -22,7 +22,7 @@ from matrixrl.agents.ppo import TrainState, UpdateMetrics
 from matrixrl.checkpoints import format as checkpoint_format
 from matrixrl.checkpoints.format import Checkpoint, Snapshot
 from matrixrl.config import ConfigError
-from matrixrl.devices.processes import leaders
+from matrixrl.devices.coordinator import SINGLE, Coordinator
 from matrixrl.systems.ppo.diagnostics import check
 from matrixrl.systems.ppo.program import PPOProgram, Updates
 from matrixrl.systems.ppo.task import PPORunConfig
@@ -112,10 +112,12 @@ class PPOTrainer:
     Args:
       config: the run's settings.
       program: the compiled programs of the config, where several runs share them.
+      coordinator: of the processes that train the run.
     """
 
-    def __init__(self, config: PPORunConfig, program: PPOProgram) -> None:
+    def __init__(self, config: PPORunConfig, program: PPOProgram, coordinator: Coordinator = SINGLE) -> None:
         self.config = config
+        self._coordinator = coordinator
         self.program = program
         self.task = program.task
         self._key = jax.random.key(config.seed)
@@ -183,7 +185,9 @@ class PPOTrainer:
         """Starts the next updates, at most to the end of the chunk."""
         done, chunk = state.progress.updates, self.config.chunk
         left = min(chunk - done % chunk, self.config.ppo.num_updates - done)
-        count = left if self.config.monolithic else leaders(min(left, self._updates_per_call))
+        count = (
+            left if self.config.monolithic else self._coordinator.broadcast(min(left, self._updates_per_call))
+        )
         device, updates = self.program.advance(state.device, self._key, jnp.int32(done), jnp.int32(count))
         if self._chunk_began is None:  # tracing and compilation are done by now
             self._chunk_began = self._call_began = time.perf_counter()
