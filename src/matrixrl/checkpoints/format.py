@@ -127,7 +127,7 @@ class Checkpoint:
         path = self.folder / name
         return path.read_text() if path.exists() else None
 
-    def restore(self, template: Tree) -> Tree:
+    def restore(self, template: Tree, recorded_names: Mapping[str, str] | None = None) -> Tree:
         """Restores the saved arrays in the structure of `template`, on the devices that its leaves
         name.
 
@@ -135,11 +135,12 @@ class Checkpoint:
           template: arrays or `jax.ShapeDtypeStruct`s; a subset of the saved arrays is allowed.
             Leaves with a sharding are placed by it, for any number of devices at the time of
             saving; others go to the default device.
+          recorded_names: names of arrays in the checkpoint, where they differ from `names_of`.
 
         Raises:
           ConfigError: if an array is missing, or has another shape or type than requested.
         """
-        names = names_of(template)
+        names = names_of(template, recorded_names)
         saved = self._load(dict(zip(names, jax.tree.leaves(template), strict=True)))
         leaves = []
         for name, wanted in zip(names, jax.tree.leaves(template), strict=True):
@@ -213,8 +214,12 @@ def _with_sharding(name: str, saved: np.ndarray | jax.Array, wanted: Any, folder
     return array
 
 
-def names_of(tree: Any) -> list[str]:
+def names_of(tree: Any, recorded_names: Mapping[str, str] | None = None) -> list[str]:
     """Returns the names of a tree's leaves, in order: their paths, written with slashes.
+
+    Args:
+      recorded_names: replaces some of them: a checkpoint keeps the names under which its arrays
+        were first recorded.
 
     Raises:
       ValueError: if two leaves have the same name.
@@ -223,17 +228,21 @@ def names_of(tree: Any) -> list[str]:
         jax.tree_util.keystr(path, simple=True, separator="/")
         for path, _ in jax.tree_util.tree_leaves_with_path(tree)
     ]
+    names = [(recorded_names or {}).get(name, name) for name in names]
     if len(set(names)) < len(names):
         raise ValueError(f"two leaves of one name: {sorted(n for n in set(names) if names.count(n) > 1)}")
     return names
 
 
-def flatten(tree: Any) -> dict[str, np.ndarray | jax.Array]:
+def flatten(tree: Any, recorded_names: Mapping[str, str] | None = None) -> dict[str, np.ndarray | jax.Array]:
     """Copies a tree's leaves to the host by name. The arrays may be donated or overwritten after it
     returns.
 
     Random keys are stored as their key data. Partially addressable arrays stay on their devices:
     they must be gathered (`gather`) or written (`write_together`) before they change.
+
+    Args:
+      recorded_names: as for `names_of`.
     """
     leaves = [
         jax.random.key_data(leaf) if jnp.issubdtype(jnp.asarray(leaf).dtype, jax.dtypes.prng_key) else leaf
@@ -245,7 +254,7 @@ def flatten(tree: Any) -> dict[str, np.ndarray | jax.Array]:
         leaf if copy is None else np.array(copy, copy=True)
         for leaf, copy in zip(leaves, jax.device_get(here), strict=True)
     ]
-    return dict(zip(names_of(tree), copies, strict=True))
+    return dict(zip(names_of(tree, recorded_names), copies, strict=True))
 
 
 def gather(snapshot: Snapshot, coordinator: Coordinator) -> Snapshot:

@@ -21,7 +21,7 @@ from matrixrl.tracking.status import Status, activity, use
 if TYPE_CHECKING:
     # `--help` answers without JAX.
     from matrixrl.systems.ppo.program import PPOProgram
-    from matrixrl.systems.ppo.trainer import PPOState, PPOTrainer, Progress
+    from matrixrl.systems.ppo.trainer import PPOProgress, PPOState, PPOTrainer
     from matrixrl.tracking.run import Run
 
 BENCHMARK_CHUNKS = 3
@@ -163,7 +163,7 @@ def summary(config: HackmatrixConfig, trainer: PPOTrainer, state: PPOState, seco
     return f"{', '.join(parts)}; {duration(seconds)}"
 
 
-def highest_stage(progress: Progress) -> int:
+def highest_stage(progress: PPOProgress) -> int:
     """Returns the highest stage that any episode reached; 0 before the first has ended."""
     return int(progress.maxima.get("highest_stage", 0))
 

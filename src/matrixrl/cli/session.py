@@ -257,7 +257,7 @@ def _reserve(session: Session[Any, Any], start: contextlib.ExitStack) -> Reserva
     tracking: TrackingConfig = session.config.tracking
     if tracking.resume_run is not None:
         return None
-    reservation = reserve_run(tracking, session.name_prefix)
+    reservation = reserve_run(tracking, session.system, session.name_prefix)
     start.callback(reservation.release)
     return reservation
 
