@@ -112,7 +112,7 @@ def matmul_session(config: MatmulConfig) -> session.Session[MatmulConfig, Matmul
         # A run that was asked to stop has little time left, and may be resumed later.
         counting = COUNTING_SECONDS / len(trainer.discoveries) if trainer.finished(state) else 0.0
         for size, found in zip(trainer.config.game.formats, trainer.discoveries, strict=True):
-            found.settle()
+            found.finalize()
             lines.append(summary(trainer.config, size, found, seconds, counting))
         return "\n".join(lines)
 

@@ -221,7 +221,7 @@ class Discoveries:
             if best is not None:
                 self._write(best)
 
-    def settle(self) -> None:
+    def finalize(self) -> None:
         """Loads the best scheme from the run folder at the end of training, whichever attempt found
         it.
         """
