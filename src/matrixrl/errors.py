@@ -1,4 +1,7 @@
-"""Text of errors for one-line messages. Standard library only; every layer may import this module."""
+"""Text of errors for one-line messages.
+
+Standard library only; every layer may import this module.
+"""
 
 from __future__ import annotations
 

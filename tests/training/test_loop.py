@@ -244,7 +244,9 @@ def test_a_signal_is_answered_while_the_main_thread_is_busy() -> None:
 def test_processes_agree_to_save_and_to_stop(
     shared: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Two threads stand for two processes; the second is asked to stop after its fourth chunk."""
+    """Two threads stand for two processes; the second is asked to stop while it records its fourth
+    chunk, and both stop after the next one.
+    """
     written: list[Path] = []
 
     def write_together(folder: Path, snapshot: Snapshot) -> None:
@@ -271,10 +273,10 @@ def test_processes_agree_to_save_and_to_stop(
         return result, coordinator.calls, [step for step, _ in trainer.saved]
 
     (leader, calls, saved), (other, other_calls, other_saved) = run_together(train)
-    assert leader == other == (Count(4, 4), "interrupted")
+    assert leader == other == (Count(5, 5), "interrupted")
     assert calls == other_calls
-    assert saved == other_saved == [3, 4]
-    assert CheckpointStore(tmp_path / "c").steps() == [3, 4]
+    assert saved == other_saved == [3, 5]
+    assert CheckpointStore(tmp_path / "c").steps() == [3, 5]
     assert calls.count("gather") == (0 if shared else 2)
-    drafts = [tmp_path / "c" / "checkpoints" / f".draft-{step}-together" for step in (3, 3, 4, 4)]
+    drafts = [tmp_path / "c" / "checkpoints" / f".draft-{step}-together" for step in (3, 3, 5, 5)]
     assert written == (drafts if shared else [])

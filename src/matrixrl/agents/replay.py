@@ -117,9 +117,9 @@ def insert(replay: Replay, games: Games, good: Array, good_lifetime: float) -> R
 def costs_of_good_games(replay: Replay, fraction: float, num_formats: int) -> Array:
     """Returns the largest cost of a good game of each format, float32 [num_formats].
 
-    At most the `fraction` of a format's games reach this cost, unless more have the minimum cost: if
-    many games have equal costs and a few are better, only these count. With a fraction of 0 no game
-    is good.
+    At most the `fraction` of a format's games reach this cost, unless more have the minimum cost:
+    if many games have equal costs and a few are better, only these count. With a fraction of 0 no
+    game is good.
     """
     if fraction == 0:
         return jnp.full(num_formats, -jnp.inf)

@@ -42,8 +42,8 @@ class Games(NamedTuple):
       state: game states, B of each leaf.
       target: int8 [B, ...], the residuals that the games started from.
       format_id: int32 [B], index of the format.
-      basis: arrays of B, the transformation of the actions back to the format `format_id`; not used by
-        the learner.
+      basis: arrays of B, the transformation of the actions back to the format `format_id`; not used
+        by the learner.
       actions: uint16 [B, M, num_tokens], actions played.
       candidates: uint16 [B, M, K, num_tokens], candidates of the search.
       weights: float32 [B, M, K], the improved policy over the candidates.

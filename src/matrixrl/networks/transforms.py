@@ -282,8 +282,8 @@ class TransformNetwork(nn.Module):
         self.value = IntegerValue(self.max_value)
 
     def __call__(self, residual: Array) -> tuple[Array, tuple[Any, ...], Array]:
-        """Returns the torso output [B, width], the states of the contractions, value logits [B, max_value +
-        1].
+        """Returns the torso output [B, width], the states of the contractions, and value logits [B,
+        max_value + 1].
         """
         states = self.contractions(residual)
         hidden = self.torso(4.0 * self.contractions.histograms(states))
