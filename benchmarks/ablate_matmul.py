@@ -180,12 +180,12 @@ def ablate(size: tuple[int, int, int], names: list[str], seeds: int, limit: floa
         batch = program.start_games(jax.random.key(0), program.move_limits, jnp.int32(1), jnp.float32(1))
         jax.block_until_ready(program.play_move(state.params, batch, jax.random.key(0), jnp.float32(1)))
         jax.block_until_ready(
-            program.start_leftovers(
+            program.start_partial_games(
                 jax.random.key(0), state.replay, program.move_limits, jnp.int32(1), jnp.float32(1)
             )
         )
-        whole = program.start_rewriting(jax.random.key(0), state.replay)
-        jax.block_until_ready(program.rewrite(state.params, whole, jax.random.key(0), jnp.int32(1)))
+        whole = program.start_refinement(jax.random.key(0), state.replay)
+        jax.block_until_ready(program.refine(state.params, whole, jax.random.key(0), jnp.int32(1)))
         jax.block_until_ready(program.keep(state.replay, batch))
         runs: list[dict[str, Any]] = []
         for seed in range(seeds):

@@ -23,8 +23,8 @@ from matrixrl.cli.hackmatrix_evaluate import table
 from matrixrl.config import ConfigError
 from matrixrl.devices.compilation_cache import use_compilation_cache
 from matrixrl.envs.hackmatrix import observation
-from matrixrl.envs.hackmatrix.rules import DEFAULT_TIME_LIMIT, NUM_ACTIONS, OBSERVATION_SIZE
-from matrixrl.systems.hackmatrix.evaluation import Games, Policy, evaluate, uniform_policy
+from matrixrl.envs.hackmatrix.rules import NUM_ACTIONS, OBSERVATION_SIZE
+from matrixrl.systems.hackmatrix.evaluation import Policy, evaluate, uniform_policy
 
 
 def peer_policy(file: Path) -> Policy:
@@ -47,11 +47,6 @@ def peer_policy(file: Path) -> Policy:
         return network(observation.unpack(packed), legal)
 
     return policy
-
-
-def evaluate_peer(file: Path, games: int, seed: int = 0, greedy: bool = False) -> Games:
-    """Whole games of the saved peer, see `matrixrl.systems.hackmatrix.evaluation.evaluate`."""
-    return evaluate(peer_policy(file), games, seed, greedy, DEFAULT_TIME_LIMIT)
 
 
 def main() -> int:

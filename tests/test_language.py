@@ -19,12 +19,16 @@ FINISHED = (
     "config",
     "devices",
     "envs/matmul",
+    "errors.py",
+    "jax_internals.py",
     "networks",
     "presets.py",
+    "run_layout.py",
     "schemes",
     "search",
     "systems",
     "training",
+    "whole_files.py",
 )
 
 MAX_COLUMNS = 100

@@ -9,12 +9,13 @@ import pytest
 
 SOURCE = Path(__file__).resolve().parents[1] / "src" / "matrixrl"
 
-# What each package may import from this project, besides itself, `config`, `types` and `user_files`.
+# Modules that every layer may import. They import nothing of the project.
+COMMON = ("config", "types", "user_files", "errors", "jax_internals", "run_layout", "whole_files")
+
+# What each package may import from this project, besides itself and `COMMON`.
 ALLOWED: dict[str, set[str]] = {
     "__main__": set(),
-    "config": set(),
-    "types": set(),
-    "user_files": set(),
+    **{name: set[str]() for name in COMMON},
     "presets": set(),
     "schemes": set(),
     "envs": set(),
@@ -42,7 +43,17 @@ SYSTEMS_BELOW = {"matmul": set[str](), "ppo": set[str](), "hackmatrix": {"ppo"}}
 SEPARATE_GAMES = ("envs.matmul", "envs.hackmatrix")
 
 # Packages that must answer without JAX: `--help`, `runs`, `schemes` and the dashboard are quick and run anywhere.
-WITHOUT_JAX = ("config", "user_files", "presets", "schemes", "tracking", "dashboard")
+WITHOUT_JAX = (
+    "config",
+    "user_files",
+    "errors",
+    "run_layout",
+    "whole_files",
+    "presets",
+    "schemes",
+    "tracking",
+    "dashboard",
+)
 
 
 def modules() -> list[tuple[str, Path]]:
@@ -85,7 +96,7 @@ def test_imports_point_down(module: str, path: Path) -> None:
         if not name.startswith("matrixrl."):
             continue
         target = name.removeprefix("matrixrl.")
-        if target.split(".")[0] in {layer, "config", "types", "user_files", "__version__"}:
+        if target.split(".")[0] in {layer, *COMMON, "__version__"}:
             continue
         assert any(target == allowed or target.startswith(allowed + ".") for allowed in ALLOWED[layer]), (
             f"{module} imports {target}: {layer} may import {sorted(ALLOWED[layer]) or 'nothing of the project'}"

@@ -170,10 +170,10 @@ def test_labels_are_drawn_by_their_weights() -> None:
     assert counts[1] / 4000 == pytest.approx(0.75, abs=0.05)
 
 
-def test_good_games_are_told_by_kind() -> None:
+def test_good_games_are_chosen_per_format() -> None:
     """The better half: 3 and 4 of the first kind, 20 of the second; the cheap kind does not outshine the other."""
     played = games(1, [3.0, 4.0, 9.0, 9.0, 20.0, 30.0], [4] * 6)
-    played = played._replace(kind=jnp.array([0, 0, 0, 0, 1, 1]))
+    played = played._replace(format_id=jnp.array([0, 0, 0, 0, 1, 1]))
     buffer = insert(empty(played, 10), played, good_lifetime=4.0)
     assert costs_of_good_games(buffer, 0.5, 2).tolist() == [4.0, 20.0]
     # A third of the first kind is one game; three quarters would be three, but the two of cost 9 are alike.
@@ -189,8 +189,10 @@ def test_good_games_are_told_by_kind() -> None:
     assert ((costs <= 4) | (costs == 20)).tolist() == positions.good.tolist()
 
 
-def test_a_good_game_of_each_kind_is_kept_longer() -> None:
-    first = games(1, [3.0] * 10 + [20.0] * 9 + [19.0], [4] * 20)._replace(kind=jnp.array([0] * 10 + [1] * 10))
+def test_a_good_game_of_each_format_is_kept_longer() -> None:
+    first = games(1, [3.0] * 10 + [20.0] * 9 + [19.0], [4] * 20)._replace(
+        format_id=jnp.array([0] * 10 + [1] * 10)
+    )
     buffer = insert(empty(first, 40), first, good_lifetime=4.0)
     for label in (2, 3):
         buffer = insert(buffer, games(label, [9.0] * 20, [4] * 20), good_lifetime=4.0)
@@ -198,11 +200,11 @@ def test_a_good_game_of_each_kind_is_kept_longer() -> None:
     assert sorted(np.asarray(buffer.cost)[kept].tolist()) == [3.0, 19.0]
 
 
-def test_leftovers_are_good_solutions_of_the_same_kind_with_their_moves_in_any_order() -> None:
-    """Slots: kind 0 solved in 3 and in 4 moves, unsolved, kind 1 solved in 2; only the cheapest of a kind are good."""
+def test_partial_solutions_are_good_ones_of_the_same_format_with_their_moves_in_any_order() -> None:
+    """Slots: format 0 solved in 3 and in 4 moves, unsolved, format 1 solved in 2; only the cheapest of a format are good."""
     batch = games(0, [3.0, 4.0, 6.0, 2.0], [3, 4, 4, 2])
     batch = batch._replace(
-        kind=jnp.array([0, 0, 0, 1]),
+        format_id=jnp.array([0, 0, 0, 1]),
         target=jnp.arange(4, dtype=jnp.int8)[:, None] * jnp.ones(2, jnp.int8),
         actions=(10 * jnp.arange(4)[:, None, None] + jnp.arange(MOVES)[:, None] + jnp.zeros(TOKENS)).astype(
             jnp.uint16
@@ -210,15 +212,15 @@ def test_leftovers_are_good_solutions_of_the_same_kind_with_their_moves_in_any_o
     )
     buffer = insert(empty(batch, 8), batch, 4.0)
     kinds = jnp.array([0, 1, 2] * 50)
-    drawn = jitted(replay.leftovers)(
+    drawn = jitted(replay.partial_solutions)(
         jax.random.key(0), buffer, kinds, jnp.int32(2), jnp.array([3.0, 9.0, 9.0])
     )
     assert drawn.found.tolist() == [True, True, False] * 50
     assert drawn.target[0::3].tolist() == [[0, 0]] * 50
     assert drawn.target[1::3].tolist() == [[3, 3]] * 50
     assert drawn.basis[1::3].tolist() == [3] * 50
-    assert drawn.given[0::3].tolist() == [1] * 50
-    assert drawn.given[1::3].tolist() == [0] * 50
+    assert drawn.prefix_length[0::3].tolist() == [1] * 50
+    assert drawn.prefix_length[1::3].tolist() == [0] * 50
     orders = {tuple(row) for row in drawn.actions[0::3, :3, 0].tolist()}
     assert len(orders) == 6
     assert all(sorted(order) == [0, 1, 2] for order in orders)
@@ -230,7 +232,7 @@ def test_a_game_placed_in_the_middle_has_made_its_first_moves() -> None:
     fresh = start(
         state, jnp.zeros(2, jnp.int32), jnp.zeros(2, jnp.int32), jnp.ones(2, bool), MOVES, CANDIDATES, TOKENS
     )
-    placed = jitted(selfplay.place)(
+    placed = jitted(selfplay.overlay)(
         fresh,
         jnp.array([False, True]),
         state._replace(residual=residual - 1),

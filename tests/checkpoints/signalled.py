@@ -17,7 +17,7 @@ from matrixrl.checkpoints import format as checkpoint_format
 from matrixrl.cli.main import main
 from matrixrl.tracking.run import Run
 from matrixrl.training import loop
-from matrixrl.training.checkpointing import Keeper
+from matrixrl.training.checkpointing import CheckpointManager
 
 MOMENT, SIGNAL, *ARGUMENTS = sys.argv[1:]
 passed: Counter[str] = Counter()
@@ -29,7 +29,12 @@ def passes(what: str) -> None:
         os.kill(os.getpid(), signal.Signals[SIGNAL])
 
 
-run_loop, write, finish, save_last = loop.run_loop, checkpoint_format.write, Run.finish, Keeper.save_last
+run_loop, write, finish, save_last = (
+    loop.run_loop,
+    checkpoint_format.write,
+    Run.finish,
+    CheckpointManager.save_last,
+)
 
 
 def run_loop_signalled(trainer: Any, state: Any, *others: Any, **named: Any) -> Any:
@@ -63,6 +68,6 @@ def finish_signalled(*arguments: Any) -> Any:
 
 loop.run_loop = run_loop_signalled
 checkpoint_format.write = write_signalled
-Keeper.save_last = save_last_signalled  # pyright: ignore[reportAttributeAccessIssue]
+CheckpointManager.save_last = save_last_signalled  # pyright: ignore[reportAttributeAccessIssue]
 Run.finish = finish_signalled  # pyright: ignore[reportAttributeAccessIssue]
 sys.exit(main(ARGUMENTS))

@@ -193,3 +193,15 @@ def test_leaves_with_a_sharding_are_placed_by_it(tmp_path: Path) -> None:
 def test_two_leaves_of_one_name_are_refused() -> None:
     with pytest.raises(ValueError, match="a/b"):
         checkpoint_format.names_of({"a": {"b": 1}, "a/b": 2})
+
+
+def test_renamed_fields_keep_their_recorded_names(tmp_path: Path) -> None:
+    recorded = {"b/new": "b/old"}
+    tree = {"a": jnp.arange(2), "b": {"new": jnp.arange(3)}}
+    arrays = checkpoint_format.flatten(tree, recorded)
+    assert list(arrays) == ["a", "b/old"]
+    checkpoint_format.write(tmp_path / "1", Snapshot(1, arrays, {}), {})
+    restored = checkpoint_format.read(tmp_path / "1").restore(tree, recorded)
+    assert restored["b"]["new"].tolist() == [0, 1, 2]
+    with pytest.raises(ConfigError, match="holds no array b/new"):
+        checkpoint_format.read(tmp_path / "1").restore(tree)

@@ -304,10 +304,10 @@ def test_chunks_and_one_go_are_equal_when_each_is_compiled_by_itself(
 
 
 def test_the_summary_of_a_run_without_a_whole_chunk_names_no_rate() -> None:
-    from matrixrl.systems.ppo.trainer import Progress
+    from matrixrl.systems.ppo.trainer import PPOProgress
 
     config = read_config(["--preset", "dev"])
-    state: Any = SimpleNamespace(progress=Progress(recorded=3, episodes=3_052))
+    state: Any = SimpleNamespace(progress=PPOProgress(recorded=3, episodes=3_052))
     trainer: Any = SimpleNamespace(steps_per_second=0.0)
     text = summary(config, trainer, state, 75.0)
     assert text == "3 of 160 updates, 12,288 steps, 3,052 episodes; 1 min 15 s"

@@ -54,7 +54,7 @@ def test_a_better_scheme_that_is_not_found_again_is_still_the_result(tmp_path: P
     other_machine = Discoveries(tmp_path, {"run": "r"})
     other_machine.resume(None, 0)
     other_machine.offer(naive(), {"step": 12})
-    other_machine.settle()
+    other_machine.finalize()
     assert other_machine.best is not None
     assert other_machine.best.rank == 7
     assert Scheme.load(tmp_path / "scheme.json").rank == 7
@@ -111,7 +111,7 @@ def test_solutions_of_an_attempt_that_came_further_are_not_lost(tmp_path: Path) 
     behind.save_solutions()
     (record,) = json.loads((tmp_path / behind.solutions_file).read_text())
     assert record["rank"] == 7
-    behind.settle()
+    behind.finalize()
     assert behind.count_solutions() == "1 solution, 1 class"
     assert [solution.rank for solution in behind.solutions] == [7]
 

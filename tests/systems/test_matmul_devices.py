@@ -50,12 +50,12 @@ def history(devices):
         batch, move = program.play_move(weights or params, batch, jax.random.fold_in(key, number), jnp.float32(1))
         moves.append(move)
     buffer = program.keep(state.replay, batch)
-    whole = program.start_rewriting(key, buffer)
-    rewritten, outcome, _ = program.rewrite(weights or params, whole, key, jnp.int32(5))
-    middle = program.start_leftovers(key, buffer, jnp.array([4]), jnp.int32(13), jnp.float32(0.5))
+    whole = program.start_refinement(key, buffer)
+    refined, outcome, _ = program.refine(weights or params, whole, key, jnp.int32(5))
+    middle = program.start_partial_games(key, buffer, jnp.array([4]), jnp.int32(13), jnp.float32(0.5))
     assert float(outcome.tried) > 0
     learned = program.learn(weights or params, opt_state, buffer, key, jnp.int32(3), jnp.bool_(True))
-    return jax.device_get((params, moves, buffer, (rewritten, outcome, middle), pretrained, learned))
+    return jax.device_get((params, moves, buffer, (refined, outcome, middle), pretrained, learned))
 
 
 weights = None
@@ -64,9 +64,9 @@ weights = params
 first, *one = history(1)
 for devices in map(int, sys.argv[1:]):
     also, *several = history(devices)
-    for name, alone, spread in (("params", first, also), *zip(("moves", "replay", "rewritten", "pretrained", "learned"), one, several)):
+    for name, alone, spread in (("params", first, also), *zip(("moves", "replay", "refined", "pretrained", "learned"), one, several)):
         for left, right in zip(jax.tree.leaves(alone), jax.tree.leaves(spread), strict=True):
-            if name in ("moves", "replay", "rewritten") and not np.issubdtype(left.dtype, np.floating):
+            if name in ("moves", "replay", "refined") and not np.issubdtype(left.dtype, np.floating):
                 np.testing.assert_array_equal(right, left, err_msg=name)
             else:
                 # Sums over the batch are made in another order. An n-fold gradient would give an n-fold norm.

@@ -15,17 +15,17 @@ import pytest
 from matrixrl.checkpoints.store import CheckpointStore
 from matrixrl.cli.main import main
 from matrixrl.cli.matmul import read_config
-from matrixrl.config import MatmulConfig, as_record
+from matrixrl.config import MatmulConfig
 from matrixrl.systems.matmul.discoveries import Discoveries
 from matrixrl.systems.matmul.program import MatmulProgram
 from matrixrl.systems.matmul.state import MatmulState
 from matrixrl.systems.matmul.trainer import MatmulTrainer
 from matrixrl.tracking.local import JournalReader
-from matrixrl.tracking.run import open_run
-from matrixrl.training.checkpointing import Keeper
-from matrixrl.training.loop import StopRequest, TrainingDivergedError, run_loop
+from matrixrl.tracking.run import Run
+from matrixrl.training.loop import TrainingDivergedError
 from matrixrl.training.parameters import params_sha256
 from tests.checkpoints import runs
+from tests.systems.train_run import train_run
 
 SETTINGS = [*runs.TINY, "--console", "quiet", "--save-interval-chunks", "1", "--keep-last", "999"]
 
@@ -51,22 +51,12 @@ def program() -> MatmulProgram:
 def play(
     program: MatmulProgram, runs_dir: Path, *flags: str, trainer_type: type[MatmulTrainer] = MatmulTrainer
 ) -> tuple[MatmulState, MatmulTrainer]:
-    """What `matmul train` does, with programs that are compiled already."""
     config: MatmulConfig = read_config([*flags, "--runs-dir", str(runs_dir)])
-    with (
-        StopRequest() as stop,
-        open_run(config.tracking, system="matmul", name_prefix="t", run_config=as_record(config)) as run,
-    ):
-        keeper = Keeper(config.checkpoint, run, as_record(config))
-        trainer = trainer_type(config, [Discoveries(run.directory, {"run": run.name})], program)
-        try:
-            checkpoint = keeper.resume()
-            state = trainer.resume(checkpoint) if run.resumed else trainer.init()
-            state, _ = run_loop(trainer, state, run, stop, keeper)
-        finally:
-            keeper.settle()
-            keeper.close()
-    return state, trainer
+
+    def make_trainer(run: Run) -> MatmulTrainer:
+        return trainer_type(config, [Discoveries(run.directory, {"run": run.name})], program)
+
+    return train_run("matmul", config, make_trainer)
 
 
 @pytest.fixture(scope="module")

@@ -26,7 +26,7 @@ from matrixrl.checkpoints import format as checkpoint_format
 from matrixrl.checkpoints.store import CheckpointStore
 from matrixrl.cli.hackmatrix import ENVIRONMENT_VERSION, hackmatrix_session, read_config
 from matrixrl.cli.main import main
-from matrixrl.config import ConfigError, HackmatrixConfig, as_record, with_value
+from matrixrl.config import ConfigError, HackmatrixConfig, with_value
 from matrixrl.envs.hackmatrix.env import HackMatrix
 from matrixrl.envs.hackmatrix.rules import REWARD_COMPONENTS
 from matrixrl.systems.hackmatrix.task import hackmatrix_task
@@ -39,10 +39,10 @@ from matrixrl.tracking.events import HACKMATRIX_EPISODE_COLUMNS, is_wall_clock
 from matrixrl.tracking.identity import MONTHS
 from matrixrl.tracking.local import JournalReader
 from matrixrl.tracking.run import open_run
-from matrixrl.training.checkpointing import Keeper
-from matrixrl.training.loop import StopRequest, TrainingDivergedError, run_loop
+from matrixrl.training.loop import TrainingDivergedError
 from matrixrl.training.parameters import params_sha256
 from tests.envs.hackmatrix.lanes import QUICKLY
+from tests.systems.train_run import train_run
 
 UPDATES, ENVS, STEPS = 12, 4, 6
 SETTINGS = shlex.split(f"""
@@ -119,24 +119,11 @@ def play(
     trainer_type: type[PPOTrainer] = PPOTrainer,
     version: int = ENVIRONMENT_VERSION,
 ) -> Made:
-    """What `hackmatrix train` does in the run `r`, with a program that is compiled already."""
+    """Trains the run `r`."""
     named = [] if "--resume-run" in flags else ["--run-name", "r"]
     config = read_config([*base, *flags, *named, "--runs-dir", str(runs_dir)])
-    record = {**as_record(config), "environment_version": version}
-    with (
-        StopRequest() as stop,
-        open_run(config.tracking, system="hackmatrix", name_prefix="t", run_config=record) as run,
-    ):
-        keeper = Keeper(config.checkpoint, run, record)
-        trainer = trainer_type(config, program)
-        try:
-            checkpoint = keeper.resume()
-            state = trainer.resume(checkpoint) if run.resumed else trainer.init()
-            state, _ = run_loop(trainer, state, run, stop, keeper)
-        finally:
-            keeper.settle()
-            keeper.close()
-    return state, trainer
+    more = {"environment_version": version}
+    return train_run("hackmatrix", config, lambda run: trainer_type(config, program), more)
 
 
 @pytest.fixture

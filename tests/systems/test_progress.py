@@ -32,7 +32,7 @@ def test_progress_of_an_earlier_version_is_read() -> None:
 
 
 def test_progress_of_an_earlier_ppo_run_is_read() -> None:
-    now = ppo.Progress(updates=3, maxima={"highest_stage": 2}, streaks={"train/entropy": 1})
+    now = ppo.PPOProgress(updates=3, maxima={"highest_stage": 2}, streaks={"train/entropy": 1})
     record = json.loads(json.dumps(plain(now)))
     assert ppo.progress_from_record(record) == now
     record["ill_for"], record["highest_stage"] = record.pop("streaks"), 2

@@ -29,22 +29,34 @@ def test_a_call_waits_for_its_compilation_ahead() -> None:
     assert not calls.is_first("self-play")
 
 
+class Queue:
+    """Two programs compiled ahead: the first is being compiled until `release`, the second is queued."""
+
+    def __init__(self) -> None:
+        self.calls = FirstCalls()
+        self.compiled: list[str] = []
+        self._begun, self._go = threading.Event(), threading.Event()
+        self.calls.compile_ahead(
+            {"first": self._compile_first, "second": lambda: self.compiled.append("second")}
+        )
+        assert self._begun.wait(10)
+
+    def _compile_first(self) -> None:
+        self._begun.set()
+        self._go.wait(10)
+
+    def release(self) -> None:
+        self._go.set()
+        with self.calls.call("first"):
+            pass
+
+
 def test_what_has_not_begun_is_compiled_by_its_call() -> None:
-    begun, go, compiled = threading.Event(), threading.Event(), []
-
-    def first() -> None:
-        begun.set()
-        go.wait(10)
-
-    calls = FirstCalls()
-    calls.compile_ahead({"first": first, "second": lambda: compiled.append("second")})
-    assert begun.wait(10)
-    with calls.call("second"):
+    queue = Queue()
+    with queue.calls.call("second"):
         pass  # does not wait for the first
-    go.set()
-    with calls.call("first"):
-        pass
-    assert compiled == []
+    queue.release()
+    assert queue.compiled == []
 
 
 def test_a_failed_compilation_leaves_the_error_to_the_call() -> None:
@@ -58,20 +70,10 @@ def test_a_failed_compilation_leaves_the_error_to_the_call() -> None:
 
 
 def test_the_end_of_a_run_drops_what_is_queued() -> None:
-    begun, go, compiled = threading.Event(), threading.Event(), []
-
-    def first() -> None:
-        begun.set()
-        go.wait(10)
-
-    calls = FirstCalls()
-    calls.compile_ahead({"first": first, "second": lambda: compiled.append("second")})
-    assert begun.wait(10)
+    queue = Queue()
     cancel_all()
-    go.set()
-    with calls.call("first"):
-        pass
-    assert compiled == []
+    queue.release()
+    assert queue.compiled == []
 
 
 def test_the_process_does_not_wait_for_compilations_at_its_end() -> None:

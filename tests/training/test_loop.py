@@ -14,14 +14,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from matrixrl.checkpoints import format as checkpoint_format
 from matrixrl.checkpoints.format import Snapshot
 from matrixrl.checkpoints.store import CheckpointStore
 from matrixrl.config import CheckpointConfig, TrackingConfig
 from matrixrl.tracking.events import ScalarRow
 from matrixrl.tracking.local import JournalReader
 from matrixrl.tracking.run import Run, open_run
-from matrixrl.training.checkpointing import CheckpointError, Keeper
+from matrixrl.tracking.silent import SilentRun
+from matrixrl.training.checkpointing import CheckpointError, CheckpointFollower, CheckpointManager
 from matrixrl.training.loop import StopRequest, run_loop
+from tests.devices.threads import ThreadCoordinator, run_together
 
 CHUNKS = 9
 
@@ -37,6 +40,7 @@ class Counter:
 
     def __init__(self, stop: StopRequest | None = None, stop_at: int | None = None, size: int = 3) -> None:
         self.saved: list[tuple[int, Count]] = []
+        self.stop_after: tuple[int, StopRequest] | None = None
         self._stop, self._stop_at, self._size = stop, stop_at, size
 
     def finished(self, state: Count) -> bool:
@@ -52,6 +56,8 @@ class Counter:
 
     def record(self, state: Count, outcome: int, run: Run) -> Count:
         run.record([ScalarRow(run.clock.tick(), {"outcome": outcome})])
+        if self.stop_after is not None and outcome == self.stop_after[0]:
+            self.stop_after[1].ask("the test")
         return replace(state, recorded=state.recorded + 1)
 
     def snapshot(self, state: Count, step: int) -> Snapshot:
@@ -66,10 +72,10 @@ def new_run(path: Path, **settings: str) -> Run:
 
 def play(path: Path, trainer: Counter, stop: StopRequest, config: CheckpointConfig) -> tuple[Count, str]:
     with new_run(path, run_name="c") as run:
-        keeper = Keeper(config, run, {})
-        assert keeper.resume() is None
-        result = run_loop(trainer, Count(), run, stop, keeper)
-        keeper.close()
+        manager = CheckpointManager(config, run, {})
+        assert manager.resume() is None
+        result = run_loop(trainer, Count(), run, stop, manager)
+        manager.close()
     return result
 
 
@@ -183,7 +189,7 @@ def test_a_resumed_run_learns_where_it_stands_and_what_was_passed_over(tmp_path:
         play(tmp_path, Counter(), stop, CheckpointConfig(save_interval_chunks=2))
     (tmp_path / "c" / "checkpoints" / "9" / "manifest.json").write_text("[]")
     with new_run(tmp_path, resume_run="c") as run:
-        checkpoint = Keeper(CheckpointConfig(), run, {}).resume()
+        checkpoint = CheckpointManager(CheckpointConfig(), run, {}).resume()
         assert checkpoint is not None
         assert checkpoint.progress == {"started": 8}
         assert run.clock.step == 8
@@ -195,14 +201,14 @@ def test_a_resumed_run_learns_where_it_stands_and_what_was_passed_over(tmp_path:
 
 def test_a_checkpoint_that_cannot_be_written_is_told_and_training_goes_on(tmp_path: Path) -> None:
     with StopRequest() as stop, new_run(tmp_path, run_name="c") as run:
-        keeper = Keeper(CheckpointConfig(save_interval_chunks=4), run, {})
-        keeper.resume()
+        manager = CheckpointManager(CheckpointConfig(save_interval_chunks=4), run, {})
+        manager.resume()
         trainer = Counter()
         folder = run.directory / "checkpoints"
         folder.rmdir()
         folder.write_text("in the way")
-        state, ending = run_loop(trainer, Count(), run, stop, keeper)
-        keeper.close()
+        state, ending = run_loop(trainer, Count(), run, stop, manager)
+        manager.close()
     assert (state.recorded, ending) == (CHUNKS, "finished")
     with JournalReader(tmp_path / "c") as reader:
         warnings = [note.text for note in reader.notes() if note.level == "warning"]
@@ -212,13 +218,15 @@ def test_a_checkpoint_that_cannot_be_written_is_told_and_training_goes_on(tmp_pa
 
 def test_it_stops_instead_where_that_was_asked_for(tmp_path: Path) -> None:
     with StopRequest() as stop, new_run(tmp_path, run_name="c") as run:
-        keeper = Keeper(CheckpointConfig(save_interval_chunks=4, failed_checkpoint="stop"), run, {})
-        keeper.resume()
+        manager = CheckpointManager(
+            CheckpointConfig(save_interval_chunks=4, failed_checkpoint="stop"), run, {}
+        )
+        manager.resume()
         (run.directory / "checkpoints").rmdir()
         (run.directory / "checkpoints").write_text("in the way")
         with pytest.raises(CheckpointError, match="step 4 could not be written"):
-            run_loop(Counter(), Count(), run, stop, keeper)
-        keeper.close()
+            run_loop(Counter(), Count(), run, stop, manager)
+        manager.close()
 
 
 SLEEPER = """
@@ -271,3 +279,45 @@ def test_a_signal_is_answered_while_the_main_thread_is_busy() -> None:
         os.kill(os.getpid(), signal.SIGTERM)
     assert stop.signal == signal.SIGTERM
     assert heard.empty()  # only the first one
+
+
+@pytest.mark.parametrize("shared", [True, False])
+def test_processes_agree_to_save_and_to_stop(
+    shared: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two threads stand for two processes; the second is asked to stop while it records its fourth
+    chunk, and both stop after the next one.
+    """
+    written: list[Path] = []
+
+    def write_together(folder: Path, snapshot: Snapshot) -> None:
+        # orbax needs real processes: tests/training/test_processes.py has them.
+        written.append(folder)
+
+    monkeypatch.setattr(checkpoint_format, "write_together", write_together)
+
+    def train(coordinator: ThreadCoordinator) -> tuple[tuple[Count, str], list[str], list[int]]:
+        trainer = Counter()
+        if coordinator.is_leader:
+            with new_run(tmp_path, run_name="c") as run:
+                config = CheckpointConfig(save_interval_chunks=3)
+                manager = CheckpointManager(config, run, {}, coordinator, uses_shared_storage=shared)
+                manager.resume()
+                result = run_loop(trainer, Count(), run, StopRequest(), manager, coordinator)
+                manager.close()
+        else:
+            stop = StopRequest()
+            trainer.stop_after = (4, stop)
+            run = SilentRun("matmul", "c", tmp_path / "silent")
+            follower = CheckpointFollower(coordinator, tmp_path / "c" if shared else None)
+            result = run_loop(trainer, Count(), run, stop, follower, coordinator)
+        return result, coordinator.calls, [step for step, _ in trainer.saved]
+
+    (leader, calls, saved), (other, other_calls, other_saved) = run_together(train)
+    assert leader == other == (Count(5, 5), "interrupted")
+    assert calls == other_calls
+    assert saved == other_saved == [3, 5]
+    assert CheckpointStore(tmp_path / "c").steps() == [3, 5]
+    assert calls.count("gather") == (0 if shared else 2)
+    drafts = [tmp_path / "c" / "checkpoints" / f".draft-{step}-together" for step in (3, 3, 5, 5)]
+    assert written == (drafts if shared else [])

@@ -8,8 +8,11 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from matrixrl.agents.rewriting import shuffled
+from matrixrl.agents.refinement import shuffled
 from matrixrl.agents.selfplay import Games
+
+STORED = ("target", "format_id", "basis", "actions", "candidates", "weights", "cost", "num_moves")
+"""Fields of `Games` that the buffer stores, under the same names."""
 
 
 class Replay(NamedTuple):
@@ -20,8 +23,8 @@ class Replay(NamedTuple):
 
     Attributes:
       target: int8 [G, ...].
-      kind: int32 [G], index of the format.
-      basis: arrays of G, the transformation of the actions back to the format `kind`.
+      format_id: int32 [G], index of the format.
+      basis: arrays of G, the transformation of the actions back to the format `format_id`.
       actions: uint16 [G, M, num_tokens].
       candidates: uint16 [G, M, K, num_tokens].
       weights: float32 [G, M, K].
@@ -32,7 +35,7 @@ class Replay(NamedTuple):
     """
 
     target: Array
-    kind: Array
+    format_id: Array
     basis: Any
     actions: Array
     candidates: Array
@@ -58,7 +61,7 @@ class Positions(NamedTuple):
       candidates: uint16 [B, K, num_tokens].
       weights: float32 [B, K].
       cost: int32 [B], minus the return from here on.
-      good: bool [B], the game is among the best of its kind in the buffer.
+      good: bool [B], the game is among the best of its format in the buffer.
       filled: bool [B], false if the buffer is empty.
     """
 
@@ -78,27 +81,17 @@ def empty(games: Games, size: int) -> Replay:
     def slots(leaf: Array) -> Array:
         return jnp.zeros((size, *leaf.shape[1:]), leaf.dtype)
 
-    return Replay(
-        slots(games.target),
-        slots(games.kind),
-        jax.tree.map(slots, games.basis),
-        slots(games.actions),
-        slots(games.candidates),
-        slots(games.weights),
-        slots(games.cost),
-        slots(games.num_moves),
-        jnp.full(size, -1.0, jnp.float32),
-        jnp.float32(0),
-    )
+    stored = {name: jax.tree.map(slots, getattr(games, name)) for name in STORED}
+    return Replay(**stored, expiry=jnp.full(size, -1.0, jnp.float32), clock=jnp.float32(0))
 
 
 def is_good(games: Games) -> Array:
-    """Selects the best tenth of a finished batch, of each kind, and at least one: bool [B]."""
+    """Selects the best tenth of a finished batch, of each format, and at least one: bool [B]."""
     played = games.num_moves > 0
     cost = jnp.where(played, games.cost, jnp.inf)
-    same = (games.kind[:, None] == games.kind) & played
+    same = (games.format_id[:, None] == games.format_id) & played
     order = jnp.arange(cost.shape[0])
-    # Rank each game within its kind by cost, ties by position.
+    # Rank each game within its format by cost, ties by position.
     before = (cost < cost[:, None]) | ((cost == cost[:, None]) & (order < order[:, None]))
     return played & ((same & before).sum(-1) < jnp.maximum(1, same.sum(-1) // 10))
 
@@ -117,33 +110,23 @@ def insert(replay: Replay, games: Games, good: Array, good_lifetime: float) -> R
     def write(old: Array, new: Array) -> Array:
         return old.at[slots].set(new, mode="drop")
 
-    return Replay(
-        write(replay.target, games.target),
-        write(replay.kind, games.kind),
-        jax.tree.map(write, replay.basis, games.basis),
-        write(replay.actions, games.actions),
-        write(replay.candidates, games.candidates),
-        write(replay.weights, games.weights),
-        write(replay.cost, games.cost),
-        write(replay.num_moves, games.num_moves),
-        write(replay.expiry, expiry),
-        replay.clock + 1,
-    )
+    stored = {name: jax.tree.map(write, getattr(replay, name), getattr(games, name)) for name in STORED}
+    return Replay(**stored, expiry=write(replay.expiry, expiry), clock=replay.clock + 1)
 
 
-def costs_of_good_games(replay: Replay, fraction: float, num_kinds: int) -> Array:
-    """Returns the largest cost of a good game of each kind, float32 [num_kinds].
+def costs_of_good_games(replay: Replay, fraction: float, num_formats: int) -> Array:
+    """Returns the largest cost of a good game of each format, float32 [num_formats].
 
-    At most the `fraction` of a kind's games reach this cost, unless more have the minimum cost: if
-    many games have equal costs and a few are better, only these count. With a fraction of 0 no game
-    is good.
+    At most the `fraction` of a format's games reach this cost, unless more have the minimum cost:
+    if many games have equal costs and a few are better, only these count. With a fraction of 0 no
+    game is good.
     """
     if fraction == 0:
-        return jnp.full(num_kinds, -jnp.inf)
+        return jnp.full(num_formats, -jnp.inf)
     filled = replay.num_moves > 0
     limits = []
-    for kind in range(num_kinds):
-        mine = filled & (replay.kind == kind)
+    for format_id in range(num_formats):
+        mine = filled & (replay.format_id == format_id)
         costs = jnp.sort(jnp.where(mine, replay.cost, jnp.inf))
         # Number of games at least as good as each one.
         as_good = jnp.searchsorted(costs, costs, side="right")
@@ -159,7 +142,7 @@ def sample(key: Array, replay: Replay, count: int, good_costs: Array | None = No
       key: consumed.
       replay: the buffer.
       count: positions.
-      good_costs: float32 [kinds], the largest cost of a good game (`costs_of_good_games`); by
+      good_costs: float32 [formats], the largest cost of a good game (`costs_of_good_games`); by
         default all are good.
     """
     key_game, key_move = jax.random.split(key)
@@ -178,54 +161,58 @@ def sample(key: Array, replay: Replay, count: int, good_costs: Array | None = No
         replay.candidates[slot, move],
         replay.weights[slot, move],
         jnp.round(replay.cost[slot]).astype(jnp.int32) - move,
-        jnp.ones(count, bool) if good_costs is None else replay.cost[slot] <= good_costs[replay.kind[slot]],
+        jnp.ones(count, bool)
+        if good_costs is None
+        else replay.cost[slot] <= good_costs[replay.format_id[slot]],
         filled[slot],
     )
 
 
-class Leftovers(NamedTuple):
+class PartialSolutions(NamedTuple):
     """Partial solutions from the buffer: some moves are already applied, the rest is to be found.
 
     Attributes:
       target: int8 [B, ...].
       basis: arrays of B.
       actions: uint16 [B, M, num_tokens], all moves of the solution in random order.
-      given: int32 [B], number of them that are applied.
-      found: bool [B], false where the buffer holds no solution of the kind.
+      prefix_length: int32 [B], number of them that are applied.
+      found: bool [B], false where the buffer holds no solution of the format.
     """
 
     target: Array
     basis: Any
     actions: Array
-    given: Array
+    prefix_length: Array
     found: Array
 
 
-def leftovers(key: Array, replay: Replay, kind: Array, left: Array, good_costs: Array) -> Leftovers:
+def partial_solutions(
+    key: Array, replay: Replay, format_id: Array, num_remaining: Array, good_costs: Array
+) -> PartialSolutions:
     """Samples a good solution of the same format for each game and shuffles its actions (they
     commute).
 
     Args:
       key: consumed.
       replay: the buffer. A game is solved if its cost equals its number of moves.
-      kind: int32 [B].
-      left: int32, number of moves that are not applied.
-      good_costs: float32 [kinds], the largest cost of a good game.
+      format_id: int32 [B].
+      num_remaining: int32, number of moves that are not applied.
+      good_costs: float32 [formats], the largest cost of a good game.
     """
     key_game, key_order = jax.random.split(key)
-    # Mark the good, solved games of each lane's kind, then sample one by inverse transform.
+    # Mark the good, solved games of each lane's format, then sample one by inverse transform.
     solved = (replay.num_moves > 0) & (replay.cost == replay.num_moves)
-    usable = solved & (replay.cost <= good_costs[replay.kind]) & (replay.kind == kind[:, None])
+    usable = solved & (replay.cost <= good_costs[replay.format_id]) & (replay.format_id == format_id[:, None])
     reached = jnp.cumsum(usable, axis=-1)
-    drawn = jax.random.uniform(key_game, kind.shape) * reached[:, -1]
+    drawn = jax.random.uniform(key_game, format_id.shape) * reached[:, -1]
     slot = (reached <= drawn[:, None]).sum(-1)
     found = reached[:, -1] > 0
     slot = jnp.minimum(slot, replay.num_moves.shape[0] - 1)
     num_moves = replay.num_moves[slot]
-    return Leftovers(
+    return PartialSolutions(
         replay.target[slot],
         jax.tree.map(lambda leaf: leaf[slot], replay.basis),
         shuffled(key_order, replay.actions[slot], num_moves),
-        jnp.maximum(num_moves - left, 0),
+        jnp.maximum(num_moves - num_remaining, 0),
         found,
     )

@@ -41,27 +41,27 @@ class Games(NamedTuple):
     Attributes:
       state: game states, B of each leaf.
       target: int8 [B, ...], the residuals that the games started from.
-      kind: int32 [B], index of the format.
-      basis: arrays of B, the transformation of the actions back to the format `kind`; not used by
-        the learner.
+      format_id: int32 [B], index of the format.
+      basis: arrays of B, the transformation of the actions back to the format `format_id`; not used
+        by the learner.
       actions: uint16 [B, M, num_tokens], actions played.
       candidates: uint16 [B, M, K, num_tokens], candidates of the search.
       weights: float32 [B, M, K], the improved policy over the candidates.
       cost: float32 [B], minus the return so far.
       num_moves: int32 [B], moves played.
-      taking_part: bool [B], false for the lanes that a smaller batch leaves empty.
+      active: bool [B], false for the lanes that a smaller batch leaves empty.
     """
 
     state: Any
     target: Array
-    kind: Array
+    format_id: Array
     basis: Any
     actions: Array
     candidates: Array
     weights: Array
     cost: Array
     num_moves: Array
-    taking_part: Array
+    active: Array
 
 
 class Move(NamedTuple):
@@ -93,9 +93,9 @@ class Move(NamedTuple):
 
 def start(
     state: Any,
-    kind: Array,
+    format_id: Array,
     basis: Any,
-    taking_part: Array,
+    active: Array,
     max_moves: int,
     num_candidates: int,
     num_tokens: int,
@@ -103,54 +103,54 @@ def start(
     """Returns a new batch of games from a batch of states; lanes that are not active are over
     before they start.
     """
-    batch = taking_part.shape[0]
-    state = state._replace(terminated=state.terminated | ~taking_part)
+    batch = active.shape[0]
+    state = state._replace(terminated=state.terminated | ~active)
     return Games(
         state=state,
         target=state.residual,
-        kind=kind,
+        format_id=format_id,
         basis=basis,
         actions=jnp.zeros((batch, max_moves, num_tokens), jnp.uint16),
         candidates=jnp.zeros((batch, max_moves, num_candidates, num_tokens), jnp.uint16),
         weights=jnp.zeros((batch, max_moves, num_candidates), jnp.float32),
         cost=jnp.zeros(batch, jnp.float32),
         num_moves=jnp.zeros(batch, jnp.int32),
-        taking_part=taking_part,
+        active=active,
     )
 
 
-def place(
-    games: Games, chosen: Array, state: Any, target: Array, basis: Any, actions: Array, given: Array
+def overlay(
+    games: Games, chosen: Array, state: Any, target: Array, basis: Any, actions: Array, prefix_length: Array
 ) -> Games:
-    """Overlays partial solutions on the games selected by `chosen` [B]: their first `given` moves
-    are already applied.
+    """Overlays partial solutions on the games selected by `chosen` [B]: their first `prefix_length`
+    moves are already applied.
 
     Args:
       games: new games, or games whose moves are to be replaced.
       chosen: bool [B]; the other games are unchanged.
       state: game states after the applied moves.
       target, basis: of the games that supply these moves.
-      actions: uint16 [B, M, num_tokens], of which the first `given` count.
-      given: int32 [B].
+      actions: uint16 [B, M, num_tokens], of which the first `prefix_length` count.
+      prefix_length: int32 [B].
     """
-    made = jnp.arange(actions.shape[1]) < given[:, None]
-    actions = jnp.where(made[..., None], actions, 0)
-    placed = games._replace(
+    prefix_mask = jnp.arange(actions.shape[1]) < prefix_length[:, None]
+    actions = jnp.where(prefix_mask[..., None], actions, 0)
+    partial_games = games._replace(
         state=state,
         target=target,
         basis=basis,
         actions=actions,
         # An applied move is its own single candidate.
         candidates=jnp.zeros_like(games.candidates).at[:, :, 0].set(actions),
-        weights=jnp.zeros_like(games.weights).at[:, :, 0].set(made),
-        cost=given.astype(jnp.float32),
-        num_moves=given,
+        weights=jnp.zeros_like(games.weights).at[:, :, 0].set(prefix_mask),
+        cost=prefix_length.astype(jnp.float32),
+        num_moves=prefix_length,
     )
 
     def choose(new: Array, old: Array) -> Array:
         return jnp.where(chosen.reshape(-1, *(1,) * (old.ndim - 1)), new, old)
 
-    return jax.tree.map(choose, placed, games)
+    return jax.tree.map(choose, partial_games, games)
 
 
 def play(games: Games, found: SearchResult, state: Any, reward: Array) -> tuple[Games, Move]:
@@ -171,14 +171,14 @@ def play(games: Games, found: SearchResult, state: Any, reward: Array) -> tuple[
     played = Games(
         state=state,
         target=games.target,
-        kind=games.kind,
+        format_id=games.format_id,
         basis=games.basis,
         actions=games.actions.at[batch, at].set(action, mode="drop"),
         candidates=games.candidates.at[batch, at].set(found.tokens.astype(jnp.uint16), mode="drop"),
         weights=games.weights.at[batch, at].set(found.weights, mode="drop"),
         cost=cost,
         num_moves=num_moves,
-        taking_part=games.taking_part,
+        active=games.active,
     )
     residual = jnp.abs(state.residual.astype(jnp.int32)).sum(axis=tuple(range(1, state.residual.ndim)))
     move = Move(live, action, reward, residual, state.terminated, state.solved, cost, num_moves, found.value)

@@ -18,7 +18,6 @@ import functools
 import hashlib
 import json
 import logging
-import os
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
@@ -30,11 +29,13 @@ import jax.numpy as jnp
 import numpy as np
 
 from matrixrl.config import ConfigError
-from matrixrl.devices.processes import in_parts, on_host
+from matrixrl.devices.coordinator import Coordinator
+from matrixrl.devices.groups import is_partially_addressable
+from matrixrl.run_layout import MANIFEST_FILE
+from matrixrl.whole_files import sync
 
 FORMAT_VERSION = 3
 RECORD_FILE = "checkpoint.json"
-MANIFEST_FILE = "manifest.json"
 ARRAYS_FOLDER = "arrays"
 PACKAGES = ("matrixrl", "jax", "jaxlib", "flax", "optax", "mctx", "orbax-checkpoint", "numpy")
 
@@ -126,7 +127,7 @@ class Checkpoint:
         path = self.folder / name
         return path.read_text() if path.exists() else None
 
-    def restore(self, template: Tree) -> Tree:
+    def restore(self, template: Tree, recorded_names: Mapping[str, str] | None = None) -> Tree:
         """Restores the saved arrays in the structure of `template`, on the devices that its leaves
         name.
 
@@ -134,11 +135,12 @@ class Checkpoint:
           template: arrays or `jax.ShapeDtypeStruct`s; a subset of the saved arrays is allowed.
             Leaves with a sharding are placed by it, for any number of devices at the time of
             saving; others go to the default device.
+          recorded_names: names of arrays in the checkpoint, where they differ from `names_of`.
 
         Raises:
           ConfigError: if an array is missing, or has another shape or type than requested.
         """
-        names = names_of(template)
+        names = names_of(template, recorded_names)
         saved = self._load(dict(zip(names, jax.tree.leaves(template), strict=True)))
         leaves = []
         for name, wanted in zip(names, jax.tree.leaves(template), strict=True):
@@ -147,7 +149,7 @@ class Checkpoint:
                     f"{self.folder}: holds no array {name}; it was saved by another kind of run or another matrixrl "
                     f"({self.record['versions'].get('matrixrl', 'unknown')})"
                 )
-            leaves.append(_placed(name, saved[name], wanted, self.folder))
+            leaves.append(_with_sharding(name, saved[name], wanted, self.folder))
         return jax.tree.unflatten(jax.tree.structure(template), leaves)
 
     def _load(self, wanted: Mapping[str, Any]) -> dict[str, np.ndarray | jax.Array]:
@@ -189,7 +191,8 @@ def _restore_args(entry: tuple[str, list[int]], wanted: Any) -> Any:
     return ocp.ArrayRestoreArgs(sharding=sharding, global_shape=tuple(shape), dtype=np.dtype(dtype))
 
 
-def _placed(name: str, saved: np.ndarray | jax.Array, wanted: Any, folder: Path) -> jax.Array:
+def _with_sharding(name: str, saved: np.ndarray | jax.Array, wanted: Any, folder: Path) -> jax.Array:
+    """Returns a saved array on the devices that `wanted` names."""
     if isinstance(saved, jax.Array):
         return saved
     is_key = jnp.issubdtype(wanted.dtype, jax.dtypes.prng_key)
@@ -211,8 +214,12 @@ def _placed(name: str, saved: np.ndarray | jax.Array, wanted: Any, folder: Path)
     return array
 
 
-def names_of(tree: Any) -> list[str]:
+def names_of(tree: Any, recorded_names: Mapping[str, str] | None = None) -> list[str]:
     """Returns the names of a tree's leaves, in order: their paths, written with slashes.
+
+    Args:
+      recorded_names: replaces some of them: a checkpoint keeps the names under which its arrays
+        were first recorded.
 
     Raises:
       ValueError: if two leaves have the same name.
@@ -221,31 +228,39 @@ def names_of(tree: Any) -> list[str]:
         jax.tree_util.keystr(path, simple=True, separator="/")
         for path, _ in jax.tree_util.tree_leaves_with_path(tree)
     ]
+    names = [(recorded_names or {}).get(name, name) for name in names]
     if len(set(names)) < len(names):
         raise ValueError(f"two leaves of one name: {sorted(n for n in set(names) if names.count(n) > 1)}")
     return names
 
 
-def flatten(tree: Any) -> dict[str, np.ndarray | jax.Array]:
+def flatten(tree: Any, recorded_names: Mapping[str, str] | None = None) -> dict[str, np.ndarray | jax.Array]:
     """Copies a tree's leaves to the host by name. The arrays may be donated or overwritten after it
     returns.
 
-    Random keys are stored as their key data. If several processes hold the tree, all of them must
-    call this; if they share a folder, partially addressable arrays stay on the devices and must be
-    written before they change.
+    Random keys are stored as their key data. Partially addressable arrays stay on their devices:
+    they must be gathered (`gather`) or written (`write_together`) before they change.
+
+    Args:
+      recorded_names: as for `names_of`.
     """
     leaves = [
         jax.random.key_data(leaf) if jnp.issubdtype(jnp.asarray(leaf).dtype, jax.dtypes.prng_key) else leaf
         for leaf in jax.tree.leaves(tree)
     ]
+    here = [None if is_partially_addressable(leaf) else leaf for leaf in leaves]
     # On a CPU device_get returns views of device memory: copy it.
-    leaves = [on_host(leaf) for leaf in leaves]
-    here = [None if in_parts(leaf) else leaf for leaf in leaves]
     copies = [
         leaf if copy is None else np.array(copy, copy=True)
         for leaf, copy in zip(leaves, jax.device_get(here), strict=True)
     ]
-    return dict(zip(names_of(tree), copies, strict=True))
+    return dict(zip(names_of(tree, recorded_names), copies, strict=True))
+
+
+def gather(snapshot: Snapshot, coordinator: Coordinator) -> Snapshot:
+    """Returns the snapshot with every array completely on this host. Collective."""
+    arrays = {name: coordinator.gather(array) for name, array in snapshot.arrays.items()}
+    return dataclasses.replace(snapshot, arrays=arrays)
 
 
 def write_together(folder: Path, snapshot: Snapshot) -> None:
@@ -297,7 +312,7 @@ def write(folder: Path, snapshot: Snapshot, about: Mapping[str, Any]) -> None:
     manifest = {path.relative_to(folder).as_posix(): checksum(path) for path in files}
     (folder / MANIFEST_FILE).write_text(json.dumps(manifest, indent=2) + "\n")
     for path in [*folder.rglob("*"), folder]:
-        force(path)
+        sync(path)
 
 
 def read(folder: Path) -> Checkpoint:
@@ -355,15 +370,6 @@ def checksum(path: Path) -> list[str | int]:
     """Computes sha256 and size of a file."""
     with path.open("rb") as file:
         return [hashlib.file_digest(file, "sha256").hexdigest(), path.stat().st_size]
-
-
-def force(path: Path) -> None:
-    """Syncs a file or a folder to the disk (fsync)."""
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 @functools.cache

@@ -16,8 +16,10 @@ from typing import Any
 from matrixrl.checkpoints import format as checkpoint_format
 from matrixrl.checkpoints.format import Checkpoint, DamagedCheckpointError, Snapshot
 from matrixrl.config import ConfigError
+from matrixrl.errors import first_line
+from matrixrl.run_layout import CHECKPOINTS_FOLDER
+from matrixrl.whole_files import sync
 
-CHECKPOINTS_FOLDER = "checkpoints"
 DRAFT = ".draft-"
 REPLACED = ".replaced-"
 DAMAGED = "damaged-"
@@ -178,11 +180,11 @@ class CheckpointStore:
         """True while a checkpoint is being written, or is written and not yet collected."""
         return self._pending is not None
 
-    def start(self, snapshot: Snapshot, together: Path | None = None) -> None:
+    def start(self, snapshot: Snapshot, shared_draft: Path | None = None) -> None:
         """Starts to write a checkpoint in another thread.
 
         Args:
-          together: a folder from `draft_for_all`, in which all processes have written the arrays.
+          shared_draft: the folder in which all processes have written the arrays.
 
         Raises:
           RuntimeError: if the previous one was not collected.
@@ -191,7 +193,7 @@ class CheckpointStore:
             raise RuntimeError("a checkpoint is still being written: collect it first")
         if self._writer is None:
             self._writer = ThreadPoolExecutor(1, "checkpoint")
-        self._pending = self._writer.submit(self._write, snapshot, together)
+        self._pending = self._writer.submit(self._write, snapshot, shared_draft)
 
     def collect(self, wait_seconds: float | None = 0.0) -> Saved | Failed | None:
         """Returns the outcome of the checkpoint that was started, or None while it is still being
@@ -215,15 +217,15 @@ class CheckpointStore:
             self._writer.shutdown(wait=False)
             self._writer = None
 
-    def draft_for_all(self, step: int) -> Path:
+    def shared_draft(self, step: int) -> Path:
         """Returns the folder in which all processes write the arrays of a step's checkpoint;
         `begin` removes it if it stays a draft.
         """
         return self.folder / f"{DRAFT}{step}-together"
 
-    def _write(self, snapshot: Snapshot, together: Path | None) -> Saved | Failed:
+    def _write(self, snapshot: Snapshot, shared_draft: Path | None) -> Saved | Failed:
         step = snapshot.step
-        draft = together or self.folder / f"{DRAFT}{step}-{os.getpid()}-{time.monotonic_ns()}"
+        draft = shared_draft or self.folder / f"{DRAFT}{step}-{os.getpid()}-{time.monotonic_ns()}"
         target, replaced = self.folder / str(step), self.folder / f"{REPLACED}{step}"
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
@@ -232,13 +234,13 @@ class CheckpointStore:
             if target.exists():
                 target.rename(replaced)
             draft.rename(target)
-            checkpoint_format.force(self.folder)
+            sync(self.folder)
         # orbax raises ValueError or RuntimeError when a file cannot be written.
         except (OSError, ValueError, RuntimeError) as error:
             shutil.rmtree(draft, ignore_errors=True)
             if replaced.exists() and not target.exists():
                 replaced.rename(target)
-            return Failed(step, one_line(error))
+            return Failed(step, failure_reason(error))
         shutil.rmtree(replaced, ignore_errors=True)
         self._size_bytes = sum(path.stat().st_size for path in target.rglob("*") if path.is_file())
         self._scores[step] = snapshot.score
@@ -274,12 +276,11 @@ class CheckpointStore:
             del self._scores[step]
 
 
-def one_line(error: Exception) -> str:
+def failure_reason(error: Exception) -> str:
     """Returns one line that states why a checkpoint could not be written."""
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
     # Messages of tensorstore are long and end with the operating system's reason.
     if code := re.search(r"os_error_code='(\d+)'", str(error)):
         return os.strerror(int(code[1]))
-    text = str(error).strip().splitlines()
-    return text[0][:300] if text else type(error).__name__
+    return first_line(error, 300)

@@ -12,13 +12,14 @@ from matrixrl.cli import session
 from matrixrl.cli.processes import agreed_settings
 from matrixrl.cli.settings import read_settings
 from matrixrl.config import HackmatrixConfig
+from matrixrl.devices.coordinator import SINGLE, Coordinator
 from matrixrl.tracking.numbers import duration, plural, significant
 from matrixrl.tracking.status import Status, activity, use
 
 if TYPE_CHECKING:
     # `--help` answers without JAX.
     from matrixrl.systems.ppo.program import PPOProgram
-    from matrixrl.systems.ppo.trainer import PPOState, PPOTrainer, Progress
+    from matrixrl.systems.ppo.trainer import PPOProgress, PPOState, PPOTrainer
     from matrixrl.tracking.run import Run
 
 BENCHMARK_CHUNKS = 3
@@ -27,7 +28,7 @@ BENCHMARK_CHUNKS = 3
 def run(name: str, arguments: Sequence[str]) -> int:
     """Runs the subcommand `name`."""
     del name
-    return train(agreed_settings(HackmatrixConfig, arguments, read_config))
+    return train(*agreed_settings(HackmatrixConfig, arguments, read_config))
 
 
 def read_config(arguments: Sequence[str]) -> HackmatrixConfig:
@@ -42,12 +43,12 @@ def read_config(arguments: Sequence[str]) -> HackmatrixConfig:
     )
 
 
-def train(config: HackmatrixConfig) -> int:
+def train(config: HackmatrixConfig, coordinator: Coordinator = SINGLE) -> int:
     """Trains, and prints how the agent plays at the end. Returns the exit status."""
     if config.auto_tune and config.tracking.resume_run is None:
         config = tuned_shape(config)
     if not config.benchmark:
-        return session.train(hackmatrix_session(config))
+        return session.train(hackmatrix_session(config, coordinator), coordinator)
     from matrixrl.cli.benchmark import benchmark_tracking
 
     updates = min(config.ppo.num_updates, BENCHMARK_CHUNKS * config.tracking.log_interval)
@@ -72,7 +73,9 @@ def tuned_shape(config: HackmatrixConfig) -> HackmatrixConfig:
     return dataclasses.replace(config, ppo=ppo, auto_tune=False)
 
 
-def hackmatrix_session(config: HackmatrixConfig) -> session.Session[HackmatrixConfig, PPOTrainer]:
+def hackmatrix_session(
+    config: HackmatrixConfig, coordinator: Coordinator = SINGLE
+) -> session.Session[HackmatrixConfig, PPOTrainer]:
     """Returns the HackMatrix session of the shared command; its trainers of one config share their
     programs.
     """
@@ -91,7 +94,7 @@ def hackmatrix_session(config: HackmatrixConfig) -> session.Session[HackmatrixCo
         del run
         from matrixrl.systems.ppo.trainer import PPOTrainer
 
-        return PPOTrainer(config, program(config))
+        return PPOTrainer(config, program(config), coordinator)
 
     return session.Session(
         system="hackmatrix",
@@ -139,12 +142,12 @@ def summary(config: HackmatrixConfig, trainer: PPOTrainer, state: PPOState, seco
     return f"{', '.join(parts)}; {duration(seconds)}"
 
 
-def highest_stage(progress: Progress) -> int:
+def highest_stage(progress: PPOProgress) -> int:
     """Returns the highest stage that any episode reached; 0 before the first has ended."""
     return int(progress.maxima.get("highest_stage", 0))
 
 
-def show(outcome: session.Outcome[PPOTrainer]) -> None:
+def show(outcome: session.TrainingResult[PPOTrainer]) -> None:
     """Prints commands that use the agent."""
     where = (
         "" if outcome.run.directory.parent.name == "runs" else f" --runs-dir {outcome.run.directory.parent}"
@@ -155,7 +158,7 @@ def show(outcome: session.Outcome[PPOTrainer]) -> None:
     )
 
 
-def result(outcome: session.Outcome[PPOTrainer]) -> dict[str, Any]:
+def result(outcome: session.TrainingResult[PPOTrainer]) -> dict[str, Any]:
     """Returns the progress of training as JSON values."""
     from matrixrl.training.parameters import params_sha256
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from matrixrl.cli.progress import complain
+from matrixrl.cli.checkpoints import choose_checkpoint
 from matrixrl.cli.resume import recorded_settings
 from matrixrl.config import ConfigError, HackmatrixConfig, require
 from matrixrl.tracking.identity import find_run, has_checkpoint
@@ -68,23 +68,11 @@ def load_agent(command: str, reference: str, runs_dir: Path, step: int | None, b
 
     import jax
 
-    from matrixrl.checkpoints.store import CheckpointStore
     from matrixrl.envs.hackmatrix.env import HackMatrix
     from matrixrl.systems.hackmatrix.evaluation import NetworkPolicy
     from matrixrl.systems.hackmatrix.task import build_network
 
-    store = CheckpointStore(folder)
-    if step is not None:
-        checkpoint = store.at(step)
-    else:
-        checkpoint, skipped = store.best() if best else store.newest()
-        for line in skipped:
-            complain(f"{line}: passed over")
-        if checkpoint is None:
-            raise ConfigError(
-                f"{command} {folder.name}: there is no whole checkpoint in {folder}; one is written every "
-                "--save-interval seconds of training and at its end"
-            )
+    checkpoint = choose_checkpoint(command, folder, step=step, best=best)
     played = checkpoint.record["config"].get("environment_version", HackMatrix.version)
     if played != HackMatrix.version:
         raise ConfigError(

@@ -9,7 +9,6 @@ goes the same way.
 from __future__ import annotations
 
 import contextlib
-import os
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -37,6 +36,7 @@ from matrixrl.envs.hackmatrix.referee.game import FIRST_PROGRAM, SIPHON, line_of
 from matrixrl.envs.hackmatrix.render.text import PROGRAM_KEYS, program_cost, render_text
 from matrixrl.envs.hackmatrix.scenario import ReplayStep, Scenario, ScenarioError, dump_text, load, run_replay
 from matrixrl.user_files import UserFileError, display_path, read_text
+from matrixrl.whole_files import write_whole
 
 DEFAULT_SAVE = "hackmatrix.json"
 BACK = "back"
@@ -117,7 +117,7 @@ class HackmatrixPlayCommand:
         return terminal.in_colour(self.colour)
 
 
-class Session:
+class PlaySession:
     """A game with its earlier states, so that steps can be undone.
 
     Attributes:
@@ -238,7 +238,9 @@ def bounded_lines(stream: TextIO) -> Iterator[str]:
         yield line
 
 
-def run_words(session: Session, words: Iterator[str], source: str, command: HackmatrixPlayCommand) -> None:
+def run_words(
+    session: PlaySession, words: Iterator[str], source: str, command: HackmatrixPlayCommand
+) -> None:
     """Plays actions given as words until they or the game end.
 
     Raises:
@@ -260,7 +262,7 @@ def run_words(session: Session, words: Iterator[str], source: str, command: Hack
         report(session, command)
 
 
-def play_replay(session: Session, scenario: Scenario, command: HackmatrixPlayCommand) -> list[str]:
+def play_replay(session: PlaySession, scenario: Scenario, command: HackmatrixPlayCommand) -> list[str]:
     """Plays the actions recorded in a scenario file, and returns the differences from the game it
     expects.
 
@@ -284,7 +286,7 @@ def play_replay(session: Session, scenario: Scenario, command: HackmatrixPlayCom
     return run_replay(scenario, play_step)[1]
 
 
-def report(session: Session, command: HackmatrixPlayCommand) -> None:
+def report(session: PlaySession, command: HackmatrixPlayCommand) -> None:
     """Prints the events, and the board if requested."""
     print(session.message, flush=True)
     if command.boards:
@@ -297,7 +299,7 @@ def report(session: Session, command: HackmatrixPlayCommand) -> None:
 # The terminal -------------------------------------------------------------------------------------
 
 
-def screen(session: Session, command: HackmatrixPlayCommand) -> str:
+def screen(session: PlaySession, command: HackmatrixPlayCommand) -> str:
     """Renders 24 lines: the board, the last events, and the available actions."""
     state = session.state
     message = session.message or "programs with a key can be used; ? explains everything"
@@ -356,7 +358,7 @@ def _wrapped(text: str, width: int = 79) -> list[str]:
     return lines
 
 
-def run_terminal(session: Session, command: HackmatrixPlayCommand) -> None:
+def run_terminal(session: PlaySession, command: HackmatrixPlayCommand) -> None:
     """Plays by keys until Q, Ctrl-C or the end of input."""
     with contextlib.suppress(KeyboardInterrupt), terminal.full_screen():
         while True:
@@ -375,7 +377,7 @@ def run_terminal(session: Session, command: HackmatrixPlayCommand) -> None:
                 play_key(session, key)
 
 
-def play_key(session: Session, key: str) -> None:
+def play_key(session: PlaySession, key: str) -> None:
     """Plays the action of a key; one that is not legal is explained instead of ending the game."""
     if session.state.episode.done:
         return
@@ -386,7 +388,7 @@ def play_key(session: Session, key: str) -> None:
         session.message = f"{ACTION_NAMES[action]} is not possible: {why_illegal(session.state, action)}"
 
 
-def file_key(session: Session, key: str) -> None:
+def file_key(session: PlaySession, key: str) -> None:
     """Saves or loads; errors are shown on the screen and play continues."""
     verb = "save to" if key == "S" else "load from"
     name = terminal.read_line(f"{verb} (enter: {DEFAULT_SAVE}, escape: not at all) ")
@@ -429,12 +431,9 @@ def write_scenario(state: GameState, path: Path) -> None:
     Raises:
       ConfigError: if it cannot be written.
     """
-    whole = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
-        whole.write_text(dump_text(state), encoding="utf-8")
-        os.replace(whole, path)
+        write_whole(path, dump_text(state))
     except OSError as error:
-        whole.unlink(missing_ok=True)
         raise ConfigError(f"{path}: cannot be written: {error.strerror or error}") from None
 
 
@@ -449,7 +448,7 @@ def run_command(command: HackmatrixPlayCommand) -> int:
     """
     scenario = None if command.scenario is None else read_scenario(command.scenario, "--scenario")
     start = scenario.state if scenario else new_game(RandomDraws(np.random.default_rng([command.seed])))
-    session = Session(start, command.seed)
+    session = PlaySession(start, command.seed)
     differences: list[str] = []
     if command.agent == "replay" and scenario is not None:
         differences = play_replay(session, scenario, command)

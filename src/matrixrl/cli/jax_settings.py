@@ -47,8 +47,10 @@ name in capitals.
 
 @contextmanager
 def standard_jax_settings() -> Iterator[None]:
-    """Runs a block under the standard settings of JAX, loaded or not yet, and restores the others
-    afterwards.
+    """Runs a block under the standard settings of JAX, loaded or not yet, and restores the settings
+    of JAX afterwards.
+
+    It removes the environment variables that set others; `restored_environment` puts them back.
 
     Raises:
       ConfigError: if an environment variable has a value that JAX refuses when it is loaded.
@@ -68,11 +70,24 @@ def standard_jax_settings() -> Iterator[None]:
             f"JAX cannot read a JAX_... environment variable ({error}); correct it or unset it"
         ) from error
     finally:
-        os.environ.update(variables)
         if before is None and "jax" in sys.modules and variables:
             before = {name.lower(): _parsed(name, value) for name, value in variables.items()}
         if before is not None:
             _update(before)
+
+
+@contextmanager
+def restored_environment() -> Iterator[None]:
+    """Restores the environment variables of the process when the block ends."""
+    environment = dict(os.environ)
+    try:
+        yield
+    finally:
+        for name in os.environ.keys() - environment.keys():
+            del os.environ[name]
+        for name, value in environment.items():
+            if os.environ.get(name) != value:
+                os.environ[name] = value
 
 
 def _is_refused_variable(error: ValueError) -> bool:

@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import NoReturn
 
-from matrixrl.cli.jax_settings import standard_jax_settings
+from matrixrl.cli.jax_settings import restored_environment, standard_jax_settings
 from matrixrl.cli.parse import parse
 from matrixrl.cli.progress import complain
 from matrixrl.config import ConfigError
@@ -101,7 +101,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     and the settings of JAX.
     """
     given = list(sys.argv[1:] if arguments is None else arguments)
-    with _process_restored(), checked_streams():
+    with restored_environment(), _libraries_restored(), checked_streams():
         try:
             try:
                 with standard_jax_settings():
@@ -129,11 +129,10 @@ _LOGGERS = ("", "absl", "jax", "wandb")
 
 
 @contextmanager
-def _process_restored() -> Iterator[None]:
-    """Restores, when the block ends, the state of the process that commands and their libraries
-    change.
+def _libraries_restored() -> Iterator[None]:
+    """Restores, when the block ends, the state of the libraries that commands change: JAX's
+    compilation cache, W&B and logging.
     """
-    environment = dict(os.environ)
     levels = {name: logging.getLogger(name).level for name in _LOGGERS}
     had_wandb = "wandb" in sys.modules
     try:
@@ -146,11 +145,6 @@ def _process_restored() -> Iterator[None]:
             sys.modules["wandb"].teardown()  # its settings are those of our environment
         for name, level in levels.items():
             logging.getLogger(name).setLevel(level)
-        for name in os.environ.keys() - environment.keys():
-            del os.environ[name]
-        for name, value in environment.items():
-            if os.environ.get(name) != value:
-                os.environ[name] = value
 
 
 def _dispatch(given: list[str]) -> int:

@@ -11,6 +11,7 @@ from matrixrl.cli import session
 from matrixrl.cli.processes import agreed_settings
 from matrixrl.cli.settings import read_settings
 from matrixrl.config import MatmulConfig, size_name
+from matrixrl.devices.coordinator import SINGLE, Coordinator
 from matrixrl.tracking.numbers import duration, plural
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ BENCHMARK_EPOCHS = 3
 def run(name: str, arguments: Sequence[str]) -> int:
     """Runs the subcommand; returns its exit status."""
     del name
-    return train(agreed_settings(MatmulConfig, arguments, read_config))
+    return train(*agreed_settings(MatmulConfig, arguments, read_config))
 
 
 def read_config(arguments: Sequence[str]) -> MatmulConfig:
@@ -42,10 +43,10 @@ def read_config(arguments: Sequence[str]) -> MatmulConfig:
     )
 
 
-def train(config: MatmulConfig) -> int:
+def train(config: MatmulConfig, coordinator: Coordinator = SINGLE) -> int:
     """Trains, and prints the schemes found. Returns the exit status."""
     if not config.benchmark:
-        return session.train(matmul_session(config))
+        return session.train(matmul_session(config), coordinator)
     from matrixrl.cli.benchmark import benchmark_tracking
 
     # Compare equal amounts of training: do not stop at a find. This length suffices for it.
@@ -97,7 +98,7 @@ def matmul_session(config: MatmulConfig) -> session.Session[MatmulConfig, Matmul
         # A run that was asked to stop has little time left, and may be resumed later.
         counting = COUNTING_SECONDS / len(trainer.discoveries) if trainer.finished(state) else 0.0
         for size, found in zip(trainer.config.game.formats, trainer.discoveries, strict=True):
-            found.settle()
+            found.finalize()
             lines.append(summary(trainer.config, size, found, seconds, counting))
         return "\n".join(lines)
 
@@ -134,7 +135,7 @@ def describe(config: MatmulConfig) -> str:
     )
 
 
-def show(outcome: session.Outcome[MatmulTrainer]) -> None:
+def show(outcome: session.TrainingResult[MatmulTrainer]) -> None:
     """Prints the best schemes."""
     from matrixrl.schemes.formulas import formulas
 
@@ -145,7 +146,7 @@ def show(outcome: session.Outcome[MatmulTrainer]) -> None:
             print(f"\npicture  {directory / f'{found.stem}.png'}\nscheme   {directory / found.scheme_file}")
 
 
-def result(outcome: session.Outcome[MatmulTrainer]) -> dict[str, Any]:
+def result(outcome: session.TrainingResult[MatmulTrainer]) -> dict[str, Any]:
     """Returns the schemes found as JSON values."""
     from matrixrl.training.parameters import params_sha256
 

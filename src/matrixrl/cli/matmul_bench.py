@@ -6,7 +6,7 @@ import dataclasses
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from matrixrl.cli.parse import parse
 from matrixrl.cli.progress import working
@@ -23,6 +23,10 @@ from matrixrl.config import (
     size_name,
 )
 from matrixrl.tracking.numbers import duration, significant
+
+if TYPE_CHECKING:
+    # `--help` answers without JAX.
+    from matrixrl.systems.matmul.speed import Speed
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -121,8 +125,20 @@ def run(name: str, arguments: Sequence[str]) -> int:
 
         # The persistent compilation cache stays off here: compile_seconds is measured cold.
         speed = measure_speed(config, settings.repeats)
+    rows = _rows(settings, speed)
+    left, right = (max(len(row[column]) for row in rows) for column in (0, 1))
+    print(title)
+    for what, figure in rows:
+        print(f"  {what:<{left}}  {figure:>{right}}")
+    if settings.json:
+        print(json.dumps(_values(settings, speed)))
+    return 0
+
+
+def _values(settings: Bench, speed: Speed) -> dict[str, Any]:
+    """Returns the measurements as JSON values."""
     search, simulations = speed.search, settings.num_simulations
-    result = {
+    return {
         "simulations_per_second": speed.simulations_per_second,
         "simulations_per_second_spread": [
             settings.batch_size * simulations / search.slowest,
@@ -136,37 +152,29 @@ def run(name: str, arguments: Sequence[str]) -> int:
         "parts_milliseconds": {name: 1e3 * seconds for name, seconds in speed.parts.items()},
         "settings": dataclasses.asdict(settings),
     }
-    rows = []
-    per_simulation = 1e3 * search.median / simulations
-    expand = 1e3 * speed.parts["expand"]
-    game = 1e3 * speed.parts["game"]
-    for what, figure in (
+
+
+def _rows(settings: Bench, speed: Speed) -> list[tuple[str, str]]:
+    """Returns the measurements for people: what was measured, and the figure with its unit."""
+    values = _values(settings, speed)
+    simulation = values["milliseconds_per_simulation"]
+    parts = values["parts_milliseconds"]
+    features, torso, expand, game = (
+        parts[name] for name in ("features", "features_and_torso", "expand", "game")
+    )
+    return [
         (
-            f"search, K={settings.num_candidates}, {simulations:,} simulations",
+            f"search, K={settings.num_candidates}, {settings.num_simulations:,} simulations",
             f"{significant(speed.simulations_per_second)} sims/s",
         ),
-        ("one simulation of the batch", f"{significant(per_simulation)} ms"),
-        ("  features (rank profile)", f"{significant(1e3 * speed.parts['features'])} ms"),
-        (
-            "  torso and value",
-            f"{significant(1e3 * (speed.parts['features_and_torso'] - speed.parts['features']))} ms",
-        ),
-        (
-            "  policy head, drawing, merging",
-            f"{significant(expand - 1e3 * speed.parts['features_and_torso'])} ms",
-        ),
+        ("one simulation of the batch", f"{significant(simulation)} ms"),
+        ("  features (rank profile)", f"{significant(features)} ms"),
+        ("  torso and value", f"{significant(torso - features)} ms"),
+        ("  policy head, drawing, merging", f"{significant(expand - torso)} ms"),
         ("  game", f"{significant(game)} ms"),
-        ("  tree (the rest)", f"{significant(per_simulation - expand - game)} ms"),
+        ("  tree (the rest)", f"{significant(simulation - expand - game)} ms"),
         ("learning", f"{significant(speed.samples_per_second)} samples/s"),
         ("game alone, random play", f"{significant(speed.random_steps_per_second)} steps/s"),
-        ("compiling the search", duration(result["compile_seconds"])),
-        ("compiling the weight update", duration(result["learn_compile_seconds"])),
-    ):
-        rows.append((what, figure))
-    left, right = (max(len(row[column]) for row in rows) for column in (0, 1))
-    print(title)
-    for what, figure in rows:
-        print(f"  {what:<{left}}  {figure:>{right}}")
-    if settings.json:
-        print(json.dumps(result))
-    return 0
+        ("compiling the search", duration(values["compile_seconds"])),
+        ("compiling the weight update", duration(values["learn_compile_seconds"])),
+    ]

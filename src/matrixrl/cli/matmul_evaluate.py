@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING, Any
 
 import tyro
 
+from matrixrl.cli.checkpoints import choose_checkpoint
 from matrixrl.cli.parse import parse
-from matrixrl.cli.progress import complain, say, working
+from matrixrl.cli.progress import say, working
 from matrixrl.cli.resume import recorded_settings
-from matrixrl.config import ConfigError, MatmulConfig, require, size_name
+from matrixrl.config import MatmulConfig, require, size_name
 from matrixrl.tracking.identity import find_run, has_checkpoint
 from matrixrl.tracking.numbers import duration, percent, plural
 from matrixrl.tracking.status import Status
@@ -82,19 +83,11 @@ def evaluate_run(settings: Evaluate) -> int:
 def _evaluate(settings: Evaluate, folder: Path, status: Status) -> int:
     recorded = recorded_settings(MatmulConfig, folder)
 
-    from matrixrl.checkpoints.store import CheckpointStore
     from matrixrl.devices.compilation_cache import use_compilation_cache
     from matrixrl.systems.matmul.evaluation import evaluate, evaluation_config, restore_params
     from matrixrl.systems.matmul.program import MatmulProgram
 
-    checkpoint, skipped = CheckpointStore(folder).newest()
-    for line in skipped:
-        complain(f"{line}: passed over")
-    if checkpoint is None:
-        raise ConfigError(
-            f"evaluate {folder.name}: there is no whole checkpoint in {folder}; one is written every --save-interval "
-            "seconds of training and at its end"
-        )
+    checkpoint = choose_checkpoint("evaluate", folder)
     use_compilation_cache()
     config = evaluation_config(recorded, settings.games, settings.num_simulations)
     program = MatmulProgram(config)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import sys
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
@@ -11,30 +10,34 @@ from typing import Any, TypeVar
 from matrixrl.cli.parse import whole_number
 from matrixrl.cli.resume import flag_value
 from matrixrl.config import ConfigError, ProcessConfig, as_record, from_record
+from matrixrl.devices.coordinator import SINGLE, Coordinator, broadcast_result
 
 Settings = TypeVar("Settings")
 
 
 def agreed_settings(
     kind: type[Settings], arguments: Sequence[str], read: Callable[[Sequence[str]], Settings]
-) -> Settings:
+) -> tuple[Settings, Coordinator]:
     """Reads a command line with `read`; with `--distributed`, on process 0, once all processes have
     joined.
 
     Only process 0 needs to see the run folder that `--resume-run` names.
+
+    Returns:
+      The settings, and the coordinator of the processes.
 
     Raises:
       ConfigError: if the command line is wrong, or the processes do not connect.
     """
     if "--distributed" not in arguments or {"-h", "--help"} & set(arguments):
         config: Any = read(arguments)
-        # A run that was trained by several processes may be resumed with one.
-        return (
-            dataclasses.replace(config, processes=ProcessConfig()) if config.processes.distributed else config
-        )
+        if config.processes.distributed:
+            # A run that was trained by several processes may be resumed with one.
+            config = dataclasses.replace(config, processes=ProcessConfig())
+        return config, SINGLE
     settings = _process_settings(arguments)
 
-    from matrixrl.devices import processes
+    from matrixrl.devices.distributed import join
 
     if settings.process_id == 0:
         print(
@@ -42,22 +45,14 @@ def agreed_settings(
             f"at most {settings.join_seconds} s",
             file=sys.stderr,
         )
-    processes.join(settings)
-    if processes.leads():
-        answer: dict[str, Any] = {}
-        try:
-            config = read(arguments)
-            answer["config"] = as_record(config)
-            return config
-        except ConfigError as error:
-            answer["error"] = str(error)
-            raise
-        finally:
-            processes.share(json.dumps(answer).encode())
-    answer = json.loads(processes.share(None))
-    if "config" not in answer:
-        raise ConfigError(f"process 0 says: {answer.get('error', 'it cannot go on')}")
-    return from_record(kind, answer["config"])
+    coordinator = join(settings)
+    config = broadcast_result(
+        coordinator,
+        lambda: read(arguments),
+        to_record=as_record,
+        from_record=lambda record: from_record(kind, record),
+    )
+    return config, coordinator
 
 
 def _process_settings(arguments: Sequence[str]) -> ProcessConfig:

@@ -10,7 +10,7 @@ import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 import tyro
 
@@ -165,17 +165,6 @@ class Restore(Common):
 
     entity: str | None = None
     """W&B entity. Default: WANDB_ENTITY, or the default entity of the account."""
-
-
-RunsCommand = (
-    Annotated[List, tyro.conf.subcommand("list")]
-    | Annotated[Show, tyro.conf.subcommand("show")]
-    | Annotated[Sync, tyro.conf.subcommand("sync")]
-    | Annotated[Audit, tyro.conf.subcommand("audit")]
-    | Annotated[Export, tyro.conf.subcommand("export")]
-    | Annotated[Copy, tyro.conf.subcommand("copy")]
-    | Annotated[Restore, tyro.conf.subcommand("restore")]
-)
 
 
 def run_command(command: List | Show | Sync | Audit | Export | Copy | Restore) -> int:

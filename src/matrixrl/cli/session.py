@@ -21,31 +21,33 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Generic, NoReturn, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 from matrixrl.cli.progress import complain
 from matrixrl.cli.resume import resumed_settings
+from matrixrl.cli.signals import GraceExpiry, StopAnswer
 from matrixrl.config import (
     CheckpointConfig,
     ConfigError,
     TrackingConfig,
     as_record,
-    require,
     value_at,
     with_value,
 )
+from matrixrl.devices.coordinator import SINGLE, Coordinator
 from matrixrl.tracking.events import System
 from matrixrl.tracking.identity import find_run
 from matrixrl.tracking.numbers import duration, plural
-from matrixrl.tracking.status import CLEAR_LINE, Status, activity, notify, terminal_width, use, wrap
+from matrixrl.tracking.status import Status, activity, use
 from matrixrl.tracking.streams import OutputError, is_first_failure
+from matrixrl.training.faults import PeerFailureHandler, exit_after_peer_failure
 
 if TYPE_CHECKING:
     # `--help` answers at once, and signals are handled before JAX is loaded.
     from matrixrl.checkpoints.format import Checkpoint
     from matrixrl.tracking.identity import Reservation
     from matrixrl.tracking.run import FinishReport, Run
-    from matrixrl.training.checkpointing import Keeper
+    from matrixrl.training.checkpointing import CheckpointFollower, CheckpointManager
     from matrixrl.training.loop import Ending, StopRequest, TrainingDivergedError
 
 
@@ -87,15 +89,12 @@ class SessionTrainer(Protocol):
 ROLLBACK_SECONDS = 5.0
 """Maximum time in seconds that a rollback to a checkpoint waits for W&B."""
 
-LOSS_SECONDS = 10.0
-"""Time in seconds for the main thread to notice that a peer failed."""
-
 Config = TypeVar("Config", bound=TrainConfig)
 TrainerT = TypeVar("TrainerT", bound=SessionTrainer)
 
 
 @dataclass(frozen=True)
-class Outcome(Generic[TrainerT]):
+class TrainingResult(Generic[TrainerT]):
     """A training that was completed, or stopped in time.
 
     Attributes:
@@ -144,87 +143,29 @@ class Session(Generic[Config, TrainerT]):
     prepare: Callable[[Config], object] | None = None
     make_trainer: Callable[[Config, Run], TrainerT]
     summarize: Callable[[TrainerT, Any, float], str]
-    show: Callable[[Outcome[TrainerT]], None]
-    result: Callable[[Outcome[TrainerT]], Mapping[str, Any]]
+    show: Callable[[TrainingResult[TrainerT]], None]
+    result: Callable[[TrainingResult[TrainerT]], Mapping[str, Any]]
 
 
-class GraceExpiry:
-    """Ends the process when its grace period is over, at any point; the journal loses no rows.
-
-    Attributes:
-      command: continues the run, once there is one.
-    """
-
-    def __init__(self, grace_seconds: float) -> None:
-        self.command: str | None = None
-        self._grace_seconds = grace_seconds
-
-    def __call__(self, number: signal.Signals) -> None:
-        """Writes a message, and exits with the status of a process that was stopped by the
-        signal.
-        """
-        after = f"; continue with: {self.command}" if self.command else ""
-        text = f"not finished {self._grace_seconds:g} s after {number.name}; stopped at once{after}"
-        _exit_at_once(text, 128 + number)
-
-
-class StopAnswer:
-    """Reports a signal at once: otherwise no output would appear until a chunk or a compilation
-    ends.
+@dataclass
+class CommandState:
+    """State of a training command over its attempts: a rollback begins another one.
 
     Attributes:
-      stop: knows where a request came from that was no signal.
+      coordinator: of the processes that train the run.
+      stop: collects signals.
+      expiry: ends the process after the grace period.
+      peer_failure: ends the process after a peer failed.
+      began: `time.perf_counter()` at the beginning of the command.
+      rollbacks: number of rollbacks so far.
     """
 
-    def __init__(self, grace_seconds: float) -> None:
-        self._grace_seconds = grace_seconds
-        self.stop: StopRequest | None = None
-
-    def __call__(self, number: signal.Signals) -> None:
-        """Prints a line above the status line."""
-        again = "; Ctrl-C again stops at once" if number == signal.SIGINT else ""
-        origin = self.stop.origin if self.stop is not None and self.stop.origin else number.name
-        notify(f"{origin}: stopping after this chunk, within {self._grace_seconds:g} s{again}")
-
-
-class ProcessLoss:
-    """Ends this process some time after another one was lost, unless the main thread has by then.
-
-    The main thread may wait in a collective that cannot complete, and JAX would then terminate it
-    without a message.
-
-    Attributes:
-      command: continues the run, once there is one.
-      keeper: knows the last checkpoint, on process 0.
-    """
-
-    def __init__(self) -> None:
-        self.command: str | None = None
-        self.keeper: Keeper | None = None
-
-    def __call__(self, number: int) -> None:
-        """Waits, then writes a message and exits; the journal loses no rows."""
-        time.sleep(LOSS_SECONDS)
-        _exit_at_once(_lost_text(f"process {number}", self.keeper, self.command), 1)
-
-
-def _exit_at_once(text: str, status: int) -> NoReturn:
-    """Writes a final message and exits immediately, skipping interpreter shutdown."""
-    # Straight to the file: the main thread may hold the stream's lock.
-    line = f"matrixrl: {text}"
-    if os.isatty(2):
-        line = CLEAR_LINE + wrap(line, terminal_width())  # there may be a status line
-    with contextlib.suppress(OSError):  # nobody may be there to read it
-        os.write(2, f"{line}\n".encode(errors="backslashreplace"))
-    os._exit(status)
-
-
-def _lost_text(reason: str, keeper: Keeper | None, command: str | None) -> str:
-    """Returns the message that a peer failed, and on process 0 how to continue."""
-    where = ""
-    if keeper is not None:
-        where = f"; {keeper.where}; continue, with as many processes as there are, with: {command}"
-    return f"another process of this training ended or cannot be reached ({reason}){where}"
+    coordinator: Coordinator
+    stop: StopRequest
+    expiry: GraceExpiry
+    peer_failure: PeerFailureHandler
+    began: float
+    rollbacks: int = 0
 
 
 def resume_command(system: System, tracking: TrackingConfig, name: str, *flags: str) -> str:
@@ -234,8 +175,11 @@ def resume_command(system: System, tracking: TrackingConfig, name: str, *flags: 
     return shlex.join(["matrixrl", system, "train", "--resume-run", name, *where, *flags])
 
 
-def train(session: Session[Any, Any]) -> int:
+def train(session: Session[Any, Any], coordinator: Coordinator = SINGLE) -> int:
     """Trains, and prints the results. Returns the exit status.
+
+    Args:
+      coordinator: of the processes that train the run together.
 
     Raises:
       ConfigError: if the run cannot be opened or resumed, or one of its files cannot be written.
@@ -244,40 +188,36 @@ def train(session: Session[Any, Any]) -> int:
     from matrixrl.training.loop import StopRequest
 
     grace_seconds = session.config.checkpoint.grace_seconds
-    expiry = GraceExpiry(grace_seconds)
-    answer = StopAnswer(grace_seconds)
+    expiry, answer = GraceExpiry(grace_seconds), StopAnswer(grace_seconds)
     time_limit = getattr(session.config, "time_seconds", None)
     with StopRequest(grace_seconds, expiry, answer, time_limit) as stop, contextlib.ExitStack() as start:
         answer.stop = stop
         reservation = None
-        if _is_leader():
+        if coordinator.is_leader:
             # Before JAX is loaded, which takes seconds, so that the user sees the announcement at
             # once.
             reservation = _reserve(session, start)
             announce(session, reservation)
-        with use(Status(shown=session.config.tracking.console != "quiet")), activity("starting JAX"):
-            from matrixrl.devices import processes
-
-        loss, rollbacks = ProcessLoss(), 0
-        processes.on_loss(loss)
+        command = CommandState(coordinator, stop, expiry, PeerFailureHandler(), began)
+        coordinator.watch_peers(command.peer_failure)
         try:
-            outcome = _attempt(session, rollbacks, stop, expiry, loss, began, reservation)
-            while isinstance(outcome, Session):
-                session, rollbacks = outcome, rollbacks + 1
-                outcome = _attempt(session, rollbacks, stop, expiry, loss, began)
+            result = _attempt(session, command, reservation)
+            while isinstance(result, Session):
+                session, command.rollbacks = result, command.rollbacks + 1
+                result = _attempt(session, command)
         finally:
             _cancel_compilations()
-        if outcome is None:
+        if result is None:
             return 1
-        processes.part()
-        shown = _show(session, outcome) if processes.leads() else True
-    if outcome.ending == "interrupted":
+        coordinator.announce_exit()
+        shown = _show(session, result) if coordinator.is_leader else True
+    if result.ending == "interrupted":
         # The signal may have come to another process of this training.
         return 128 + (stop.signal or signal.SIGTERM)
     return 0 if shown else 1
 
 
-def _show(session: Session[Any, Any], outcome: Outcome[Any]) -> bool:
+def _show(session: Session[Any, Any], result: TrainingResult[Any]) -> bool:
     """Prints what came out.
 
     Returns:
@@ -286,9 +226,9 @@ def _show(session: Session[Any, Any], outcome: Outcome[Any]) -> bool:
     """
     try:
         if session.config.json:
-            print(json.dumps(_result(session, outcome)))
+            print(json.dumps(_result(session, result)))
         else:
-            session.show(outcome)
+            session.show(result)
         sys.stdout.flush()
     except OutputError as error:
         if not error.reader_gone and is_first_failure(sys.stdout):
@@ -311,12 +251,6 @@ def device_line(machine: Mapping[str, Any]) -> str:
     return f"{count:,} x {kind} ({machine['backend']}), JAX {machine.get('version_jax', '')}"
 
 
-def _is_leader() -> bool:
-    """Returns whether this process records, without loading JAX if there is only one process."""
-    processes = sys.modules.get("matrixrl.devices.processes")
-    return processes is None or processes.leads()
-
-
 def _reserve(session: Session[Any, Any], start: contextlib.ExitStack) -> Reservation | None:
     """Reserves the name of a new run until `start` is closed; None if a run is resumed."""
     from matrixrl.tracking.run import reserve_run
@@ -324,7 +258,7 @@ def _reserve(session: Session[Any, Any], start: contextlib.ExitStack) -> Reserva
     tracking: TrackingConfig = session.config.tracking
     if tracking.resume_run is not None:
         return None
-    reservation = reserve_run(tracking, session.name_prefix)
+    reservation = reserve_run(tracking, session.system, session.name_prefix)
     start.callback(reservation.release)
     return reservation
 
@@ -366,220 +300,267 @@ def _cancel_compilations() -> None:
         first_calls.cancel_all()
 
 
-def _result(session: Session[Any, Any], outcome: Outcome[Any]) -> dict[str, Any]:
-    run = outcome.run
+def _result(session: Session[Any, Any], result: TrainingResult[Any]) -> dict[str, Any]:
+    run = result.run
     return {
         "run_name": run.name,
         "run_id": run.run_id,
         "run_dir": str(run.directory),
-        **session.result(outcome),
+        **session.result(result),
         "global_step": run.clock.step,
-        "seconds": round(outcome.seconds, 3),
-        "status": outcome.report.status,
-        "pending_rows": outcome.report.pending_rows,
+        "seconds": round(result.seconds, 3),
+        "status": result.report.status,
+        "pending_rows": result.report.pending_rows,
     }
 
 
 def _attempt(
-    session: Session[Any, Any],
-    rollbacks: int,
-    stop: StopRequest,
-    expiry: GraceExpiry,
-    loss: ProcessLoss,
-    began: float,
-    reservation: Reservation | None = None,
-) -> Outcome[Any] | Session[Any, Any] | None:
+    session: Session[Any, Any], command: CommandState, reservation: Reservation | None = None
+) -> TrainingResult[Any] | Session[Any, Any] | None:
     """Performs one attempt at a run, from opening to closing it.
 
     Args:
-      rollbacks: number of rollbacks of this command so far.
       reservation: reservation of a new run's name.
 
     Returns:
-      The outcome; the session to continue with if training diverged and may roll back; None if it
+      The result; the session to continue with if training diverged and may roll back; None if it
       failed and the failure was reported.
     """
-    config, system = session.config, session.system
-    starting = Status(shown=config.tracking.console != "quiet")
-    with use(starting), activity("starting JAX"):
-        from jax.errors import JaxRuntimeError
+    settings, changes = _start_jax(session, command)
 
-        from matrixrl.devices import processes
-        from matrixrl.devices.compilation_cache import use_compilation_cache
-        from matrixrl.devices.machine import describe_machine
-        from matrixrl.tracking.run import open_run
-        from matrixrl.tracking.silent import SilentRun
-        from matrixrl.training.checkpointing import CheckpointError, Keeper, PartKeeper
-        from matrixrl.training.loop import TrainingDivergedError, run_loop
+    from jax.errors import JaxRuntimeError
 
-        use_compilation_cache()
-        machine = describe_machine()
-        settings = {**as_record(config), **machine, **session.about, **session.versions}
-        leads, several = processes.leads(), processes.count() > 1
-        changes = changes_on_resume(session) if leads else {}
-        if session.prepare is not None:
-            session.prepare(config)
-    if leads and rollbacks == 0 and config.tracking.console != "quiet":
-        starting.line(
-            f"{'device':<8} {device_line(machine)}, ready after {duration(time.perf_counter() - began)}"
-        )
-    with contextlib.ExitStack() as files:
-        copies = Path(files.enter_context(tempfile.TemporaryDirectory())) if several else Path()
-        if leads:
-            name = b""
-            try:
-                run = open_run(
-                    config.tracking,
-                    system=system,
-                    name_prefix=session.name_prefix,
-                    run_config=settings,
-                    reservation=reservation,
-                )
-                name = run.name.encode()
-            finally:
-                processes.share(name)
-        else:
-            told = processes.share(None).decode()
-            require(bool(told), "process 0 could not open the run, and says why")
-            run = SilentRun(system, told, copies)
-        loss.command = expiry.command = resume_command(system, config.tracking, run.name)
-        run.on_stop = stop.ask
-        files.enter_context(run)
-        files.push(partial(_discard_if_refused, run))
-        loss.keeper = keeper = Keeper(config.checkpoint, run, settings) if leads else None
-        trainer: Any = session.make_trainer(config, run)
+    from matrixrl.training.checkpointing import CheckpointError
+    from matrixrl.training.loop import TrainingDivergedError
+
+    with contextlib.ExitStack() as resources:
+        attempt = _open_attempt(session, command, settings, reservation, resources)
+        run, manager = attempt.run, attempt.manager
         try:
-            checkpoint = keeper.resume() if keeper is not None else None
-            for name, (old, new) in changes.items():
-                run.note(f"changed on resume: {name} from {old} to {new}")
-            part_keeper = None
-            if several:
-                folder = processes.agree_on_folder(run.directory if leads else None)
-                checkpoint = _shared(checkpoint, folder, run, copies)
-                if folder is not None and not leads:
-                    part_keeper = PartKeeper(folder)
-            resumed = processes.leaders(int(run.resumed))
-            state = trainer.resume(checkpoint) if resumed else trainer.init()
-            state, ending = run_loop(
-                trainer,
-                state,
-                run,
-                stop,
-                keeper,
-                agree=processes.agree if several else None,
-                part_keeper=part_keeper,
-            )
+            state, ending = attempt.train(changes)
         except OSError as error:
             raise ConfigError(
                 f"{run.directory}: {error.strerror or error}; the journal keeps what was recorded. Free some space, or "
                 f"name another folder with --runs-dir"
             ) from error
         except TrainingDivergedError as error:
-            if keeper is not None:
-                with contextlib.suppress(CheckpointError):
-                    keeper.settle()  # if it could not be written, the previous one is the last good one
-            return _diverged(session, error, rollbacks, run, keeper)
+            return attempt.close_diverged(error)
         except CheckpointError as error:
             run.warn(str(error))
             run.finish("crashed")
-            complain(f"{error}; free some space, then: {expiry.command}")
+            complain(f"{error}; free some space, then: {attempt.resume_command}")
             return None
         except (JaxRuntimeError, ValueError) as error:
-            if not (several and processes.is_loss(error)):
+            if not command.coordinator.is_peer_failure(error):
                 raise
-            _leave(run, keeper, error, expiry.command)
+            exit_after_peer_failure(run, manager, error, attempt.resume_command)
         finally:
-            if keeper is not None:
-                keeper.close()
-        seconds = time.perf_counter() - began
-        run.note(session.summarize(trainer, state, seconds))
-        left = config.tracking.finish_seconds
-        if stop.seconds_left is not None:
-            left = min(left, stop.seconds_left / 2)
+            if manager is not None:
+                manager.close()
+        result = attempt.finish(state, ending)
+    if ending != "finished" and manager is not None:
+        why = f"--time {session.config.time} is over: " if ending == "time limit" else ""
+        how = attempt.resume_command
+        complain(f"{why}stopped at step {run.clock.step:,}, {manager.where}; continue with: {how}")
+    return result
+
+
+def _start_jax(
+    session: Session[Any, Any], command: CommandState
+) -> tuple[dict[str, Any], dict[str, tuple[Any, Any]]]:
+    """Loads JAX, and refuses settings that this machine or the run to resume does not support.
+
+    Returns:
+      The settings to record, and the changes of a resumed run (`changes_on_resume`).
+    """
+    config, leads = session.config, command.coordinator.is_leader
+    starting = Status(shown=config.tracking.console != "quiet")
+    with use(starting), activity("starting JAX"):
+        from matrixrl.devices.compilation_cache import use_compilation_cache
+        from matrixrl.devices.machine import describe_machine
+
+        use_compilation_cache()
+        machine = describe_machine()
+        changes = changes_on_resume(session) if leads else {}
+        if session.prepare is not None:
+            session.prepare(config)
+    if leads and command.rollbacks == 0 and config.tracking.console != "quiet":
+        seconds = time.perf_counter() - command.began
+        starting.line(f"{'device':<8} {device_line(machine)}, ready after {duration(seconds)}")
+    return {**as_record(config), **machine, **session.about, **session.versions}, changes
+
+
+def _open_attempt(
+    session: Session[Any, Any],
+    command: CommandState,
+    settings: Mapping[str, Any],
+    reservation: Reservation | None,
+    resources: contextlib.ExitStack,
+) -> Attempt:
+    """Opens the run on the leader, a silent one on the other processes, and creates the trainer.
+
+    Args:
+      resources: closes the run.
+    """
+    from matrixrl.devices.coordinator import broadcast_result, find_shared_folder
+    from matrixrl.tracking.run import open_run
+    from matrixrl.tracking.silent import SilentRun
+    from matrixrl.training.checkpointing import CheckpointFollower, CheckpointManager
+
+    config, coordinator = session.config, command.coordinator
+    several = coordinator.num_processes > 1
+    copies = Path(resources.enter_context(tempfile.TemporaryDirectory())) if several else Path()
+    run = broadcast_result(
+        coordinator,
+        lambda: open_run(
+            config.tracking,
+            system=session.system,
+            name_prefix=session.name_prefix,
+            run_config=settings,
+            reservation=reservation,
+        ),
+        to_record=lambda run: run.name,
+        from_record=lambda name: SilentRun(session.system, name, copies),
+    )
+    run.on_stop = command.stop.ask
+    resources.enter_context(run)
+    resources.push(partial(_discard_if_refused, run))
+    how = resume_command(session.system, config.tracking, run.name)
+    command.expiry.command = command.peer_failure.command = how
+    shared_folder = find_shared_folder(coordinator, run.directory if coordinator.is_leader else None)
+    manager = follower = None
+    if coordinator.is_leader:
+        manager = CheckpointManager(config.checkpoint, run, settings, coordinator, shared_folder is not None)
+    else:
+        follower = CheckpointFollower(coordinator, shared_folder)
+    command.peer_failure.manager = manager
+    trainer = session.make_trainer(config, run)
+    return Attempt(session, command, run, trainer, manager, follower, shared_folder, copies, how)
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """An attempt at a run that is open.
+
+    Attributes:
+      manager: of the checkpoints, on the leader.
+      follower: counterpart of the manager on the other processes.
+      shared_folder: the leader's run folder, if all processes see it.
+      copies: folder for what the leader sends to this process.
+      resume_command: the command that resumes the run.
+    """
+
+    session: Session[Any, Any]
+    command: CommandState
+    run: Run
+    trainer: Any
+    manager: CheckpointManager | None
+    follower: CheckpointFollower | None
+    shared_folder: Path | None
+    copies: Path
+    resume_command: str
+
+    def train(self, changes: Mapping[str, tuple[Any, Any]]) -> tuple[Any, Ending]:
+        """Starts or resumes the run, and trains until it is finished or a signal asks to stop.
+
+        Args:
+          changes: of the settings of a resumed run, by dotted name (old, new).
+        """
+        from matrixrl.training.loop import run_loop
+
+        coordinator = self.command.coordinator
+        checkpoint = self.manager.resume() if self.manager is not None else None
+        for name, (old, new) in changes.items():
+            self.run.note(f"changed on resume: {name} from {old} to {new}")
+        checkpoint = self._broadcast_checkpoint(checkpoint)
+        resumed = coordinator.broadcast(int(self.run.resumed))
+        state = self.trainer.resume(checkpoint) if resumed else self.trainer.init()
+        checkpoints = self.manager or self.follower
+        return run_loop(self.trainer, state, self.run, self.command.stop, checkpoints, coordinator)
+
+    def _broadcast_checkpoint(self, checkpoint: Checkpoint | None) -> Checkpoint | None:
+        """Returns the leader's checkpoint on every process, and sets the clock to its step.
+
+        On shared storage all processes read the same files; otherwise the others receive a copy.
+        """
+        coordinator = self.command.coordinator
+        if coordinator.num_processes == 1:
+            return checkpoint
+        from matrixrl.checkpoints import format as checkpoint_format
+        from matrixrl.devices.coordinator import copy_folder
+
+        folder = None if checkpoint is None else checkpoint.folder
+        if self.shared_folder is None:
+            folder = copy_folder(coordinator, folder, self.copies)
+        else:
+            name = coordinator.broadcast(b"" if folder is None else str(folder.resolve()).encode())
+            folder = Path(name.decode()) if name else None
+        if folder is None or checkpoint is not None:
+            return checkpoint
+        checkpoint = checkpoint_format.read(folder)
+        self.run.restore_clock(checkpoint.step)
+        return checkpoint
+
+    def finish(self, state: Any, ending: Ending) -> TrainingResult[Any]:
+        """Closes the run after training was finished, or stopped in time."""
+        seconds = time.perf_counter() - self.command.began
+        self.run.note(self.session.summarize(self.trainer, state, seconds))
+        upload_seconds = self.session.config.tracking.finish_seconds
+        if (seconds_left := self.command.stop.seconds_left) is not None:
+            upload_seconds = min(upload_seconds, seconds_left / 2)
         # A run that its time limit ends has done what was asked.
-        report = run.finish("finished" if ending == "time limit" else ending, left)
-    if ending != "finished" and keeper is not None:
-        why = f"--time {config.time} is over: " if ending == "time limit" else ""
-        complain(f"{why}stopped at step {run.clock.step:,}, {keeper.where}; continue with: {expiry.command}")
-    return Outcome(run, trainer, state, ending, report, seconds)
+        report = self.run.finish("finished" if ending == "time limit" else ending, upload_seconds)
+        return TrainingResult(self.run, self.trainer, state, ending, report, seconds)
+
+    def close_diverged(self, error: TrainingDivergedError) -> Session[Any, Any] | None:
+        """Closes a diverged attempt.
+
+        Returns:
+          The session to roll back with; None if the run ends here.
+        """
+        from matrixrl.training.checkpointing import CheckpointError
+
+        where = ""
+        if self.manager is not None:
+            with contextlib.suppress(CheckpointError):
+                self.manager.wait()  # if it could not be written, the previous one is the last good one
+            where = self.manager.where
+        checkpoint = self.session.config.checkpoint
+        rate = value_at(self.session.config, self.session.learning_rate)
+        if self.command.rollbacks < checkpoint.max_rollbacks:
+            lower = rate * checkpoint.rollback_learning_rate_factor
+            self.run.warn(
+                f"{error}; {where}; going back there with --learning-rate {lower:g} "
+                f"(rollback {self.command.rollbacks + 1} of {checkpoint.max_rollbacks})"
+            )
+            return self._rollback(lower)
+        tracking = self.session.config.tracking
+        how = resume_command(self.session.system, tracking, self.run.name, "--learning-rate", f"{rate / 2:g}")
+        text = f"{error}; {where}; go on from there with: {how}"
+        self.run.warn(text)
+        self.run.finish("crashed")
+        if self.manager is not None:
+            complain(text)
+        self.command.coordinator.announce_exit()  # all processes saw the same metric
+        return None
+
+    def _rollback(self, learning_rate: float) -> Session[Any, Any]:
+        """Closes the run, and returns the session that resumes it with a lower learning rate."""
+        config = self.session.config
+        # The next attempt uploads the rows that W&B does not have by then.
+        self.run.finish("crashed", min(ROLLBACK_SECONDS, config.tracking.finish_seconds))
+        tracking = dataclasses.replace(
+            config.tracking, run_name=None, run_suffix=None, resume_run=self.run.name
+        )
+        config = dataclasses.replace(config, tracking=tracking)
+        config = with_value(config, self.session.learning_rate, learning_rate)
+        return dataclasses.replace(self.session, config=config)
 
 
 def _discard_if_refused(run: Run, kind: type[BaseException] | None, *_: object) -> None:
     """Leaves nothing of a run whose start is refused after it was opened."""
     if kind is not None and issubclass(kind, ConfigError):
         run.discard()
-
-
-def _shared(
-    checkpoint: Checkpoint | None, run_folder: Path | None, run: Run, copies: Path
-) -> Checkpoint | None:
-    """Broadcasts process 0's checkpoint to every process, and sets the clock to its step.
-
-    Args:
-      run_folder: that of process 0, if all processes see it; otherwise they receive a copy of the
-        checkpoint.
-    """
-    from matrixrl.checkpoints import format as checkpoint_format
-    from matrixrl.devices import processes
-
-    if run_folder is None:
-        folder = processes.share_folder(None if checkpoint is None else checkpoint.folder, copies)
-    else:
-        told = processes.share(b"" if checkpoint is None else str(checkpoint.folder.resolve()).encode())
-        folder = Path(told.decode()) if told else None
-    if folder is None or checkpoint is not None:
-        return checkpoint
-    checkpoint = checkpoint_format.read(folder)
-    run.restore_clock(checkpoint.step)
-    return checkpoint
-
-
-def _leave(run: Run, keeper: Keeper | None, error: Exception, command: str) -> NoReturn:
-    """Ends this process because a peer failed: its part of the state is lost, and no collective can
-    complete.
-    """
-    if keeper is not None:
-        from matrixrl.training.checkpointing import CheckpointError
-
-        with contextlib.suppress(CheckpointError):
-            keeper.settle()
-    text = _lost_text(str(error).strip().splitlines()[0][:160], keeper, command)
-    run.warn(text)
-    run.finish("crashed", ROLLBACK_SECONDS)
-    sys.stdout.flush()
-    # Normal interpreter shutdown would wait for the failed peers.
-    _exit_at_once(text, 1)
-
-
-def _diverged(
-    session: Session[Any, Any], error: TrainingDivergedError, rollbacks: int, run: Run, keeper: Keeper | None
-) -> Session[Any, Any] | None:
-    """Closes a diverged attempt; returns the session to roll back with, or None if the run ends
-    here.
-    """
-    from matrixrl.devices import processes
-
-    config = session.config
-    where = "" if keeper is None else keeper.where
-    rate, allowed = value_at(config, session.learning_rate), config.checkpoint.max_rollbacks
-    if rollbacks < allowed:
-        lower = rate * config.checkpoint.rollback_learning_rate_factor
-        run.warn(
-            f"{error}; {where}; going back there with --learning-rate {lower:g} (rollback {rollbacks + 1} of {allowed})"
-        )
-        # The next attempt uploads the rows that W&B does not have by then.
-        run.finish("crashed", min(ROLLBACK_SECONDS, config.tracking.finish_seconds))
-        tracking = dataclasses.replace(config.tracking, run_name=None, run_suffix=None, resume_run=run.name)
-        config = with_value(dataclasses.replace(config, tracking=tracking), session.learning_rate, lower)
-        return dataclasses.replace(session, config=config)
-    command = resume_command(session.system, config.tracking, run.name, "--learning-rate", f"{rate / 2:g}")
-    text = f"{error}; {where}; go on from there with: {command}"
-    run.warn(text)
-    run.finish("crashed")
-    if keeper is not None:
-        complain(text)
-    processes.part()  # all processes saw the same metric
-    return None
 
 
 def changes_on_resume(session: Session[Any, Any]) -> dict[str, tuple[Any, Any]]:

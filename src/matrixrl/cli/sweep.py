@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from matrixrl.config import ConfigError
+from matrixrl.errors import first_line
 from matrixrl.tracking.wandb_names import sweep_trial
 
 
@@ -47,7 +48,7 @@ def _parameters(path: Path) -> dict[str, Any]:
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, yaml.YAMLError) as error:
-        reason = str(getattr(error, "strerror", None) or error).splitlines()[0]
+        reason = getattr(error, "strerror", None) or first_line(error)
         raise ConfigError(
             f"WANDB_SWEEP_PARAM_PATH={path}: {reason}; start trials with `wandb agent`"
         ) from error

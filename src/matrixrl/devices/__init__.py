@@ -1,1 +1,1 @@
-"""Device support: compilation cache, mesh, processes, and the description of the machine."""
+"""Device support: compilation cache, mesh and groups, coordination of processes, the machine."""

@@ -8,7 +8,6 @@ import contextlib
 import functools
 import importlib.util
 import os
-import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -19,6 +18,8 @@ from jax.experimental.compilation_cache.compilation_cache import reset_cache
 
 from matrixrl.config import ConfigError
 from matrixrl.devices.machine import require_backend
+from matrixrl.jax_internals import restore_cache_put, wrap_cache_put
+from matrixrl.whole_files import whole_file
 
 _FOLDER, _MIN_COMPILE_TIME = "jax_compilation_cache_dir", "jax_persistent_cache_min_compile_time_secs"
 
@@ -134,10 +135,7 @@ def leave_compilation_cache() -> None:
     _before.clear()
     if moved:
         reset_cache()
-    with contextlib.suppress(ImportError):
-        from jax._src.lru_cache import LRUCache
-
-        LRUCache.put = getattr(LRUCache.put, "__wrapped__", LRUCache.put)
+    restore_cache_put()
 
 
 def write_entries_whole() -> None:
@@ -148,17 +146,12 @@ def write_entries_whole() -> None:
     two processes that share a folder can read each other's partial entries. A JAX version with a
     different cache is not changed.
     """
-    try:
-        from jax._src.lru_cache import LRUCache
-    except ImportError:
-        return
-    put = getattr(LRUCache, "put", None)
-    if put is None or hasattr(put, "__wrapped__"):
-        return
-    LRUCache.put = _whole(put)
+    wrap_cache_put(_put_whole)
 
 
-def _whole(put: Callable[..., None]) -> Callable[..., None]:
+def _put_whole(put: Callable[..., None]) -> Callable[..., None]:
+    """Returns a replacement of JAX's `put` that writes an entry completely, then renames it."""
+
     @functools.wraps(put)
     def put_whole(cache: Any, key: str, value: bytes) -> None:
         folder = Path(os.fspath(getattr(cache, "path", "")))
@@ -168,7 +161,7 @@ def _whole(put: Callable[..., None]) -> Callable[..., None]:
         if not os.access(folder, os.W_OK):
             return  # a cache that may only be read is no reason to warn about every program
         if not getattr(cache, "eviction_enabled", False):
-            write_whole(folder, key, value)
+            _write_entry(folder, key, value)
             return
         if len(value) > cache.max_size:
             put(cache, key, value)  # warns
@@ -178,25 +171,23 @@ def _whole(put: Callable[..., None]) -> Callable[..., None]:
             add_access_times(folder)
             if not (folder / f"{key}-cache").exists():
                 cache._evict_if_needed(additional_size=len(value))
-            write_whole(folder, key, value)
-
-    def write_whole(folder: Path, key: str, value: bytes) -> None:
-        entry = folder / f"{key}-cache"
-        if entry.exists():
-            return
-        descriptor, unfinished = tempfile.mkstemp(prefix=".", suffix=".unfinished", dir=folder)
-        try:
-            with os.fdopen(descriptor, "wb") as file:
-                file.write(value)
-            # Write the access time first: a process whose cache has a maximum size reads it for
-            # every entry.
-            (folder / f"{key}-atime").write_bytes(time.time_ns().to_bytes(8, "little"))
-            Path(unfinished).replace(entry)
-        except OSError:
-            # JAX warns and continues without the entry: remove the partial file.
-            for part in (Path(unfinished), folder / f"{key}-atime"):
-                with contextlib.suppress(OSError):
-                    part.unlink()
-            raise
+            _write_entry(folder, key, value)
 
     return put_whole
+
+
+def _write_entry(folder: Path, key: str, value: bytes) -> None:
+    entry, access_time = folder / f"{key}-cache", folder / f"{key}-atime"
+    if entry.exists():
+        return
+    try:
+        with whole_file(entry) as draft:
+            draft.write_bytes(value)
+            # Write the access time before the entry appears: a process whose cache has a maximum
+            # size reads it for every entry.
+            access_time.write_bytes(time.time_ns().to_bytes(8, "little"))
+    except OSError:
+        # JAX warns and continues without the entry.
+        with contextlib.suppress(OSError):
+            access_time.unlink()
+        raise

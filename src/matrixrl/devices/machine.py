@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from matrixrl.config import ConfigError
+from matrixrl.errors import first_line
 
 
 def compute_dtype(precision: str) -> Any:
@@ -38,7 +39,7 @@ def require_backend() -> None:
         older = os.environ.get("JAX_PLATFORM_NAME", "")
         name = "JAX_PLATFORM_NAME" if older and older in str(error) else "JAX_PLATFORMS"
         platforms = os.environ.get(name, "")
-        reason = f" ({str(error).splitlines()[0].partition(': ')[0]})" if str(error) else ""
+        reason = f" ({first_line(error).partition(': ')[0]})" if str(error) else ""
         raise ConfigError(
             f"{name}={platforms}: JAX cannot use this here{reason}; unset it, name an installed one such as cpu, or "
             "install the accelerator's package (README, Installing)"

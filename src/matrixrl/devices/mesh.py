@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import jax
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
@@ -64,10 +62,3 @@ def along_data(mesh: Mesh | None, *before: None) -> NamedSharding | None:
 def replicated(mesh: Mesh | None) -> NamedSharding | None:
     """Returns the sharding of arrays that are replicated on every device; None without a mesh."""
     return None if mesh is None else NamedSharding(mesh, PartitionSpec())
-
-
-def placed_shapes(shapes: Any, sharding: NamedSharding | None) -> Any:
-    """Adds the sharding to a tree of shapes and types, as the template for restoring a
-    checkpoint.
-    """
-    return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding), shapes)

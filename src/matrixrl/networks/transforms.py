@@ -27,7 +27,7 @@ from matrixrl.types import TokenLayout
 TABLE_SCALE = 10.0
 
 
-class FieldGeometry(Protocol):
+class FieldContractions(Protocol):
     """Contractions over one field; see `envs.matmul.contractions.FieldContractions`."""
 
     @property
@@ -44,7 +44,7 @@ class FieldGeometry(Protocol):
         ...
 
 
-class Geometry(Protocol):
+class ContractionFeatures(Protocol):
     """Interface to the features of the game's residuals; see
     `envs.matmul.contractions.Contractions`.
     """
@@ -55,7 +55,7 @@ class Geometry(Protocol):
         ...
 
     @property
-    def fields(self) -> tuple[FieldGeometry, ...]:
+    def fields(self) -> tuple[FieldContractions, ...]:
         """One per field."""
         ...
 
@@ -98,17 +98,17 @@ class TransformPolicy(nn.Module):
 
     Attributes:
       layout: the tokens, and which classes are legal.
-      geometry: the game's contractions.
+      contractions: the game's contractions.
     """
 
     layout: TokenLayout
-    geometry: Geometry
+    contractions: ContractionFeatures
 
     def setup(self) -> None:
         """Creates the tables and the layers that adjust them."""
         self.tables = [
             [self._table(number, field, index) for index in range(3)]
-            for number, field in enumerate(self.geometry.fields)
+            for number, field in enumerate(self.contractions.fields)
         ]
         self.adjustments = [
             [
@@ -119,16 +119,16 @@ class TransformPolicy(nn.Module):
                 )
                 for index in range(3)
             ]
-            for number, field in enumerate(self.geometry.fields)
+            for number, field in enumerate(self.contractions.fields)
         ]
 
-    def _shape(self, field: FieldGeometry, index: int) -> tuple[int, int]:
+    def _shape(self, field: FieldContractions, index: int) -> tuple[int, int]:
         """Returns the table's shape: a row for each case and one for the score of a sign, a column
         for each rank.
         """
         return field.num_cases[index] + field.signed(index), field.max_rank(index) + 1
 
-    def _table(self, number: int, field: FieldGeometry, index: int) -> Array:
+    def _table(self, number: int, field: FieldContractions, index: int) -> Array:
         shape = self._shape(field, index)
 
         def start(key: Array) -> Array:
@@ -148,18 +148,18 @@ class TransformPolicy(nn.Module):
 
         return self.param(f"table_{number}_{index}", start)
 
-    def worths(self, hidden: Array, states: tuple[Any, ...]) -> Any:
+    def case_scores(self, hidden: Array, states: tuple[Any, ...]) -> Any:
         """Computes, per vector and field, the score of each case at each contraction, float32 [B,
         cases, contractions].
 
         Args:
           hidden: float32 [B, D], from the torso.
-          states: states of the geometry.
+          states: states of the contractions.
         """
         found = []
         for index in range(3):
             of_fields = []
-            for number, (field, state) in enumerate(zip(self.geometry.fields, states, strict=True)):
+            for number, (field, state) in enumerate(zip(self.contractions.fields, states, strict=True)):
                 shape = self._shape(field, index)
                 table = TABLE_SCALE * self.tables[number][index]
                 table = table + self.adjustments[number][index](hidden).reshape(-1, *shape)
@@ -169,38 +169,40 @@ class TransformPolicy(nn.Module):
             found.append(tuple(of_fields))
         return tuple(found)
 
-    def functions(self, index: int, states: tuple[Any, ...], worths: Any, tokens: Array) -> Any:
+    def functions(self, index: int, states: tuple[Any, ...], case_scores: Any, tokens: Array) -> Any:
         """Computes, per field, the score of each contraction for the vector `index`, conditioned on
         those before it, tokens [B, K, index].
         """
         functions = []
-        cases = self.geometry.cases(index, states, tokens)
-        for field, (case, sign), worth in zip(self.geometry.fields, cases, worths[index], strict=True):
+        cases = self.contractions.cases(index, states, tokens)
+        for field, (case, sign), scores in zip(
+            self.contractions.fields, cases, case_scores[index], strict=True
+        ):
             # Select each contraction's score by its case.
-            even = jnp.broadcast_to(worth[:, None, 0], case.shape)
+            even = jnp.broadcast_to(scores[:, None, 0], case.shape)
             for number in range(1, field.num_cases[index]):
-                even = jnp.where(case == number, worth[:, None, number], even)
-            functions.append((even, None if sign is None else sign * worth[:, None, -1]))
+                even = jnp.where(case == number, scores[:, None, number], even)
+            functions.append((even, None if sign is None else sign * scores[:, None, -1]))
         return tuple(functions)
 
     def vector_logits(self, index: int, functions: Any) -> Array:
         """Computes logits of all classes of the vector `index`, or of all its heads, float32 [B, K
         or 1, classes].
         """
-        logits = self.geometry.logits(index, functions)
-        legal = self.layout.legal_while_zero[self.geometry.order[index]][0]
+        logits = self.contractions.logits(index, functions)
+        legal = self.layout.legal_while_zero[self.contractions.order[index]][0]
         return jnp.where(legal.reshape(logits.shape[-1], -1).any(-1), logits, MASKED)
 
     def tail_logits(self, index: int, functions: Any, heads: Array) -> Array:
         """Computes logits of the tails for heads [B, K], float32 [B, K, tails]."""
-        logits = self.geometry.tail_logits(index, functions, heads)
-        legal = self.layout.legal_while_zero[self.geometry.order[index]][0]
+        logits = self.contractions.tail_logits(index, functions, heads)
+        legal = self.layout.legal_while_zero[self.contractions.order[index]][0]
         return jnp.where(jnp.asarray(legal.reshape(-1, logits.shape[-1]))[heads], logits, MASKED)
 
     def log_prob(self, hidden: Array, states: tuple[Any, ...], tokens: Array) -> Array:
         """Computes the log-probability [B, M] of actions `tokens` [B, M, 3]."""
-        worths = self.worths(hidden, states)
-        tokens = tokens[..., np.array(self.geometry.order)]
+        case_scores = self.case_scores(hidden, states)
+        tokens = tokens[..., np.array(self.contractions.order)]
         total = jnp.zeros(tokens.shape[:-1])
 
         def add(total: Array, logits: Array, classes: Array) -> Array:
@@ -209,8 +211,8 @@ class TransformPolicy(nn.Module):
             return total + jnp.take_along_axis(log_probs, classes[..., None], axis=-1)[..., 0]
 
         for index in range(3):
-            functions = self.functions(index, states, worths, tokens[..., :index])
-            tail = self.geometry.tail(index)
+            functions = self.functions(index, states, case_scores, tokens[..., :index])
+            tail = self.contractions.tail(index)
             heads = tokens[..., index] >> tail
             total = add(total, self.vector_logits(index, functions), heads)
             if tail:
@@ -224,8 +226,8 @@ class TransformPolicy(nn.Module):
         """Samples K actions for each state from the policy flattened by `temperature` (1:
         unchanged).
         """
-        worths = self.worths(hidden, states)
-        tails = [self.geometry.tail(index) for index in range(3)]
+        case_scores = self.case_scores(hidden, states)
+        tails = [self.contractions.tail(index) for index in range(3)]
         # Sampling stages in order: (vector, whether its tail).
         stages = [
             (index, part) for index in range(3) for part in ((False, True) if tails[index] else (False,))
@@ -248,12 +250,12 @@ class TransformPolicy(nn.Module):
             index, is_tail = stages[stage]
             if is_tail:
                 return self.tail_logits(index, functions[index], drawn[..., -1])
-            functions[index] = self.functions(index, states, worths, vectors(drawn))
+            functions[index] = self.functions(index, states, case_scores, vectors(drawn))
             return self.vector_logits(index, functions[index])
 
         shape = (hidden.shape[0], num_candidates, len(stages))
         drawn = draw_tokens(key, logits_of, shape, temperature)
-        return Candidates(vectors(drawn.tokens)[..., np.argsort(self.geometry.order)], drawn.log_prob)
+        return Candidates(vectors(drawn.tokens)[..., np.argsort(self.contractions.order)], drawn.log_prob)
 
 
 class TransformNetwork(nn.Module):
@@ -261,13 +263,13 @@ class TransformNetwork(nn.Module):
 
     Attributes:
       layout: tokens of an action.
-      geometry: the game's contractions.
+      contractions: the game's contractions.
       width, num_blocks, max_value: sizes.
       dtype: type of the torso's products; None: float32.
     """
 
     layout: TokenLayout
-    geometry: Geometry
+    contractions: ContractionFeatures
     width: int
     num_blocks: int
     max_value: int
@@ -276,15 +278,15 @@ class TransformNetwork(nn.Module):
     def setup(self) -> None:
         """Creates the submodules."""
         self.torso = ResidualMLP(self.width, self.num_blocks, self.dtype)
-        self.policy = TransformPolicy(self.layout, self.geometry)
+        self.policy = TransformPolicy(self.layout, self.contractions)
         self.value = IntegerValue(self.max_value)
 
     def __call__(self, residual: Array) -> tuple[Array, tuple[Any, ...], Array]:
-        """Returns the torso output [B, width], the geometry's states, value logits [B, max_value +
-        1].
+        """Returns the torso output [B, width], the states of the contractions, and value logits [B,
+        max_value + 1].
         """
-        states = self.geometry(residual)
-        hidden = self.torso(4.0 * self.geometry.histograms(states))
+        states = self.contractions(residual)
+        hidden = self.torso(4.0 * self.contractions.histograms(states))
         return hidden, states, self.value(hidden)
 
     def log_prob(self, residual: Array, tokens: Array) -> tuple[Array, Array]:

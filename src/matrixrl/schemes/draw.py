@@ -8,8 +8,6 @@ columns aligned.
 
 from __future__ import annotations
 
-import os
-import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -20,6 +18,7 @@ import numpy as np
 
 from matrixrl.schemes.scheme import Format, Scheme, SchemeError, format_labels
 from matrixrl.schemes.verify import verify
+from matrixrl.whole_files import whole_file
 
 if TYPE_CHECKING:  # `schemes verify` and `records` answer without Pillow
     from PIL import Image, ImageDraw, ImageFont
@@ -168,20 +167,12 @@ def save_png(scheme: Scheme, path: Path | str, subtitle: str | None = None) -> N
     image = draw(scheme, subtitle)
     information = PngInfo()
     information.add_text("Title", title(scheme))
-    temporary: str | None = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
-        with os.fdopen(handle, "wb") as file:
-            image.save(file, format="png", pnginfo=information, dpi=(_DPI, _DPI), optimize=True)
-        os.chmod(temporary, 0o644)  # mkstemp makes it private
-        os.replace(temporary, path)
-        temporary = None
+        with whole_file(path) as draft:
+            image.save(draft, format="png", pnginfo=information, dpi=(_DPI, _DPI), optimize=True)
     except OSError as error:
         raise SchemeError(f"cannot write {path}: {error.strerror or error}") from error
-    finally:
-        if temporary is not None:
-            Path(temporary).unlink(missing_ok=True)
 
 
 @dataclass(frozen=True)

@@ -13,8 +13,6 @@ which is right exactly when ``sum_r u[r] (x) v[r] (x) w[r] = T`` over the ring.
 from __future__ import annotations
 
 import json
-import os
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -23,6 +21,7 @@ from typing import Any, Literal, NamedTuple, get_args
 import numpy as np
 
 from matrixrl.user_files import UserFileError, display_path, read_json
+from matrixrl.whole_files import write_whole
 
 Ring = Literal["Z", "F2"]
 RINGS: tuple[str, ...] = get_args(Ring)
@@ -220,26 +219,14 @@ class Scheme:
         `SchemeError` on failure.
         """
         path = Path(path)
-        temporary: str | None = None
         try:
             text = render_json(self.to_record())
             path.parent.mkdir(parents=True, exist_ok=True)
-            handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
-            with os.fdopen(handle, "w", encoding="utf-8") as file:
-                file.write(text)
-                file.flush()
-                os.fsync(file.fileno())
-            os.chmod(temporary, 0o644)  # mkstemp makes it private
-            os.replace(temporary, path)
-            temporary = None
-            _sync_folder(path.parent)
+            write_whole(path, text, fsync=True)
         except OSError as error:
             raise SchemeError(f"cannot write {path}: {error.strerror or error}") from error
         except (TypeError, ValueError) as error:
             raise SchemeError(f"provenance: holds what JSON cannot ({error})") from error
-        finally:
-            if temporary is not None:
-                Path(temporary).unlink(missing_ok=True)
 
     @staticmethod
     def load(path: Path | str) -> Scheme:
@@ -328,17 +315,3 @@ def _check_lists(name: str, rows: Any, rank: int, side: int) -> None:
 def _json_name(value: Any) -> str:
     names = {dict: "object", list: "array", str: "string", bool: "boolean", type(None): "null"}
     return names.get(type(value), "number")
-
-
-def _sync_folder(folder: Path) -> None:
-    """Makes a rename durable if the system allows a folder to be synced."""
-    try:
-        handle = os.open(folder, os.O_RDONLY)
-    except OSError:
-        return
-    try:
-        os.fsync(handle)
-    except OSError:
-        pass  # some file systems refuse to sync folders; the file itself is already safe
-    finally:
-        os.close(handle)

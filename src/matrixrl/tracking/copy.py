@@ -10,15 +10,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from matrixrl.config import ConfigError, require
+from matrixrl.run_layout import CHECKPOINTS_FOLDER, MANIFEST_FILE
 from matrixrl.tracking.courier import DELIVERY_LOCK_FILE
-from matrixrl.tracking.identity import CHECKPOINTS_FOLDER, LOCK_FILE, read_run_file
+from matrixrl.tracking.identity import LOCK_FILE, read_run_file
 from matrixrl.tracking.journal import JOURNAL_FILE
 from matrixrl.tracking.local import JournalReader
 from matrixrl.tracking.locks import OWNER_SUFFIX
 from matrixrl.tracking.packed import PACKED_FOLDER
 from matrixrl.tracking.summary import SUMMARY_FILE
+from matrixrl.whole_files import whole_file
 
-MANIFEST_FILE = "manifest.json"
 SIDE_FILES = (f"{JOURNAL_FILE}-wal", f"{JOURNAL_FILE}-shm")
 OF_THE_PROCESS = {
     *(f"{name}{suffix}" for name in (LOCK_FILE, DELIVERY_LOCK_FILE) for suffix in ("", OWNER_SUFFIX)),
@@ -125,12 +126,8 @@ def _copy_file(source: Path, target: Path) -> None:
         if there and (there.st_size, there.st_mtime_ns) == (here.st_size, here.st_mtime_ns):
             return
         target.parent.mkdir(parents=True, exist_ok=True)
-        draft = target.with_name(f".{target.name}.{os.getpid()}")
-        try:
+        with whole_file(target) as draft:
             shutil.copy2(source, draft)
-            draft.replace(target)
-        finally:
-            draft.unlink(missing_ok=True)
     except FileNotFoundError:
         if source.exists():
             raise  # else its writer took it away meanwhile

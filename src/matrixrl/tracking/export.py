@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import csv
-import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +12,7 @@ from matrixrl.config import ConfigError, require
 from matrixrl.tracking.blocks import ValueKind, kinds
 from matrixrl.tracking.local import JournalReader
 from matrixrl.tracking.parquet import has_pyarrow, write_stream
+from matrixrl.whole_files import whole_file
 
 MOVE_COLUMNS: Mapping[str, ValueKind] = {
     "step": "int", "episode": "int", "move": "int", "action": "str", "reward": "float", "residual": "float",
@@ -88,16 +87,10 @@ def write_csv(path: Path, columns: Sequence[str], rows: Iterable[Sequence[Any]])
             count += 1
             yield row
 
-    draft = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        with draft.open("w", encoding="utf-8", newline="") as file:
-            writer = csv.writer(file, lineterminator="\n")
-            writer.writerow(columns)
-            writer.writerows(counted())
-        draft.replace(path)
-    finally:
-        with contextlib.suppress(OSError):
-            draft.unlink()
+    with whole_file(path) as draft, draft.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(columns)
+        writer.writerows(counted())
     return count
 
 

@@ -1,22 +1,12 @@
-"""Files of a run folder: checksums, and writing whole then renaming."""
+"""Files of a run folder: checksums, and the file systems that hold them."""
 
 from __future__ import annotations
 
 import hashlib
-import os
 import re
 from pathlib import Path
 
-
-def write_whole(path: Path, content: str | bytes) -> None:
-    """Write a file so that a reader sees the old content or the new, never a part."""
-    draft = path.with_name(f".{path.name}.{os.getpid()}")
-    data = content.encode() if isinstance(content, str) else content
-    try:
-        draft.write_bytes(data)
-        draft.replace(path)
-    finally:
-        draft.unlink(missing_ok=True)
+from matrixrl.whole_files import write_whole as write_whole
 
 
 def sha256_of(path: Path) -> tuple[str, int]:

@@ -16,12 +16,13 @@ from pathlib import Path
 from typing import Any
 
 from matrixrl.config import ConfigError, require
+from matrixrl.run_layout import CHECKPOINTS_FOLDER
 from matrixrl.tracking.locks import Lock, Owner
+from matrixrl.tracking.wandb_names import Belonging
 
 MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
 MAX_NAME_CHARACTERS = 128
 RUN_FILE = "run.json"
-CHECKPOINTS_FOLDER = "checkpoints"
 LOCK_FILE = "lock"
 RESERVED = ".new-"
 """Prefix of the hidden folder that holds a run until it is published."""
@@ -85,12 +86,14 @@ class Reservation:
         name: the run's name.
         directory: the run folder, once it is published.
         lock: held by this process; the run keeps it.
+        belonging: sweep, project and entity on W&B, set by `run.reserve_run`.
     """
 
     def __init__(self, runs_dir: Path, name: str, lock: Lock, made: Sequence[Path] = ()) -> None:
         self.name = name
         self.directory = runs_dir / name
         self.lock = lock
+        self.belonging: Belonging | None = None
         self._hidden: Path | None = lock.path.parent
         self._made = made
 

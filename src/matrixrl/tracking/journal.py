@@ -34,6 +34,7 @@ from matrixrl.tracking.events import (
 )
 from matrixrl.tracking.numbers import duration
 from matrixrl.tracking.status import activity, notify
+from matrixrl.whole_files import whole_file
 
 JOURNAL_FILE = "journal.sqlite"
 SCHEMA_VERSION = 2
@@ -595,15 +596,11 @@ def copy_database(connection: sqlite3.Connection, path: Path) -> None:
     Raises:
         JournalError: the copy cannot be written.
     """
-    draft = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        with contextlib.closing(sqlite3.connect(draft)) as copy:
+        with whole_file(path) as draft, contextlib.closing(sqlite3.connect(draft)) as copy:
             connection.backup(copy)
-        draft.replace(path)
     except (sqlite3.Error, OSError) as error:
         raise JournalError(f"{path}: the journal cannot be copied there ({error})") from error
-    finally:
-        draft.unlink(missing_ok=True)
 
 
 MIGRATIONS: Mapping[int, str] = {

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import importlib.util
-import os
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
@@ -13,6 +11,7 @@ from typing import Any
 from matrixrl.tracking.blocks import ValueKind
 from matrixrl.tracking.events import Kind, Scalar
 from matrixrl.tracking.local import JournalReader
+from matrixrl.whole_files import whole_file
 
 HISTORY_FOLDER = "episode_history"
 PART_ROWS = 10_000
@@ -93,23 +92,17 @@ def write_stream(path: Path, columns: Mapping[str, ValueKind], rows: Iterable[Se
         "str": pa.string(),
     }
     schema = pa.schema([(name, types[kind]) for name, kind in columns.items()])
-    draft = path.with_name(f".{path.name}.{os.getpid()}")
     count = 0
-    try:
-        with pq.ParquetWriter(draft, schema) as writer:
-            remaining = iter(rows)
-            while part := list(islice(remaining, EXPORT_GROUP_ROWS)):
-                count += len(part)
-                values = zip(*part, strict=True)
-                arrays = [
-                    pa.array(_converted(column, kind), types[kind])
-                    for column, kind in zip(values, columns.values(), strict=True)
-                ]
-                writer.write_table(pa.Table.from_arrays(arrays, schema=schema))
-        draft.replace(path)
-    finally:
-        with contextlib.suppress(OSError):
-            draft.unlink()
+    with whole_file(path) as draft, pq.ParquetWriter(draft, schema) as writer:
+        remaining = iter(rows)
+        while part := list(islice(remaining, EXPORT_GROUP_ROWS)):
+            count += len(part)
+            values = zip(*part, strict=True)
+            arrays = [
+                pa.array(_converted(column, kind), types[kind])
+                for column, kind in zip(values, columns.values(), strict=True)
+            ]
+            writer.write_table(pa.Table.from_arrays(arrays, schema=schema))
     return count
 
 
@@ -128,12 +121,8 @@ def _converted(values: Sequence[Any], kind: ValueKind) -> Sequence[Any]:
 def _write_table(path: Path, table: Any) -> None:
     import pyarrow.parquet as pq
 
-    draft = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
+    with whole_file(path) as draft:
         pq.write_table(table, draft, row_group_size=ROW_GROUP_ROWS)
-        draft.replace(path)
-    finally:
-        draft.unlink(missing_ok=True)
 
 
 def _last_id(reader: JournalReader, path: Path, key: str) -> int | None:

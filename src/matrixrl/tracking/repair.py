@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import shutil
 import sqlite3
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import Any
 from matrixrl.tracking.journal import JOURNAL_FILE, JournalError, JournalLockedError, schema, wal_of
 from matrixrl.tracking.local import STEPPED_TABLES, JournalReader
 from matrixrl.tracking.numbers import plural
+from matrixrl.whole_files import whole_file
 
 SAVED_TABLES = ("meta", "attempts", "stream", "episodes", "moves", "table_marks", "files", "notes", "system")
 
@@ -42,26 +42,22 @@ def repair_journal(directory: Path) -> str | None:
         fault = reader.fault()
         if fault is None:
             return None
-        draft = path.with_name(f".{JOURNAL_FILE}.{os.getpid()}")
         try:
-            saved = _save(reader, draft)
-            kept = _free_name(path)
-            shutil.copyfile(path, kept)
-            if wal_of(path).exists():
-                shutil.copyfile(wal_of(path), wal_of(kept))
-            last = reader.last_step()
-            # In this order: a log must never meet another journal than its own.
-            for side in ("-wal", "-shm"):
-                path.with_name(f"{JOURNAL_FILE}{side}").unlink(missing_ok=True)
-            draft.replace(path)
+            with whole_file(path) as draft:
+                saved = _save(reader, draft)
+                kept = _free_name(path)
+                shutil.copyfile(path, kept)
+                if wal_of(path).exists():
+                    shutil.copyfile(wal_of(path), wal_of(kept))
+                last = reader.last_step()
+                # In this order: a log must never meet another journal than its own.
+                for side in ("-wal", "-shm"):
+                    path.with_name(f"{JOURNAL_FILE}{side}").unlink(missing_ok=True)
         except (OSError, sqlite3.Error) as error:
             raise JournalError(
                 f"{path}: the journal is damaged ({fault}) and cannot be repaired ({error}); free some space and give "
                 f"--resume-run {name} again"
             ) from error
-        finally:
-            with contextlib.suppress(OSError):
-                draft.unlink()
     return (
         f"the journal was damaged ({fault}): {plural(saved, 'row')} until step {last:,} could be read and are in the "
         f"repaired journal; rows that the newest checkpoint does not cover are computed again, others are lost. The damaged "
@@ -79,7 +75,6 @@ def _free_name(path: Path) -> Path:
 def _save(reader: JournalReader, draft: Path) -> int:
     """Writes what can be read to a new journal. Returns the number of rows of its history and beside it."""
     saved = 0
-    draft.unlink(missing_ok=True)
     with contextlib.closing(sqlite3.connect(draft, isolation_level=None)) as connection:
         connection.executescript(f"BEGIN;\n{schema(reader.episode_columns)}\nCOMMIT;")
         connection.execute("BEGIN")

@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import Any
 
 from matrixrl.config import ConfigError
+from matrixrl.run_layout import CHECKPOINTS_FOLDER
 from matrixrl.tracking import wandb as tracking_wandb
 from matrixrl.tracking.courier import DeliveryState
 from matrixrl.tracking.files import sha256_of
 from matrixrl.tracking.identity import (
-    CHECKPOINTS_FOLDER,
     RUN_FILE,
     check_name,
     names_on_wandb,

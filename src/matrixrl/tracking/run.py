@@ -77,17 +77,22 @@ class FinishReport:
 
 
 def reserve_run(
-    config: TrackingConfig, name_prefix: str, wall_time: Callable[[], float] = time.time
+    config: TrackingConfig,
+    system: System,
+    name_prefix: str,
+    wall_time: Callable[[], float] = time.time,
 ) -> Reservation:
     """Reserves the name of a new run, out of sight; see `identity.reserve`. Checks its W&B project and entity first."""
-    belonging_of(config.project, config.entity, name_prefix, config.wandb)
-    return reserve(
+    belonging = belonging_of(config.project, config.entity, PROJECTS[system], config.wandb)
+    reservation = reserve(
         config.runs_dir,
         prefix=name_prefix,
         name=config.run_name,
         suffix=config.run_suffix,
         today=date.fromtimestamp(wall_time()),
     )
+    reservation.belonging = belonging
+    return reservation
 
 
 def open_run(
@@ -126,9 +131,10 @@ def open_run(
         belonging = None
         reservation = None
     else:
-        belonging = belonging_of(config.project, config.entity, PROJECTS[system], config.wandb)
         if reservation is None:
-            reservation = reserve_run(config, name_prefix, wall_time)
+            reservation = reserve_run(config, system, name_prefix, wall_time)
+        belonging = reservation.belonging
+        assert belonging is not None
         record = {
             "identity": secrets.token_hex(16),
             "system": system,

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from matrixrl.config import ConfigError
+from matrixrl.errors import first_line
 from matrixrl.tracking.events import EPISODE_TABLE, Kind, Scalar
 from matrixrl.tracking.wandb_names import Configured, configured
 
@@ -215,11 +216,6 @@ def answers(url: str, timeout: float = 5.0) -> bool:
     except (OSError, ValueError):
         return False
     return True
-
-
-def first_line(error: BaseException) -> str:
-    """The first line of an error's text."""
-    return next(iter(str(error).strip().splitlines()), type(error).__name__)
 
 
 class Upload:

@@ -18,15 +18,16 @@ from collections.abc import Callable
 from types import FrameType
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar
 
+from matrixrl.devices.coordinator import SINGLE, Coordinator
 from matrixrl.tracking.run import Run
 
 if TYPE_CHECKING:
-    # Signals are handled before JAX is loaded; the keeper needs JAX.
+    # Signals are handled before JAX is loaded; checkpointing needs JAX.
     from matrixrl.checkpoints.format import Snapshot
-    from matrixrl.training.checkpointing import Keeper, PartKeeper
+    from matrixrl.training.checkpointing import Checkpoints
 
 State = TypeVar("State")
-Outcome = TypeVar("Outcome")
+Result = TypeVar("Result")
 
 Ending = Literal["finished", "interrupted", "time limit"]
 
@@ -35,14 +36,14 @@ class TrainingDivergedError(RuntimeError):
     """A metric is NaN or infinite. The message names the metric and the step."""
 
 
-class Trainer(Protocol[State, Outcome]):
+class Trainer(Protocol[State, Result]):
     """Interface of a system to the loop."""
 
     def finished(self, state: State) -> bool:
         """Returns true if no work is left."""
         ...
 
-    def advance(self, state: State) -> tuple[State, Outcome]:
+    def advance(self, state: State) -> tuple[State, Result]:
         """Starts the next chunk on the device; returns without waiting for its result if
         possible.
         """
@@ -52,7 +53,7 @@ class Trainer(Protocol[State, Outcome]):
         """Returns true if the next chunk depends on the record of the last one."""
         ...
 
-    def record(self, state: State, outcome: Outcome, run: Run) -> State:
+    def record(self, state: State, outcome: Result, run: Run) -> State:
         """Fetches a chunk's result, stamps it and commits it; returns the state updated from it.
 
         Raises:
@@ -208,64 +209,52 @@ class StopRequest:
 
 
 def run_loop(
-    trainer: Trainer[State, Outcome],
+    trainer: Trainer[State, Result],
     state: State,
     run: Run,
     stop: StopRequest,
-    keeper: Keeper | None = None,
-    agree: Callable[[bool, bool], tuple[bool, bool]] | None = None,
-    part_keeper: PartKeeper | None = None,
+    checkpoints: Checkpoints | None = None,
+    coordinator: Coordinator = SINGLE,
 ) -> tuple[State, Ending]:
     """Advances until the trainer is finished or a signal asks to stop; every started chunk is
     recorded.
 
-    With a keeper the state is saved at intervals and at the end. No chunk is pending at these
+    With checkpoints the state is saved at intervals and at the end. No chunk is pending at these
     points, so that the clock, the journal and the saved state agree.
 
-    Args:
-      agree: in distributed training, reduces (asked to stop, checkpoint due) over all processes.
-        They then perform the same steps in the same order: a chunk is recorded before the next one,
-        and all participate in a snapshot, for which only one has a keeper.
-      part_keeper: on the other processes, if they write their own shards of checkpoints.
+    Several processes perform the same steps in the same order: each chunk is recorded before the
+    next one, and whether to stop or to save is agreed once per chunk.
 
     Raises:
       TrainingDivergedError: if a metric is NaN or infinite.
       CheckpointError: if a checkpoint could not be written and the run is configured to stop.
     """
-    pending: Outcome | None = None
+    lockstep = coordinator.num_processes > 1
+    pending: Result | None = None
     while True:
-        halt, due = stop.requested, keeper is not None and not stop.requested and keeper.due()
-        if agree is not None:
-            halt, due = agree(halt, due)
+        due = checkpoints is not None and not stop.requested and checkpoints.due()
+        halt, due = coordinator.agree(stop.requested, due)
         if halt:
             break
-        if pending is not None and (due or agree is not None or trainer.needs_record(state)):
+        if pending is not None and (due or lockstep or trainer.needs_record(state)):
             state, pending = trainer.record(state, pending, run), None
-        if trainer.finished(state) or (agree is None and pending is None and stop.requested):
-            break  # after a signal during recording, no further chunk starts
-        if due:
+        # After a signal during recording, no further chunk starts.
+        stopped_meanwhile = stop.requested and pending is None and not lockstep
+        if trainer.finished(state) or stopped_meanwhile:
+            break
+        if due and checkpoints is not None:
             held_since = time.perf_counter()
-            snapshot = trainer.snapshot(state, run.clock.step)
-            if keeper is not None:
-                keeper.save(snapshot, held_since)
-            elif part_keeper is not None:
-                part_keeper.save(snapshot)
-        state, outcome = trainer.advance(state)
+            checkpoints.save(trainer.snapshot(state, run.clock.step), held_since)
+        state, result = trainer.advance(state)
         if pending is not None:
             state = trainer.record(state, pending, run)
-        pending = outcome
+        pending = result
     if pending is not None:
         state = trainer.record(state, pending, run)
-    if keeper is not None or agree is not None:
+    if checkpoints is not None:
         held_since = time.perf_counter()
-        snapshot = trainer.snapshot(state, run.clock.step)
-        if keeper is not None:
-            keeper.save_last(snapshot, held_since, stop.seconds_left)
-        elif part_keeper is not None:
-            part_keeper.save(snapshot)
+        checkpoints.save_last(trainer.snapshot(state, run.clock.step), held_since, stop.seconds_left)
     if trainer.finished(state) or not (halt or stop.requested):
         return state, "finished"
-    signalled = stop.signal is not None
-    if agree is not None:
-        signalled, _ = agree(signalled, False)
+    signalled, _ = coordinator.agree(stop.signal is not None, False)
     return state, "interrupted" if signalled else "time limit"

@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from matrixrl.envs.hackmatrix.referee import GameState, Snapshot
+from matrixrl.envs.hackmatrix.referee import GameState, HistoryEntry
 
 
-def comparable(game: GameState | Snapshot) -> dict[str, Any]:
+def comparable(game: GameState | HistoryEntry) -> dict[str, Any]:
     """All fields of a game as plain values, without the display hint and the sizes."""
     record = dataclasses.asdict(game)
     for enemy in record["enemies"]:

@@ -25,11 +25,11 @@ from matrixrl.envs.hackmatrix.referee import (
     Episode,
     Flags,
     GameState,
+    HistoryEntry,
     Player,
     Resource,
     Schedule,
     Sizes,
-    Snapshot,
     Transmission,
 )
 from matrixrl.envs.hackmatrix.rules import (
@@ -169,7 +169,7 @@ def _bits(cells: set[Cell]) -> Bits:
     return Bits(_array(np.uint32, halves[0]), _array(np.uint32, halves[1]))
 
 
-def _board(game: GameState | Snapshot) -> Board:
+def _board(game: GameState | HistoryEntry) -> Board:
     values: Any = np.zeros(NUM_CELLS, np.uint32)
     for cell, block in game.blocks.items():
         name = f"blocks at {list(cell)}"
@@ -230,7 +230,7 @@ def _transmissions(transmissions: list[Transmission]) -> Any:
     return words
 
 
-def _snapshot_words(snapshot: Snapshot) -> np.ndarray:
+def _snapshot_words(snapshot: HistoryEntry) -> np.ndarray:
     board = _board(snapshot)
     scalars = [
         *_player(snapshot.player, "history: player"),
@@ -340,9 +340,9 @@ def _transmission_records(words: Any) -> list[Transmission]:
     return records
 
 
-def _snapshot(words: np.ndarray) -> Snapshot:
+def _snapshot(words: np.ndarray) -> HistoryEntry:
     snapshot = unpack_snapshot(words)
-    return Snapshot(
+    return HistoryEntry(
         player=_player_record(snapshot.player),
         turn=int(snapshot.turn),
         owned_programs=_owned_names(snapshot.owned),

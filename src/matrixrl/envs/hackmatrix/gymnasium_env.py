@@ -28,7 +28,6 @@ import numpy as np
 from gymnasium.utils import seeding
 from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
-from jax._src import xla_bridge  # JAX has no public way to query whether it has been used
 
 from matrixrl.envs.hackmatrix.convert import from_game_state, to_game_state
 from matrixrl.envs.hackmatrix.env import EnvParams, HackMatrix
@@ -42,6 +41,7 @@ from matrixrl.envs.hackmatrix.rules import (
 )
 from matrixrl.envs.hackmatrix.scenario import ScenarioError, load
 from matrixrl.envs.hackmatrix.state import State
+from matrixrl.jax_internals import backends_are_initialized
 
 ENV_ID = "MatrixRL/HackMatrix-v0"
 # No value reaches the bound; with an infinite one the space could not be sampled.
@@ -521,7 +521,7 @@ _forked_after_use = False
 
 def _note_fork() -> None:
     global _forked_after_use
-    _forked_after_use = _forked_after_use or xla_bridge.backends_are_initialized()
+    _forked_after_use = _forked_after_use or backends_are_initialized()
 
 
 if hasattr(os, "register_at_fork"):

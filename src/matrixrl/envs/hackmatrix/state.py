@@ -202,7 +202,7 @@ class State(NamedTuple):
         return self._replace(**values)
 
 
-class Snapshot(NamedTuple):
+class BoardSnapshot(NamedTuple):
     """The fields that UNDO restores, as in `State` (rule 13)."""
 
     player: Player
@@ -244,11 +244,11 @@ def pack_snapshot(state: State) -> jax.Array:
     )
 
 
-def unpack_snapshot(words: Any) -> Snapshot:
+def unpack_snapshot(words: Any) -> BoardSnapshot:
     """Unpacks the words of `pack_snapshot`, uint32[SNAPSHOT_WORDS, ...]."""
     lists = words[NUM_SCALARS:]
     bits = [Bits(words[i], words[i + 1]) for i in range(7, 19, 2)]
-    return Snapshot(
+    return BoardSnapshot(
         player=Player(*(words[i].astype(jnp.int32) for i in range(7))),
         board=Board(*bits, values=lists[:NUM_CELLS]),
         owned=words[19],

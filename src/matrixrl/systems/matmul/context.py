@@ -90,7 +90,7 @@ class PhaseContext:
         """
         if not ranks:
             return {}
-        schemes = schemes_of(self.program, self.program.readable(games), ranks)
+        schemes = schemes_of(self.program, self.program.gather_to_host(games), ranks)
         for lane, scheme in schemes.items():
             self.discoveries_of(lane).check(scheme)
         return schemes

@@ -18,6 +18,7 @@ from matrixrl.schemes.lift import lift
 from matrixrl.schemes.records import Verdict, judge_scheme
 from matrixrl.schemes.scheme import Scheme, SchemeError
 from matrixrl.schemes.verify import verify
+from matrixrl.whole_files import write_whole
 
 # Maximum number of solutions of the lowest rank to keep, and maximum time in seconds for counting
 # their classes.
@@ -131,10 +132,7 @@ class Discoveries:
         if not self._unsaved:
             return
         path = self._directory / self.solutions_file
-        temporary = path.with_suffix(".tmp")
-        records = [solution.to_record() for solution in self._all_solutions()]
-        temporary.write_text(json.dumps(records))
-        temporary.replace(path)
+        write_whole(path, json.dumps([solution.to_record() for solution in self._all_solutions()]))
         self._unsaved = False
 
     def _all_solutions(self) -> dict[Scheme, None]:
@@ -184,9 +182,7 @@ class Discoveries:
         )
         scheme.save(path)
         save_png(scheme, picture)
-        temporary = text.with_suffix(".tmp")
-        temporary.write_text(formulas(scheme) + "\n")
-        temporary.replace(text)
+        write_whole(text, formulas(scheme) + "\n")
         return [path, picture, text]
 
     @property
@@ -225,7 +221,7 @@ class Discoveries:
             if best is not None:
                 self._write(best)
 
-    def settle(self) -> None:
+    def finalize(self) -> None:
         """Loads the best scheme from the run folder at the end of training, whichever attempt found
         it.
         """

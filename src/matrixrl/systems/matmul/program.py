@@ -26,13 +26,15 @@ import optax
 from jax import Array
 from jax.sharding import PartitionSpec
 
-from matrixrl.agents import replay, rewriting, selfplay
+from matrixrl.agents import refinement, replay, selfplay
 from matrixrl.agents.alphazero import AlphaZero, LossMetrics, Targets
-from matrixrl.agents.rewriting import Rewritten
+from matrixrl.agents.refinement import RefinementTotals
 from matrixrl.agents.selfplay import Games
 from matrixrl.config import MatmulConfig
+from matrixrl.devices import groups as grouping
+from matrixrl.devices.groups import is_partially_addressable, replicate, shard, with_sharding
 from matrixrl.devices.machine import compute_dtype
-from matrixrl.devices.mesh import DATA, along_data, data_mesh, max_groups, placed_shapes, replicated
+from matrixrl.devices.mesh import DATA, along_data, data_mesh, max_groups, replicated
 from matrixrl.envs.matmul import basis as bases
 from matrixrl.envs.matmul import demonstrations
 from matrixrl.envs.matmul.contractions import Contractions
@@ -53,11 +55,11 @@ MAX_LABELS = 8
 
 # Minimum number of terms re-derived in a partial solution: fewer rarely have another
 # decomposition.
-MIN_LEFTOVER = 4
+MIN_REMAINING = 4
 
 # Range of the number of terms removed in a refinement round: fewer save little, and more are
 # rarely solved by the policy alone.
-MIN_REWRITTEN, MAX_REWRITTEN = 6, 12
+MIN_REMOVED, MAX_REMOVED = 6, 12
 
 # Names of the programs while they are compiled.
 INIT, LEARN, START, SELF_PLAY, KEEP = (
@@ -188,7 +190,10 @@ class MatmulProgram:
         assert games.target.shape[0] == num_games
         size = self.config.selfplay.replay_size // self.groups * self.groups
         buffer = replay.empty(games, size)
-        return self._placed(DeviceState(params, opt_state, buffer, games))
+        params, opt_state = replicate((params, opt_state), self.mesh)
+        return DeviceState(
+            params, opt_state, grouping.shard_arrays(buffer, self.mesh), shard(games, self.mesh)
+        )
 
     @cached_property
     def template(self) -> DeviceState:
@@ -196,14 +201,14 @@ class MatmulProgram:
         shapes = jax.eval_shape(self.init, jax.random.key(0))
         if self.mesh is None:
             return shapes
-        whole, spread = replicated(self.mesh), along_data(self.mesh)
+        replicas, shards = replicated(self.mesh), along_data(self.mesh)
         return DeviceState(
-            params=placed_shapes(shapes.params, whole),
-            opt_state=placed_shapes(shapes.opt_state, whole),
+            params=with_sharding(shapes.params, replicas),
+            opt_state=with_sharding(shapes.opt_state, replicas),
             replay=jax.tree.map(
-                lambda leaf: placed_shapes(leaf, spread if leaf.ndim else whole), shapes.replay
+                lambda leaf: with_sharding(leaf, shards if leaf.ndim else replicas), shapes.replay
             ),
-            games=placed_shapes(shapes.games, spread),
+            games=with_sharding(shapes.games, shards),
         )
 
     def compile_ahead(self) -> None:
@@ -223,10 +228,10 @@ class MatmulProgram:
             KEEP: (self.keep, (state.replay, state.games)),
         }
         if config.selfplay.partial_solution_fraction:
-            programs[PARTIAL_START] = (self.start_leftovers, (key, state.replay, *how))
+            programs[PARTIAL_START] = (self.start_partial_games, (key, state.replay, *how))
         if config.selfplay.refinement_rounds:
-            programs[START_REFINEMENT] = (self.start_rewriting, (key, state.replay))
-            programs[REFINEMENT] = (self.rewrite, (state.params, state.games, key, number))
+            programs[START_REFINEMENT] = (self.start_refinement, (key, state.replay))
+            programs[REFINEMENT] = (self.refine, (state.params, state.games, key, number))
         self.first_calls.compile_ahead(
             {
                 name: lambda program=program, shapes=shapes: program.lower(*shapes).compile()
@@ -234,51 +239,24 @@ class MatmulProgram:
             }
         )
 
-    def readable(self, games: Games) -> Games:
+    def gather_to_host(self, games: Games) -> Games:
         """Gathers the games so that this host can read all of them; a collective if they are
         partially addressable.
         """
-        return games if jax.process_count() == 1 else self._gather(games)
+        sharded = any(map(is_partially_addressable, jax.tree.leaves(games)))
+        return self._gather(games) if sharded else games
 
     @jitted()
     def _gather(self, games: Games) -> Games:
-        return self._whole(games)
-
-    def _placed(self, state: DeviceState) -> DeviceState:
-        params, opt_state = self._whole((state.params, state.opt_state))
-        return DeviceState(params, opt_state, self._placed_buffer(state.replay), self._spread(state.games))
-
-    def _placed_buffer(self, buffer: replay.Replay) -> replay.Replay:
-        """Shards the buffer over the devices and replicates its clock."""
-        return jax.tree.map(lambda leaf: self._spread(leaf) if leaf.ndim else self._whole(leaf), buffer)
-
-    def _grouped(self, tree: Tree) -> Tree:
-        """Cuts the first axes of the values into groups; a scalar is shared by all groups."""
-
-        def cut(leaf: Array) -> Array:
-            if leaf.ndim == 0:
-                return jnp.broadcast_to(leaf, self.groups)
-            return leaf.reshape(self.groups, -1, *leaf.shape[1:])
-
-        return jax.tree.map(cut, tree)
+        return replicate(games, self.mesh)
 
     def positions(self, key: Array, buffer: replay.Replay, count: int, good_costs: Array) -> replay.Positions:
         """Samples positions of the replay buffer, the same number from each group's part."""
         each = -(-count // self.groups)
         drawn = jax.vmap(lambda key, part: replay.sample(key, part, each, good_costs))(
-            jax.random.split(key, self.groups), self._grouped(buffer)
+            jax.random.split(key, self.groups), grouping.cut(buffer, self.groups)
         )
-        # Truncate to the count across the groups, so that their shares differ by at most one
-        # position.
-        return jax.tree.map(lambda leaf: jnp.swapaxes(leaf, 0, 1).reshape(-1, *leaf.shape[2:])[:count], drawn)
-
-    def _whole(self, tree: Tree) -> Tree:
-        """Replicates the values on every device."""
-        return tree if self.mesh is None else jax.lax.with_sharding_constraint(tree, replicated(self.mesh))
-
-    def _spread(self, tree: Tree) -> Tree:
-        """Shards the first axes of the values over the devices."""
-        return tree if self.mesh is None else jax.lax.with_sharding_constraint(tree, along_data(self.mesh))
+        return grouping.interleave(drawn, count)
 
     @jitted(donate_argnums=(0, 1))
     def learn(
@@ -310,10 +288,15 @@ class MatmulProgram:
         def one(index: Array, carry: tuple[Any, Any, LossMetrics]) -> tuple[Any, Any, LossMetrics]:
             params, opt_state, metrics = carry
             # Assemble a batch sharded over the devices, and update the replicated weights.
-            targets = self._spread(
-                self._targets(jax.random.fold_in(key, index), buffer, use_replay, good_costs, updates + index)
+            targets = shard(
+                self._targets(
+                    jax.random.fold_in(key, index), buffer, use_replay, good_costs, updates + index
+                ),
+                self.mesh,
             )
-            params, opt_state, one_update = self._whole(self.agent.update(params, opt_state, targets))
+            params, opt_state, one_update = replicate(
+                self.agent.update(params, opt_state, targets), self.mesh
+            )
             metrics = jax.tree.map(
                 lambda all_updates, value: all_updates.at[index].set(value), metrics, one_update
             )
@@ -335,7 +318,7 @@ class MatmulProgram:
         return self._start(key, step_limits, num_games, random_basis_fraction)
 
     @jitted()
-    def start_leftovers(
+    def start_partial_games(
         self,
         key: Array,
         buffer: replay.Replay,
@@ -350,46 +333,59 @@ class MatmulProgram:
         same time. If the buffer holds no solution of a lane's format the game starts from the
         target.
         """
-        key_fresh, key_left, key_games = jax.random.split(key, 3)
+        key_fresh, key_length, key_games = jax.random.split(key, 3)
         games = self._start(key_fresh, step_limits, num_games, random_basis_fraction)
         moves = self.config.game.moves
-        left = jax.random.randint(key_left, (), min(MIN_LEFTOVER, moves), moves + 1)
-        return self._spread(self._taken_up(key_games, games, buffer, left)[0])
+        num_remaining = jax.random.randint(key_length, (), min(MIN_REMAINING, moves), moves + 1)
+        return shard(self._overlay_solutions(key_games, games, buffer, num_remaining)[0], self.mesh)
 
-    def _taken_up(self, key: Array, games: Games, buffer: replay.Replay, left: Array) -> tuple[Games, Array]:
-        """Overlays good solutions of the same formats on the games, with `left` moves not applied.
+    def _overlay_solutions(
+        self, key: Array, games: Games, buffer: replay.Replay, num_remaining: Array
+    ) -> tuple[Games, Array]:
+        """Overlays good solutions of the same formats on the games, with `num_remaining` moves not
+        applied.
 
         Returns:
           The games, and the lanes that had a solution, bool [B].
         """
         good_costs = self._good_costs(buffer, max(self.config.selfplay.imitated_fraction, 1e-6))
-        drawn = jax.vmap(lambda key, part, kind: replay.leftovers(key, part, kind, left, good_costs))(
-            jax.random.split(key, self.groups), self._grouped(buffer), self._grouped(games.kind)
+        drawn = jax.vmap(
+            lambda key, part, format_id: replay.partial_solutions(
+                key, part, format_id, num_remaining, good_costs
+            )
+        )(
+            jax.random.split(key, self.groups),
+            grouping.cut(buffer, self.groups),
+            grouping.cut(games.format_id, self.groups),
         )
-        drawn: replay.Leftovers = jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), drawn)
-        made = jnp.arange(drawn.actions.shape[1]) < drawn.given[:, None]
-        residual = jax.vmap(self._residual)(drawn.target, drawn.actions.astype(jnp.int32), made)
-        chosen = drawn.found & games.taking_part
+        drawn: replay.PartialSolutions = grouping.join(drawn)
+        prefix_mask = jnp.arange(drawn.actions.shape[1]) < drawn.prefix_length[:, None]
+        residual = jax.vmap(self._residual)(drawn.target, drawn.actions.astype(jnp.int32), prefix_mask)
+        chosen = drawn.found & games.active
         over = ~jnp.any(residual != 0, axis=(1, 2, 3))
-        state = TensorState(residual, drawn.given, games.state.step_limit, over)
-        placed = selfplay.place(games, chosen, state, drawn.target, drawn.basis, drawn.actions, drawn.given)
-        return placed, chosen
+        state = TensorState(residual, drawn.prefix_length, games.state.step_limit, over)
+        games = selfplay.overlay(
+            games, chosen, state, drawn.target, drawn.basis, drawn.actions, drawn.prefix_length
+        )
+        return games, chosen
 
     @jitted()
-    def start_rewriting(self, key: Array, buffer: replay.Replay) -> Games:
+    def start_refinement(self, key: Array, buffer: replay.Replay) -> Games:
         """Loads complete good solutions; lanes whose format has none are inactive."""
         games = self._start(
             key, self.move_limits, jnp.int32(self.config.selfplay.batch_of_games), jnp.float32(0)
         )
-        games, chosen = self._taken_up(key, games, buffer, jnp.int32(0))
-        return self._spread(games._replace(taking_part=chosen))
+        games, chosen = self._overlay_solutions(key, games, buffer, jnp.int32(0))
+        return shard(games._replace(active=chosen), self.mesh)
 
     @jitted()
-    def rewrite(self, params: Any, games: Games, key: Array, rounds: Array) -> tuple[Games, Rewritten, Array]:
-        """Performs `rounds` rounds of `agents.rewriting` on solutions, without a search.
+    def refine(
+        self, params: Any, games: Games, key: Array, rounds: Array
+    ) -> tuple[Games, RefinementTotals, Array]:
+        """Performs `rounds` rounds of `agents.refinement` on solutions, without a search.
 
-        Each round removes the same number of terms from all solutions, from `MIN_REWRITTEN` to
-        `MAX_REWRITTEN`.
+        Each round removes the same number of terms from all solutions, from `MIN_REMOVED` to
+        `MAX_REMOVED`.
 
         Returns:
           The solutions, the sums of the rounds, and the lengths int32 [B], readable by every
@@ -397,37 +393,41 @@ class MatmulProgram:
         """
         keys = jax.random.split(key, self.groups)
         if self.mesh is None:
-            games, outcomes = self._rewrite_groups(params, games, keys, key, rounds)
+            games, totals = self._refine_groups(params, games, keys, key, rounds)
         else:
-            whole, spread = PartitionSpec(), PartitionSpec(DATA)
-            rewrite = jax.shard_map(
-                self._rewrite_groups,
+            replicas, shards = PartitionSpec(), PartitionSpec(DATA)
+            refine = jax.shard_map(
+                self._refine_groups,
                 mesh=self.mesh,
-                in_specs=(whole, spread, spread, whole, whole),
-                out_specs=(spread, spread),
+                in_specs=(replicas, shards, shards, replicas, replicas),
+                out_specs=(shards, shards),
                 check_vma=False,
             )
-            games, outcomes = rewrite(params, games, keys, key, rounds)
-        return self._spread(games), *self._whole((jax.tree.map(jnp.sum, outcomes), games.num_moves))
+            games, totals = refine(params, games, keys, key, rounds)
+        return shard(games, self.mesh), *replicate(
+            (jax.tree.map(jnp.sum, totals), games.num_moves), self.mesh
+        )
 
-    def _rewrite_groups(
+    def _refine_groups(
         self, params: Any, games: Games, keys: Array, key: Array, rounds: Array
-    ) -> tuple[Games, Rewritten]:
+    ) -> tuple[Games, RefinementTotals]:
         """Performs rounds on the solutions of one device, in as many groups as there are keys;
         returns sums of each group.
         """
-        most = min(MAX_REWRITTEN, games.actions.shape[1])
+        most = min(MAX_REMOVED, games.actions.shape[1])
 
-        def one_group(key_group: Array, actions: Array, num_moves: Array) -> tuple[Array, Array, Rewritten]:
+        def one_group(
+            key_group: Array, actions: Array, num_moves: Array
+        ) -> tuple[Array, Array, RefinementTotals]:
             def one_round(
-                index: Array, carry: tuple[Array, Array, Rewritten]
-            ) -> tuple[Array, Array, Rewritten]:
+                index: Array, carry: tuple[Array, Array, RefinementTotals]
+            ) -> tuple[Array, Array, RefinementTotals]:
                 actions, num_moves, sums = carry
                 # Use the same number of terms in all groups, so that none waits for another.
                 terms = jax.random.randint(
-                    jax.random.fold_in(key, index), (), min(MIN_REWRITTEN, most), most + 1
+                    jax.random.fold_in(key, index), (), min(MIN_REMOVED, most), most + 1
                 )
-                actions, num_moves, outcome = rewriting.rewrite(
+                actions, num_moves, outcome = refinement.refine(
                     jax.random.fold_in(key_group, index),
                     actions,
                     num_moves,
@@ -441,22 +441,17 @@ class MatmulProgram:
                 )
                 return actions, num_moves, jax.tree.map(jnp.add, sums, outcome)
 
-            start = (actions, num_moves, rewriting.nothing_rewritten())
+            start = (actions, num_moves, refinement.empty_totals())
             return jax.lax.fori_loop(0, rounds, one_round, start)
 
-        def cut(leaf: Array) -> Array:
-            return leaf.reshape(keys.shape[0], -1, *leaf.shape[1:])
-
         actions, num_moves, sums = jax.vmap(one_group)(
-            keys, cut(games.actions.astype(jnp.int32)), cut(games.num_moves)
+            keys, *grouping.cut((games.actions.astype(jnp.int32), games.num_moves), keys.shape[0])
         )
         actions = actions.reshape(games.actions.shape).astype(games.actions.dtype)
         num_moves = num_moves.reshape(-1)
         state = games.state._replace(num_factors=num_moves)
-        written = selfplay.place(
-            games, games.taking_part, state, games.target, games.basis, actions, num_moves
-        )
-        return written, sums
+        refined = selfplay.overlay(games, games.active, state, games.target, games.basis, actions, num_moves)
+        return refined, sums
 
     @jitted()
     def finished_games(self, actions: Array, num_moves: Array) -> Games:
@@ -479,8 +474,8 @@ class MatmulProgram:
             num_factors=num_moves,
             terminated=jnp.ones_like(games.state.terminated),
         )
-        placed = selfplay.place(games, filled, state, games.target, games.basis, actions, num_moves)
-        return self._spread(placed._replace(taking_part=filled))
+        games = selfplay.overlay(games, filled, state, games.target, games.basis, actions, num_moves)
+        return shard(games._replace(active=filled), self.mesh)
 
     def _good_costs(self, buffer: replay.Replay, fraction: float) -> Array:
         """Computes `replay.costs_of_good_games` over the whole buffer."""
@@ -498,22 +493,21 @@ class MatmulProgram:
         keys = jax.random.split(key, self.groups)
         if self.mesh is None:
             return self._play_groups(params, games, keys, exploration)
-        whole, spread = PartitionSpec(), PartitionSpec(DATA)
+        replicas, shards = PartitionSpec(), PartitionSpec(DATA)
         play = jax.shard_map(
             self._play_groups,
             mesh=self.mesh,
-            in_specs=(whole, spread, spread, whole),
-            out_specs=(spread, spread),
+            in_specs=(replicas, shards, shards, replicas),
+            out_specs=(shards, shards),
             check_vma=False,
         )
         games, move = play(params, games, keys, exploration)
-        return games, self._whole(move)
+        return games, replicate(move, self.mesh)
 
     def _play_groups(
         self, params: Any, games: Games, keys: Array, exploration: Array
     ) -> tuple[Games, selfplay.Move]:
         """Performs a move of the games on one device, in as many groups as there are keys."""
-        groups = keys.shape[0]
 
         def find(key: Array, states: TensorState) -> SearchResult:
             return search(
@@ -528,13 +522,7 @@ class MatmulProgram:
                 max_depth=self.config.game.moves,
             )
 
-        def cut(leaf: Array) -> Array:
-            return leaf.reshape(groups, -1, *leaf.shape[1:])
-
-        def joined(leaf: Array) -> Array:
-            return leaf.reshape(-1, *leaf.shape[2:])
-
-        found = jax.tree.map(joined, jax.vmap(find)(keys, jax.tree.map(cut, games.state)))
+        found = grouping.join(jax.vmap(find)(keys, grouping.cut(games.state, keys.shape[0])))
         state, reward, _ = self._step(games.state, found.action)
         return selfplay.play(games, found, state, reward)
 
@@ -545,10 +533,10 @@ class MatmulProgram:
         """
         insert = partial(replay.insert, good_lifetime=self.config.selfplay.good_game_lifetime)
         good = replay.is_good(games)
-        filled = jax.vmap(insert)(self._grouped(buffer), self._grouped(games), self._grouped(good))
+        filled = jax.vmap(insert)(*grouping.cut((buffer, games, good), self.groups))
         # The clocks of all groups are equal.
         flat = jax.tree.map(lambda new, old: new.reshape(old.shape) if old.ndim else new[0], filled, buffer)
-        return self._placed_buffer(flat)
+        return grouping.shard_arrays(flat, self.mesh)
 
     def _step(self, states: TensorState, tokens: Array) -> tuple[TensorState, Array, Array]:
         states, reward = jax.vmap(self.game.step)(states, tokens)
@@ -566,7 +554,7 @@ class MatmulProgram:
             return tensor.astype(jnp.int8), basis.inverse
 
         changed = jax.random.uniform(key_which, (count,)) < random_basis_fraction
-        keys = self._spread(jax.random.split(key_basis, count))
+        keys = shard(jax.random.split(key_basis, count), self.mesh)
         played = jnp.arange(count) % len(self.targets)
         targets, inverse = jax.vmap(target)(keys, changed, jnp.asarray(self.targets)[played])
         states = jax.vmap(self.game.reset)(targets, step_limits[played])
@@ -579,7 +567,7 @@ class MatmulProgram:
             self.config.search.num_candidates,
             self.codec.layout.num_tokens,
         )
-        return self._spread(games)
+        return shard(games, self.mesh)
 
     def _random_basis(self, key: Array) -> bases.Basis:
         """Returns any basis over F2; over the integers a unimodular one near a signed permutation.
@@ -629,7 +617,7 @@ class MatmulProgram:
                 return choices[0](key_draw)
             return jax.lax.switch(jax.random.randint(key_kind, (), 0, len(choices)), choices, key_draw)
 
-        return jax.vmap(one)(self._spread(jax.random.split(key, count)))
+        return jax.vmap(one)(shard(jax.random.split(key, count), self.mesh))
 
     def _synthetic(self, key: Array, updates: Array) -> Demonstration:
         """Samples random terms of one of the formats, chosen uniformly; a curriculum starts with

@@ -115,7 +115,7 @@ def _parts(
     """Measures the parts of one simulation of the whole batch, each as its own program."""
     agent, residual = program.agent, games.target
     network: Any = agent.network
-    inputs = network.geometry if program.config.transforms else network.features
+    inputs = network.contractions if program.config.transforms else network.features
     features = jax.jit(lambda residual: inputs(residual))
     torso = jax.jit(lambda params, residual: network.apply(params, residual))
     expand = jax.jit(agent.expand)

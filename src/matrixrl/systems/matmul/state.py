@@ -13,6 +13,13 @@ from matrixrl.systems.matmul.program import DeviceState
 DONE = "done"
 """Name of the phase of a finished run."""
 
+RECORDED_NAMES = {
+    "replay/format_id": "replay/kind",
+    "games/format_id": "games/kind",
+    "games/active": "games/taking_part",
+}
+"""Names of arrays of `DeviceState` in checkpoints, where they differ from the fields."""
+
 
 class LossSums(NamedTuple):
     """Sums over the weight updates of an epoch."""

@@ -23,7 +23,13 @@ from matrixrl.systems.matmul.context import PhaseContext
 from matrixrl.systems.matmul.discoveries import Discoveries
 from matrixrl.systems.matmul.phases import Chunk, first_phase, next_epoch, next_phase, phase_named
 from matrixrl.systems.matmul.program import MatmulProgram
-from matrixrl.systems.matmul.state import DONE, MatmulState, Progress, progress_from_record
+from matrixrl.systems.matmul.state import (
+    DONE,
+    RECORDED_NAMES,
+    MatmulState,
+    Progress,
+    progress_from_record,
+)
 from matrixrl.tracking.run import Run
 from matrixrl.training.first_calls import several_cores
 from matrixrl.training.parameters import nonfinite_parameter
@@ -70,7 +76,7 @@ class MatmulTrainer:
         Raises:
           TrainingDivergedError: if a parameter is NaN or infinite.
         """
-        arrays = checkpoint_format.flatten(state.device)
+        arrays = checkpoint_format.flatten(state.device, RECORDED_NAMES)
         if name := nonfinite_parameter(arrays):
             raise self.context.diverged(name, "not finite", step)
         progress = state.progress
@@ -120,7 +126,7 @@ class MatmulTrainer:
         progress = progress_from_record(saved)
         if progress.phase == DONE:
             progress = next_epoch(self.context, progress)
-        return MatmulState(checkpoint.restore(self.program.template), progress)
+        return MatmulState(checkpoint.restore(self.program.template, RECORDED_NAMES), progress)
 
     def finished(self, state: MatmulState) -> bool:
         """Returns whether no epoch is left, or the wanted rank is reached."""

@@ -16,12 +16,13 @@ from jax.sharding import NamedSharding, PartitionSpec
 
 from matrixrl.agents.ppo import PPO, TrainState, UpdateMetrics, num_groups
 from matrixrl.config import PPOConfig, program_arguments
-from matrixrl.devices.mesh import DATA, data_mesh, max_groups, placed_shapes, replicated
+from matrixrl.devices.groups import replicate, with_sharding
+from matrixrl.devices.mesh import DATA, data_mesh, max_groups
 from matrixrl.systems.ppo.task import PPORunConfig, PPOTask
 from matrixrl.training.first_calls import FirstCalls
 
 
-class Updates(NamedTuple):
+class UpdateResults(NamedTuple):
     """Results of several updates; K is the size of a chunk, and entries beyond the number of
     updates are zeros.
 
@@ -146,8 +147,8 @@ class PPOProgram:
         """Placement of the parts of a state on the mesh: parameters replicated, environments along
         `data`.
         """
-        whole, spread = PartitionSpec(), PartitionSpec(DATA)
-        return TrainState(whole, whole, spread)  # pyright: ignore[reportArgumentType]
+        replicas, shards = PartitionSpec(), PartitionSpec(DATA)
+        return TrainState(replicas, replicas, shards)  # pyright: ignore[reportArgumentType]
 
     @cached_property
     def template(self) -> TrainState:
@@ -157,11 +158,11 @@ class PPOProgram:
             return shapes
 
         specs: Any = self._specs
-        placed = (
-            placed_shapes(part, NamedSharding(self.mesh, spec))
+        parts = (
+            with_sharding(part, NamedSharding(self.mesh, spec))
             for part, spec in zip(shapes, specs, strict=True)
         )
-        return TrainState(*placed)
+        return TrainState(*parts)
 
     @cached_property
     def init(self) -> Callable[[Array], TrainState]:
@@ -174,7 +175,7 @@ class PPOProgram:
 
     def advance(
         self, state: TrainState, key: Array, first: Array, count: Array
-    ) -> tuple[TrainState, Updates]:
+    ) -> tuple[TrainState, UpdateResults]:
         """Performs `count` updates, the first of them number `first` from 0; the state is donated.
 
         The key is the run's; an update's own is derived from its number. The count is traced, so
@@ -204,32 +205,32 @@ class PPOProgram:
         return first + (last - first) * number / self.config.ppo.num_updates
 
     @cached_property
-    def _compiled(self) -> Callable[..., tuple[TrainState, Updates]]:
+    def _compiled(self) -> Callable[..., tuple[TrainState, UpdateResults]]:
         if self.mesh is None:
             return jax.jit(self._advance, donate_argnums=0)
-        whole, spread = PartitionSpec(), PartitionSpec(None, None, DATA)
-        results = Updates(metrics=whole, ended=spread, table=spread, sums=whole)  # pyright: ignore[reportArgumentType]
+        replicas, shards = PartitionSpec(), PartitionSpec(None, None, DATA)
+        results = UpdateResults(metrics=replicas, ended=shards, table=shards, sums=replicas)  # pyright: ignore[reportArgumentType]
         mesh = self.mesh
         # Treat replicated inputs as plain values: the learner itself sums gradients over devices.
-        spread_out = jax.shard_map(
+        advance = jax.shard_map(
             self._advance,
             mesh=self.mesh,
-            in_specs=(self._specs, whole, whole, whole, whole),
+            in_specs=(self._specs, replicas, replicas, replicas, replicas),
             out_specs=(self._specs, results),
             check_vma=False,
         )
 
-        def readable(*arguments: Any) -> tuple[TrainState, Updates]:
+        def advance_and_gather(*arguments: Any) -> tuple[TrainState, UpdateResults]:
             # Replicate recorded values on every device, so that each process can read them.
-            state, updates = spread_out(*arguments)
-            return state, jax.lax.with_sharding_constraint(updates, replicated(mesh))
+            state, updates = advance(*arguments)
+            return state, replicate(updates, mesh)
 
-        return jax.jit(readable, donate_argnums=0)
+        return jax.jit(advance_and_gather, donate_argnums=0)
 
     def _advance(
         self, state: TrainState, key: Array, first: Array, count: Array, coefficients: Coefficients
-    ) -> tuple[TrainState, Updates]:
-        def one(index: Array, carry: tuple[TrainState, Updates]) -> tuple[TrainState, Updates]:
+    ) -> tuple[TrainState, UpdateResults]:
+        def one(index: Array, carry: tuple[TrainState, UpdateResults]) -> tuple[TrainState, UpdateResults]:
             state, results = carry
             number = first + index
             learner = self._learner(coefficients, number)
@@ -239,16 +240,16 @@ class PPOProgram:
                 return self.ppo.total(jnp.where(episodes.ended, values.astype(jnp.float32), 0))
 
             table = {name: episodes.values[name] for name in self.task.table_values}
-            new = Updates(metrics, episodes.ended, table, jax.tree.map(total, episodes.values))
+            new = UpdateResults(metrics, episodes.ended, table, jax.tree.map(total, episodes.values))
             return state, jax.tree.map(lambda whole, part: whole.at[index].set(part), results, new)
 
         return jax.lax.fori_loop(0, count, one, (state, self._no_updates(state.rollout.lane.shape[0])))
 
-    def _no_updates(self, num_envs: int) -> Updates:
+    def _no_updates(self, num_envs: int) -> UpdateResults:
         """Returns zero results of a chunk of this many environments."""
         chunk, values = self.config.chunk, self.task.episode_values
         steps = (chunk, self.config.ppo.num_steps, num_envs)
-        return Updates(
+        return UpdateResults(
             metrics=UpdateMetrics(*(jnp.zeros(chunk, jnp.float32) for _ in UpdateMetrics._fields)),
             ended=jnp.zeros(steps, jnp.bool_),
             table={name: jnp.zeros(steps, values[name]) for name in self.task.table_values},

@@ -22,9 +22,9 @@ from matrixrl.agents.ppo import TrainState, UpdateMetrics
 from matrixrl.checkpoints import format as checkpoint_format
 from matrixrl.checkpoints.format import Checkpoint, Snapshot
 from matrixrl.config import ConfigError
-from matrixrl.devices.processes import leaders
+from matrixrl.devices.coordinator import SINGLE, Coordinator
 from matrixrl.systems.ppo.diagnostics import check
-from matrixrl.systems.ppo.program import PPOProgram, Updates
+from matrixrl.systems.ppo.program import PPOProgram, UpdateResults
 from matrixrl.systems.ppo.task import PPORunConfig
 from matrixrl.tracking.events import EpisodeRow, Event, Note, ScalarRow, TableMark
 from matrixrl.tracking.numbers import significant
@@ -48,8 +48,8 @@ MAX_TABLE_MARKS = 50
 
 
 @dataclass(frozen=True)
-class Progress:
-    """Progress of a run as plain numbers, so that its checkpoint is readable.
+class PPOProgress:
+    """PPOProgress of a run as plain numbers, so that its checkpoint is readable.
 
     Attributes:
       updates: number of updates started.
@@ -79,7 +79,7 @@ class Progress:
     streaks: Mapping[str, int] = field(default_factory=dict)
 
 
-def progress_from_record(record: Mapping[str, Any]) -> Progress:
+def progress_from_record(record: Mapping[str, Any]) -> PPOProgress:
     """Returns the progress in a checkpoint; versions before 0.2 used other names for two of its
     fields.
     """
@@ -88,22 +88,22 @@ def progress_from_record(record: Mapping[str, Any]) -> Progress:
         fields["streaks"] = fields.pop("ill_for")
     if "highest_stage" in fields:
         fields["maxima"] = {"highest_stage": fields.pop("highest_stage")}
-    return Progress(**fields)
+    return PPOProgress(**fields)
 
 
 class PPOState(NamedTuple):
     """Complete state of a run."""
 
     device: TrainState
-    progress: Progress
+    progress: PPOProgress
 
 
 @dataclass(frozen=True)
-class Outcome:
+class PPOChunk:
     """A call's results on the device, and its number of updates."""
 
     count: int
-    updates: Updates
+    updates: UpdateResults
 
 
 class PPOTrainer:
@@ -112,10 +112,12 @@ class PPOTrainer:
     Args:
       config: the run's settings.
       program: the compiled programs of the config, where several runs share them.
+      coordinator: of the processes that train the run.
     """
 
-    def __init__(self, config: PPORunConfig, program: PPOProgram) -> None:
+    def __init__(self, config: PPORunConfig, program: PPOProgram, coordinator: Coordinator = SINGLE) -> None:
         self.config = config
+        self._coordinator = coordinator
         self.program = program
         self.task = program.task
         self._key = jax.random.key(config.seed)
@@ -134,7 +136,7 @@ class PPOTrainer:
         self.program.compile_ahead()
         with self.program.first_calls.call("the start of the games"):
             device = self.program.init(jax.random.fold_in(self._key, 2**32 - 1))
-        return PPOState(device, Progress())
+        return PPOState(device, PPOProgress())
 
     def snapshot(self, state: PPOState, step: int) -> Snapshot:
         """Copies the complete state of the run to the host.
@@ -179,18 +181,20 @@ class PPOTrainer:
         """
         return self._seconds_per_call > LONG_CALL_SECONDS
 
-    def advance(self, state: PPOState) -> tuple[PPOState, Outcome]:
+    def advance(self, state: PPOState) -> tuple[PPOState, PPOChunk]:
         """Starts the next updates, at most to the end of the chunk."""
         done, chunk = state.progress.updates, self.config.chunk
         left = min(chunk - done % chunk, self.config.ppo.num_updates - done)
-        count = left if self.config.monolithic else leaders(min(left, self._updates_per_call))
+        count = (
+            left if self.config.monolithic else self._coordinator.broadcast(min(left, self._updates_per_call))
+        )
         device, updates = self.program.advance(state.device, self._key, jnp.int32(done), jnp.int32(count))
         if self._chunk_began is None:  # tracing and compilation are done by now
             self._chunk_began = self._call_began = time.perf_counter()
         progress = dataclasses.replace(state.progress, updates=done + count)
-        return PPOState(device, progress), Outcome(count, updates)
+        return PPOState(device, progress), PPOChunk(count, updates)
 
-    def record(self, state: PPOState, outcome: Outcome, run: Run) -> PPOState:
+    def record(self, state: PPOState, outcome: PPOChunk, run: Run) -> PPOState:
         """Fetches, stamps and commits the results of a call."""
         results = jax.device_get(outcome.updates)
         count, first = outcome.count, state.progress.recorded
@@ -262,7 +266,7 @@ class PPOTrainer:
                 f"when it is asked to stop it goes back to its last checkpoint; raise --grace-seconds, or make the batch smaller"
             )
 
-    def _episodes(self, results: Updates, index: int, before: int, tick: Any) -> list[EpisodeRow]:
+    def _episodes(self, results: UpdateResults, index: int, before: int, tick: Any) -> list[EpisodeRow]:
         """Returns rows of the episodes that ended in an update, in order of step and
         environment.
         """
@@ -284,7 +288,7 @@ class PPOTrainer:
             for number in range(1, len(ended[0]) + 1)
         ]
 
-    def _raised(self, maxima: Mapping[str, float], results: Updates, index: int) -> dict[str, float]:
+    def _raised(self, maxima: Mapping[str, float], results: UpdateResults, index: int) -> dict[str, float]:
         """Returns the maxima over all episodes, with those that ended in an update."""
         ended = results.ended[index]
         return {
@@ -292,7 +296,7 @@ class PPOTrainer:
             for name in self.task.maxima
         }
 
-    def _chunk_row(self, progress: Progress, run: Run) -> tuple[dict[str, float | int], Progress]:
+    def _chunk_row(self, progress: PPOProgress, run: Run) -> tuple[dict[str, float | int], PPOProgress]:
         """Returns the stream's row of a finished chunk, and the progress with its sums cleared."""
         now = time.perf_counter()
         began = now if self._chunk_began is None else self._chunk_began
@@ -334,7 +338,7 @@ class PPOTrainer:
         )
 
 
-def _best(progress: Progress) -> str:
+def _best(progress: PPOProgress) -> str:
     """Returns the best mean return of a chunk so far, in words; empty before the first."""
     return "" if progress.best_return is None else f"best return {significant(progress.best_return)}"
 
@@ -344,4 +348,4 @@ def _added(sums: Mapping[str, float], values: Mapping[str, np.ndarray], index: i
     return {name: sums.get(name, 0.0) + float(column[index]) for name, column in values.items()}
 
 
-__all__ = ["Outcome", "PPOState", "PPOTrainer", "Progress", "UpdateMetrics"]
+__all__ = ["PPOChunk", "PPOProgress", "PPOState", "PPOTrainer", "UpdateMetrics"]

@@ -15,7 +15,7 @@ from matrixrl.envs.hackmatrix.referee.state import (
     Cell,
     Enemy,
     GameState,
-    Snapshot,
+    HistoryEntry,
     Transmission,
     adjacent,
     copy_values,
@@ -231,7 +231,7 @@ def push_snapshot(state: GameState) -> None:
     This is the last step of each phase that really runs.
     """
     state.history.append(
-        Snapshot(
+        HistoryEntry(
             player=copy.copy(state.player),
             turn=state.turn,
             owned_programs=set(state.owned_programs),

@@ -211,7 +211,7 @@ class Schedule:
 
 
 @dataclass
-class Snapshot:
+class HistoryEntry:
     """The fields that UNDO restores (rule 13). Immutable once in the history; its origin flags are
     false.
     """
@@ -269,7 +269,7 @@ class GameState:
     transmissions: list[Transmission] = field(default_factory=list)
     flags: Flags = field(default_factory=Flags)
     atk_plus_uses: int = 0
-    history: list[Snapshot] = field(default_factory=list)
+    history: list[HistoryEntry] = field(default_factory=list)
     episode: Episode = field(default_factory=Episode)
     config: Sizes = field(default_factory=Sizes)
 

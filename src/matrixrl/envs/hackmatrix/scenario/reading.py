@@ -32,11 +32,11 @@ from matrixrl.envs.hackmatrix.referee.state import (
     Episode,
     Flags,
     GameState,
+    HistoryEntry,
     Player,
     Resource,
     Schedule,
     Sizes,
-    Snapshot,
     Transmission,
 )
 from matrixrl.envs.hackmatrix.scenario.fields import (
@@ -355,13 +355,13 @@ def _read_schedule(top: JsonObject, stage: int) -> Schedule:
     return schedule
 
 
-def _read_history(top: JsonObject, sizes: Sizes, exit_cell: Cell) -> list[Snapshot]:
+def _read_history(top: JsonObject, sizes: Sizes, exit_cell: Cell) -> list[HistoryEntry]:
     history = []
     for path, value in top.items("history"):
         item = JsonObject(value, path)
         board = _read_board(item, exit_cell)
         history.append(
-            Snapshot(
+            HistoryEntry(
                 player=_read_player(item),
                 turn=item.integer("turn", default=0, maximum=MAX_TURN),
                 owned_programs=_read_owned_programs(item),

@@ -11,8 +11,8 @@ from matrixrl.envs.hackmatrix.referee.state import (
     PROGRAM_NUMBER,
     Enemy,
     GameState,
+    HistoryEntry,
     Player,
-    Snapshot,
     Transmission,
 )
 from matrixrl.envs.hackmatrix.scenario.reading import FORMAT, VERSION, Replay, Rng
@@ -119,7 +119,7 @@ def _write_programs(names: Iterable[str]) -> list[str]:
     return sorted(names, key=PROGRAM_NUMBER.__getitem__)
 
 
-def _write_board(board: GameState | Snapshot) -> dict[str, Any]:
+def _write_board(board: GameState | HistoryEntry) -> dict[str, Any]:
     return {
         "blocks": [
             {
@@ -169,7 +169,7 @@ def _write_transmission(item: Transmission, *, with_origin: bool) -> dict[str, A
     }
 
 
-def _write_snapshot(snapshot: Snapshot) -> dict[str, Any]:
+def _write_snapshot(snapshot: HistoryEntry) -> dict[str, Any]:
     return {
         "player": _write_player(snapshot.player),
         "turn": snapshot.turn,

@@ -2,7 +2,7 @@
 repair.
 
 Each round removes a random subset of a solution's terms, re-derives their sum with the policy
-alone, and keeps the result if it is no longer (`agents.rewriting`).
+alone, and keeps the result if it is no longer (`agents.refinement`).
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from matrixrl.agents.rewriting import Rewritten
+from matrixrl.agents.refinement import RefinementTotals
 from matrixrl.agents.selfplay import Games
 from matrixrl.config import MatmulConfig
 from matrixrl.systems.matmul import program as programs
@@ -40,7 +40,7 @@ class RefineChunk(NamedTuple):
     """
 
     rounds: int
-    totals: Rewritten
+    totals: RefinementTotals
     games: Games
     num_moves: Array
 
@@ -69,11 +69,11 @@ class Refinement(Phase[RefineChunk]):
         games = device.games
         if progress.playing == 0:
             with program.first_calls.call(programs.START_REFINEMENT):
-                games = program.start_rewriting(key_start, device.replay)
+                games = program.start_refinement(key_start, device.replay)
             progress = dataclasses.replace(progress, playing=context.config.selfplay.batch_of_games)
         rounds = min(ROUNDS_PER_CHUNK, self.length(context.config) - progress.done)
         with program.first_calls.call(programs.REFINEMENT):
-            games, totals, num_moves = program.rewrite(device.params, games, key_rounds, jnp.int32(rounds))
+            games, totals, num_moves = program.refine(device.params, games, key_rounds, jnp.int32(rounds))
         progress = dataclasses.replace(progress, done=progress.done + rounds)
         chunk = RefineChunk(rounds, totals, games, num_moves)
         return MatmulState(device._replace(games=games), progress), chunk
@@ -106,7 +106,9 @@ class Refinement(Phase[RefineChunk]):
         return MatmulState(device, dataclasses.replace(progress, playing=0)), True
 
 
-def _metrics(context: PhaseContext, num_moves: np.ndarray, totals: Rewritten) -> dict[str, float | int]:
+def _metrics(
+    context: PhaseContext, num_moves: np.ndarray, totals: RefinementTotals
+) -> dict[str, float | int]:
     """Returns the row of a chunk: fractions of attempts, terms saved, and ranks for each format."""
     attempts = max(float(totals.tried), 1.0)
     metrics: dict[str, float | int] = {

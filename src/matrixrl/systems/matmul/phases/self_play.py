@@ -46,7 +46,7 @@ class SelfPlay(Phase[MoveChunk]):
             program = context.program
             if starts_from_partial_solutions(context.config, state.progress):
                 with program.first_calls.call(programs.PARTIAL_START):
-                    return program.start_leftovers(key, state.device.replay, *limits_and_games, fraction)
+                    return program.start_partial_games(key, state.device.replay, *limits_and_games, fraction)
             with program.first_calls.call(programs.START):
                 return program.start_games(key, *limits_and_games, fraction)
 

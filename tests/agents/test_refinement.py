@@ -1,4 +1,4 @@
-"""Solutions written anew keep their sum, get no longer, and change as the policy says. The toy game: add up to a number."""
+"""Refined solutions keep their sum, get no longer, and change as the policy says. The toy game: add up to a number."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import pytest
 from jax import Array
 
 from matrixrl import presets
-from matrixrl.agents.rewriting import Rewritten, rewrite, shuffled
+from matrixrl.agents.refinement import RefinementTotals, refine, shuffled
 from matrixrl.systems.matmul.program import MatmulProgram
 from tests.jitted import jitted
 
@@ -29,7 +29,7 @@ def total(actions: Array, taken: Array) -> Array:
 @functools.cache
 def compiled_round(draw: Any, max_terms: int) -> Any:
     return jax.jit(
-        lambda key, moves, num_moves, terms: rewrite(
+        lambda key, moves, num_moves, terms: refine(
             key,
             moves,
             num_moves,
@@ -44,7 +44,7 @@ def compiled_round(draw: Any, max_terms: int) -> Any:
 
 def one_round(
     key: int, terms: int, draw: object, max_terms: int = 4
-) -> tuple[np.ndarray, np.ndarray, Rewritten]:
+) -> tuple[np.ndarray, np.ndarray, RefinementTotals]:
     round_of = compiled_round(draw, max_terms)
     actions, num_moves, outcome = round_of(jax.random.key(key), MOVES, NUM_MOVES, jnp.int32(terms))
     return np.asarray(actions[..., 0]), np.asarray(num_moves), outcome
@@ -118,8 +118,8 @@ def test_shuffling_keeps_what_counts_in_front() -> None:
 
 
 @pytest.mark.parametrize("ring", ["F2", pytest.param("Z", marks=pytest.mark.slow)])
-def test_rewritten_solutions_still_sum_to_their_targets(ring: str) -> None:
-    """Games of a 2x1x2 product, solved by hand in any basis, rewritten by an untrained policy."""
+def test_refined_solutions_still_sum_to_their_targets(ring: str) -> None:
+    """Games of a 2x1x2 product, solved by hand in any basis, refined by an untrained policy."""
     preset = presets.matmul("dev")
     config = dataclasses.replace(
         preset,
@@ -133,29 +133,29 @@ def test_rewritten_solutions_still_sum_to_their_targets(ring: str) -> None:
     program = MatmulProgram(config)
     key = jax.random.key(1)
     state = program.init(key)
-    assert not program.start_rewriting(key, state.replay).taking_part.any()
+    assert not program.start_refinement(key, state.replay).active.any()
     games = program.start_games(key, program.move_limits, jnp.int32(16), jnp.float32(1))
     for number in range(config.game.moves):
         games, _ = program.play_move(state.params, games, jax.random.fold_in(key, number), jnp.float32(1))
-    solved = np.asarray(games.state.solved & games.taking_part)
+    solved = np.asarray(games.state.solved & games.active)
     assert solved.any()
     buffer = program.keep(state.replay, games)
-    taken = program.start_rewriting(key, buffer)
-    assert taken.taking_part.any()
-    written, outcome, lengths = program.rewrite(state.params, taken, key, jnp.int32(30))
-    assert int(outcome.tried) == 30 * int(taken.taking_part.sum())
+    taken = program.start_refinement(key, buffer)
+    assert taken.active.any()
+    refined, outcome, lengths = program.refine(state.params, taken, key, jnp.int32(30))
+    assert int(outcome.tried) == 30 * int(taken.active.sum())
     assert float(outcome.solved) > 0
-    assert (written.num_moves <= taken.num_moves).all()
-    assert (written.num_moves == lengths).all()
-    assert (written.cost == written.num_moves).all()
-    kept = jnp.arange(written.actions.shape[1]) < written.num_moves[:, None]
+    assert (refined.num_moves <= taken.num_moves).all()
+    assert (refined.num_moves == lengths).all()
+    assert (refined.cost == refined.num_moves).all()
+    kept = jnp.arange(refined.actions.shape[1]) < refined.num_moves[:, None]
     residual_of = jax.jit(jax.vmap(program._residual))
-    left = residual_of(written.target, written.actions.astype(jnp.int32), kept)
-    assert not left[np.asarray(written.taking_part)].any()
-    assert (written.weights.sum(-1) == kept).all()
-    # Taken up in the middle: the first moves are made, the residual is what they leave.
-    middle = program.start_leftovers(key, buffer, program.move_limits, jnp.int32(12), jnp.float32(1))
+    left = residual_of(refined.target, refined.actions.astype(jnp.int32), kept)
+    assert not left[np.asarray(refined.active)].any()
+    assert (refined.weights.sum(-1) == kept).all()
+    # Games from partial solutions: the residual is the target minus the applied moves.
+    middle = program.start_partial_games(key, buffer, program.move_limits, jnp.int32(12), jnp.float32(1))
     made = jnp.arange(middle.actions.shape[1]) < middle.num_moves[:, None]
     left = residual_of(middle.target, middle.actions.astype(jnp.int32), made)
     assert (left == middle.state.residual).all()
-    assert not middle.taking_part[12:].any()
+    assert not middle.active[12:].any()

@@ -18,7 +18,7 @@ import jax.numpy as jnp
 from jax import Array
 
 
-class Rewritten(NamedTuple):
+class RefinementTotals(NamedTuple):
     """Results of refinement rounds, as sums over rounds and games.
 
     Attributes:
@@ -34,9 +34,9 @@ class Rewritten(NamedTuple):
     saved: Array
 
 
-def nothing_rewritten() -> Rewritten:
+def empty_totals() -> RefinementTotals:
     """Returns the sums over no rounds."""
-    return Rewritten(*(jnp.float32(0) for _ in Rewritten._fields))
+    return RefinementTotals(*(jnp.float32(0) for _ in RefinementTotals._fields))
 
 
 def shuffled(key: Array, actions: Array, num_moves: Array) -> Array:
@@ -46,7 +46,7 @@ def shuffled(key: Array, actions: Array, num_moves: Array) -> Array:
     return jnp.take_along_axis(actions, order[..., None], axis=1)
 
 
-def rewrite(
+def refine(
     key: Array,
     actions: Array,
     num_moves: Array,
@@ -56,7 +56,7 @@ def rewrite(
     total: Callable[[Array, Array], Array],
     draw: Callable[[Array, Array], Array],
     subtract: Callable[[Array, Array], Array],
-) -> tuple[Array, Array, Rewritten]:
+) -> tuple[Array, Array, RefinementTotals]:
     """Performs one refinement round over B solutions.
 
     Args:
@@ -81,12 +81,12 @@ def rewrite(
     residual = total(actions, taken)
     drawn = jnp.zeros((actions.shape[0], max_terms, actions.shape[2]), actions.dtype)
 
-    def left(residual: Array) -> Array:
+    def is_unsolved(residual: Array) -> Array:
         return jnp.any(residual != 0, axis=tuple(range(1, residual.ndim)))
 
     def move(index: Array, carry: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
         residual, drawn, count = carry
-        live = left(residual) & (index < terms_of)
+        live = is_unsolved(residual) & (index < terms_of)
         action = draw(jax.random.fold_in(key_draw, index), residual)
         after = subtract(residual, action)
         residual = jnp.where(live.reshape(-1, *(1,) * (residual.ndim - 1)), after, residual)
@@ -95,7 +95,7 @@ def rewrite(
 
     start = (residual, drawn, jnp.zeros_like(num_moves))
     residual, drawn, count = jax.lax.fori_loop(0, terms, move, start)
-    solved = (num_moves > 0) & ~left(residual)
+    solved = (num_moves > 0) & ~is_unsolved(residual)
     is_new = jnp.arange(max_terms) < count[:, None]
     # Compare the new moves with the removed ones, ignoring order.
     same = (drawn[:, :, None] == actions[:, None, :max_terms]).all(-1) & taken[:, None, :max_terms]
@@ -104,9 +104,9 @@ def rewrite(
     joined = jnp.concatenate([actions, drawn], axis=1)
     counts = jnp.concatenate([(at >= terms_of[:, None]) & (at < num_moves[:, None]), is_new], axis=1)
     order = jnp.argsort(~counts, axis=1, stable=True)[:, : actions.shape[1]]
-    written = jnp.take_along_axis(joined, order[..., None], axis=1)
+    refined = jnp.take_along_axis(joined, order[..., None], axis=1)
     saved = jnp.where(solved, terms_of - count, 0)
-    outcome = Rewritten(
+    totals = RefinementTotals(
         *(values.astype(jnp.float32).sum() for values in (num_moves > 0, solved, changed, saved))
     )
-    return jnp.where(solved[:, None, None], written, actions), num_moves - saved, outcome
+    return jnp.where(solved[:, None, None], refined, actions), num_moves - saved, totals
