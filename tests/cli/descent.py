@@ -20,7 +20,8 @@ from matrixrl.checkpoints.format import Checkpoint, Snapshot
 from matrixrl.cli import session
 from matrixrl.cli.main import COMMANDS, Command
 from matrixrl.config import CheckpointConfig, OptimizerConfig, TrackingConfig
-from matrixrl.tracking.events import MATMUL_EPISODE_COLUMNS, EpisodeRow, Event, ScalarRow, TableMark
+from matrixrl.systems.matmul.spec import EPISODE_COLUMNS as MATMUL_EPISODE_COLUMNS
+from matrixrl.tracking.events import EpisodeRow, Event, ScalarRow, TableSnapshot
 from matrixrl.tracking.run import Run
 from matrixrl.training.loop import TrainingDivergedError
 
@@ -100,7 +101,7 @@ class Descent:
             values = dict.fromkeys(MATMUL_EPISODE_COLUMNS, 1)
             events.append(EpisodeRow(tick, values | {"Global Episode": number, "Solved": count % 3 == 0}))
         if tick.step % 100 == 0:
-            events.append(TableMark(tick))
+            events.append(TableSnapshot(tick))
         run.record(events)
         return state
 

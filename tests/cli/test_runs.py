@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import tyro
 
-from matrixrl.cli.runs import Export, List, RunsCommand, Show, Sync, run_command
+from matrixrl.cli.runs import Export, List, Show, Sync, run_command
 from matrixrl.config import TrackingConfig
 from matrixrl.tracking.clock import StepClock
 from matrixrl.tracking.events import EpisodeRow, ScalarRow
@@ -139,12 +139,12 @@ def test_bad_input_is_one_line_and_exit_2(
 
 
 def test_the_commands_parse_as_they_are_written() -> None:
-    parse = lambda *words: tyro.cli(RunsCommand, args=list(words))  # noqa: E731
-    assert parse("list", "--json") == List(json=True)
-    assert parse("show", "latest", "--metric", "a", "b") == Show(run="latest", metric=("a", "b"))
-    assert parse("sync", "one", "two", "--runs-dir", "x") == Sync(runs=("one", "two"), runs_dir=Path("x"))
-    assert parse("sync", "--all") == Sync(all=True)
-    assert parse("export", "r", "--format", "csv") == Export(run="r", format="csv")
+    assert tyro.cli(List, args=["--json"]) == List(json=True)
+    assert tyro.cli(Show, args=["latest", "--metric", "a", "b"]) == Show(run="latest", metric=("a", "b"))
+    wanted = Sync(runs=("one", "two"), runs_dir=Path("x"))
+    assert tyro.cli(Sync, args=["one", "two", "--runs-dir", "x"]) == wanted
+    assert tyro.cli(Sync, args=["--all"]) == Sync(all=True)
+    assert tyro.cli(Export, args=["r", "--format", "csv"]) == Export(run="r", format="csv")
 
 
 def test_runs_answers_without_wandb_or_jax(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ import pytest
 from matrixrl.checkpoints.store import CheckpointStore
 from matrixrl.config import CheckpointConfig, ConfigError
 from matrixrl.tracking.audit import audit
-from matrixrl.tracking.local import JournalReader
+from matrixrl.tracking.journal_reader import JournalReader
 from tests.cli.descent import STEPS, Descent, descend
 
 

@@ -22,7 +22,7 @@ from matrixrl.config import TrackingConfig
 from matrixrl.tracking.courier import DeliveryState
 from matrixrl.tracking.events import EpisodeRow, ScalarRow, TableMark
 from matrixrl.tracking.identity import run_folders
-from matrixrl.tracking.local import JournalReader
+from matrixrl.tracking.journal_reader import JournalReader
 from matrixrl.tracking.run import open_run
 from tests.tracking.conftest import Trainer, expected_rows, kill_everything, without_clock
 from tests.tracking.test_journal import episode

@@ -18,7 +18,7 @@ from matrixrl.checkpoints.format import Snapshot
 from matrixrl.checkpoints.store import CheckpointStore
 from matrixrl.config import CheckpointConfig, TrackingConfig
 from matrixrl.tracking.events import ScalarRow
-from matrixrl.tracking.local import JournalReader
+from matrixrl.tracking.journal_reader import JournalReader
 from matrixrl.tracking.run import Run, open_run
 from matrixrl.training.checkpointing import CheckpointError, Keeper
 from matrixrl.training.loop import StopRequest, run_loop

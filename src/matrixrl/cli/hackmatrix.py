@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     # `--help` answers without JAX.
     from matrixrl.systems.ppo.program import PPOProgram
     from matrixrl.systems.ppo.trainer import PPOState, PPOTrainer, Progress
-    from matrixrl.tracking.run import Run
+    from matrixrl.tracking.recorder import Recorder
 
 BENCHMARK_CHUNKS = 3
 
@@ -108,7 +108,7 @@ def hackmatrix_session(config: HackmatrixConfig) -> session.Session[HackmatrixCo
             compiled[config] = PPOProgram(config, hackmatrix_task(config))
         return compiled[config]
 
-    def make_trainer(config: HackmatrixConfig, run: Run) -> PPOTrainer:
+    def make_trainer(config: HackmatrixConfig, run: Recorder) -> PPOTrainer:
         del run
         from matrixrl.systems.ppo.trainer import PPOTrainer
 

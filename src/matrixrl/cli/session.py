@@ -34,9 +34,9 @@ from matrixrl.config import (
     value_at,
     with_value,
 )
-from matrixrl.tracking.events import System
 from matrixrl.tracking.identity import find_run
 from matrixrl.tracking.numbers import duration, plural
+from matrixrl.tracking.spec import resolve_spec
 from matrixrl.tracking.status import CLEAR_LINE, Status, activity, notify, terminal_width, use, wrap
 from matrixrl.tracking.streams import OutputError, is_first_failure
 
@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     # `--help` answers at once, and signals are handled before JAX is loaded.
     from matrixrl.checkpoints.format import Checkpoint
     from matrixrl.tracking.identity import Reservation
-    from matrixrl.tracking.run import FinishReport, Run
+    from matrixrl.tracking.recorder import FinishReport, Recorder
     from matrixrl.training.checkpointing import Keeper
     from matrixrl.training.loop import Ending, StopRequest, TrainingDivergedError
 
@@ -104,7 +104,7 @@ class Outcome(Generic[TrainerT]):
       seconds: since the command began.
     """
 
-    run: Run
+    run: Recorder
     trainer: TrainerT
     state: Any
     ending: Ending
@@ -134,7 +134,7 @@ class Session(Generic[Config, TrainerT]):
         the run.
     """
 
-    system: System
+    system: str
     name_prefix: str
     config: Config
     learning_rate: str
@@ -142,7 +142,7 @@ class Session(Generic[Config, TrainerT]):
     versions: Mapping[str, int] = field(default_factory=dict)
     describe: Callable[[Config], str] | None = None
     prepare: Callable[[Config], object] | None = None
-    make_trainer: Callable[[Config, Run], TrainerT]
+    make_trainer: Callable[[Config, Recorder], TrainerT]
     summarize: Callable[[TrainerT, Any, float], str]
     show: Callable[[Outcome[TrainerT]], None]
     result: Callable[[Outcome[TrainerT]], Mapping[str, Any]]
@@ -227,7 +227,7 @@ def _lost_text(reason: str, keeper: Keeper | None, command: str | None) -> str:
     return f"another process of this training ended or cannot be reached ({reason}){where}"
 
 
-def resume_command(system: System, tracking: TrackingConfig, name: str, *flags: str) -> str:
+def resume_command(system: str, tracking: TrackingConfig, name: str, *flags: str) -> str:
     """Returns the command that resumes a run."""
     folder = tracking.runs_dir
     where = () if folder == TrackingConfig().runs_dir else ("--runs-dir", str(folder))
@@ -349,9 +349,8 @@ def announce(session: Session[Any, Any], reservation: Reservation | None) -> Non
         lines.append(("trains", session.describe(session.config)))
     lines.append(("folder", str(folder)))
     if tracking.wandb:
-        from matrixrl.tracking.run import PROJECTS
-
-        lines.append(("W&B", f"project {tracking.project or PROJECTS[session.system]}"))
+        project = tracking.project or resolve_spec(session.system).project
+        lines.append(("W&B", f"project {project}"))
     else:
         lines.append(("W&B", "off (--wandb turns it on)"))
     lines.append(("stop", "Ctrl-C: finishes the chunk, saves, and says how to resume"))
@@ -406,8 +405,8 @@ def _attempt(
         from matrixrl.devices import processes
         from matrixrl.devices.compilation_cache import use_compilation_cache
         from matrixrl.devices.machine import describe_machine
+        from matrixrl.tracking.recorder import NullRecorder
         from matrixrl.tracking.run import open_run
-        from matrixrl.tracking.silent import SilentRun
         from matrixrl.training.checkpointing import CheckpointError, Keeper, PartKeeper
         from matrixrl.training.loop import TrainingDivergedError, run_loop
 
@@ -440,7 +439,7 @@ def _attempt(
         else:
             told = processes.share(None).decode()
             require(bool(told), "process 0 could not open the run, and says why")
-            run = SilentRun(system, told, copies)
+            run = NullRecorder(system, told, copies)
         loss.command = expiry.command = resume_command(system, config.tracking, run.name)
         run.on_stop = stop.ask
         files.enter_context(run)
@@ -501,14 +500,14 @@ def _attempt(
     return Outcome(run, trainer, state, ending, report, seconds)
 
 
-def _discard_if_refused(run: Run, kind: type[BaseException] | None, *_: object) -> None:
+def _discard_if_refused(run: Recorder, kind: type[BaseException] | None, *_: object) -> None:
     """Leaves nothing of a run whose start is refused after it was opened."""
     if kind is not None and issubclass(kind, ConfigError):
         run.discard()
 
 
 def _shared(
-    checkpoint: Checkpoint | None, run_folder: Path | None, run: Run, copies: Path
+    checkpoint: Checkpoint | None, run_folder: Path | None, run: Recorder, copies: Path
 ) -> Checkpoint | None:
     """Broadcasts process 0's checkpoint to every process, and sets the clock to its step.
 
@@ -531,7 +530,7 @@ def _shared(
     return checkpoint
 
 
-def _leave(run: Run, keeper: Keeper | None, error: Exception, command: str) -> NoReturn:
+def _leave(run: Recorder, keeper: Keeper | None, error: Exception, command: str) -> NoReturn:
     """Ends this process because a peer failed: its part of the state is lost, and no collective can
     complete.
     """
@@ -549,7 +548,11 @@ def _leave(run: Run, keeper: Keeper | None, error: Exception, command: str) -> N
 
 
 def _diverged(
-    session: Session[Any, Any], error: TrainingDivergedError, rollbacks: int, run: Run, keeper: Keeper | None
+    session: Session[Any, Any],
+    error: TrainingDivergedError,
+    rollbacks: int,
+    run: Recorder,
+    keeper: Keeper | None,
 ) -> Session[Any, Any] | None:
     """Closes a diverged attempt; returns the session to roll back with, or None if the run ends
     here.

@@ -243,6 +243,36 @@ def read_run_file(directory: Path) -> dict[str, Any] | None:
     return content if isinstance(content, dict) and "name" in content else None
 
 
+RUN_FIELDS = frozenset(
+    {
+        "name",
+        "run_id",
+        "identity",
+        "attempt_tokens",
+        "system",
+        "created",
+        "matrixrl",
+        "config",
+        "spec",
+    }
+)
+"""Fields of `run.json`. A field that is renamed stays readable: `read_run_file` has to convert it."""
+
+
+def check_run_fields(content: Mapping[str, Any], directory: Path) -> None:
+    """Refuses a `run.json` that means more than this version knows, before the run is resumed.
+
+    Raises:
+        ConfigError: if it has an unknown field; the message names it.
+    """
+    unknown = [name for name in content if name not in RUN_FIELDS]
+    require(
+        not unknown,
+        f"{directory / RUN_FILE}: unknown field {', '.join(map(repr, unknown))}; resume with the matrixrl that wrote it "
+        f"({content.get('matrixrl', 'unknown version')}), or a newer one",
+    )
+
+
 def run_folders(runs_dir: Path, system: str | None = None) -> list[Path]:
     """Folders of all runs (of one system), the one that was started or resumed last at the end."""
     try:
@@ -273,7 +303,7 @@ def has_records(directory: Path) -> bool:
     if has_checkpoint(directory) or Lock.owner(directory / LOCK_FILE) is not None:
         return True
     from matrixrl.tracking.journal import JOURNAL_FILE, JournalError
-    from matrixrl.tracking.local import JournalReader
+    from matrixrl.tracking.journal_reader import JournalReader
 
     if not (directory / JOURNAL_FILE).exists():
         return False

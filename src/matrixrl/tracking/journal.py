@@ -9,6 +9,7 @@ import contextlib
 import dataclasses
 import json
 import os
+import re
 import secrets
 import socket
 import sqlite3
@@ -26,13 +27,14 @@ from matrixrl.tracking.events import (
     Event,
     FileRow,
     Kind,
+    LogMessage,
     MoveRow,
-    Note,
     ScalarRow,
-    TableMark,
+    TableSnapshot,
     is_wall_clock,
 )
 from matrixrl.tracking.numbers import duration
+from matrixrl.tracking.spec import VARIANT, SystemSpec
 from matrixrl.tracking.status import activity, notify
 
 JOURNAL_FILE = "journal.sqlite"
@@ -179,6 +181,10 @@ class Journal:
         self._confirmed: dict[str, list[int]] = {
             table: [] for table in HISTORY_TABLES if table not in COMPARED_TABLES
         }
+        # Current names of metrics and episode columns -> those that this run recorded before they
+        # were renamed: a run keeps the names that it was started with.
+        self._old_metrics: dict[str, str] = {}
+        self._old_columns: dict[str, str] = {}
         self._block = BlockBuilder()
         self._last_stream_step = 0
         # Episodes of the history up to where this attempt stands: counting them in SQL would take longer and longer.
@@ -221,18 +227,23 @@ class Journal:
         return cls(connection, path, attempt, columns)
 
     @classmethod
-    def resume(cls, path: Path, config: Mapping[str, Any]) -> Journal:
-        """Continue the journal of a run with the next attempt number.
+    def resume(cls, path: Path, config: Mapping[str, Any], spec: SystemSpec | None = None) -> Journal:
+        """Resumes the journal of a run with the next attempt number.
+
+        Args:
+            spec: the current spec of the system. What it renamed since the run was started is
+                recorded under its earlier name. A journal of an earlier version keeps it.
 
         Raises:
-            ConfigError: there is no journal, or its schema is newer than this version of matrixrl.
-            JournalError: the journal is damaged, or stays locked by another process.
+            ConfigError: if there is no journal, its schema is newer than this version of matrixrl,
+                or its episode columns are not those of the system.
+            JournalError: if the journal is damaged, or stays locked by another process.
         """
         if not path.exists():
             raise ConfigError(f"{path}: the run has no journal; start a new one without --resume-run")
         connection = connect(path)
         try:
-            return wait_for_lock(path, lambda: cls._continue(connection, path, config))
+            return wait_for_lock(path, lambda: cls._continue(connection, path, config, spec))
         except (ConfigError, JournalError):
             connection.close()
             raise
@@ -241,14 +252,54 @@ class Journal:
             raise JournalError(f"{path}: the journal is damaged ({error}); nothing was changed") from error
 
     @classmethod
-    def _continue(cls, connection: sqlite3.Connection, path: Path, config: Mapping[str, Any]) -> Journal:
+    def _continue(
+        cls, connection: sqlite3.Connection, path: Path, config: Mapping[str, Any], spec: SystemSpec | None
+    ) -> Journal:
         connection.executescript(DURABILITY)
         migrate(connection, path)
         value = connection.execute("SELECT value FROM meta WHERE key = 'episode_columns'").fetchone()[0]
+        columns = json.loads(value)
+        old_columns = {} if spec is None else _old_columns(spec, columns, path)
         connection.execute("BEGIN IMMEDIATE")
         attempt = cls._begin_attempt(connection, config)
+        if spec is not None:
+            connection.execute("INSERT OR IGNORE INTO meta VALUES ('spec', ?)", (_to_json(spec.as_record()),))
         connection.execute("COMMIT")
-        return cls(connection, path, attempt, json.loads(value))
+        journal = cls(connection, path, attempt, columns)
+        if spec is not None:
+            journal._old_columns = old_columns
+            journal._old_metrics = journal._renamed_metrics(spec)
+        return journal
+
+    def _renamed_metrics(self, spec: SystemSpec) -> dict[str, str]:
+        """Returns the earlier names that this run's stream has, by current name."""
+        found = {}
+        for old, current in spec.aliases.items():
+            # In the text of a row a metric ends with a quote, and a variant begins with a digit.
+            start = json.dumps(old)[:-1]
+            texts = [f'{start}":', *(f"{start}_{digit}" for digit in range(10))]
+            condition = " OR ".join(["instr(metrics, ?)"] * len(texts))
+            query = f"SELECT 1 FROM stream WHERE {condition} LIMIT 1"
+            if self._connection.execute(query, texts).fetchone() is not None:
+                found[current] = old
+        return found
+
+    def _as_recorded(self, event: Event) -> Event:
+        """Returns an event with the names that this run uses."""
+        if isinstance(event, ScalarRow) and self._old_metrics:
+            metrics = {self._recorded_metric(name): value for name, value in event.metrics.items()}
+            return dataclasses.replace(event, metrics=metrics)
+        if isinstance(event, EpisodeRow) and self._old_columns:
+            values = {self._old_columns.get(name, name): value for name, value in event.values.items()}
+            return dataclasses.replace(event, values=values)
+        return event
+
+    def _recorded_metric(self, name: str) -> str:
+        if name in self._old_metrics:
+            return self._old_metrics[name]
+        variant = re.search(f"{VARIANT}$", name)
+        stem = name[: variant.start()] if variant else name
+        return self._old_metrics.get(stem, stem) + name[len(stem) :]
 
     @staticmethod
     def _begin_attempt(connection: sqlite3.Connection, config: Mapping[str, Any]) -> int:
@@ -302,9 +353,9 @@ class Journal:
                 `epoch_*` metric without `Epoch`, or an episode with other columns than the run's.
             JournalError: the disk is full or the file cannot be written; nothing of this call was kept.
         """
-        events = merged(events)
+        events = merged(self._as_recorded(event) for event in events)
         for event in events:
-            if isinstance(event, ScalarRow | TableMark) and event.tick.step <= self._last_stream_step:
+            if isinstance(event, ScalarRow | TableSnapshot) and event.tick.step <= self._last_stream_step:
                 raise ValueError(
                     f"a {type(event).__name__} at step {event.tick.step}, but the stream stands at step "
                     f"{self._last_stream_step}: W&B takes one row per step; record what belongs to one step in one call"
@@ -316,7 +367,7 @@ class Journal:
 
         def write() -> None:
             # Marks last: they say how many episodes the table has, those of this call included.
-            for event in sorted(events, key=lambda event: isinstance(event, TableMark)):
+            for event in sorted(events, key=lambda event: isinstance(event, TableSnapshot)):
                 if isinstance(event, ScalarRow | EpisodeRow | MoveRow):
                     written = self._write_compared(event, counts)
                 else:
@@ -336,7 +387,7 @@ class Journal:
             self._compared_until, self._recorded_until, self._episodes = before
             self._block = BlockBuilder()  # readers summarise the rows that no block covers
             raise
-        streamed = [event.tick.step for event in events if isinstance(event, ScalarRow | TableMark)]
+        streamed = [event.tick.step for event in events if isinstance(event, ScalarRow | TableSnapshot)]
         self._last_stream_step = max([self._last_stream_step, *streamed])
         return Recorded(kept, counts.recognised, counts.differing, counts.first_difference)
 
@@ -349,8 +400,11 @@ class Journal:
         elif isinstance(event, EpisodeRow):
             table = "episodes"
             if event.values.keys() != self.episode_columns.keys():
+                unknown = [name for name in event.values if name not in self.episode_columns]
+                missing = [name for name in self.episode_columns if name not in event.values]
+                which = f"{unknown[0]!r} is unknown" if unknown else f"{missing[0]!r} is missing"
                 raise ValueError(
-                    f"an episode with columns {list(event.values)}; this run has {list(self.episode_columns)}"
+                    f"an episode with other columns than the run's: {which}; they are {list(self.episode_columns)}"
                 )
             row = [plain(event.values[name]) for name in self.episode_columns]
             values = (step, self.attempt, event.tick.seconds, *row)
@@ -414,10 +468,10 @@ class Journal:
         self._recorded_until = dict.fromkeys(COMPARED_TABLES, 0)
         return False
 
-    def _write_other(self, event: TableMark | Note | FileRow, now: float) -> bool:
+    def _write_other(self, event: TableSnapshot | LogMessage | FileRow, now: float) -> bool:
         execute = self._connection.execute
         match event:
-            case TableMark(tick):
+            case TableSnapshot(tick):
                 there = "SELECT id FROM table_marks WHERE step = ? AND superseded_by IS NULL"
                 if recorded := execute(there, (tick.step,)).fetchone():
                     self._confirmed["table_marks"].append(recorded[0])
@@ -426,7 +480,7 @@ class Journal:
                     "INSERT INTO table_marks (step, attempt, rows) VALUES (?, ?, ?)",
                     (tick.step, self.attempt, self._episodes),
                 )
-            case Note(tick, text, level):
+            case LogMessage(tick, text, level):
                 # What was told at a step is told again by a resumed run that passes it again.
                 there = "SELECT 1 FROM notes WHERE step = ? AND text = ? AND attempt < ?"
                 if tick is not None and execute(there, (tick.step, text, self.attempt)).fetchone():
@@ -513,6 +567,36 @@ class Journal:
         query = f"SELECT id FROM {table} WHERE superseded_by IS NULL{until} ORDER BY id DESC LIMIT 1"
         row = wait_for_lock(self.path, lambda: self._connection.execute(query).fetchone())
         return row[0] if row else 0
+
+
+def _old_columns(spec: SystemSpec, columns: Mapping[str, Kind], path: Path) -> dict[str, str]:
+    """Returns the recorded names of renamed episode columns, by current name.
+
+    Raises:
+        ConfigError: if the columns of a run are not those of the system; the message names one.
+    """
+    renamed, found = {}, set()
+    for name, kind in spec.episode_columns.items():
+        recorded = spec.recorded_column(name, columns)
+        if recorded is None:
+            raise ConfigError(
+                f"{path.parent.name}: its episode table has no column {name!r}, which this version of {spec.name} "
+                f"records; it has {', '.join(columns)}; start a new run, or resume with the version that wrote it"
+            )
+        if columns[recorded] != kind:
+            raise ConfigError(
+                f"{path.parent.name}: the episode column {recorded!r} is {columns[recorded]} there and {kind} in this "
+                f"version of {spec.name}; start a new run, or resume with the version that wrote it"
+            )
+        found.add(recorded)
+        if recorded != name:
+            renamed[name] = recorded
+    if unknown := [name for name in columns if name not in found]:
+        raise ConfigError(
+            f"{path.parent.name}: this version of {spec.name} does not know the episode column {unknown[0]!r}; start a "
+            "new run, or resume with the version that wrote it"
+        )
+    return renamed
 
 
 def _equal(table: str, recorded: tuple[Any, ...], values: tuple[Any, ...]) -> bool:

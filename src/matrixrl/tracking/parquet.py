@@ -12,7 +12,7 @@ from typing import Any
 
 from matrixrl.tracking.blocks import ValueKind
 from matrixrl.tracking.events import Kind, Scalar
-from matrixrl.tracking.local import JournalReader
+from matrixrl.tracking.journal_reader import JournalReader
 
 HISTORY_FOLDER = "episode_history"
 PART_ROWS = 10_000

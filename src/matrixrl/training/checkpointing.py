@@ -18,7 +18,7 @@ from matrixrl.devices import processes
 from matrixrl.tracking.clock import Tick
 from matrixrl.tracking.events import FileRow
 from matrixrl.tracking.files import sha256_of
-from matrixrl.tracking.run import Run
+from matrixrl.tracking.recorder import Recorder
 
 
 class CheckpointError(RuntimeError):
@@ -58,7 +58,7 @@ class Keeper:
       settings: the run's config as JSON values, written into every checkpoint.
     """
 
-    def __init__(self, config: CheckpointConfig, run: Run, settings: Mapping[str, Any]) -> None:
+    def __init__(self, config: CheckpointConfig, run: Recorder, settings: Mapping[str, Any]) -> None:
         self._config = config
         self._run = run
         about = {"run": run.name, "run_id": run.run_id, "system": run.system, "config": dict(settings)}

@@ -1,4 +1,4 @@
-"""Training loop of both systems: the only place where a jitted result meets a clock, a file or a
+"""Training loop of every system: the only place where a jitted result meets a clock, a file or a
 signal.
 
 A trainer advances its state by one chunk at a time and records the chunk's results. While the
@@ -18,7 +18,7 @@ from collections.abc import Callable
 from types import FrameType
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar
 
-from matrixrl.tracking.run import Run
+from matrixrl.tracking.recorder import Recorder
 
 if TYPE_CHECKING:
     # Signals are handled before JAX is loaded; the keeper needs JAX.
@@ -52,7 +52,7 @@ class Trainer(Protocol[State, Outcome]):
         """Returns true if the next chunk depends on the record of the last one."""
         ...
 
-    def record(self, state: State, outcome: Outcome, run: Run) -> State:
+    def record(self, state: State, outcome: Outcome, run: Recorder) -> State:
         """Fetches a chunk's result, stamps it and commits it; returns the state updated from it.
 
         Raises:
@@ -205,7 +205,7 @@ class StopRequest:
 def run_loop(
     trainer: Trainer[State, Outcome],
     state: State,
-    run: Run,
+    run: Recorder,
     stop: StopRequest,
     keeper: Keeper | None = None,
     agree: Callable[[bool, bool], tuple[bool, bool]] | None = None,

@@ -24,7 +24,7 @@ from matrixrl.systems.matmul.discoveries import Discoveries
 from matrixrl.systems.matmul.phases import Chunk, first_phase, next_epoch, next_phase, phase_named
 from matrixrl.systems.matmul.program import MatmulProgram
 from matrixrl.systems.matmul.state import DONE, MatmulState, Progress, progress_from_record
-from matrixrl.tracking.run import Run
+from matrixrl.tracking.recorder import Recorder
 from matrixrl.training.first_calls import several_cores
 from matrixrl.training.parameters import nonfinite_parameter
 
@@ -141,7 +141,7 @@ class MatmulTrainer:
         progress = dataclasses.replace(state.progress, chunk=state.progress.chunk + 1)
         return state._replace(progress=progress), Chunk(phase.name, result)
 
-    def record(self, state: MatmulState, outcome: Chunk[Any], run: Run) -> MatmulState:
+    def record(self, state: MatmulState, outcome: Chunk[Any], run: Recorder) -> MatmulState:
         """Fetches, stamps and commits a chunk, and enters the next phase when it was the last of
         its own.
         """
