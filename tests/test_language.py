@@ -24,6 +24,16 @@ FINISHED = (
     "schemes",
     "search",
     "systems",
+    "tracking/clock.py",
+    "tracking/console.py",
+    "tracking/events.py",
+    "tracking/recorder.py",
+    "tracking/run.py",
+    "tracking/screen.py",
+    "tracking/spec.py",
+    "tracking/summary.py",
+    "tracking/system.py",
+    "tracking/transcript.py",
     "training",
 )
 

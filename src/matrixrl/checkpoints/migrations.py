@@ -15,7 +15,7 @@ from matrixrl.config import ConfigError
 FORMAT_VERSION = 3
 
 Migration = Callable[[dict[str, Any]], dict[str, Any]]
-"""Converts a `checkpoint.json` to the next version, or raises `ConfigError` if that is impossible."""
+"""Converts a `checkpoint.json` to the next version; raises `ConfigError` if it cannot."""
 
 
 def next_version(record: dict[str, Any]) -> dict[str, Any]:
@@ -52,8 +52,9 @@ def migrated(
         return record
     known = dict(migrations)
     system = record.get("system")
-    for source in _sources if isinstance(system, str) else ():
-        known |= source(system)
+    if isinstance(system, str):
+        for source in _sources:
+            known |= source(system)
     while record.get("format_version") != FORMAT_VERSION:
         migrate = known.get(record.get("format_version", 0))
         if migrate is None:

@@ -1,8 +1,8 @@
-"""The console tracker: shows what the journal committed, live on a terminal and in plain lines elsewhere.
+"""Console tracker: shows what the journal committed, live on a terminal or as plain lines.
 
-The screen shows tables for people (`tracking.screen`) above a status line (`tracking.status`). `console.log` in the run
-folder keeps every line of the most talkative level in a fixed form, so that the audit can compare the console with the
-journal whatever was shown on the screen.
+The screen shows tables for people (`tracking.screen`) above a status line (`tracking.status`).
+`console.log` in the run folder keeps every line of the most detailed level in a fixed form, so that
+the audit can compare the console with the journal whatever was shown on the screen.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ SHOWN = {
 
 
 def show_value(value: Scalar) -> str:
-    """Returns a value as `console.log` keeps it: six significant digits, yes or no, a dash for none."""
+    """Returns a value as in `console.log`: six significant digits, yes or no, a dash for None."""
     if value is None:
         return "-"
     if isinstance(value, bool):

@@ -14,7 +14,8 @@ Kind = Literal["int", "float", "bool", "str"]
 EPISODE_TABLE = "episode_history"
 
 WALL_CLOCK_ENDINGS = ("_per_second", "_seconds", "_overhead_pct")
-"""Endings of metrics that depend on wall-clock time: a recomputed row may differ in them (rule 10)."""
+"""Endings of metrics that depend on wall-clock time: a recomputed row may differ in them (rule 10).
+"""
 
 
 @dataclass(frozen=True, slots=True)

@@ -325,7 +325,7 @@ class Run:
         return 100.0 * self._busy_seconds / max(time.perf_counter() - self._started, 1e-9)
 
     def restore_clock(self, saved_step: int, recorded_until: int | None = None) -> None:
-        """Sets the clock to the step that a checkpoint saved, before the first tick of this attempt.
+        """Sets the clock to the step that a checkpoint saved, before this attempt's first tick.
 
         Args:
             recorded_until: the last step in the journal when the checkpoint was made. Default: the
@@ -471,7 +471,7 @@ class Run:
         return self._report
 
     def discard(self) -> None:
-        """Removes a new run that recorded no step, because its start is refused; any other run stays."""
+        """Removes a new run that recorded no step, because its start is refused; others stay."""
         if self._reservation is None or self.clock.step > 0 or self._report is not None:
             return
         self.finish("crashed", 0.0)

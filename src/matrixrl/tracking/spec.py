@@ -1,8 +1,8 @@
 """Description of a system for the readers of its runs: console, charts, lists and W&B.
 
-Every run folder holds the spec of its system, in `run.json` and in the journal, so that a run can be
-listed, shown, exported and audited where the system itself is not installed. Runs of versions that
-recorded none get the spec of the system of that name, if one is registered here.
+Every run folder holds the spec of its system, in `run.json` and in the journal, so that a run can
+be listed, shown, exported and audited where the system itself is not installed. Runs of versions
+that recorded none get the spec of the system of that name, if one is known here.
 
 Tracking imports no system: packages that know systems add a source of specs (`add_source`).
 """

@@ -98,7 +98,7 @@ def read_texts(directory: Path, kind: str) -> Iterator[str]:
         return
     with path.open(encoding="utf-8", errors="replace", newline="\n") as file:
         for text in file:
-            # A cheap test first: most lines of a long transcript are of another kind, or well formed.
+            # A cheap test first: most lines of a long transcript are of another kind.
             if field in text and text.endswith("\n"):
                 step, _, rest = text.partition("\t")
                 if step.isdigit() and rest.startswith(field[1:]):

@@ -1,4 +1,4 @@
-"""Spec of matmul: its episode table, charts and console rows, and its earlier checkpoint formats."""
+"""Spec of matmul: its episode table, charts and console rows, and earlier checkpoint formats."""
 
 from __future__ import annotations
 

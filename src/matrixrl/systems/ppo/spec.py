@@ -11,7 +11,7 @@ EPISODE_COLUMNS: Mapping[str, Kind] = {"Global Episode": "int", "Update": "int"}
 """First columns of the episode table; the task's own follow."""
 
 BEST_METRIC = BestMetric("mean return", "episode/return")
-"""The mean over the episodes that ended in one chunk: the best single episode is a matter of luck."""
+"""Mean over the episodes that ended in one chunk: the best single episode is a matter of luck."""
 
 UPDATE = ConsoleMetric("train/update_step", "update", 8, 0)
 RETURN = ConsoleMetric("episode/return", "return", 8, 1, always=True)
