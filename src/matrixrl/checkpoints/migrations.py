@@ -51,10 +51,9 @@ def migrated(
     if found == FORMAT_VERSION:
         return record
     known = dict(migrations)
-    system = record.get("system")
-    if isinstance(system, str):
-        for source in _sources:
-            known |= source(system)
+    system = record.get("system", "")
+    for source in _sources:
+        known |= source(str(system))
     while record.get("format_version") != FORMAT_VERSION:
         migrate = known.get(record.get("format_version", 0))
         if migrate is None:
