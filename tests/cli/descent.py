@@ -22,7 +22,7 @@ from matrixrl.cli.main import COMMANDS, Command
 from matrixrl.config import CheckpointConfig, OptimizerConfig, TrackingConfig
 from matrixrl.systems.matmul.spec import EPISODE_COLUMNS as MATMUL_EPISODE_COLUMNS
 from matrixrl.tracking.events import EpisodeRow, Event, ScalarRow, TableSnapshot
-from matrixrl.tracking.run import Run
+from matrixrl.tracking.recorder import Recorder
 from matrixrl.training.loop import TrainingDivergedError
 
 STEPS = 400
@@ -90,7 +90,7 @@ class Descent:
             x = np.float32(x - np.float32(self.config.optimizer.learning_rate) * x)
         return (done + 1, x), float(x)
 
-    def record(self, state: Any, outcome: float, run: Run) -> Any:
+    def record(self, state: Any, outcome: float, run: Recorder) -> Any:
         tick = run.clock.tick()
         if not math.isfinite(outcome):
             raise TrainingDivergedError(f"loss is {outcome} at step {tick.step}: training diverged")

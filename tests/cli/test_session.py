@@ -10,10 +10,12 @@ from typing import Any
 import pytest
 
 from matrixrl.checkpoints.store import CheckpointStore
-from matrixrl.config import CheckpointConfig, ConfigError
+from matrixrl.cli import session
+from matrixrl.config import CheckpointConfig, ConfigError, OptimizerConfig, TrackingConfig
 from matrixrl.tracking.audit import audit
 from matrixrl.tracking.journal_reader import JournalReader
-from tests.cli.descent import STEPS, Descent, descend
+from matrixrl.tracking.spec import SystemSpec, resolve_spec
+from tests.cli.descent import STEPS, Descent, DescentConfig, descend
 
 
 def told(folder: Path) -> tuple[list[str], list[str]]:
@@ -136,3 +138,37 @@ def test_a_run_that_recorded_a_step_stays_and_so_does_one_that_is_resumed(tmp_pa
 def test_impossible_rollbacks_are_refused(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         replace(CheckpointConfig(), **changes)
+
+
+class Short(Descent):
+    """Ends before its first step."""
+
+    def finished(self, state: Any) -> bool:
+        return True
+
+
+def test_a_run_has_the_spec_that_its_settings_make(tmp_path: Path) -> None:
+    def make_spec(config: DescentConfig) -> SystemSpec:
+        columns = {
+            **resolve_spec("matmul").episode_columns,
+            f"Rate {config.optimizer.learning_rate:g}": "float",
+        }
+        return replace(resolve_spec("matmul"), episode_columns=columns)
+
+    tracking = TrackingConfig(runs_dir=tmp_path, run_name="r", console="quiet")
+    made = session.Session(
+        system="matmul",
+        name_prefix="descent",
+        config=DescentConfig(optimizer=OptimizerConfig(learning_rate=0.25), tracking=tracking),
+        learning_rate="optimizer.learning_rate",
+        make_trainer=lambda config, run: Short(config, [], None),
+        summarize=lambda trainer, state, seconds: "the end",
+        show=lambda outcome: None,
+        result=lambda outcome: {},
+        make_spec=make_spec,
+    )
+    assert session.train(made) == 0
+    with JournalReader(tmp_path / "r") as reader:
+        assert list(reader.episode_columns)[-1] == "Rate 0.25"
+        assert reader.spec == make_spec(made.config)
+    assert list(replace(made, make_spec=None).spec.episode_columns)[-1] == "Solved"

@@ -36,7 +36,7 @@ from matrixrl.config import (
 )
 from matrixrl.tracking.identity import find_run
 from matrixrl.tracking.numbers import duration, plural
-from matrixrl.tracking.spec import resolve_spec
+from matrixrl.tracking.spec import SystemSpec, resolve_spec
 from matrixrl.tracking.status import CLEAR_LINE, Status, activity, notify, terminal_width, use, wrap
 from matrixrl.tracking.streams import OutputError, is_first_failure
 
@@ -118,6 +118,8 @@ class Session(Generic[Config, TrainerT]):
 
     Attributes:
       system: its name on the command line: `matrixrl <system> train`.
+      make_spec: returns the spec of a run whose episode columns depend on its settings; otherwise
+        the run has the spec of `system`. Called after `prepare`.
       name_prefix: of automatic run names.
       config: the settings.
       learning_rate: dotted name of the learning rate among the settings.
@@ -146,6 +148,12 @@ class Session(Generic[Config, TrainerT]):
     summarize: Callable[[TrainerT, Any, float], str]
     show: Callable[[Outcome[TrainerT]], None]
     result: Callable[[Outcome[TrainerT]], Mapping[str, Any]]
+    make_spec: Callable[[Config], SystemSpec] | None = None
+
+    @property
+    def spec(self) -> SystemSpec:
+        """Spec of the run."""
+        return resolve_spec(self.system) if self.make_spec is None else self.make_spec(self.config)
 
 
 class GraceExpiry:
@@ -428,7 +436,7 @@ def _attempt(
             try:
                 run = open_run(
                     config.tracking,
-                    system=system,
+                    system=session.spec,
                     name_prefix=session.name_prefix,
                     run_config=settings,
                     reservation=reservation,

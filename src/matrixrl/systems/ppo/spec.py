@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from matrixrl.systems.spec import System
 from matrixrl.tracking.events import Kind
 from matrixrl.tracking.spec import BestMetric, ConsoleMetric, SystemSpec
 
@@ -65,3 +66,9 @@ def ppo_spec(
         console_columns=(*CONSOLE_COLUMNS, *console_columns),
         aliases=aliases or {},
     )
+
+
+SPEC = ppo_spec("ppo", "ppo", {"Return": "float", "Steps": "int"})
+"""Spec of runs on an environment without columns of its own."""
+
+SYSTEM = System(SPEC)
