@@ -27,6 +27,7 @@ FINISHED = (
     "tracking/clock.py",
     "tracking/console.py",
     "tracking/events.py",
+    "tracking/journal.py",
     "tracking/recorder.py",
     "tracking/run.py",
     "tracking/screen.py",

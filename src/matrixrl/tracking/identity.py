@@ -1,4 +1,4 @@
-"""Who a run is: its name, its id, its folder, and the lock that says which process is writing it."""
+"""Run identity: name, id, folder and writer lock."""
 
 from __future__ import annotations
 
@@ -235,7 +235,7 @@ def require_local(runs_dir: Path) -> None:
 
 
 def read_run_file(directory: Path) -> dict[str, Any] | None:
-    """The content of `run.json`, or None where the folder is no run."""
+    """Returns the content of `run.json`, or None if the folder is no run."""
     try:
         content = json.loads((directory / RUN_FILE).read_text())
     except (OSError, ValueError):
@@ -256,7 +256,7 @@ RUN_FIELDS = frozenset(
         "spec",
     }
 )
-"""Fields of `run.json`. A field that is renamed stays readable: `read_run_file` has to convert it."""
+"""Fields of `run.json`. If one is renamed, `read_run_file` must convert the old name."""
 
 
 def check_run_fields(content: Mapping[str, Any], directory: Path) -> None:
@@ -321,7 +321,7 @@ def find_run(
     flag: str = "--resume-run",
     has_something: Callable[[Path], bool] = has_records,
 ) -> Path:
-    """The folder of a run that is named by its name, its id, or `latest`.
+    """Returns the folder of a run that is named by its name, its id, or `latest`.
 
     Args:
         has_something: whether a run counts as the latest; where none does, the newest one is `latest`.

@@ -1,7 +1,7 @@
-"""Reading a run's journal: read-only, while it is being written, and as far as it is good when it is damaged.
+"""Reader of a run's journal: read-only, also while it is being written or if parts are damaged.
 
-A reader leaves nothing behind and changes no file, not even a time: SQLite would make a write-ahead log and its index for
-a journal without them, and a shell that reads a run would count as its writer's activity.
+A reader creates no file and changes none, not even a time: SQLite would create a write-ahead log
+and its index, and reading a run would look like activity of its writer.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from matrixrl.tracking.numbers import plural
 from matrixrl.tracking.spec import VARIANT, SystemSpec, recorded_spec
 
 READ_SECONDS = 10.0
-"""Time that a reader waits for a process that has the journal locked."""
+"""Maximum time in seconds that a reader waits for a process that has the journal locked."""
 
 STEPPED_TABLES = ("stream", "episodes", "moves", "table_marks", "files")
 """Tables whose rows all have a step and an attempt."""
@@ -43,7 +43,7 @@ EXACT_ROWS = 30_000
 
 
 class StreamRow(NamedTuple):
-    """A row of the stream. `superseded_by` is the attempt whose rows replaced it in the history, or None."""
+    """A row of the stream. `superseded_by` is the attempt that replaced it in the history."""
 
     step: int
     attempt: int
@@ -129,17 +129,18 @@ class Delivery(NamedTuple):
 
 
 class JournalReader:
-    """Reads the journal of a run folder. Each call is one short read transaction, so a writer is never held up.
+    """Reads the journal of a run folder. Each call is one short read transaction, so that it never
+    blocks the writer.
 
     Attributes:
-        damage: what could not be read, in words; empty for a good journal. Rows before (and, where a page in the middle
-            is bad, after) the damage are given.
+        damage: the parts that could not be read, in words; empty for a good journal. Rows before
+            the damage are returned, and rows after it if a page in the middle is bad.
         meta: name, run_id, system, project, entity, config, created, matrixrl, ...
         episode_columns: the columns of the episode table and their kinds; the first is its key.
 
     Raises:
-        ConfigError: there is no journal, or its schema is newer than this matrixrl.
-        JournalError: nothing in it can be read.
+        ConfigError: if there is no journal, or its schema is newer than this matrixrl.
+        JournalError: if nothing in it can be read.
     """
 
     def __init__(self, directory: Path) -> None:
@@ -173,17 +174,18 @@ class JournalReader:
     def _open(self) -> tuple[sqlite3.Connection, int]:
         log = wal_of(self.path)
         if not (log.exists() and log.stat().st_size):
-            # Nobody writes: a journal at rest is one file, and SQLite need not lock it.
+            # No writer: a journal at rest is one file, which SQLite does not need to lock.
             status = self.path.stat()
             self._still = status.st_size, status.st_mtime_ns
             return self._connected(f"{self.path.resolve().as_uri()}?immutable=1")
         try:
-            # The index of the log stays as its writer left it; of a killed writer SQLite makes one in memory.
+            # Leave the index of the log unchanged; if a killed writer left none, SQLite builds one
+            # in memory.
             return self._connected(f"{self.path.resolve().as_uri()}?mode=ro&readonly_shm=1")
         except sqlite3.OperationalError as error:
             if is_locked(error):
                 raise
-        # A log without its index: the folder came from elsewhere.
+        # A log without its index: the folder is a copy.
         self._copy = tempfile.TemporaryDirectory(prefix="matrixrl-")
         own = Path(self._copy.name) / JOURNAL_FILE
         shutil.copyfile(self.path, own)
@@ -230,7 +232,9 @@ class JournalReader:
 
     @property
     def is_outdated(self) -> bool:
-        """Whether a journal at rest was written to since it was opened: what was read may be of two times."""
+        """True if a journal at rest was written to since it was opened: its rows may be of two
+        times.
+        """
         if self._still is None:
             return False
         status = self.path.stat()
@@ -238,7 +242,7 @@ class JournalReader:
 
     @contextlib.contextmanager
     def snapshot(self) -> Iterator[None]:
-        """Lets all that is read inside of the block be of one moment; its writer is not held up."""
+        """Makes all reads inside the block see one state; does not block the writer."""
         self._connection.execute("BEGIN")
         try:
             yield
@@ -248,7 +252,7 @@ class JournalReader:
 
     @property
     def data_version(self) -> int:
-        """Changes whenever the writer commits: a cheap question for a poll."""
+        """Number that changes when the writer commits; cheap to poll."""
         return self._connection.execute("PRAGMA data_version").fetchone()[0]
 
     def stream(
@@ -264,7 +268,8 @@ class JournalReader:
         Args:
             after: only rows with a greater step.
             limit: maximum number of rows.
-            history: leave out rows that a later attempt superseded; without it, rows come in the order of recording.
+            history: skip rows that a later attempt superseded. False yields all rows in the order
+                of recording.
             after_id: only rows recorded after the one with this id.
             containing: only rows whose metrics, as text, contain one of these.
         """
@@ -277,9 +282,10 @@ class JournalReader:
                 yield StreamRow(step, attempt, time, values, by)
 
     def recorded_rows(self, first: int, last: int) -> dict[int, list[dict[str, Any]]]:
-        """Returns the metrics recorded at the steps from `first` to `last`, of superseded attempts as well.
+        """Returns the metrics recorded at the steps from `first` to `last`, superseded attempts
+        included.
 
-        A step at which only the episode table goes to W&B has metrics without a name in them.
+        A step with only a table snapshot has an empty mapping.
         """
         found: dict[int, list[dict[str, Any]]] = {}
         between = f"step >= {first:d} AND step <= {last:d}"
@@ -291,7 +297,7 @@ class JournalReader:
         return found
 
     def last_stream_step(self) -> int:
-        """Returns the last step of the stream's history; 0 where there is none."""
+        """Returns the last step of the stream's history; 0 if there is none."""
         query = "SELECT coalesce(max(step), 0) FROM stream WHERE superseded_by IS NULL"
         return self._connection.execute(query).fetchone()[0]
 
@@ -302,7 +308,7 @@ class JournalReader:
         history: bool = True,
         after_id: int = 0,
     ) -> Iterator[EpisodeRecord]:
-        """Rows of the episode table in the order in which the episodes ended, as `stream`."""
+        """Yields rows of the episode table in the order in which the episodes ended."""
         names = list(self.episode_columns)
         columns = ", ".join(["step", "attempt", "time", *map(quoted, names), "superseded_by"])
         truths = [index for index, name in enumerate(names) if self.episode_columns[name] == "bool"]
@@ -315,7 +321,9 @@ class JournalReader:
             yield EpisodeRecord(step, attempt, time, tuple(values), by)
 
     def episode_id(self, number: int) -> int | None:
-        """The id of the episode of the history that has this global number."""
+        """Returns the id of the episode in the history with this global number; None if there is
+        none.
+        """
         key = quoted(next(iter(self.episode_columns)))
         query = f"SELECT id FROM episodes WHERE {key} = ? AND superseded_by IS NULL"
         try:
@@ -326,7 +334,7 @@ class JournalReader:
         return row[0] if row else None
 
     def moves(self, history: bool = True, after_id: int = 0) -> Iterator[MoveRecord]:
-        """Moves in order, where the run recorded them."""
+        """Yields moves in order, if the run recorded them."""
         columns = "step, attempt, episode, move, action, reward, residual, superseded_by"
         for row in self._rows("moves", columns, None, None, history, f"id > {after_id:d}"):
             step, attempt, episode, move, action, reward, residual, by = row
@@ -334,7 +342,7 @@ class JournalReader:
                 yield MoveRecord(step, attempt, episode, move, integers, reward, residual, by)
 
     def marks(self, after: int | None = None, history: bool = True) -> Iterator[Mark]:
-        """Steps at which the episode table goes to W&B."""
+        """Yields the steps at which the episode table goes to W&B."""
         for row in self._rows("table_marks", "step, attempt, rows, superseded_by", after, None, history):
             if type(row[2]) is int:
                 yield Mark(*row)
@@ -342,7 +350,7 @@ class JournalReader:
                 self._damaged("table_marks", ValueError("a mark without a number of rows"))
 
     def files(self) -> Iterator[FileRecord]:
-        """Checkpoints and other files that are the newest of their path."""
+        """Yields checkpoints and other files, the newest of each path."""
         columns = "step, attempt, time, kind, path, sha256, size_bytes, seconds, aliases"
         for row in self._rows("files", columns, None, None, True):
             step, attempt, time, kind, path, sha256, size_bytes, seconds, aliases = row
@@ -352,7 +360,7 @@ class JournalReader:
                 yield FileRecord(step, attempt, time, kind, path, sha256, size_bytes, seconds, names)
 
     def notes(self) -> Iterator[NoteRecord]:
-        """What the user was told, in order."""
+        """Yields messages to the user, in order."""
         for row in self._rows("notes", "step, attempt, time, level, text", None, None, False):
             if isinstance(row[3], str) and isinstance(row[4], str):
                 yield NoteRecord(*row)
@@ -360,7 +368,7 @@ class JournalReader:
                 self._damaged("notes", ValueError("a note without text"))
 
     def system(self) -> Iterator[StreamRow]:
-        """Samples of the local system metrics, in order."""
+        """Yields samples of the local system metrics, in order."""
         for step, attempt, time, metrics in self._rows(
             "system", "step, attempt, time, metrics", None, None, False
         ):
@@ -368,7 +376,7 @@ class JournalReader:
                 yield StreamRow(step, attempt, time, values, None)
 
     def attempts(self) -> list[Attempt]:
-        """Every process that wrote this run."""
+        """Returns every process that wrote this run."""
         columns = "attempt, started, ended, status, host, pid, start_step"
         try:
             rows = self._connection.execute(f"SELECT {columns} FROM attempts ORDER BY attempt").fetchall()
@@ -378,7 +386,7 @@ class JournalReader:
         return [Attempt(*row) for row in rows if self.is_attempt(row)]
 
     def config(self) -> dict[str, Any]:
-        """The settings of the newest attempt: those a resumed run continues with."""
+        """Returns the settings of the newest attempt, with which a resumed run continues."""
         query = "SELECT config FROM attempts ORDER BY attempt DESC LIMIT 1"
         try:
             return json.loads(self._connection.execute(query).fetchone()[0])
@@ -387,8 +395,7 @@ class JournalReader:
 
     @property
     def spec(self) -> SystemSpec | None:
-        """Spec of the run's system; None for a run that recorded none, of a system that is not known
-        here.
+        """Spec of the run's system; None if the run recorded none and the system is not known here.
 
         Raises:
             ConfigError: if it has a field that this version does not know.
@@ -492,10 +499,11 @@ class JournalReader:
         return self._one("SELECT coalesce(max(id), 0) FROM stream", "stream") or 0
 
     def parts(self, metric: str | None = None) -> Iterator[StreamBlock | range]:
-        """Yields the history of the stream in the order of recording: the writer's summaries, and ranges of ids without.
+        """Yields the history of the stream in the order of recording: the writer's summaries, and
+        ranges of ids that it did not summarise.
 
-        Journals of older versions have no summaries, and those of later ones none of a few rows after a resume and at
-        their end. Nothing is summarised of a stream of up to `EXACT_ROWS` rows.
+        Journals of older versions have no summaries; those of later ones lack a few rows after a
+        resume and at their end. A stream of up to `EXACT_ROWS` rows is not summarised.
 
         Args:
             metric: the start of a metric's name; summaries without such a metric are left out.
@@ -529,7 +537,7 @@ class JournalReader:
         yield range(position + 1, last + 1)
 
     def blocks(self, metric: str | None = None) -> Iterator[StreamBlock]:
-        """Yields summaries of the whole history of the stream in the order of recording, as `parts`."""
+        """Yields summaries of the complete history of the stream in the order of recording."""
         for part in self.parts(metric):
             if isinstance(part, StreamBlock):
                 yield part
@@ -578,7 +586,10 @@ class JournalReader:
         return self._parsed(row[0], "stream") if row else None
 
     def ids(self, table: str, step: int | None = None) -> list[int]:
-        """Ids of all rows of a table (at a step) in the order of recording; they have no gaps in a good journal."""
+        """Returns ids of all rows of a table (at a step) in the order of recording.
+
+        A good journal has no gaps in them.
+        """
         where = "1" if step is None else f"step = {step:d}"
         try:
             rows = self._connection.execute(f"SELECT id FROM {table} WHERE {where} ORDER BY id").fetchall()
@@ -588,7 +599,7 @@ class JournalReader:
         return [row[0] for row in rows]
 
     def fault(self) -> str | None:
-        """Returns what is damaged, in a line; None for a good journal. Reads the whole file."""
+        """Returns the first damage in a line; None for a good journal. Reads the complete file."""
         try:
             (answer,) = self._connection.execute("PRAGMA quick_check(1)").fetchone()
             if answer != "ok":
@@ -607,7 +618,7 @@ class JournalReader:
         return self.damage[0].removeprefix(f"{self.path}: ") if self.damage else None
 
     def raw_rows(self, table: str) -> Iterator[tuple[Any, ...]]:
-        """Yields all rows of a table that can be read, with all of their columns, superseded ones included."""
+        """Yields all readable rows of a table with all columns, superseded ones included."""
         try:
             found = self._connection.execute(f"PRAGMA table_info({table})").fetchall()
         except sqlite3.DatabaseError as error:
@@ -624,7 +635,9 @@ class JournalReader:
                 self._damaged(table, error)
 
     def count_rows(self, table: str) -> tuple[int, int | None]:
-        """Returns the number of rows of a table, superseded ones included, and the first id that is missing, if any."""
+        """Returns the number of rows of a table, superseded ones included, and the first missing
+        id, if any.
+        """
         try:
             count, last = self._connection.execute(f"SELECT count(*), max(id) FROM {table}").fetchone()
         except sqlite3.DatabaseError as error:
@@ -644,8 +657,8 @@ class JournalReader:
             columns: names and kinds.
 
         Yields:
-            The id of a row, and its step and values; None instead of these where a value is not of its column's kind.
-            A bool is `yes` or `no`.
+            The id of a row, and its step and values; None instead of these if a value is not of its
+            column's kind. A bool is `yes` or `no`.
         """
         selected, tests = ["step"], ["typeof(step) = 'integer'"]
         types = {"int": "integer", "float": "real", "str": "text", "bool": "integer"}
@@ -669,22 +682,22 @@ class JournalReader:
         yield from self._rows("episodes", f"step, {key}", None, None, True)
 
     def check_stream(self) -> None:
-        """Notes damage where the metrics of a row are no JSON object."""
+        """Records damage if the metrics of a row are not a JSON object."""
         # SQLite's JSON has no NaN and no infinity: the few rows that it refuses are read once more.
         suspect = "(NOT json_valid(metrics) OR substr(metrics, 1, 1) <> '{')"
         for _, text in self._rows("stream", "step, metrics", None, None, False, suspect):
             self._parsed(text, "stream")
 
     def copy_to(self, path: Path) -> None:
-        """Copy the journal as it stands, whole, while it is being written; its writer is not held up.
+        """Copies the complete journal, also while it is being written; does not block the writer.
 
         Raises:
-            JournalError: the journal is damaged, or the copy cannot be written.
+            JournalError: if the journal is damaged, or the copy cannot be written.
         """
         copy_database(self._connection, path)
 
     def is_empty(self, table: str) -> bool:
-        """Whether a table has no row, superseded or not."""
+        """Returns true if a table has no row, superseded or not."""
         try:
             return self._connection.execute(f"SELECT 1 FROM {table} LIMIT 1").fetchone() is None
         except sqlite3.DatabaseError as error:
@@ -692,7 +705,7 @@ class JournalReader:
             return False
 
     def has_superseded(self, table: str, step: int) -> bool:
-        """Whether a later attempt replaced rows of a table at a step."""
+        """Returns true if a later attempt replaced rows of a table at a step."""
         query = f"SELECT 1 FROM {table} WHERE step = ? AND superseded_by IS NOT NULL LIMIT 1"
         try:
             return self._connection.execute(query, (step,)).fetchone() is not None
@@ -701,10 +714,10 @@ class JournalReader:
             return True
 
     def count(self, table: str, after: int = 0) -> int:
-        """Rows of the history of a table with a step greater than `after`.
+        """Returns the number of rows in the history of a table with a step greater than `after`.
 
         Raises:
-            JournalError: the index is damaged.
+            JournalError: if the index is damaged.
         """
         query = f"SELECT count(*) FROM {table} WHERE superseded_by IS NULL AND step > ?"
         try:
@@ -713,7 +726,7 @@ class JournalReader:
             raise self._unreadable(f"{table} cannot be counted", error) from error
 
     def last_step(self) -> int:
-        """The last step of stream, episodes and moves."""
+        """Returns the last step of stream, episodes and moves."""
         steps = [0]
         for table in ("stream", "episodes", "moves"):
             try:
@@ -742,7 +755,8 @@ class JournalReader:
         if after is not None:
             conditions.append(f"step > {after:d}")
         where = " AND ".join(conditions)
-        # In the history the order of the rows is that of the steps: superseded rows aside, a journal is append-only.
+        # In the history rows are in the order of their steps: except for superseded rows, a journal
+        # is append-only.
         order = "step, id" if after is not None else "id"
         last = 0
         query = f"SELECT id, {columns} FROM {table} WHERE {where}"
@@ -757,7 +771,7 @@ class JournalReader:
             return
         except sqlite3.DatabaseError as error:
             self._damaged(table, error)
-        # What is stored behind a bad page can be reached from the other end.
+        # Read the rows after a bad page from the other end.
         rest: list[tuple[Any, ...]] = []
         try:
             for row in self._connection.execute(f"{query} AND id > {last:d} ORDER BY id DESC", values):
@@ -768,7 +782,9 @@ class JournalReader:
         yield from reversed(rest)
 
     def is_attempt(self, row: tuple[Any, ...]) -> bool:
-        """Returns whether a row of the attempts holds what it should; a bad page may hold anything."""
+        """Returns true if a row of the attempts has values of the right types: a bad page may hold
+        anything.
+        """
         attempt, started, ended, status, host, pid, start_step = row
         sound = all(type(value) is int for value in (attempt, pid, start_step))
         sound = sound and isinstance(started, float) and isinstance(ended, float | None)
@@ -778,14 +794,14 @@ class JournalReader:
         return False
 
     def _is_sound(self, row: tuple[Any, ...], table: str) -> bool:
-        """Returns whether a row has a step after its id; a bad page may hold anything."""
+        """Returns true if a row has a step after its id: a bad page may hold anything."""
         if type(row[1]) is int or (row[1] is None and table == "notes"):
             return True
         self._damaged(table, ValueError("a row without a step"))
         return False
 
     def _parsed(self, text: str, table: str, kind: type = dict) -> Any:
-        """Returns a JSON value; None, with the damage noted, where a bad page gives something else."""
+        """Returns a JSON value; None, with the damage recorded, if it is of another type."""
         try:
             value = json.loads(text)
             if isinstance(value, kind):
@@ -797,7 +813,7 @@ class JournalReader:
         return None
 
     def _unreadable(self, what: str, error: Exception) -> JournalError:
-        """Returns the error to raise where nothing can be given back."""
+        """Returns the error to raise if nothing can be returned."""
         if is_locked(error):
             return JournalLockedError(
                 f"{self.path}: another process has had the journal locked for {READ_SECONDS:.0f} s; try again later"
@@ -812,7 +828,7 @@ class JournalReader:
             self.damage.append(text)
 
     def _one(self, query: str, table: str) -> Any:
-        """Returns the value of a query; None, with the damage noted, where it cannot be read."""
+        """Returns the value of a query; None, with the damage recorded, if it cannot be read."""
         try:
             return self._connection.execute(query).fetchone()[0]
         except sqlite3.DatabaseError as error:
@@ -821,7 +837,8 @@ class JournalReader:
 
 
 def containing_one(texts: Sequence[str]) -> tuple[str, tuple[str, ...]]:
-    """Returns a condition that the text of metrics contains one of some texts, and the values of its placeholders.
+    """Returns an SQL condition that the text of metrics contains one of some texts, and the values
+    of its placeholders.
 
     It is far cheaper than parsing each row.
     """
