@@ -34,7 +34,7 @@ from matrixrl.envs.matmul.env import TensorGame
 from matrixrl.systems.matmul.discoveries import Discoveries
 from matrixrl.systems.matmul.program import MAX_LABELS, MatmulProgram
 from matrixrl.systems.matmul.trainer import MatmulTrainer
-from matrixrl.tracking.silent import SilentRun
+from matrixrl.tracking.recorder import NullRecorder
 
 
 class Hindsight(MatmulProgram):
@@ -139,7 +139,7 @@ def run(config: MatmulConfig, program: MatmulProgram, limit: float) -> dict[str,
     with tempfile.TemporaryDirectory() as folder:
         found = Discoveries(Path(folder), {})
         trainer = MatmulTrainer(config, [found], program)
-        silent = SilentRun("matmul", "ablation", Path(folder))
+        silent = NullRecorder("matmul", "ablation", Path(folder))
         state = trainer.init()
         jax.block_until_ready(state.device)
         began = time.perf_counter()

@@ -22,7 +22,8 @@ import time
 from pathlib import Path
 
 from matrixrl.config import TrackingConfig
-from matrixrl.tracking.events import MATMUL_EPISODE_COLUMNS, EpisodeRow, Event, ScalarRow, TableMark
+from matrixrl.systems.matmul.spec import EPISODE_COLUMNS as MATMUL_EPISODE_COLUMNS
+from matrixrl.tracking.events import EpisodeRow, Event, ScalarRow, TableSnapshot
 from matrixrl.tracking.run import open_run
 
 BATCH = 1000
@@ -52,7 +53,7 @@ def write_run(runs_dir: Path, name: str, rows: int) -> None:
             run.record(events)
             tick = run.clock.tick()
             loss = math.exp(-epoch / 100)
-            run.record([ScalarRow(tick, {"Epoch": epoch, "epoch_loss": loss}), TableMark(tick)])
+            run.record([ScalarRow(tick, {"Epoch": epoch, "epoch_loss": loss}), TableSnapshot(tick)])
 
 
 def measure(command: list[str]) -> tuple[float, float, float]:

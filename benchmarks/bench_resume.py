@@ -26,9 +26,10 @@ from typing import Any
 import psutil
 
 from matrixrl.config import TrackingConfig
+from matrixrl.systems.matmul.spec import EPISODE_COLUMNS as MATMUL_EPISODE_COLUMNS
 from matrixrl.tracking.audit import audit
-from matrixrl.tracking.events import MATMUL_EPISODE_COLUMNS, EpisodeRow, ScalarRow, TableMark
-from matrixrl.tracking.local import JournalReader
+from matrixrl.tracking.events import EpisodeRow, ScalarRow, TableSnapshot
+from matrixrl.tracking.journal_reader import JournalReader
 from matrixrl.tracking.packed import pack_journal, unpack_journal
 from matrixrl.tracking.parquet import write_episode_parts
 from matrixrl.tracking.run import Run, open_run
@@ -52,7 +53,7 @@ def write(folder: Path, episodes: int) -> None:
 def write_epoch(run: Run, epoch: int) -> None:
     """The rows of one epoch, in one transaction."""
     ticks = run.clock.advance(EPOCH_EPISODES * EPISODE_STEPS)
-    rows: list[EpisodeRow | ScalarRow | TableMark] = []
+    rows: list[EpisodeRow | ScalarRow | TableSnapshot] = []
     for index in range(EPOCH_EPISODES):
         tick = ticks[(index + 1) * EPISODE_STEPS - 1]
         number = (epoch - 1) * EPOCH_EPISODES + index + 1
@@ -61,7 +62,7 @@ def write_epoch(run: Run, epoch: int) -> None:
         if index % 100 == 99:
             rows.append(ScalarRow(tick, {"episode/reward": -7.5, "episode/count": 100}))
     tick = run.clock.tick()
-    run.record([*rows, ScalarRow(tick, {"Epoch": epoch, "epoch_loss": 1 / epoch}), TableMark(tick)])
+    run.record([*rows, ScalarRow(tick, {"Epoch": epoch, "epoch_loss": 1 / epoch}), TableSnapshot(tick)])
 
 
 def resume(folder: Path) -> None:

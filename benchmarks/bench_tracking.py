@@ -18,9 +18,10 @@ import time
 from pathlib import Path
 
 from matrixrl.config import TrackingConfig
+from matrixrl.systems.matmul.spec import EPISODE_COLUMNS as MATMUL_EPISODE_COLUMNS
 from matrixrl.tracking.benchmark import as_json, as_table, benchmark
-from matrixrl.tracking.events import MATMUL_EPISODE_COLUMNS, EpisodeRow, ScalarRow, TableMark
-from matrixrl.tracking.local import JournalReader
+from matrixrl.tracking.events import EpisodeRow, ScalarRow, TableSnapshot
+from matrixrl.tracking.journal_reader import JournalReader
 from matrixrl.tracking.parquet import write_episode_parts
 from matrixrl.tracking.run import Run, open_run
 
@@ -90,7 +91,7 @@ def tables(folder: Path, episodes: int, epochs: int) -> dict[str, float]:
             run.record(rows)
             tick = run.clock.tick()
             begun = time.perf_counter()
-            run.record([ScalarRow(tick, {"Epoch": epoch, "epoch_loss": 0.5}), TableMark(tick)])
+            run.record([ScalarRow(tick, {"Epoch": epoch, "epoch_loss": 0.5}), TableSnapshot(tick)])
             training.append(time.perf_counter() - begun)
             # What the delivery process does for it: the rows that W&B shows, and the Parquet parts.
             begun = time.perf_counter()
@@ -142,7 +143,7 @@ def busy_training(updates: int):
                         [
                             *rows,
                             ScalarRow(tick, {"Epoch": update // 50, "epoch_loss": value}),
-                            TableMark(tick),
+                            TableSnapshot(tick),
                         ]
                     )
             return time.perf_counter() - begun

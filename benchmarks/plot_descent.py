@@ -16,7 +16,7 @@ from plot_learning import COLORS, INK, SOFT, named
 
 from matrixrl.config import ConfigError, require
 from matrixrl.schemes.records import find_record
-from matrixrl.tracking.local import JournalReader
+from matrixrl.tracking.journal_reader import JournalReader
 
 
 def descent(folder: Path) -> tuple[tuple[int, int, int], list[tuple[float, int]]]:

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from matrixrl.config import ConfigError, require
-from matrixrl.tracking.local import JournalReader
+from matrixrl.tracking.journal_reader import JournalReader
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 import ast
+import os
+import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
+
+from matrixrl.systems.spec import BUILT_IN
 
 SOURCE = Path(__file__).resolve().parents[1] / "src" / "matrixrl"
 
@@ -42,7 +48,12 @@ SYSTEMS_BELOW = {"matmul": set[str](), "ppo": set[str](), "hackmatrix": {"ppo"}}
 # Named games must not know one another.
 SEPARATE_GAMES = ("envs.matmul", "envs.hackmatrix")
 
+# Generic layers know systems by their specs alone, in prose too.
+GENERIC = ("tracking", "checkpoints", "devices", "training", "networks", "search")
+
 # Packages that must answer without JAX: `--help`, `runs`, `schemes` and the dashboard are quick and run anywhere.
+# So are the specs of systems, which are loaded for them.
+SPECS = ("systems.spec", *(f"systems.{system}.spec" for system in SYSTEMS_BELOW))
 WITHOUT_JAX = (
     "config",
     "user_files",
@@ -126,11 +137,52 @@ def test_systems_do_not_import_one_another() -> None:
                 assert other == parts[1] or other in SYSTEMS_BELOW[parts[1]], f"{module} imports {name}"
 
 
+def names_of_systems(text: str) -> list[str]:
+    """Names of systems in source text, whatever their case; a function of NumPy is no name."""
+    text = re.sub(r"\b(jnp|np|lax)\.matmul\(", "", text)
+    # "supported" is no name.
+    return re.findall(f"(?<![a-z])(?:{'|'.join(SYSTEMS_BELOW)})", text, re.IGNORECASE)
+
+
+def test_generic_layers_name_no_system() -> None:
+    assert set(BUILT_IN) <= set(SYSTEMS_BELOW)
+    found = {}
+    for module, path in modules():
+        if module.split(".")[0] in GENERIC and (names := names_of_systems(path.read_text())):
+            found[module] = names
+    for path in SOURCE.rglob("*.sql"):
+        if names := names_of_systems(path.read_text()):
+            found[path.name] = names
+    assert not found
+    assert names_of_systems("x = jnp.matmul(a, b)  # HackMatrix, `PPO` or matmul") == [
+        "HackMatrix",
+        "PPO",
+        "matmul",
+    ]
+
+
+def test_specs_are_loaded_without_jax() -> None:
+    code = (
+        "import sys\nimport matrixrl\nfrom matrixrl.tracking.spec import find_spec\n"
+        "assert 'importlib.metadata' not in sys.modules\n"
+        f"assert all(find_spec(name) for name in {list(BUILT_IN)!r})\n"
+        "print('jax' in sys.modules, 'numpy' in sys.modules)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-S", "-c", code],
+        env={**os.environ, "PYTHONPATH": str(SOURCE.parent)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.stdout.split() == ["False", "False"], done.stderr
+
+
 @pytest.mark.parametrize(
     ("module", "path"), modules(), ids=lambda value: value if isinstance(value, str) else ""
 )
 def test_light_packages_do_not_import_jax(module: str, path: Path) -> None:
-    if module.split(".")[0] in WITHOUT_JAX:
+    if module.split(".")[0] in WITHOUT_JAX or module in SPECS:
         heavy = {"jax", "jaxlib", "flax", "optax", "mctx", "orbax", "chex"}
         assert not [name for name, _ in imports(path) if name.split(".")[0] in heavy]
 

@@ -21,7 +21,7 @@ from nbclient import NotebookClient
 from matrixrl import presets
 from matrixrl.cli.main import COMMANDS
 from matrixrl.cli.parse import parse
-from matrixrl.tracking.local import JournalReader
+from matrixrl.tracking.journal_reader import JournalReader
 from tests.tracking.conftest import offline_environment
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from matrixrl.config import TrackingConfig
-from matrixrl.tracking.events import ScalarRow, System
+from matrixrl.tracking.events import ScalarRow
 from matrixrl.tracking.run import open_run
 
 BENCHMARKS = Path(__file__).resolve().parents[1] / "benchmarks"
@@ -21,7 +21,7 @@ def scripts(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "path", [str(BENCHMARKS), *sys.path])
 
 
-def journal(folder: Path, system: System = "hackmatrix") -> Path:
+def journal(folder: Path, system: str = "hackmatrix") -> Path:
     """Three chunks of two updates of 4 x 8 steps; no episode ends in the first."""
     config = TrackingConfig(runs_dir=folder, console="quiet")
     with open_run(

@@ -1,3 +1,6 @@
 """Reinforcement learning on JAX: discovers matrix-multiplication algorithms, plays HackMatrix, loses no number."""
 
 __version__ = "0.1.0"
+
+# Readers of runs and checkpoints look systems up by name; this makes them known, and loads none.
+import matrixrl.systems.spec as _systems  # noqa: F401

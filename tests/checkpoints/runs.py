@@ -15,7 +15,7 @@ from typing import Any
 
 from matrixrl.tracking.audit import audit
 from matrixrl.tracking.events import is_wall_clock
-from matrixrl.tracking.local import JournalReader
+from matrixrl.tracking.journal_reader import JournalReader
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -15,7 +15,7 @@ import pytest
 
 from matrixrl.checkpoints.store import CheckpointStore
 from matrixrl.tracking.audit import audit
-from matrixrl.tracking.local import JournalReader
+from matrixrl.tracking.journal_reader import JournalReader
 from tests.checkpoints import runs
 from tests.cli import descent
 from tests.cli.descent import RESUMED, STEPS, descend

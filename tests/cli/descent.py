@@ -20,8 +20,9 @@ from matrixrl.checkpoints.format import Checkpoint, Snapshot
 from matrixrl.cli import session
 from matrixrl.cli.main import COMMANDS, Command
 from matrixrl.config import CheckpointConfig, OptimizerConfig, RunConfig, TrackingConfig
-from matrixrl.tracking.events import MATMUL_EPISODE_COLUMNS, EpisodeRow, Event, ScalarRow, TableMark
-from matrixrl.tracking.run import Run
+from matrixrl.systems.matmul.spec import EPISODE_COLUMNS as MATMUL_EPISODE_COLUMNS
+from matrixrl.tracking.events import EpisodeRow, Event, ScalarRow, TableSnapshot
+from matrixrl.tracking.recorder import Recorder
 from matrixrl.training.loop import TrainingDivergedError
 
 STEPS = 400
@@ -87,7 +88,7 @@ class Descent:
             x = np.float32(x - np.float32(self.config.optimizer.learning_rate) * x)
         return (done + 1, x), float(x)
 
-    def record(self, state: Any, outcome: float, run: Run) -> Any:
+    def record(self, state: Any, outcome: float, run: Recorder) -> Any:
         tick = run.clock.tick()
         if not math.isfinite(outcome):
             raise TrainingDivergedError(f"loss is {outcome} at step {tick.step}: training diverged")
@@ -98,7 +99,7 @@ class Descent:
             values = dict.fromkeys(MATMUL_EPISODE_COLUMNS, 1)
             events.append(EpisodeRow(tick, values | {"Global Episode": number, "Solved": count % 3 == 0}))
         if tick.step % 100 == 0:
-            events.append(TableMark(tick))
+            events.append(TableSnapshot(tick))
         run.record(events)
         return state
 

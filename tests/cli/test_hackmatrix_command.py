@@ -22,7 +22,7 @@ from matrixrl.cli.main import main
 from matrixrl.config import HackmatrixConfig, PPOConfig, as_record, value_at
 from matrixrl.tracking.audit import audit
 from matrixrl.tracking.identity import run_id
-from matrixrl.tracking.local import JournalReader
+from matrixrl.tracking.journal_reader import JournalReader
 from matrixrl.tracking.run import open_run
 from tests.cli.announced import without_announcement
 

@@ -15,7 +15,7 @@ import pytest
 
 from matrixrl.cli.main import COMMANDS, main
 from matrixrl.tracking.audit import audit
-from matrixrl.tracking.local import JournalReader
+from matrixrl.tracking.journal_reader import JournalReader
 from tests.cli.announced import without_announcement
 from tests.systems.conftest import PRETRAINING, TINY, only_run
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from matrixrl.config import TrackingConfig
-from matrixrl.tracking.local import JournalReader
+from matrixrl.tracking.journal_reader import JournalReader
 from matrixrl.tracking.run import open_run
 from tests.cli.descent import STEPS
 

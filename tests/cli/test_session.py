@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from matrixrl.checkpoints.store import CheckpointStore
+from matrixrl.cli import session
 from matrixrl.config import (
     CheckpointConfig,
     ConfigError,
@@ -20,8 +21,9 @@ from matrixrl.config import (
     may_change_on_resume,
 )
 from matrixrl.tracking.audit import audit
-from matrixrl.tracking.local import JournalReader
-from tests.cli.descent import RESUMED, STEPS, Descent, descend
+from matrixrl.tracking.journal_reader import JournalReader
+from matrixrl.tracking.spec import SystemSpec, resolve_spec
+from tests.cli.descent import RESUMED, STEPS, Descent, DescentConfig, descend
 
 
 def told(folder: Path) -> tuple[list[str], list[str]]:
@@ -183,3 +185,37 @@ def test_a_config_of_another_package_is_recorded_and_resumed_like_ours() -> None
     for name in ("optimizer.learning_rate", "tracking.log_interval", "checkpoint.keep_last"):
         assert may_change_on_resume(Plain, name)
     assert not may_change_on_resume(Plain, "optimizer.batch_size")
+
+
+class Short(Descent):
+    """Ends before its first step."""
+
+    def finished(self, state: Any) -> bool:
+        return True
+
+
+def test_a_run_has_the_spec_that_its_settings_make(tmp_path: Path) -> None:
+    def make_spec(config: DescentConfig) -> SystemSpec:
+        columns = {
+            **resolve_spec("matmul").episode_columns,
+            f"Rate {config.optimizer.learning_rate:g}": "float",
+        }
+        return replace(resolve_spec("matmul"), episode_columns=columns)
+
+    tracking = TrackingConfig(runs_dir=tmp_path, run_name="r", console="quiet")
+    made = session.Session(
+        system="matmul",
+        name_prefix="descent",
+        config=DescentConfig(optimizer=OptimizerConfig(learning_rate=0.25), tracking=tracking),
+        learning_rate="optimizer.learning_rate",
+        make_trainer=lambda config, run: Short(config, [], None),
+        summarize=lambda trainer, state, seconds: "the end",
+        show=lambda outcome: None,
+        result=lambda outcome: {},
+        make_spec=make_spec,
+    )
+    assert session.train(made) == 0
+    with JournalReader(tmp_path / "r") as reader:
+        assert list(reader.episode_columns)[-1] == "Rate 0.25"
+        assert reader.spec == make_spec(made.config)
+    assert list(replace(made, make_spec=None).spec.episode_columns)[-1] == "Solved"

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from matrixrl.checkpoints.store import CheckpointStore
-from matrixrl.tracking.local import JournalReader
+from matrixrl.tracking.journal_reader import JournalReader
 from tests.tracking.conftest import ROOT, Trainer, environment, offline_environment, server, trainer
 from tests.wandb_server import LoopbackServer
 

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from matrixrl.cli.main import main
-from matrixrl.tracking.local import EpisodeRecord, JournalReader, MoveRecord, StreamRow
+from matrixrl.tracking.journal_reader import EpisodeRecord, JournalReader, MoveRecord, StreamRow
 
 PRETRAINING, UPDATES, EPOCHS, EPISODES, EVALUATED = 5, 7, 2, 5, 3
 

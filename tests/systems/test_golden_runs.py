@@ -19,7 +19,7 @@ import pytest
 
 from matrixrl.tracking.audit import audit
 from matrixrl.tracking.events import is_wall_clock
-from matrixrl.tracking.local import JournalReader
+from matrixrl.tracking.journal_reader import JournalReader
 from matrixrl.tracking.summary import summarize
 
 ROOT = Path(__file__).parents[2]

@@ -20,7 +20,7 @@ from matrixrl.systems.matmul.discoveries import Discoveries
 from matrixrl.systems.matmul.program import MatmulProgram
 from matrixrl.systems.matmul.state import MatmulState
 from matrixrl.systems.matmul.trainer import MatmulTrainer
-from matrixrl.tracking.local import JournalReader
+from matrixrl.tracking.journal_reader import JournalReader
 from matrixrl.tracking.run import Run
 from matrixrl.training.loop import TrainingDivergedError
 from matrixrl.training.parameters import params_sha256

@@ -13,8 +13,9 @@ from jax.core import Tracer
 from matrixrl.envs.matmul.factors import ActionCodec
 from matrixrl.schemes.scheme import Scheme
 from matrixrl.schemes.verify import verify
+from matrixrl.systems.matmul.spec import EPISODE_COLUMNS as MATMUL_EPISODE_COLUMNS
 from matrixrl.tracking.audit import audit
-from matrixrl.tracking.events import MATMUL_EPISODE_COLUMNS, is_wall_clock
+from matrixrl.tracking.events import is_wall_clock
 from matrixrl.tracking.transcript import read_transcript
 from tests.systems.conftest import EPISODES, EPOCHS, EVALUATED, PRETRAINING, TINY, UPDATES, Result, train
 

@@ -29,15 +29,16 @@ from matrixrl.cli.main import main
 from matrixrl.config import ConfigError, HackmatrixConfig, with_value
 from matrixrl.envs.hackmatrix.env import HackMatrix
 from matrixrl.envs.hackmatrix.rules import REWARD_COMPONENTS
+from matrixrl.systems.hackmatrix.spec import EPISODE_COLUMNS as HACKMATRIX_EPISODE_COLUMNS
 from matrixrl.systems.hackmatrix.task import hackmatrix_task
 from matrixrl.systems.ppo import diagnostics
 from matrixrl.systems.ppo.program import PPOProgram
 from matrixrl.systems.ppo.task import PPOTask
 from matrixrl.systems.ppo.trainer import PPOState, PPOTrainer
 from matrixrl.tracking.audit import audit
-from matrixrl.tracking.events import HACKMATRIX_EPISODE_COLUMNS, is_wall_clock
+from matrixrl.tracking.events import is_wall_clock
 from matrixrl.tracking.identity import MONTHS
-from matrixrl.tracking.local import JournalReader
+from matrixrl.tracking.journal_reader import JournalReader
 from matrixrl.tracking.run import open_run
 from matrixrl.training.loop import TrainingDivergedError
 from matrixrl.training.parameters import params_sha256

@@ -6,14 +6,13 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from matrixrl.config import as_record
-from matrixrl.tracking.events import System
 from matrixrl.tracking.run import Run, open_run
 from matrixrl.training.checkpointing import CheckpointManager
 from matrixrl.training.loop import StopRequest, run_loop
 
 
 def train_run(
-    system: System,
+    system: str,
     config: Any,
     make_trainer: Callable[[Run], Any],
     more: Mapping[str, Any] | None = None,

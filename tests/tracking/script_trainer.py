@@ -14,7 +14,7 @@ import time
 from pathlib import Path
 
 from matrixrl.config import ConfigError, TrackingConfig
-from matrixrl.tracking.events import EpisodeRow, Event, MoveRow, ScalarRow, TableMark
+from matrixrl.tracking.events import EpisodeRow, Event, MoveRow, ScalarRow, TableSnapshot
 from matrixrl.tracking.journal import TrackingError
 from matrixrl.tracking.run import Run, open_run
 
@@ -58,7 +58,7 @@ def epoch_events(run: Run, epoch: int, sleep: float) -> None:
         )
         time.sleep(sleep)
     tick = run.clock.tick()
-    run.record([ScalarRow(tick, {"Epoch": epoch, "epoch_loss": math.exp(-epoch / 10)}), TableMark(tick)])
+    run.record([ScalarRow(tick, {"Epoch": epoch, "epoch_loss": math.exp(-epoch / 10)}), TableSnapshot(tick)])
 
 
 def save(run: Run, epoch: int) -> None:

@@ -14,8 +14,9 @@ import pytest
 
 from matrixrl.cli.runs import Audit, run_command
 from matrixrl.config import TrackingConfig
+from matrixrl.systems.matmul.spec import EPISODE_COLUMNS as MATMUL_EPISODE_COLUMNS
 from matrixrl.tracking.audit import Report, audit, same_value
-from matrixrl.tracking.events import MATMUL_EPISODE_COLUMNS, EpisodeRow, TableMark
+from matrixrl.tracking.events import EpisodeRow, TableSnapshot
 from matrixrl.tracking.identity import run_folders
 from matrixrl.tracking.run import Status, open_run
 from tests.tracking.conftest import Trainer, expected_rows, offline_environment
@@ -146,7 +147,7 @@ def test_of_games_played_at_once_a_later_one_may_end_first(
         for number in numbers:
             tick = run.clock.tick()
             values = dict.fromkeys(MATMUL_EPISODE_COLUMNS, 1) | {"Global Episode": number, "Solved": True}
-            run.record([TableMark(tick) if number == "mark" else EpisodeRow(tick, values)])
+            run.record([TableSnapshot(tick) if number == "mark" else EpisodeRow(tick, values)])
         run.finish(status)
     report = audit(tmp_path / "r")
     assert [str(gap) for gap in report.gaps] == expected

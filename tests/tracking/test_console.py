@@ -10,9 +10,12 @@ from pathlib import Path
 import pytest
 
 from matrixrl.config import TrackingConfig
+from matrixrl.systems.hackmatrix.spec import SPEC as HACKMATRIX
+from matrixrl.systems.matmul.spec import EPISODE_COLUMNS as MATMUL_EPISODE_COLUMNS
+from matrixrl.systems.matmul.spec import SPEC
 from matrixrl.tracking.clock import StepClock
 from matrixrl.tracking.console import Console, episode_line, line_of, move_line, row_line
-from matrixrl.tracking.events import MATMUL_EPISODE_COLUMNS, EpisodeRow, MoveRow, Note, ScalarRow
+from matrixrl.tracking.events import EpisodeRow, LogMessage, MoveRow, ScalarRow
 from matrixrl.tracking.run import Run, open_run
 from matrixrl.tracking.transcript import complete_transcript, read_transcript
 from tests.tracking.conftest import TRAINER, Trainer
@@ -38,14 +41,14 @@ def test_lines_have_their_forms() -> None:
         "Episode 12 | Epoch: 2 | Episode in Epoch: 3 | Reward: -7.25 | Residual: 0 | Rank: - | Steps: 9 | Solved: no"
     )
     assert move_line(3, 12, -1.0, 6.0) == "Step  3 [Ep 12] | Reward: -1 | Residual: 6"
-    assert row_line({"Epoch": 2, "epoch_policy_loss": 0.123456789, "eval/rank": 7}) == (
+    assert row_line({"Epoch": 2, "epoch_policy_loss": 0.123456789, "eval/rank": 7}, SPEC) == (
         "Epoch 2 | policy loss: 0.123457 | evaluated rank: 7"
     )
-    assert row_line({"eval/rank": 8, "eval/solved": 1}) == "Evaluation | rank: 8 | solved: 1"
-    assert row_line({"train/update_step": 20, "train/entropy": 1.5, "train/vf_loss": 3.0}) == (
-        "Update 20 | entropy: 1.5"
-    )
-    assert row_line({"episode/reward": 1.0}) is None
+    assert row_line({"eval/rank": 8, "eval/solved": 1}, None) == "Evaluation | rank: 8 | solved: 1"
+    update = {"train/update_step": 20, "train/entropy": 1.5, "train/vf_loss": 3.0, "episode/count": 7}
+    assert row_line(update, HACKMATRIX) == "Update 20 | entropy: 1.5"
+    assert row_line(update, SPEC) is None
+    assert row_line({"episode/reward": 1.0}, SPEC) is None
 
 
 def tables(output: str) -> dict[str, list[list[str]]]:
@@ -183,5 +186,5 @@ def test_progress_without_a_terminal_draws_nothing(
 
 def test_notes_and_plain_rows_have_no_line_in_the_transcript() -> None:
     clock = StepClock()
-    assert line_of(Note(None, "x")) is None
-    assert line_of(ScalarRow(clock.tick(), {"pretrain/loss": 1.0})) is None
+    assert line_of(LogMessage(None, "x"), SPEC) is None
+    assert line_of(ScalarRow(clock.tick(), {"pretrain/loss": 1.0}), SPEC) is None

@@ -16,7 +16,7 @@ from matrixrl.config import ConfigError
 from matrixrl.tracking.audit import audit
 from matrixrl.tracking.copy import copy_run
 from matrixrl.tracking.identity import read_run_file
-from matrixrl.tracking.local import JournalReader
+from matrixrl.tracking.journal_reader import JournalReader
 from tests.checkpoints.runs import history
 from tests.cli.announced import without_announcement
 from tests.cli.descent import RESUMED, STEPS, descend

@@ -13,10 +13,10 @@ import pytest
 from matrixrl.cli.runs import Audit, Copy, Export, List, Show, run_command
 from matrixrl.config import ConfigError, TrackingConfig
 from matrixrl.tracking.audit import audit
-from matrixrl.tracking.events import EpisodeRow, Event, ScalarRow, TableMark
+from matrixrl.tracking.events import EpisodeRow, Event, ScalarRow, TableSnapshot
 from matrixrl.tracking.identity import find_run
 from matrixrl.tracking.journal import JOURNAL_FILE, JournalError
-from matrixrl.tracking.local import JournalReader
+from matrixrl.tracking.journal_reader import JournalReader
 from matrixrl.tracking.run import Run, open_run
 from tests.tracking.test_journal import episode
 
@@ -32,7 +32,7 @@ def record(run: Run, epochs: int) -> None:
             number += 1
             events += [EpisodeRow(tick, episode(number)), ScalarRow(tick, {"pretrain/loss": 1 / tick.step})]
         tick = run.clock.tick()
-        run.record([*events, ScalarRow(tick, {"Epoch": epoch, "epoch_loss": 0.5}), TableMark(tick)])
+        run.record([*events, ScalarRow(tick, {"Epoch": epoch, "epoch_loss": 0.5}), TableSnapshot(tick)])
         run.note("an epoch is over", "warning")
 
 

@@ -20,9 +20,9 @@ import pytest
 from matrixrl.cli.runs import Sync, run_command
 from matrixrl.config import TrackingConfig
 from matrixrl.tracking.courier import DeliveryState
-from matrixrl.tracking.events import EpisodeRow, ScalarRow, TableMark
+from matrixrl.tracking.events import EpisodeRow, ScalarRow, TableSnapshot
 from matrixrl.tracking.identity import run_folders
-from matrixrl.tracking.local import JournalReader
+from matrixrl.tracking.journal_reader import JournalReader
 from matrixrl.tracking.run import open_run
 from tests.tracking.conftest import Trainer, expected_rows, kill_everything, without_clock
 from tests.tracking.test_journal import episode
@@ -288,7 +288,7 @@ def write_journal(runs_dir: Path, rows: int, episodes: int = 0) -> Path:
                 [EpisodeRow(t, episode(n)) for n, t in enumerate(run.clock.advance(episodes), start=1)]
             )
             tick = run.clock.tick()
-            run.record([ScalarRow(tick, {"Epoch": 1, "epoch_loss": 1.0}), TableMark(tick)])
+            run.record([ScalarRow(tick, {"Epoch": 1, "epoch_loss": 1.0}), TableSnapshot(tick)])
     return run.directory
 
 

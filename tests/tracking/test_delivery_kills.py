@@ -9,7 +9,7 @@ import pytest
 
 from matrixrl.cli.runs import Sync, run_command
 from matrixrl.tracking.audit import audit
-from matrixrl.tracking.local import JournalReader
+from matrixrl.tracking.journal_reader import JournalReader
 from tests.tracking.conftest import Trainer, expected_rows, kill_everything, without_clock
 from tests.wandb_server import LoopbackServer
 

@@ -14,7 +14,7 @@ from matrixrl.tracking import wandb as tracking_wandb
 from matrixrl.tracking import wandb_identity
 from matrixrl.tracking.courier import DeliverySettings, DeliveryState
 from matrixrl.tracking.delivery import Delivery
-from matrixrl.tracking.events import EpisodeRow, ScalarRow, TableMark
+from matrixrl.tracking.events import EpisodeRow, ScalarRow, TableSnapshot
 from matrixrl.tracking.journal import Journal
 from matrixrl.tracking.wandb import Plan, RefusedError, UnreachableError
 from tests.tracking.test_journal import StepClock, episode, new, resumed
@@ -135,7 +135,7 @@ def test_a_backlog_is_thinned_on_the_stream_and_never_in_the_journal(
     for number in range(1, 41):
         ticks = clock.advance(100)
         events: list[Any] = [ScalarRow(tick, {"loss": 1 / tick.step}) for tick in ticks[:-1]]
-        events += [EpisodeRow(ticks[-1], episode(number)), TableMark(ticks[-1])]
+        events += [EpisodeRow(ticks[-1], episode(number)), TableSnapshot(ticks[-1])]
         events.append(ScalarRow(ticks[-1], {"Epoch": number, "epoch_loss": 0.5}))
         journal.record(events)
     journal.close()
@@ -195,7 +195,7 @@ def test_a_table_beyond_the_cap_shows_its_last_rows_and_says_so(
     journal, clock = new(tmp_path), StepClock()
     for number in range(1, 6):
         tick = clock.tick()
-        journal.record([EpisodeRow(tick, episode(number)), TableMark(tick)])
+        journal.record([EpisodeRow(tick, episode(number)), TableSnapshot(tick)])
     journal.close()
     delivery, _ = deliver(tmp_path)
     assert session.sent == [("episode-history-id", ["episodes-00000.parquet"])]
@@ -215,7 +215,7 @@ def test_without_pyarrow_the_whole_table_stays_in_the_journal_and_one_line_says_
     journal, clock = new(tmp_path), StepClock()
     for number in range(1, 6):
         tick = clock.tick()
-        journal.record([EpisodeRow(tick, episode(number)), TableMark(tick)])
+        journal.record([EpisodeRow(tick, episode(number)), TableSnapshot(tick)])
     journal.close()
     delivery, told = deliver(tmp_path)
     assert session.sent == []

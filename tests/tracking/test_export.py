@@ -12,7 +12,7 @@ from matrixrl.config import ConfigError
 from matrixrl.tracking.clock import StepClock
 from matrixrl.tracking.events import EpisodeRow, MoveRow, ScalarRow
 from matrixrl.tracking.export import default_form, export
-from matrixrl.tracking.local import JournalReader
+from matrixrl.tracking.journal_reader import JournalReader
 from matrixrl.tracking.parquet import PART_ROWS, part_name, write_episode_parts
 from tests.tracking.test_journal import episode, new, resumed
 

@@ -11,19 +11,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from matrixrl.config import ConfigError
+from matrixrl.systems.matmul.spec import EPISODE_COLUMNS as MATMUL_EPISODE_COLUMNS
 from matrixrl.tracking.clock import StepClock
 from matrixrl.tracking.events import (
-    MATMUL_EPISODE_COLUMNS,
     EpisodeRow,
     Event,
     FileRow,
+    LogMessage,
     MoveRow,
-    Note,
     ScalarRow,
-    TableMark,
+    TableSnapshot,
 )
 from matrixrl.tracking.journal import JOURNAL_FILE, Journal, JournalError
-from matrixrl.tracking.local import JournalReader
+from matrixrl.tracking.journal_reader import JournalReader
 from tests.tracking.conftest import TRAINER
 
 META = {"name": "r", "run_id": "id", "system": "matmul", "config": {}}
@@ -59,9 +59,9 @@ def test_what_was_recorded_is_read_back_by_kind(tmp_path: Path) -> None:
             MoveRow(ticks[0], 1, 1, [0, 1, -1], -1.0, 5.0),
             EpisodeRow(ticks[1], episode(1)),
             ScalarRow(ticks[1], {"episode/reward": -7.0, "count": 3}),
-            TableMark(ticks[1]),
+            TableSnapshot(ticks[1]),
             FileRow(ticks[1], "checkpoint", "c/1", "ab", 10, 0.5, ("best",)),
-            Note(ticks[1], "careful", "warning"),
+            LogMessage(ticks[1], "careful", "warning"),
         ],
         system={"cpu_percent": 3.0},
     )
@@ -104,7 +104,7 @@ def test_a_second_call_for_the_same_step_is_refused(tmp_path: Path, second: str)
     journal, clock = new(tmp_path), StepClock()
     tick = clock.tick()
     journal.record([ScalarRow(tick, {"a": 1})])
-    event = ScalarRow(tick, {"b": 1}) if second == "stream" else TableMark(tick)
+    event = ScalarRow(tick, {"b": 1}) if second == "stream" else TableSnapshot(tick)
     with pytest.raises(ValueError, match="one call"):
         journal.record([event])
     journal.close()
@@ -163,7 +163,7 @@ def test_recomputed_rows_that_are_equal_are_not_written_again(tmp_path: Path) ->
                 MoveRow(ticks[0], number, 1, [1], -1.0, 2.0),
                 EpisodeRow(ticks[1], episode(number, -float(number))),
                 ScalarRow(ticks[1], {"loss": loss, "steps_per_second": speed}),
-                TableMark(ticks[1]),
+                TableSnapshot(ticks[1]),
             ]
             recognised.append(journal.record(events).recognised)
         return recognised
@@ -359,7 +359,7 @@ def record_step(
         events.append(EpisodeRow(tick, episode(numbers[0])))
     events.append(ScalarRow(tick, {"loss": loss}))
     if marked:
-        events.append(TableMark(tick))
+        events.append(TableSnapshot(tick))
     journal.record(events)
 
 

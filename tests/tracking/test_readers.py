@@ -19,12 +19,12 @@ import pytest
 from matrixrl.cli.runs import Audit, Export, List, Show, run_command
 from matrixrl.config import TrackingConfig
 from matrixrl.tracking import journal as journal_module
-from matrixrl.tracking import local, series
+from matrixrl.tracking import journal_reader, series
 from matrixrl.tracking.blocks import BLOCK_ROWS, BlockBuilder, kinds
 from matrixrl.tracking.clock import StepClock
 from matrixrl.tracking.events import EpisodeRow, MoveRow, ScalarRow
 from matrixrl.tracking.journal import JOURNAL_FILE, Journal, JournalLockedError, wal_of
-from matrixrl.tracking.local import JournalReader
+from matrixrl.tracking.journal_reader import JournalReader
 from matrixrl.tracking.run import open_run
 from matrixrl.tracking.series import read_series
 from matrixrl.tracking.summary import SUMMARY_FILE, summarize
@@ -254,7 +254,7 @@ def long_run(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest
         connection = sqlite3.connect(tmp_path / JOURNAL_FILE)
         connection.executescript(statement)
         connection.close()
-    monkeypatch.setattr(local, "EXACT_ROWS", 50)
+    monkeypatch.setattr(journal_reader, "EXACT_ROWS", 50)
     monkeypatch.setattr(series, "EXACT_ROWS", 50)
     monkeypatch.setattr(series, "DENSE_VALUES", 20)
     return tmp_path
@@ -304,7 +304,7 @@ def test_a_metric_of_a_superset_of_names_is_found(tmp_path: Path, monkeypatch: p
         extra = {"hidden": 1} if number == 40 else {}
         journal.record([ScalarRow(clock.tick(), {"a": 1, **extra, "b": 2})])
     journal.close()
-    monkeypatch.setattr(local, "EXACT_ROWS", 50)
+    monkeypatch.setattr(journal_reader, "EXACT_ROWS", 50)
     monkeypatch.setattr(series, "EXACT_ROWS", 50)
     with JournalReader(tmp_path) as reader:
         assert set(read_series(reader, lambda name: False)[0]) == {"a", "b", "hidden"}

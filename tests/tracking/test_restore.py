@@ -18,7 +18,7 @@ from matrixrl.cli.resume import run_folder
 from matrixrl.config import ConfigError
 from matrixrl.tracking.audit import audit
 from matrixrl.tracking.identity import run_id
-from matrixrl.tracking.local import JournalReader
+from matrixrl.tracking.journal_reader import JournalReader
 from tests.checkpoints.runs import history
 from tests.cli.announced import without_announcement
 from tests.cli.descent import RESUMED, STEPS, descend

@@ -13,7 +13,7 @@ from matrixrl.tracking.clock import StepClock
 from matrixrl.tracking.events import EpisodeRow, MoveRow, ScalarRow
 from matrixrl.tracking.files import network_file_system, sha256_of, write_whole
 from matrixrl.tracking.journal import JournalError
-from matrixrl.tracking.local import JournalReader
+from matrixrl.tracking.journal_reader import JournalReader
 from matrixrl.tracking.run import Run, open_run
 from matrixrl.tracking.summary import summarize
 

@@ -17,7 +17,7 @@ from matrixrl.tracking.copy import copy_run
 from matrixrl.tracking.courier import DeliveryState
 from matrixrl.tracking.events import ScalarRow
 from matrixrl.tracking.identity import find_run, run_id
-from matrixrl.tracking.local import JournalReader
+from matrixrl.tracking.journal_reader import JournalReader
 from matrixrl.tracking.run import open_run
 from tests.tracking.conftest import Trainer, expected_rows, without_clock
 from tests.wandb_server import ENTITY, LoopbackServer, StoredRun

@@ -12,7 +12,7 @@ import pytest
 
 from matrixrl.config import ConfigError, TrackingConfig
 from matrixrl.tracking import wandb as tracking_wandb
-from matrixrl.tracking.local import JournalReader
+from matrixrl.tracking.journal_reader import JournalReader
 from matrixrl.tracking.run import open_run
 from matrixrl.tracking.wandb_names import (
     artifact_part,

@@ -19,9 +19,9 @@ from matrixrl.checkpoints.format import Snapshot
 from matrixrl.checkpoints.store import CheckpointStore
 from matrixrl.config import CheckpointConfig, TrackingConfig
 from matrixrl.tracking.events import ScalarRow
-from matrixrl.tracking.local import JournalReader
+from matrixrl.tracking.journal_reader import JournalReader
+from matrixrl.tracking.recorder import NullRecorder, Recorder
 from matrixrl.tracking.run import Run, open_run
-from matrixrl.tracking.silent import SilentRun
 from matrixrl.training.checkpointing import CheckpointError, CheckpointFollower, CheckpointManager
 from matrixrl.training.loop import StopRequest, run_loop
 from tests.devices.threads import ThreadCoordinator, run_together
@@ -54,7 +54,7 @@ class Counter:
             os.kill(os.getpid(), signal.SIGTERM)
         return replace(state, started=state.started + 1), state.started + 1
 
-    def record(self, state: Count, outcome: int, run: Run) -> Count:
+    def record(self, state: Count, outcome: int, run: Recorder) -> Count:
         run.record([ScalarRow(run.clock.tick(), {"outcome": outcome})])
         if self.stop_after is not None and outcome == self.stop_after[0]:
             self.stop_after[1].ask("the test")
@@ -167,7 +167,7 @@ def test_a_signal_while_recording_starts_no_further_chunk(tmp_path: Path) -> Non
         def needs_record(self, state: Count) -> bool:
             return True
 
-        def record(self, state: Count, outcome: int, run: Run) -> Count:
+        def record(self, state: Count, outcome: int, run: Recorder) -> Count:
             if outcome == 4:
                 os.kill(os.getpid(), signal.SIGTERM)
             return super().record(state, outcome, run)
@@ -308,7 +308,7 @@ def test_processes_agree_to_save_and_to_stop(
         else:
             stop = StopRequest()
             trainer.stop_after = (4, stop)
-            run = SilentRun("matmul", "c", tmp_path / "silent")
+            run = NullRecorder("matmul", "c", tmp_path / "silent")
             follower = CheckpointFollower(coordinator, tmp_path / "c" if shared else None)
             result = run_loop(trainer, Count(), run, stop, follower, coordinator)
         return result, coordinator.calls, [step for step, _ in trainer.saved]

@@ -18,7 +18,7 @@ import functools
 import hashlib
 import json
 import logging
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -28,38 +28,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from matrixrl.checkpoints.migrations import FORMAT_VERSION, MIGRATIONS, migrated
 from matrixrl.config import ConfigError
 from matrixrl.devices.coordinator import Coordinator
 from matrixrl.devices.groups import is_partially_addressable
 from matrixrl.run_layout import MANIFEST_FILE
 from matrixrl.whole_files import sync
 
-FORMAT_VERSION = 3
 RECORD_FILE = "checkpoint.json"
 ARRAYS_FOLDER = "arrays"
 PACKAGES = ("matrixrl", "jax", "jaxlib", "flax", "optax", "mctx", "orbax-checkpoint", "numpy")
 
-
-def _next_unless_matmul(record: dict[str, Any]) -> dict[str, Any]:
-    """Migrates versions 2 and 3, which changed the states of matmul runs only.
-
-    Raises:
-      ConfigError: if the checkpoint belongs to a matmul run.
-    """
-    version = record["format_version"]
-    if record.get("system") == "matmul":
-        raise ConfigError(
-            f"a matmul checkpoint of format {version}, for another policy or game state; this matrixrl reads format "
-            f"{FORMAT_VERSION}: resume it with the matrixrl that wrote it"
-        )
-    return {**record, "format_version": version + 1}
-
-
-MIGRATIONS: Mapping[int, Callable[[dict[str, Any]], dict[str, Any]]] = {
-    1: _next_unless_matmul,
-    2: _next_unless_matmul,
-}
-"""Migrations by format version: each converts its `checkpoint.json` to the next version."""
 
 Tree = TypeVar("Tree")
 
@@ -336,26 +315,7 @@ def read(folder: Path) -> Checkpoint:
         if isinstance(error, DamagedCheckpointError):
             raise
         raise DamagedCheckpointError(f"{MANIFEST_FILE} cannot be read ({error})") from error
-    return Checkpoint(folder, migrated(record, folder))
-
-
-def migrated(record: dict[str, Any], folder: Path) -> dict[str, Any]:
-    """Migrates `checkpoint.json` to the current format version.
-
-    Raises:
-      ConfigError: if there is no migration from its version to the current one.
-    """
-    found = record.get("format_version")
-    while record.get("format_version") != FORMAT_VERSION:
-        migrate = MIGRATIONS.get(record.get("format_version", 0))
-        if migrate is None:
-            newer = isinstance(found, int) and found > FORMAT_VERSION
-            raise ConfigError(
-                f"{folder}: checkpoint format {found}; this matrixrl reads format {FORMAT_VERSION}: "
-                + ("install a newer matrixrl" if newer else "resume it with the matrixrl that wrote it")
-            )
-        record = migrate(record)
-    return record
+    return Checkpoint(folder, migrated(record, folder, MIGRATIONS))
 
 
 def render(record: Mapping[str, Any]) -> str:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     # `--help` answers without JAX.
     from matrixrl.systems.ppo.program import PPOProgram
     from matrixrl.systems.ppo.trainer import PPOProgress, PPOState, PPOTrainer
-    from matrixrl.tracking.run import Run
+    from matrixrl.tracking.recorder import Recorder
 
 BENCHMARK_CHUNKS = 3
 
@@ -90,7 +90,7 @@ def hackmatrix_session(
             compiled[config] = PPOProgram(config, hackmatrix_task(config))
         return compiled[config]
 
-    def make_trainer(config: HackmatrixConfig, run: Run) -> PPOTrainer:
+    def make_trainer(config: HackmatrixConfig, run: Recorder) -> PPOTrainer:
         del run
         from matrixrl.systems.ppo.trainer import PPOTrainer
 

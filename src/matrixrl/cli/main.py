@@ -21,6 +21,7 @@ from matrixrl.cli.jax_settings import restored_environment, standard_jax_setting
 from matrixrl.cli.parse import parse
 from matrixrl.cli.progress import complain
 from matrixrl.config import ConfigError
+from matrixrl.systems.spec import BUILT_IN, System, find_system, system_names
 from matrixrl.tracking.journal import TrackingError
 from matrixrl.tracking.streams import OutputError, checked_streams, is_first_failure
 
@@ -162,6 +163,10 @@ def _dispatch(given: list[str]) -> int:
         return complete(given, COMMANDS)
     groups = sorted({group for group, _ in COMMANDS})
     if given[0] not in groups:
+        system = find_system(given[0])
+        if system is not None and system.commands:
+            return _dispatch_system(system, given[1:])
+        groups = sorted({*groups, *_added_groups()})
         raise ConfigError(
             f"unknown command {given[0]}: must be one of {', '.join(groups)}; see matrixrl --help"
         )
@@ -186,11 +191,41 @@ def _dispatch(given: list[str]) -> int:
     return module.run_command(settings)
 
 
+def _dispatch_system(system: System, given: list[str]) -> int:
+    """Runs a command of a system that another package provides."""
+    name = system.spec.name
+    if not given or given[0] in ("-h", "--help"):
+        rows = [
+            (f"{name} {word}", (command.__doc__ or "").strip().partition("\n")[0])
+            for word, command in system.commands.items()
+        ]
+        print(_table(rows, []))
+        return 0
+    if given[0] not in system.commands:
+        raise ConfigError(
+            f"unknown command {name} {given[0]}: must be one of {', '.join(system.commands)}; see matrixrl {name} --help"
+        )
+    return system.commands[given[0]](given[1:])
+
+
+def _added_groups() -> list[str]:
+    """Returns the names of systems that other packages provide."""
+    return [name for name in system_names() if name not in BUILT_IN]
+
+
 def _overview(group: str | None = None) -> str:
     rows = [(f"{g} {n}", command.summary) for (g, n), command in COMMANDS.items() if group in (None, g)]
+    if group is None:
+        rows += [
+            (f"{name} ...", f"commands of {name}; see matrixrl {name} --help") for name in _added_groups()
+        ]
+    more = ["", "shell completion: matrixrl --tyro-print-completion bash|zsh|fish"] if group is None else []
+    return _table(rows, more)
+
+
+def _table(rows: list[tuple[str, str]], more: list[str]) -> str:
     width = max(len(name) for name, _ in rows)
     lines = [f"  matrixrl {name:<{width}}  {summary}" for name, summary in rows]
-    more = ["", "shell completion: matrixrl --tyro-print-completion bash|zsh|fish"] if group is None else []
     return "\n".join(["usage: matrixrl GROUP COMMAND [flags]   (each command has --help)", "", *lines, *more])
 
 

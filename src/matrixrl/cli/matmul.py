@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from matrixrl.systems.matmul.program import MatmulProgram
     from matrixrl.systems.matmul.state import MatmulState
     from matrixrl.systems.matmul.trainer import MatmulTrainer
-    from matrixrl.tracking.run import Run
+    from matrixrl.tracking.recorder import Recorder
 
 BENCHMARK_EPOCHS = 3
 
@@ -73,7 +73,7 @@ def matmul_session(config: MatmulConfig) -> session.Session[MatmulConfig, Matmul
             compiled[config] = MatmulProgram(config)
         return compiled[config]
 
-    def make_trainer(config: MatmulConfig, run: Run) -> MatmulTrainer:
+    def make_trainer(config: MatmulConfig, run: Recorder) -> MatmulTrainer:
         from matrixrl.systems.matmul.discoveries import Discoveries
         from matrixrl.systems.matmul.trainer import MatmulTrainer
 

@@ -20,10 +20,9 @@ from matrixrl.config import (
     from_record,
     may_change_on_resume,
 )
-from matrixrl.tracking.events import System
 from matrixrl.tracking.identity import find_run, read_run_file
 from matrixrl.tracking.journal import JOURNAL_FILE, JournalError
-from matrixrl.tracking.local import JournalReader
+from matrixrl.tracking.journal_reader import JournalReader
 from matrixrl.tracking.wandb_names import may_ask_wandb
 
 Settings = TypeVar("Settings")
@@ -54,7 +53,7 @@ def flag_value(arguments: Sequence[str], flag: str, allowed: str = "a value") ->
     return value
 
 
-def run_folder(arguments: Sequence[str], reference: str, system: System) -> Path:
+def run_folder(arguments: Sequence[str], reference: str, system: str) -> Path:
     """Returns the folder of the run that `--resume-run` names; a run that exists only on W&B is
     restored first.
 

@@ -5,9 +5,8 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
-import re
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -18,6 +17,7 @@ from matrixrl.cli.progress import complain, say, working
 from matrixrl.cli.resume import recorded_settings
 from matrixrl.cli.settings import settings_of_system
 from matrixrl.config import ConfigError, TrackingConfig, as_record, require, settings_toml
+from matrixrl.systems.spec import projects
 from matrixrl.tracking import wandb as tracking_wandb
 from matrixrl.tracking.audit import audit
 from matrixrl.tracking.chart import chart
@@ -26,29 +26,25 @@ from matrixrl.tracking.courier import DELIVERY_LOCK_FILE, DeliveryProcess, Deliv
 from matrixrl.tracking.export import default_form, export
 from matrixrl.tracking.identity import LOCK_FILE, Lock, find_run, run_folders
 from matrixrl.tracking.journal import TrackingError
-from matrixrl.tracking.local import JournalReader
+from matrixrl.tracking.journal_reader import JournalReader
 from matrixrl.tracking.numbers import plural
 from matrixrl.tracking.restore import restore
-from matrixrl.tracking.run import PROJECTS
 from matrixrl.tracking.series import read_series
+from matrixrl.tracking.spec import SystemSpec, is_metric
 from matrixrl.tracking.summary import RunSummary, keep_summary, summarize
 from matrixrl.tracking.wandb_names import check_entity, check_project, configured
 
-MAIN_METRICS: Mapping[str, tuple[str, ...]] = {
-    "matmul": ("pretrain/loss", "episode/reward", "epoch_loss", "epoch_best_rank", "eval/rank"),
-    "hackmatrix": ("train/mean_reward", "episode/return", "episode/highest_stage", "train/entropy"),
-}
 
-
-def _main_metrics(system: str, there: Iterable[str]) -> list[str]:
-    """Returns the main metrics that a run has; for a matmul run of several formats those of each
-    format.
+def _main_metrics(spec: SystemSpec | None, there: Iterable[str]) -> list[str]:
+    """Returns the main metrics that a run has, under the names that it recorded; those of each
+    problem size if there are several.
     """
     there = list(there)
     found = []
-    for name in MAIN_METRICS.get(system, ()):
-        found += [other for other in there if other == name or re.fullmatch(rf"{name}_\d+x\d+x\d+", other)]
-    return found
+    for name in () if spec is None else spec.charts:
+        for stem in (name, *(spec.old_names(name) if spec is not None else ())):
+            found += [other for other in there if is_metric(other, stem)]
+    return list(dict.fromkeys(found))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -161,7 +157,7 @@ class Restore(Common):
     """Restore the checkpoint that is marked as the best."""
 
     project: str | None = None
-    """W&B project. Default: searches `rlmm` and `hackmatrix`."""
+    """W&B project. Default: searches the default projects of all systems."""
 
     entity: str | None = None
     """W&B entity. Default: WANDB_ENTITY, or the default entity of the account."""
@@ -239,20 +235,23 @@ def show(command: Show) -> tuple[int, dict[str, Any]]:
     if command.config:
         return 0, _show_settings(directory, summary, command)
     with JournalReader(directory) as reader:
-        names, series = read_series(
-            reader, lambda name: name in command.metric or bool(_main_metrics(summary.system, [name]))
-        )
+        spec = reader.spec
+        # A renamed metric is found by both of its names.
+        asked = {name: _names_of(name, spec) for name in command.metric}
+        wanted = {name for names in asked.values() for name in names}
+        names, series = read_series(reader, lambda name: name in wanted or bool(_main_metrics(spec, [name])))
         attempts = [attempt._asdict() for attempt in reader.attempts()]
         warnings = [note.text for note in reader.notes() if note.level == "warning"]
         if summary.state == "damaged" and not reader.damage:
             reader.fault()
         damage = list(reader.damage)
-    if unknown := [name for name in command.metric if name not in series]:
+    found = {name: next((known for known in asked[name] if known in series), None) for name in asked}
+    if unknown := [name for name, known in found.items() if known is None]:
         raise ConfigError(
             f"--metric {unknown[0]}: not in {directory.name}; it has {', '.join(names) or 'no metrics'}"
             + (f" ({damage[0]})" if damage else "")
         )
-    metrics = command.metric or _main_metrics(summary.system, names)
+    metrics = [name for name in found.values() if name is not None] or _main_metrics(spec, names)
     if not command.json:
         _table(
             ["run", "id", "state", "steps", "episodes", "best", "W&B pending", "last active"], [_row(summary)]
@@ -286,6 +285,13 @@ def _show_settings(directory: Path, summary: RunSummary, command: Show) -> dict[
         trainer = f"matrixrl {summary.system} train --config FILE"
         say(settings_toml(settings, f"Settings of {directory.name}, for: {trainer}").rstrip("\n"))
     return {"name": summary.name, "run_id": summary.run_id, "settings": as_record(settings)}
+
+
+def _names_of(name: str, spec: SystemSpec | None) -> list[str]:
+    """Returns the names under which a run may have recorded a metric."""
+    if spec is None:
+        return [name]
+    return list(dict.fromkeys([name, spec.current_name(name), *spec.old_names(name)]))
 
 
 def sync(command: Sync) -> tuple[int, dict[str, Any]]:
@@ -416,8 +422,7 @@ def _projects(command: Restore) -> list[str]:
     if command.project is not None:
         return [check_project(command.project)]
     own = configured("project")
-    defaults = sorted(set(PROJECTS.values()), reverse=True)
-    return list(dict.fromkeys([*([check_project(*own)] if own else []), *defaults]))
+    return list(dict.fromkeys([*([check_project(*own)] if own else []), *projects()]))
 
 
 def _entity(command: Restore) -> str | None:
@@ -451,7 +456,7 @@ def run_restore(command: Restore) -> tuple[int, dict[str, Any]]:
         )
     name = restored.directory.name
     tracking = TrackingConfig(runs_dir=command.runs_dir)
-    resume = resume_command("hackmatrix" if restored.system == "hackmatrix" else "matmul", tracking, name)
+    resume = resume_command(restored.system, tracking, name)
     for text in restored.warnings:
         complain(f"warning: {text}")
     if not command.json:

@@ -35,9 +35,9 @@ from matrixrl.config import (
     with_value,
 )
 from matrixrl.devices.coordinator import SINGLE, Coordinator
-from matrixrl.tracking.events import System
 from matrixrl.tracking.identity import find_run
 from matrixrl.tracking.numbers import duration, plural
+from matrixrl.tracking.spec import SystemSpec, resolve_spec
 from matrixrl.tracking.status import Status, activity, use
 from matrixrl.tracking.streams import OutputError, is_first_failure
 from matrixrl.training.faults import PeerFailureHandler, exit_after_peer_failure
@@ -46,7 +46,7 @@ if TYPE_CHECKING:
     # `--help` answers at once, and signals are handled before JAX is loaded.
     from matrixrl.checkpoints.format import Checkpoint
     from matrixrl.tracking.identity import Reservation
-    from matrixrl.tracking.run import FinishReport, Run
+    from matrixrl.tracking.recorder import FinishReport, Recorder
     from matrixrl.training.checkpointing import CheckpointFollower, CheckpointManager
     from matrixrl.training.loop import Ending, StopRequest, TrainingDivergedError
 
@@ -103,7 +103,7 @@ class TrainingResult(Generic[TrainerT]):
       seconds: since the command began.
     """
 
-    run: Run
+    run: Recorder
     trainer: TrainerT
     state: Any
     ending: Ending
@@ -117,6 +117,8 @@ class Session(Generic[Config, TrainerT]):
 
     Attributes:
       system: its name on the command line: `matrixrl <system> train`.
+      make_spec: returns the spec of a run whose episode columns depend on its settings; otherwise
+        the run has the spec of `system`. Called after `prepare`.
       name_prefix: of automatic run names.
       config: the settings.
       learning_rate: dotted name of the learning rate among the settings.
@@ -133,7 +135,7 @@ class Session(Generic[Config, TrainerT]):
         the run.
     """
 
-    system: System
+    system: str
     name_prefix: str
     config: Config
     learning_rate: str
@@ -141,10 +143,16 @@ class Session(Generic[Config, TrainerT]):
     versions: Mapping[str, int] = field(default_factory=dict)
     describe: Callable[[Config], str] | None = None
     prepare: Callable[[Config], object] | None = None
-    make_trainer: Callable[[Config, Run], TrainerT]
+    make_trainer: Callable[[Config, Recorder], TrainerT]
     summarize: Callable[[TrainerT, Any, float], str]
     show: Callable[[TrainingResult[TrainerT]], None]
     result: Callable[[TrainingResult[TrainerT]], Mapping[str, Any]]
+    make_spec: Callable[[Config], SystemSpec] | None = None
+
+    @property
+    def spec(self) -> SystemSpec:
+        """Spec of the run."""
+        return resolve_spec(self.system) if self.make_spec is None else self.make_spec(self.config)
 
 
 @dataclass
@@ -168,7 +176,7 @@ class CommandState:
     rollbacks: int = 0
 
 
-def resume_command(system: System, tracking: TrackingConfig, name: str, *flags: str) -> str:
+def resume_command(system: str, tracking: TrackingConfig, name: str, *flags: str) -> str:
     """Returns the command that resumes a run."""
     folder = tracking.runs_dir
     where = () if folder == TrackingConfig().runs_dir else ("--runs-dir", str(folder))
@@ -284,9 +292,8 @@ def announce(session: Session[Any, Any], reservation: Reservation | None) -> Non
         lines.append(("trains", session.describe(session.config)))
     lines.append(("folder", str(folder)))
     if tracking.wandb:
-        from matrixrl.tracking.run import PROJECTS
-
-        lines.append(("W&B", f"project {tracking.project or PROJECTS[session.system]}"))
+        project = tracking.project or resolve_spec(session.system).project
+        lines.append(("W&B", f"project {project}"))
     else:
         lines.append(("W&B", "off (--wandb turns it on)"))
     lines.append(("stop", "Ctrl-C: finishes the chunk, saves, and says how to resume"))
@@ -403,24 +410,28 @@ def _open_attempt(
       resources: closes the run.
     """
     from matrixrl.devices.coordinator import broadcast_result, find_shared_folder
+    from matrixrl.tracking.recorder import NullRecorder
     from matrixrl.tracking.run import open_run
-    from matrixrl.tracking.silent import SilentRun
     from matrixrl.training.checkpointing import CheckpointFollower, CheckpointManager
 
     config, coordinator = session.config, command.coordinator
     several = coordinator.num_processes > 1
     copies = Path(resources.enter_context(tempfile.TemporaryDirectory())) if several else Path()
-    run = broadcast_result(
-        coordinator,
-        lambda: open_run(
+
+    def open_recorded() -> Recorder:
+        return open_run(
             config.tracking,
-            system=session.system,
+            system=session.spec,
             name_prefix=session.name_prefix,
             run_config=settings,
             reservation=reservation,
-        ),
+        )
+
+    run = broadcast_result(
+        coordinator,
+        open_recorded,
         to_record=lambda run: run.name,
-        from_record=lambda name: SilentRun(session.system, name, copies),
+        from_record=lambda name: NullRecorder(session.system, name, copies),
     )
     run.on_stop = command.stop.ask
     resources.enter_context(run)
@@ -452,7 +463,7 @@ class Attempt:
 
     session: Session[Any, Any]
     command: CommandState
-    run: Run
+    run: Recorder
     trainer: Any
     manager: CheckpointManager | None
     follower: CheckpointFollower | None
@@ -557,7 +568,7 @@ class Attempt:
         return dataclasses.replace(self.session, config=config)
 
 
-def _discard_if_refused(run: Run, kind: type[BaseException] | None, *_: object) -> None:
+def _discard_if_refused(run: Recorder, kind: type[BaseException] | None, *_: object) -> None:
     """Leaves nothing of a run whose start is refused after it was opened."""
     if kind is not None and issubclass(kind, ConfigError):
         run.discard()

@@ -10,7 +10,6 @@ from matrixrl.cli.parse import parse, present_flags, require_local_paths
 from matrixrl.cli.resume import flag_value, resumed_settings, run_folder
 from matrixrl.cli.sweep import with_sweep_parameters
 from matrixrl.config import ConfigError, RunConfig, read_settings_file, with_file
-from matrixrl.tracking.events import System
 
 ConfigT = TypeVar("ConfigT", bound=RunConfig)
 
@@ -21,7 +20,7 @@ def read_settings(
     presets: Mapping[str, Callable[[], ConfigT]],
     default_preset: str,
     *,
-    system: System,
+    system: str,
     description: str,
 ) -> ConfigT:
     """Reads the settings of a training command. Flags override the file of `--config`, and that

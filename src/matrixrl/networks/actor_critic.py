@@ -1,5 +1,5 @@
-"""Policy and value of a discrete-action agent: a torso with two linear heads, and the torsos for
-HackMatrix.
+"""Policy and value of a discrete-action agent: torsos with two linear heads, for flat observations
+and for grids of cells.
 
 Initialisation after Andrychowicz et al. 2021, "What matters in on-policy reinforcement learning?":
 orthogonal, a gain of sqrt(2) in hidden layers, 0.01 for the policy so that it starts near uniform,

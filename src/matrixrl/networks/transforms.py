@@ -28,7 +28,7 @@ TABLE_SCALE = 10.0
 
 
 class FieldContractions(Protocol):
-    """Contractions over one field; see `envs.matmul.contractions.FieldContractions`."""
+    """Contractions of residuals over one field."""
 
     @property
     def num_cases(self) -> tuple[int, int, int]:
@@ -45,9 +45,7 @@ class FieldContractions(Protocol):
 
 
 class ContractionFeatures(Protocol):
-    """Interface to the features of the game's residuals; see
-    `envs.matmul.contractions.Contractions`.
-    """
+    """Interface to the features of a game's residuals: contractions over one or more fields."""
 
     @property
     def order(self) -> tuple[int, int, int]:

@@ -34,9 +34,7 @@ class Expansion(NamedTuple):
 
 
 class Node(NamedTuple):
-    """Embedding of a tree node; kept small because the search copies it (docs/matmul_method.md,
-    section 2).
-    """
+    """Embedding of a tree node; kept small because the search copies it."""
 
     state: Any
     tokens: Array

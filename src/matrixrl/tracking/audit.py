@@ -18,7 +18,7 @@ from matrixrl.tracking.courier import DeliveryState, sync_command
 from matrixrl.tracking.events import EPISODE_TABLE
 from matrixrl.tracking.files import sha256_of
 from matrixrl.tracking.identity import LOCK_FILE, Lock
-from matrixrl.tracking.local import JournalReader, Mark
+from matrixrl.tracking.journal_reader import JournalReader, Mark
 from matrixrl.tracking.numbers import plural
 from matrixrl.tracking.transcript import TABLES, journal_texts, parsed_line, read_texts
 from matrixrl.tracking.wandb import UnreachableError, WandbRow

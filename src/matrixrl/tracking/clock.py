@@ -14,7 +14,7 @@ _ISSUER = object()
 
 @total_ordering
 class Tick:
-    """One position of the clock. Only a `StepClock` makes ticks, so no row can be stamped by hand.
+    """One position of the clock. Only a `StepClock` creates ticks: no row is stamped by hand.
 
     Attributes:
         step: the value of `global_step`; 1 for the first tick of a run.
@@ -49,7 +49,7 @@ class Tick:
 
 
 class Ticks(Sequence[Tick]):
-    """The consecutive ticks of one `advance`, made when they are asked for, like a `range`."""
+    """The consecutive ticks of one `advance`, created on access, like a `range`."""
 
     __slots__ = ("_seconds", "_steps")
 
@@ -82,7 +82,7 @@ class Ticks(Sequence[Tick]):
 
 
 class StepClock:
-    """Counts weight updates and moves (matmul) or PPO updates (hackmatrix); the x-axis of every row.
+    """Counts the steps of a run, as its system defines them; the x-axis of every row.
 
     Args:
         wall_time: returns seconds since the epoch; tests pass their own.
@@ -99,13 +99,14 @@ class StepClock:
         return self._step
 
     def advance(self, count: int = 1) -> Ticks:
-        """Move forward by `count` steps and hand out their ticks, in order.
+        """Moves forward by `count` steps and returns their ticks, in order.
 
         Args:
-            count: how many steps, 0 or more. A batch of B live games takes B, so that each move has its own tick.
+            count: number of steps, 0 or more. A batch of B live games takes B, so that each move
+                has its own tick.
 
         Raises:
-            ValueError: `count` is negative.
+            ValueError: if `count` is negative.
         """
         if count < 0:
             raise ValueError(f"advance({count}): the clock only moves forward; count must be 0 or more")
@@ -115,18 +116,18 @@ class StepClock:
         return Ticks(range(first, first + count), self._wall_time(), _ISSUER)
 
     def tick(self) -> Tick:
-        """Move forward by one step and hand out its tick."""
+        """Moves forward by one step and returns its tick."""
         return self.advance()[0]
 
     def now(self) -> Tick:
-        """The tick where the clock stands, handed out again: for what happens between two steps (a checkpoint)."""
+        """Returns the current tick again, for events between two steps, such as a checkpoint."""
         return Tick(self._step, self._wall_time(), _ISSUER)
 
     def restore(self, saved_step: int) -> None:
-        """Set a clock that has not ticked yet to the `step` that a checkpoint saved.
+        """Sets a clock that has not ticked yet to the `step` that a checkpoint saved.
 
         Raises:
-            ConfigError: the clock has ticked already, or the saved value is negative.
+            ConfigError: if the clock has ticked already, or the saved value is negative.
         """
         if self._used or self._step:
             raise ConfigError(f"the clock stands at {self._step} already; restore it before the first tick")

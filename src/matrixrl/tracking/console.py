@@ -1,18 +1,20 @@
-"""The console tracker: shows what the journal committed, live on a terminal and in plain lines elsewhere.
+"""Console tracker: shows what the journal committed, live on a terminal or as plain lines.
 
-The screen shows tables for people (`tracking.screen`) above a status line (`tracking.status`). `console.log` in the run
-folder keeps every line of the most talkative level in a fixed form, so that the audit can compare the console with the
-journal whatever was shown on the screen.
+The screen shows tables for people (`tracking.screen`) above a status line (`tracking.status`).
+`console.log` in the run folder keeps every line of the most detailed level in a fixed form, so that
+the audit can compare the console with the journal whatever was shown on the screen.
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from matrixrl.tracking import status
-from matrixrl.tracking.events import EpisodeRow, Event, MoveRow, Note, Scalar, ScalarRow
+from matrixrl.tracking.events import EpisodeRow, Event, LogMessage, MoveRow, Scalar, ScalarRow
 from matrixrl.tracking.screen import Screen, show
+from matrixrl.tracking.spec import ConsoleMetric, SystemSpec
 from matrixrl.tracking.status import Status
 
 TRANSCRIPT_FILE = "console.log"
@@ -25,23 +27,9 @@ SHOWN = {
     "steps": frozenset({"epoch", "episode", "move"}),
 }
 
-# A row of hackmatrix has some forty metrics: the line shows these.
-CHUNK_METRICS = (
-    "episode/return",
-    "episode/highest_stage",
-    "episode/win_rate",
-    "train/mean_reward",
-    "train/total_loss",
-    "train/entropy",
-    "train/approx_kl",
-    "train/explained_variance",
-    "train/steps_per_second",
-    "train/logging_overhead_pct",
-)
-
 
 def show_value(value: Scalar) -> str:
-    """Returns a value as `console.log` keeps it: six significant digits, yes or no, a dash for none."""
+    """Returns a value as in `console.log`: six significant digits, yes or no, a dash for None."""
     if value is None:
         return "-"
     if isinstance(value, bool):
@@ -50,24 +38,28 @@ def show_value(value: Scalar) -> str:
 
 
 def episode_line(values: Mapping[str, Scalar]) -> str:
-    """`Episode 12 | Epoch: 2 | ... | Reward: -7 | Residual: 0 | ...`: the columns of the table in their order."""
+    """Returns `Episode 12 | Epoch: 2 | ... | Reward: -7 | ...`: the columns in their order."""
     (_, number), *rest = values.items()
     return " | ".join([f"Episode {number}", *(f"{name}: {show_value(value)}" for name, value in rest)])
 
 
 def move_line(move: int, episode: int, reward: float, residual: float) -> str:
-    """`Step XX [Ep YY] | Reward: ... | Residual: ...` (tracking contract, rule 6)."""
+    """Returns `Step XX [Ep YY] | Reward: ... | Residual: ...` (tracking contract, rule 6)."""
     return f"Step {move:2d} [Ep {episode}] | Reward: {show_value(reward)} | Residual: {show_value(residual)}"
 
 
-def row_line(metrics: Mapping[str, float | int]) -> str | None:
-    """The line of a stream row that ends an epoch, a chunk or an evaluation; None for any other row."""
+def row_line(metrics: Mapping[str, float | int], spec: SystemSpec | None) -> str | None:
+    """Returns the line of a stream row: an epoch, an evaluation, or a row with the first console
+    metric of its system; None for any other row.
+    """
+    key = None if spec is None else spec.row_key
     if "Epoch" in metrics:
         head, prefixes = f"Epoch {metrics['Epoch']}", ("epoch_", "eval/")
-    elif "train/update_step" in metrics:
-        chosen = [(name, metrics[name]) for name in CHUNK_METRICS if name in metrics]
-        parts = [f"{name.split('/')[1]}: {show_value(value)}" for name, value in chosen]
-        return " | ".join([f"Update {metrics['train/update_step']}", *parts])
+    elif spec is not None and key in metrics:
+        first, *others = spec.console
+        chosen = [(metric.short, metrics[metric.name]) for metric in others if _is_written(metric, metrics)]
+        parts = [f"{name}: {show_value(value)}" for name, value in chosen]
+        return " | ".join([f"{first.title.capitalize()} {metrics[first.name]}", *parts])
     elif any(name.startswith("eval/") for name in metrics):
         head, prefixes = "Evaluation", ("eval/",)
     else:
@@ -80,11 +72,24 @@ def row_line(metrics: Mapping[str, float | int]) -> str | None:
     return " | ".join([head, *parts])
 
 
-def line_of(event: Event) -> tuple[str, str] | None:
-    """Returns kind (`epoch`, `episode`, `move`) and text of an event's line in `console.log`; None where it has none."""
+def _is_written(metric: ConsoleMetric, metrics: Mapping[str, float | int]) -> bool:
+    """Returns true if a row's line in `console.log` has the metric."""
+    return metric.transcript and metric.name in metrics
+
+
+def row_marks(spec: SystemSpec | None) -> tuple[str, ...]:
+    """Returns texts of which a stream row contains at least one, as JSON, if it has a line."""
+    key = None if spec is None else spec.row_key
+    return ('"Epoch"', '"eval/', *([] if key is None else [json.dumps(key)]))
+
+
+def line_of(event: Event, spec: SystemSpec | None) -> tuple[str, str] | None:
+    """Returns kind (`epoch`, `episode`, `move`) and text of an event's line in `console.log`; None
+    if it has none.
+    """
     match event:
         case ScalarRow(_, metrics):
-            text = row_line(metrics)
+            text = row_line(metrics, spec)
             return None if text is None else ("epoch", text)
         case EpisodeRow(_, values):
             return "episode", episode_line(values)
@@ -100,12 +105,14 @@ class Console:
     Args:
         level: `quiet`, `epochs`, `episodes` or `steps`.
         directory: the run folder.
+        spec: of the run's system.
     """
 
-    def __init__(self, level: str, directory: Path) -> None:
+    def __init__(self, level: str, directory: Path, spec: SystemSpec | None = None) -> None:
+        self._spec = spec
         self._shown = SHOWN[level]
         self._transcript = (directory / TRANSCRIPT_FILE).open("a", encoding="utf-8")
-        self._screen = Screen()
+        self._screen = Screen(spec)
         self._status = Status(shown=level != "quiet")
         self._loss = ""
         status.begin_use(self._status)
@@ -120,11 +127,11 @@ class Console:
         lines: list[str] = []
         elapsed, width = self._status.elapsed, self._status.width
         for event in events:
-            if isinstance(event, Note):
+            if isinstance(event, LogMessage):
                 self._screen.interrupt()
                 lines.append(f"{'warning: ' if event.level == 'warning' else ''}{event.text}")
                 continue
-            line = line_of(event)
+            line = line_of(event, self._spec)
             if line is not None:
                 kept.append((event.tick.step, *line))
                 if line[0] in self._shown:
@@ -136,13 +143,13 @@ class Console:
             self._status.line("\n".join(lines))
 
     def progress(self, phase: str, done: int, total: int, unit: str = "", best: str = "") -> None:
-        """Shows how far a phase is; see `Status.progress`."""
+        """Shows the progress of a phase; see `Status.progress`."""
         self._status.progress(
             phase, done, total, unit, best or (self._loss if phase.startswith("pre") else "")
         )
 
     def close(self, message: str) -> None:
-        """Takes the status line away, shows the last line, closes the transcript."""
+        """Removes the status line, shows the last line, closes the transcript."""
         status.end_use(self._status)
         self._status.line(message)
         self._transcript.close()

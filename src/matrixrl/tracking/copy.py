@@ -14,7 +14,7 @@ from matrixrl.run_layout import CHECKPOINTS_FOLDER, MANIFEST_FILE
 from matrixrl.tracking.courier import DELIVERY_LOCK_FILE
 from matrixrl.tracking.identity import LOCK_FILE, read_run_file
 from matrixrl.tracking.journal import JOURNAL_FILE
-from matrixrl.tracking.local import JournalReader
+from matrixrl.tracking.journal_reader import JournalReader
 from matrixrl.tracking.locks import OWNER_SUFFIX
 from matrixrl.tracking.packed import PACKED_FOLDER
 from matrixrl.tracking.summary import SUMMARY_FILE

@@ -18,7 +18,7 @@ from typing import Any
 import matrixrl
 from matrixrl.config import TrackingConfig
 from matrixrl.tracking.files import write_whole
-from matrixrl.tracking.local import JournalReader
+from matrixrl.tracking.journal_reader import JournalReader
 
 STATE_FILE = "delivery.json"
 DELIVERY_LOCK_FILE = "delivery.lock"

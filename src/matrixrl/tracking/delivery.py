@@ -38,8 +38,8 @@ from matrixrl.tracking.events import EPISODE_TABLE
 from matrixrl.tracking.files import sha256_of
 from matrixrl.tracking.identity import Lock, Owner, run_id
 from matrixrl.tracking.journal import JournalError
-from matrixrl.tracking.local import Delivery as Row
-from matrixrl.tracking.local import FileRecord, JournalReader
+from matrixrl.tracking.journal_reader import Delivery as Row
+from matrixrl.tracking.journal_reader import FileRecord, JournalReader
 from matrixrl.tracking.packed import PACKED_FOLDER, pack_journal
 from matrixrl.tracking.parquet import HISTORY_FOLDER, has_pyarrow, write_episode_parts
 from matrixrl.tracking.wandb_names import artifact_part, next_names, set_identity_variables

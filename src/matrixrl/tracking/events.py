@@ -10,35 +10,12 @@ from matrixrl.tracking.clock import Tick
 
 Scalar = float | int | bool | str | None
 Kind = Literal["int", "float", "bool", "str"]
-System = Literal["matmul", "hackmatrix"]
-
-MATMUL_EPISODE_COLUMNS: Mapping[str, Kind] = {
-    "Global Episode": "int",
-    "Epoch": "int",
-    "Episode in Epoch": "int",
-    "Reward": "float",
-    "Residual": "float",
-    "Rank": "int",
-    "Steps": "int",
-    "Solved": "bool",
-}
-"""Columns of `episode_history` for matmul, in the order and spelling of rule 5. The first one is the key."""
-
-HACKMATRIX_EPISODE_COLUMNS: Mapping[str, Kind] = {
-    "Global Episode": "int",
-    "Update": "int",
-    "Return": "float",
-    "Steps": "int",
-    "Highest Stage": "int",
-    "Final Score": "float",
-    "Won": "bool",
-}
-"""Columns of `episode_history` for hackmatrix; a trainer may pass others to `open_run`."""
 
 EPISODE_TABLE = "episode_history"
 
 WALL_CLOCK_ENDINGS = ("_per_second", "_seconds", "_overhead_pct")
-"""Metrics whose names end so are measured with a watch: a recomputed row may differ in them (rule 10)."""
+"""Endings of metrics that depend on wall-clock time: a recomputed row may differ in them (rule 10).
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,11 +31,11 @@ class ScalarRow:
 
 @dataclass(frozen=True, slots=True)
 class EpisodeRow:
-    """One finished episode: a row of the table `episode_history`, at the tick of the episode's last move.
+    """One finished episode: a row of the table `episode_history`, at the tick of its last move.
 
     Attributes:
-        values: one value per column of the run's episode schema, by name. The first column is the global episode
-            number: counted from 1, and never used twice.
+        values: one value per column of the run's episode schema, by name. The first column is the
+            global episode number, counted from 1 and never used twice.
     """
 
     tick: Tick
@@ -86,18 +63,22 @@ class MoveRow:
 
 
 @dataclass(frozen=True, slots=True)
-class TableMark:
-    """Log the complete `episode_history` to W&B at this step: once per epoch, never inside the episode loop."""
+class TableSnapshot:
+    """The complete `episode_history` goes to W&B at this step.
+
+    Record one per epoch, never inside the episode loop.
+    """
 
     tick: Tick
 
 
 @dataclass(frozen=True, slots=True)
-class Note:
-    """Something the user is told: a line on the console that the journal keeps.
+class LogMessage:
+    """A message to the user: a line on the console that the journal keeps.
 
     Attributes:
-        level: `warning` for an illness of training or of tracking, `info` for the rest.
+        tick: its position; None if it belongs to no step.
+        level: `warning` for a problem of training or tracking, `info` otherwise.
     """
 
     tick: Tick | None
@@ -110,12 +91,13 @@ class FileRow:
     """A file or folder of the run folder that was written: a checkpoint, a scheme, a picture.
 
     Attributes:
-        kind: `checkpoint` rows go to W&B as `checkpoint-<run id>-<step>`, type `model`; `artifact` rows by their file name.
+        kind: `checkpoint` rows go to W&B as `checkpoint-<run id>-<step>`, type `model`;
+            `artifact` rows by their file name.
         path: relative to the run folder.
         sha256: hex digest of the bytes (`sha256_of`); of a folder, over its files in order.
-        size_bytes: how large it is.
-        seconds: how long the training thread was held up by writing it.
-        aliases: such as `best`; `latest` is given to the newest checkpoint without being asked.
+        size_bytes: its size.
+        seconds: time in seconds that the training thread was paused for it.
+        aliases: such as `best`; the newest checkpoint gets `latest` automatically.
     """
 
     tick: Tick
@@ -127,9 +109,16 @@ class FileRow:
     aliases: Sequence[str] = field(default_factory=tuple)
 
 
-Event = ScalarRow | EpisodeRow | MoveRow | TableMark | Note | FileRow
+Event = ScalarRow | EpisodeRow | MoveRow | TableSnapshot | LogMessage | FileRow
 
 
 def is_wall_clock(metric: str) -> bool:
-    """Whether a metric is measured with a watch, so that recomputing it gives another value."""
+    """Returns true if a metric depends on wall-clock time, so that recomputing it gives another
+    value.
+    """
     return metric.endswith(WALL_CLOCK_ENDINGS)
+
+
+TableMark = TableSnapshot
+Note = LogMessage
+"""Earlier names; programs that import them keep working."""

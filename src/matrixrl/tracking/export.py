@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from matrixrl.config import ConfigError, require
 from matrixrl.tracking.blocks import ValueKind, kinds
-from matrixrl.tracking.local import JournalReader
+from matrixrl.tracking.journal_reader import JournalReader
 from matrixrl.tracking.parquet import has_pyarrow, write_stream
 from matrixrl.whole_files import whole_file
 

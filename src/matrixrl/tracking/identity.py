@@ -1,4 +1,4 @@
-"""Who a run is: its name, its id, its folder, and the lock that says which process is writing it."""
+"""Run identity: name, id, folder and writer lock."""
 
 from __future__ import annotations
 
@@ -238,12 +238,42 @@ def require_local(runs_dir: Path) -> None:
 
 
 def read_run_file(directory: Path) -> dict[str, Any] | None:
-    """The content of `run.json`, or None where the folder is no run."""
+    """Returns the content of `run.json`, or None if the folder is no run."""
     try:
         content = json.loads((directory / RUN_FILE).read_text())
     except (OSError, ValueError):
         return None
     return content if isinstance(content, dict) and "name" in content else None
+
+
+RUN_FIELDS = frozenset(
+    {
+        "name",
+        "run_id",
+        "identity",
+        "attempt_tokens",
+        "system",
+        "created",
+        "matrixrl",
+        "config",
+        "spec",
+    }
+)
+"""Fields of `run.json`. If one is renamed, `read_run_file` must convert the old name."""
+
+
+def check_run_fields(content: Mapping[str, Any], directory: Path) -> None:
+    """Refuses a `run.json` that means more than this version knows, before the run is resumed.
+
+    Raises:
+        ConfigError: if it has an unknown field; the message names it.
+    """
+    unknown = [name for name in content if name not in RUN_FIELDS]
+    require(
+        not unknown,
+        f"{directory / RUN_FILE}: unknown field {', '.join(map(repr, unknown))}; resume with the matrixrl that wrote it "
+        f"({content.get('matrixrl', 'unknown version')}), or a newer one",
+    )
 
 
 def run_folders(runs_dir: Path, system: str | None = None) -> list[Path]:
@@ -276,7 +306,7 @@ def has_records(directory: Path) -> bool:
     if has_checkpoint(directory) or Lock.owner(directory / LOCK_FILE) is not None:
         return True
     from matrixrl.tracking.journal import JOURNAL_FILE, JournalError
-    from matrixrl.tracking.local import JournalReader
+    from matrixrl.tracking.journal_reader import JournalReader
 
     if not (directory / JOURNAL_FILE).exists():
         return False
@@ -294,7 +324,7 @@ def find_run(
     flag: str = "--resume-run",
     has_something: Callable[[Path], bool] = has_records,
 ) -> Path:
-    """The folder of a run that is named by its name, its id, or `latest`.
+    """Returns the folder of a run that is named by its name, its id, or `latest`.
 
     Args:
         has_something: whether a run counts as the latest; where none does, the newest one is `latest`.

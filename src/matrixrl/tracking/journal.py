@@ -1,6 +1,8 @@
-"""The journal: one SQLite file per run, written by one process, one transaction per batch of rows (rule 2).
+"""The journal: one SQLite file per run, written by one process, one transaction per batch of rows
+(tracking contract, rule 2).
 
-Everything else (console, W&B, dashboard, exports) reads what was committed here. docs/events.md documents the tables.
+Everything else (console, W&B, dashboard, exports) reads the committed rows. docs/events.md
+documents the tables.
 """
 
 from __future__ import annotations
@@ -9,6 +11,7 @@ import contextlib
 import dataclasses
 import json
 import os
+import re
 import secrets
 import socket
 import sqlite3
@@ -26,13 +29,14 @@ from matrixrl.tracking.events import (
     Event,
     FileRow,
     Kind,
+    LogMessage,
     MoveRow,
-    Note,
     ScalarRow,
-    TableMark,
+    TableSnapshot,
     is_wall_clock,
 )
 from matrixrl.tracking.numbers import duration
+from matrixrl.tracking.spec import VARIANT, SystemSpec
 from matrixrl.tracking.status import activity, notify
 from matrixrl.whole_files import whole_file
 
@@ -41,31 +45,37 @@ SCHEMA_VERSION = 2
 SQL_TYPES: Mapping[Kind, str] = {"int": "INTEGER", "float": "REAL", "bool": "INTEGER", "str": "TEXT"}
 
 DURABILITY = "PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL;"
-"""A commit survives the death of the process; what the machine's own death may take, the next checkpoint shows."""
+"""A commit survives a kill of the process. A crash of the machine may lose the last commits; the
+next resume compares the journal with the checkpoint and reports it.
+"""
 
 HISTORY_TABLES = ("stream", "episodes", "moves", "table_marks", "files")
-"""Tables with a `superseded_by`: their history is the rows where it is NULL, in the order of their ids."""
+"""Tables with a `superseded_by`: their history is the rows where it is NULL, in order of ids."""
 
 COMPARED_TABLES = ("stream", "episodes", "moves")
 """Tables whose rows a resumed run recomputes."""
 
 LOCK_SECONDS = 300.0
-"""Time to wait for another process that has the journal locked, such as a backup or an SQLite shell."""
+"""Maximum time in seconds to wait for another process that has the journal locked, such as a backup
+or an SQLite shell.
+"""
 
 LOCK_NOTICE_SECONDS = 2.0
-"""Time after which the user is notified that the run waits."""
+"""Time in seconds after which the user is notified that the run waits."""
 
 LOCK_POLL_SECONDS = 1.0
-"""Time that SQLite itself waits per attempt."""
+"""Time in seconds that SQLite itself waits per attempt."""
 
 CLOSE_ATTEMPTS, CLOSE_POLL_SECONDS = 10, 0.05
-"""How often, and at which interval, a writer tries to take its write-ahead log away while readers are open."""
+"""Number of attempts to remove the write-ahead log while readers are open, and the interval in
+seconds between them.
+"""
 
 T = TypeVar("T")
 
 
 def plain(value: Any) -> Any:
-    """A number of NumPy or JAX as Python's own; everything else as it is."""
+    """Converts a number of NumPy or JAX to Python's own type; returns everything else unchanged."""
     if value is None or type(value) in (int, float, bool, str):
         return value
     return value.item() if hasattr(value, "item") else value
@@ -75,7 +85,9 @@ _to_json = json.JSONEncoder(separators=(",", ":"), default=plain).encode
 
 
 class TrackingError(RuntimeError):
-    """Tracking cannot go on as asked. The message is one line that says what was kept and what to do."""
+    """Tracking cannot continue as requested. The message is one line that says what was kept and
+    what to do.
+    """
 
 
 class JournalError(TrackingError):
@@ -98,7 +110,7 @@ def is_locked(error: Exception) -> bool:
 
 
 def wait_for_lock(path: Path, operation: Callable[[], T]) -> T:
-    """Calls an operation on a journal again and again while another process has the file locked.
+    """Calls an operation on a journal, and retries while another process has the file locked.
 
     Raises:
         JournalLockedError: if it is still locked after `LOCK_SECONDS`.
@@ -128,19 +140,20 @@ def wait_for_lock(path: Path, operation: Callable[[], T]) -> T:
 
 
 def quoted(name: str) -> str:
-    """A column name as an SQL identifier."""
+    """Returns a column name as an SQL identifier."""
     return '"' + name.replace('"', '""') + '"'
 
 
 @dataclass(frozen=True)
 class Recorded:
-    """What one `Journal.record` committed.
+    """Result of one `Journal.record`.
 
     Attributes:
-        events: the events that are in the journal now, recognised ones left out: what readers may show.
-        recognised: rows that were recorded before a resume and came out equal.
-        differing: rows of earlier attempts that left the history because this attempt came out different.
-        first_difference: the step where that began.
+        events: the events that were written, without recognised ones; readers may show them.
+        recognised: number of rows that were recorded before a resume and are equal.
+        differing: number of rows of earlier attempts that left the history because this attempt
+            differs.
+        first_difference: the first step that differs.
     """
 
     events: Sequence[Event]
@@ -151,7 +164,7 @@ class Recorded:
 
 @dataclass
 class Counts:
-    """What `record` counts while it writes (see `Recorded`)."""
+    """Counts of `record` while it writes; see `Recorded`."""
 
     recognised: int = 0
     differing: int = 0
@@ -159,9 +172,9 @@ class Counts:
 
 
 class Journal:
-    """The one writer of a run's journal. Make a new one with `create`, continue one with `resume`.
+    """The only writer of a run's journal; `create` starts a new one, `resume` continues one.
 
-    Not safe for use by two threads at once: `Run` holds a lock around it.
+    Not thread-safe: `Run` holds a lock around it.
     """
 
     def __init__(
@@ -171,18 +184,23 @@ class Journal:
         self.attempt = attempt
         self.episode_columns = dict(columns)
         self._connection = connection
-        # Rows of a compared table are recomputed after a resume (rule 10), in the order in which they were recorded: the
-        # last row of earlier attempts, and the last one that this attempt has been compared with. Not by number: of games
-        # played at once a later one may end first.
+        # Rows of a compared table are recomputed after a resume (rule 10) in the order of
+        # recording: ids of the last row of earlier attempts, and of the last row compared with this attempt.
+        # Episode numbers do not work here: of parallel games a later one may end first.
         self._recorded_until: dict[str, int] = {table: self._last_id(table) for table in COMPARED_TABLES}
         self._compared_until: dict[str, int] = dict.fromkeys(COMPARED_TABLES, 0)
-        # Marks and files of earlier attempts that this attempt recorded again.
+        # Table snapshots and files of earlier attempts that this attempt recorded again.
         self._confirmed: dict[str, list[int]] = {
             table: [] for table in HISTORY_TABLES if table not in COMPARED_TABLES
         }
+        # Current names of metrics and episode columns -> those that this run recorded before they
+        # were renamed: a run keeps the names that it was started with.
+        self._old_metrics: dict[str, str] = {}
+        self._old_columns: dict[str, str] = {}
         self._block = BlockBuilder()
         self._last_stream_step = 0
-        # Episodes of the history up to where this attempt stands: counting them in SQL would take longer and longer.
+        # Number of episodes in the history of this attempt: counting them in SQL takes longer as
+        # the run grows.
         self._episodes = 0
         names = ", ".join(quoted(name) for name in columns)
         marks = ", ".join("?" * len(columns))
@@ -195,15 +213,15 @@ class Journal:
 
     @classmethod
     def create(cls, path: Path, meta: Mapping[str, Any], columns: Mapping[str, Kind]) -> Journal:
-        """Make the journal of a new run.
+        """Creates the journal of a new run.
 
         Args:
             path: the file; it must not exist.
             meta: JSON values of the table `meta` (name, run_id, system, config, ...).
-            columns: the columns of the episode table; the first is its key.
+            columns: of the episode table; the first is its key.
 
         Raises:
-            JournalError: the file cannot be written.
+            JournalError: if the file cannot be written.
         """
         connection = connect(path)
         try:
@@ -222,18 +240,23 @@ class Journal:
         return cls(connection, path, attempt, columns)
 
     @classmethod
-    def resume(cls, path: Path, config: Mapping[str, Any]) -> Journal:
-        """Continue the journal of a run with the next attempt number.
+    def resume(cls, path: Path, config: Mapping[str, Any], spec: SystemSpec | None = None) -> Journal:
+        """Resumes the journal of a run with the next attempt number.
+
+        Args:
+            spec: the current spec of the system. What it renamed since the run was started is
+                recorded under its earlier name. A journal of an earlier version keeps it.
 
         Raises:
-            ConfigError: there is no journal, or its schema is newer than this version of matrixrl.
-            JournalError: the journal is damaged, or stays locked by another process.
+            ConfigError: if there is no journal, its schema is newer than this version of matrixrl,
+                or its episode columns are not those of the system.
+            JournalError: if the journal is damaged, or stays locked by another process.
         """
         if not path.exists():
             raise ConfigError(f"{path}: the run has no journal; start a new one without --resume-run")
         connection = connect(path)
         try:
-            return wait_for_lock(path, lambda: cls._continue(connection, path, config))
+            return wait_for_lock(path, lambda: cls._continue(connection, path, config, spec))
         except (ConfigError, JournalError):
             connection.close()
             raise
@@ -242,14 +265,54 @@ class Journal:
             raise JournalError(f"{path}: the journal is damaged ({error}); nothing was changed") from error
 
     @classmethod
-    def _continue(cls, connection: sqlite3.Connection, path: Path, config: Mapping[str, Any]) -> Journal:
+    def _continue(
+        cls, connection: sqlite3.Connection, path: Path, config: Mapping[str, Any], spec: SystemSpec | None
+    ) -> Journal:
         connection.executescript(DURABILITY)
         migrate(connection, path)
         value = connection.execute("SELECT value FROM meta WHERE key = 'episode_columns'").fetchone()[0]
+        columns = json.loads(value)
+        old_columns = {} if spec is None else _old_columns(spec, columns, path)
         connection.execute("BEGIN IMMEDIATE")
         attempt = cls._begin_attempt(connection, config)
+        if spec is not None:
+            connection.execute("INSERT OR IGNORE INTO meta VALUES ('spec', ?)", (_to_json(spec.as_record()),))
         connection.execute("COMMIT")
-        return cls(connection, path, attempt, json.loads(value))
+        journal = cls(connection, path, attempt, columns)
+        if spec is not None:
+            journal._old_columns = old_columns
+            journal._old_metrics = journal._renamed_metrics(spec)
+        return journal
+
+    def _renamed_metrics(self, spec: SystemSpec) -> dict[str, str]:
+        """Returns the earlier names that this run's stream has, by current name."""
+        found = {}
+        for old, current in spec.aliases.items():
+            # In the text of a row a metric ends with a quote, and a variant begins with a digit.
+            start = json.dumps(old)[:-1]
+            texts = [f'{start}":', *(f"{start}_{digit}" for digit in range(10))]
+            condition = " OR ".join(["instr(metrics, ?)"] * len(texts))
+            query = f"SELECT 1 FROM stream WHERE {condition} LIMIT 1"
+            if self._connection.execute(query, texts).fetchone() is not None:
+                found[current] = old
+        return found
+
+    def _as_recorded(self, event: Event) -> Event:
+        """Returns an event with the names that this run uses."""
+        if isinstance(event, ScalarRow) and self._old_metrics:
+            metrics = {self._recorded_metric(name): value for name, value in event.metrics.items()}
+            return dataclasses.replace(event, metrics=metrics)
+        if isinstance(event, EpisodeRow) and self._old_columns:
+            values = {self._old_columns.get(name, name): value for name, value in event.values.items()}
+            return dataclasses.replace(event, values=values)
+        return event
+
+    def _recorded_metric(self, name: str) -> str:
+        if name in self._old_metrics:
+            return self._old_metrics[name]
+        variant = re.search(f"{VARIANT}$", name)
+        stem = name[: variant.start()] if variant else name
+        return self._old_metrics.get(stem, stem) + name[len(stem) :]
 
     @staticmethod
     def _begin_attempt(connection: sqlite3.Connection, config: Mapping[str, Any]) -> int:
@@ -258,14 +321,14 @@ class Journal:
             "INSERT INTO attempts VALUES (?, ?, NULL, NULL, ?, ?, 0, ?)",
             (last + 1, time.time(), socket.gethostname(), os.getpid(), _to_json(config)),
         )
-        # Copies of a run have the tokens of the attempts before the copy in common, and no other ones.
+        # Copies of a run share the tokens of the attempts before the copy, and no others.
         row = connection.execute("SELECT value FROM meta WHERE key = 'attempt_tokens'").fetchone()
         tokens = [*(json.loads(row[0]) if row else ()), secrets.token_hex(8)]
         connection.execute("INSERT OR REPLACE INTO meta VALUES ('attempt_tokens', ?)", (_to_json(tokens),))
         return last + 1
 
     def started_at(self, step: int) -> None:
-        """Note the step that the checkpoint restored the clock to; the first tick of this attempt follows it."""
+        """Records the step of the checkpoint; the first tick of this attempt follows it."""
         self._last_stream_step = step
         self._episodes = self._one(
             f"SELECT count(*) FROM episodes WHERE superseded_by IS NULL AND step <= {step:d}"
@@ -279,7 +342,7 @@ class Journal:
 
     @property
     def recorded_until(self) -> int:
-        """The last step of the history: j of rule 10 when a run has just been resumed."""
+        """The last step of the history: j of rule 10 after a resume."""
         return max(
             self._one(f"SELECT coalesce(max(step), 0) FROM {table} WHERE superseded_by IS NULL")
             for table in COMPARED_TABLES
@@ -288,24 +351,27 @@ class Journal:
     def record(
         self, events: Iterable[Event], system: Mapping[str, float] | None = None, now: float | None = None
     ) -> Recorded:
-        """Commit all events in one transaction, or none of them.
+        """Commits all events in one transaction, or none of them.
 
-        Stream rows of one step are merged if they stand in the same call. After a resume a row that an earlier
-        attempt recorded is recognised when it is equal; otherwise both are kept and the newer is the history.
+        Stream rows of one step are merged if they are in the same call. After a resume a row that
+        equals the recorded one is recognised and not written; otherwise both are kept and the newer
+        one is the history.
 
         Args:
             events: in order of their ticks.
-            system: local system metrics to keep beside them, at the step of the last event.
+            system: local system metrics, recorded at the step of the last event.
             now: seconds since the epoch, for rows without a tick.
 
         Raises:
-            ValueError: two stream rows of one step in different calls, the same metric twice at one step, an
-                `epoch_*` metric without `Epoch`, or an episode with other columns than the run's.
-            JournalError: the disk is full or the file cannot be written; nothing of this call was kept.
+            ValueError: for two stream rows of one step in different calls, the same metric twice at
+                one step, an `epoch_*` metric without `Epoch`, or an episode with other columns than
+                the run's.
+            JournalError: if the disk is full or the file cannot be written; nothing of this call
+                was kept.
         """
-        events = merged(events)
+        events = merged(self._as_recorded(event) for event in events)
         for event in events:
-            if isinstance(event, ScalarRow | TableMark) and event.tick.step <= self._last_stream_step:
+            if isinstance(event, ScalarRow | TableSnapshot) and event.tick.step <= self._last_stream_step:
                 raise ValueError(
                     f"a {type(event).__name__} at step {event.tick.step}, but the stream stands at step "
                     f"{self._last_stream_step}: W&B takes one row per step; record what belongs to one step in one call"
@@ -316,8 +382,8 @@ class Journal:
         before = dict(self._compared_until), dict(self._recorded_until), self._episodes
 
         def write() -> None:
-            # Marks last: they say how many episodes the table has, those of this call included.
-            for event in sorted(events, key=lambda event: isinstance(event, TableMark)):
+            # Table snapshots last: they count the episodes of this call, too.
+            for event in sorted(events, key=lambda event: isinstance(event, TableSnapshot)):
                 if isinstance(event, ScalarRow | EpisodeRow | MoveRow):
                     written = self._write_compared(event, counts)
                 else:
@@ -337,12 +403,12 @@ class Journal:
             self._compared_until, self._recorded_until, self._episodes = before
             self._block = BlockBuilder()  # readers summarise the rows that no block covers
             raise
-        streamed = [event.tick.step for event in events if isinstance(event, ScalarRow | TableMark)]
+        streamed = [event.tick.step for event in events if isinstance(event, ScalarRow | TableSnapshot)]
         self._last_stream_step = max([self._last_stream_step, *streamed])
         return Recorded(kept, counts.recognised, counts.differing, counts.first_difference)
 
     def _write_compared(self, event: ScalarRow | EpisodeRow | MoveRow, counts: Counts) -> bool:
-        """Insert a row unless an equal one is there. Whether it was inserted."""
+        """Inserts a row unless an equal one is recorded. Returns true if it was inserted."""
         step = event.tick.step
         if isinstance(event, ScalarRow):
             table = "stream"
@@ -350,8 +416,11 @@ class Journal:
         elif isinstance(event, EpisodeRow):
             table = "episodes"
             if event.values.keys() != self.episode_columns.keys():
+                unknown = [name for name in event.values if name not in self.episode_columns]
+                missing = [name for name in self.episode_columns if name not in event.values]
+                which = f"{unknown[0]!r} is unknown" if unknown else f"{missing[0]!r} is missing"
                 raise ValueError(
-                    f"an episode with columns {list(event.values)}; this run has {list(self.episode_columns)}"
+                    f"an episode with other columns than the run's: {which}; they are {list(self.episode_columns)}"
                 )
             row = [plain(event.values[name]) for name in self.episode_columns]
             values = (step, self.attempt, event.tick.seconds, *row)
@@ -379,10 +448,11 @@ class Journal:
         return True
 
     def _recognised(self, table: str, values: tuple[Any, ...], counts: Counts) -> bool:
-        """Whether a recomputed row equals the next one that is recorded (rule 10).
+        """Returns true if a recomputed row equals the next recorded one (rule 10).
 
-        Otherwise what earlier attempts recorded from here on leaves the history, in every table: the history is one
-        trajectory. Those rows stay in the journal, marked with the attempt that superseded them.
+        Otherwise all rows of earlier attempts from here on leave the history, in every table: the
+        history is one trajectory. They stay in the journal, marked with the attempt that superseded
+        them.
         """
         recorded = self._connection.execute(
             f"SELECT * FROM {table} WHERE superseded_by IS NULL AND id > ? ORDER BY id LIMIT 1",
@@ -394,7 +464,7 @@ class Journal:
             counts.recognised += 1
             return True
         step = min(values[0], recorded[1])
-        # Rows that this attempt computed again, and found equal, belong to the new history too, at whatever step.
+        # Rows that this attempt recomputed as equal stay in the history, whatever their step.
         for name in COMPARED_TABLES:
             cursor = self._connection.execute(
                 f"UPDATE {name} SET superseded_by = ? WHERE superseded_by IS NULL AND id > ? AND attempt < ?",
@@ -415,10 +485,10 @@ class Journal:
         self._recorded_until = dict.fromkeys(COMPARED_TABLES, 0)
         return False
 
-    def _write_other(self, event: TableMark | Note | FileRow, now: float) -> bool:
+    def _write_other(self, event: TableSnapshot | LogMessage | FileRow, now: float) -> bool:
         execute = self._connection.execute
         match event:
-            case TableMark(tick):
+            case TableSnapshot(tick):
                 there = "SELECT id FROM table_marks WHERE step = ? AND superseded_by IS NULL"
                 if recorded := execute(there, (tick.step,)).fetchone():
                     self._confirmed["table_marks"].append(recorded[0])
@@ -427,8 +497,8 @@ class Journal:
                     "INSERT INTO table_marks (step, attempt, rows) VALUES (?, ?, ?)",
                     (tick.step, self.attempt, self._episodes),
                 )
-            case Note(tick, text, level):
-                # What was told at a step is told again by a resumed run that passes it again.
+            case LogMessage(tick, text, level):
+                # A resumed run that passes a step again repeats its messages.
                 there = "SELECT 1 FROM notes WHERE step = ? AND text = ? AND attempt < ?"
                 if tick is not None and execute(there, (tick.step, text, self.attempt)).fetchone():
                     return False
@@ -456,7 +526,7 @@ class Journal:
         return True
 
     def end_attempt(self, status: str) -> None:
-        """Say how this attempt ended: `finished`, `interrupted` or `crashed`."""
+        """Records the end of this attempt: `finished`, `interrupted` or `crashed`."""
         self._transaction(
             lambda: self._connection.execute(
                 "UPDATE attempts SET ended = ?, status = ? WHERE attempt = ?",
@@ -473,9 +543,9 @@ class Journal:
         copy_database(self._connection, path)
 
     def close(self) -> None:
-        """Closes the file; what was committed stays."""
+        """Closes the file."""
         self._connection.close()
-        # The last connection takes the write-ahead log away; a reader that was open just now cannot.
+        # The last connection removes the write-ahead log, but a read-only one cannot.
         log = wal_of(self.path)
         for _ in range(CLOSE_ATTEMPTS):
             if not log.exists():
@@ -509,15 +579,48 @@ class Journal:
         return wait_for_lock(self.path, lambda: self._connection.execute(query).fetchone()[0])
 
     def _last_id(self, table: str, until_step: int | None = None) -> int:
-        """The last row of a table's history (up to a step); searched from the end, so that a long history costs nothing."""
+        """Returns the id of the last row of a table's history (up to a step).
+
+        Searches from the end, so that the length of the history does not matter.
+        """
         until = "" if until_step is None else f" AND step <= {until_step:d}"
         query = f"SELECT id FROM {table} WHERE superseded_by IS NULL{until} ORDER BY id DESC LIMIT 1"
         row = wait_for_lock(self.path, lambda: self._connection.execute(query).fetchone())
         return row[0] if row else 0
 
 
+def _old_columns(spec: SystemSpec, columns: Mapping[str, Kind], path: Path) -> dict[str, str]:
+    """Returns the recorded names of renamed episode columns, by current name.
+
+    Raises:
+        ConfigError: if the columns of a run are not those of the system; the message names one.
+    """
+    renamed, found = {}, set()
+    for name, kind in spec.episode_columns.items():
+        recorded = spec.recorded_column(name, columns)
+        if recorded is None:
+            raise ConfigError(
+                f"{path.parent.name}: its episode table has no column {name!r}, which this version of {spec.name} "
+                f"records; it has {', '.join(columns)}; start a new run, or resume with the version that wrote it"
+            )
+        if columns[recorded] != kind:
+            raise ConfigError(
+                f"{path.parent.name}: the episode column {recorded!r} is {columns[recorded]} there and {kind} in this "
+                f"version of {spec.name}; start a new run, or resume with the version that wrote it"
+            )
+        found.add(recorded)
+        if recorded != name:
+            renamed[name] = recorded
+    if unknown := [name for name in columns if name not in found]:
+        raise ConfigError(
+            f"{path.parent.name}: this version of {spec.name} does not know the episode column {unknown[0]!r}; start a "
+            "new run, or resume with the version that wrote it"
+        )
+    return renamed
+
+
 def _equal(table: str, recorded: tuple[Any, ...], values: tuple[Any, ...]) -> bool:
-    """Whether two rows agree, attempt and wall-clock values aside."""
+    """Returns true if two rows agree, except for attempt and wall-clock values."""
     if recorded[0] != values[0]:
         return False
     if table == "stream":
@@ -535,10 +638,11 @@ def _equal(table: str, recorded: tuple[Any, ...], values: tuple[Any, ...]) -> bo
 
 
 def merged(events: Iterable[Event]) -> list[Event]:
-    """Merge the stream rows that stand at one step; `epoch_*` metrics must come with `Epoch` (rule 7).
+    """Merges the stream rows of each step and checks them; `epoch_*` metrics need `Epoch` (rule 7).
 
     Raises:
-        ValueError: a metric stands twice at one step, steps go backwards, or `Epoch` is missing.
+        ValueError: if a metric is recorded twice at one step, steps go backwards, or `Epoch` is
+            missing.
     """
     result: list[Event] = []
     last: int | None = None
@@ -568,10 +672,10 @@ def merged(events: Iterable[Event]) -> list[Event]:
 
 
 def schema(columns: Mapping[str, Kind]) -> str:
-    """Returns the SQL that makes the tables of an empty journal.
+    """Returns the SQL that creates the tables of an empty journal.
 
     Args:
-        columns: the columns of the episode table; the first is its key.
+        columns: of the episode table; the first is its key.
     """
     definitions = "".join(f"    {quoted(name)} {SQL_TYPES[kind]},\n" for name, kind in columns.items())
     return (
@@ -586,7 +690,7 @@ def schema(columns: Mapping[str, Kind]) -> str:
 
 
 def connect(path: Path) -> sqlite3.Connection:
-    """Opens a journal for writing, with transactions by hand. `DURABILITY` comes before the first of them."""
+    """Opens a journal for writing with explicit transactions; run `DURABILITY` before the first."""
     return sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=LOCK_POLL_SECONDS)
 
 
@@ -617,7 +721,7 @@ def check_version(version: int, path: Path) -> None:
     """Checks that this matrixrl reads a schema version.
 
     Raises:
-        ConfigError: if the schema is newer than this version of matrixrl, or no version ever wrote it.
+        ConfigError: if the schema is newer than this version of matrixrl, or unknown.
     """
     if version > SCHEMA_VERSION:
         raise ConfigError(
@@ -628,10 +732,10 @@ def check_version(version: int, path: Path) -> None:
 
 
 def migrate(connection: sqlite3.Connection, path: Path) -> None:
-    """Bring an older schema up to date, in place and in one transaction.
+    """Migrates an older schema in place, in one transaction.
 
     Raises:
-        ConfigError: the schema is newer than this version of matrixrl knows.
+        ConfigError: if the schema is newer than this version of matrixrl.
     """
     (version,) = connection.execute("PRAGMA user_version").fetchone()
     check_version(version, path)

@@ -15,7 +15,7 @@ from matrixrl.tracking.courier import STATE_FILE
 from matrixrl.tracking.files import sha256_of
 from matrixrl.tracking.identity import RUN_FILE
 from matrixrl.tracking.journal import JOURNAL_FILE, JournalError
-from matrixrl.tracking.local import JournalReader
+from matrixrl.tracking.journal_reader import JournalReader
 
 PACKED_FOLDER = "packed"
 PACKED_JOURNAL = f"{JOURNAL_FILE}.gz"

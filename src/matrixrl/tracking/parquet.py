@@ -10,7 +10,7 @@ from typing import Any
 
 from matrixrl.tracking.blocks import ValueKind
 from matrixrl.tracking.events import Kind, Scalar
-from matrixrl.tracking.local import JournalReader
+from matrixrl.tracking.journal_reader import JournalReader
 from matrixrl.whole_files import whole_file
 
 HISTORY_FOLDER = "episode_history"

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from matrixrl.tracking.journal import JOURNAL_FILE, JournalError, JournalLockedError, schema, wal_of
-from matrixrl.tracking.local import STEPPED_TABLES, JournalReader
+from matrixrl.tracking.journal_reader import STEPPED_TABLES, JournalReader
 from matrixrl.tracking.numbers import plural
 from matrixrl.whole_files import whole_file
 

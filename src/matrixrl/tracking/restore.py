@@ -25,7 +25,7 @@ from matrixrl.tracking.identity import (
     run_id,
 )
 from matrixrl.tracking.journal import JOURNAL_FILE, JournalError
-from matrixrl.tracking.local import JournalReader
+from matrixrl.tracking.journal_reader import JournalReader
 from matrixrl.tracking.packed import unpack_journal
 from matrixrl.tracking.transcript import complete_transcript
 from matrixrl.tracking.wandb import LoggedArtifact, RefusedError, ServerRun, UnreachableError

@@ -1,15 +1,16 @@
-"""A run: one folder, one clock, one journal, and the readers that show it. What a trainer talks to."""
+"""A run: one folder, one clock, one journal and its readers. The recorder of a trainer."""
 
 from __future__ import annotations
 
 import _thread
 import contextlib
+import dataclasses
+import json
 import os
 import secrets
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
 from types import TracebackType
@@ -20,29 +21,24 @@ from matrixrl.config import ConfigError, TrackingConfig
 from matrixrl.tracking.clock import StepClock
 from matrixrl.tracking.console import Console
 from matrixrl.tracking.courier import DeliveryProcess, DeliverySettings, Outcome, sync_command
-from matrixrl.tracking.events import (
-    HACKMATRIX_EPISODE_COLUMNS,
-    MATMUL_EPISODE_COLUMNS,
-    Event,
-    FileRow,
-    Kind,
-    MoveRow,
-    Note,
-    System,
-)
-from matrixrl.tracking.files import network_file_system, sha256_of
+from matrixrl.tracking.events import Event, FileRow, LogMessage, MoveRow
+from matrixrl.tracking.files import network_file_system, sha256_of, write_whole
 from matrixrl.tracking.identity import (
     LOCK_FILE,
+    RUN_FILE,
     Lock,
     Owner,
     Reservation,
+    check_run_fields,
     find_run,
     read_run_file,
     reserve,
     run_id,
 )
 from matrixrl.tracking.journal import JOURNAL_FILE, Journal, JournalError
+from matrixrl.tracking.recorder import FinishReport, Level, Recorder, Status
 from matrixrl.tracking.repair import repair_journal
+from matrixrl.tracking.spec import SystemSpec, resolve_spec, spec_from_record
 from matrixrl.tracking.status import activity, notify
 from matrixrl.tracking.summary import drop_summary, keep_summary
 from matrixrl.tracking.system import SystemMonitor
@@ -50,40 +46,21 @@ from matrixrl.tracking.transcript import complete_transcript
 from matrixrl.tracking.wandb_identity import refuse_taken
 from matrixrl.tracking.wandb_names import belonging_of
 
-Status = Literal["finished", "interrupted", "crashed"]
-
-EPISODE_COLUMNS: Mapping[System, Mapping[str, Kind]] = {
-    "matmul": MATMUL_EPISODE_COLUMNS,
-    "hackmatrix": HACKMATRIX_EPISODE_COLUMNS,
-}
-PROJECTS: Mapping[System, str] = {"matmul": "rlmm", "hackmatrix": "hackmatrix"}
-
-
-@dataclass(frozen=True)
-class FinishReport:
-    """How a run ended, for the summary of a trainer.
-
-    Attributes:
-        pending_rows: rows that W&B has not confirmed; 0 without `--wandb`.
-        command: delivers them later; None when nothing is pending.
-        message: one line that says so.
-    """
-
-    status: Status
-    pending_rows: int
-    command: str | None
-    message: str
-    logging_overhead_pct: float
+__all__ = ["FinishReport", "Recorder", "Run", "Status", "open_run", "reserve_run", "take_over"]
 
 
 def reserve_run(
     config: TrackingConfig,
-    system: System,
+    system: SystemSpec | str,
     name_prefix: str,
     wall_time: Callable[[], float] = time.time,
 ) -> Reservation:
-    """Reserves the name of a new run, out of sight; see `identity.reserve`. Checks its W&B project and entity first."""
-    belonging = belonging_of(config.project, config.entity, PROJECTS[system], config.wandb)
+    """Reserves the name of a new run without showing it; see `identity.reserve`.
+
+    Checks the W&B project and entity first.
+    """
+    project = resolve_spec(system).project
+    belonging = belonging_of(config.project, config.entity, project, config.wandb)
     reservation = reserve(
         config.runs_dir,
         prefix=name_prefix,
@@ -98,35 +75,37 @@ def reserve_run(
 def open_run(
     config: TrackingConfig,
     *,
-    system: System,
+    system: SystemSpec | str,
     name_prefix: str,
     run_config: Mapping[str, Any],
-    episode_columns: Mapping[str, Kind] | None = None,
-    accelerator_bytes: Callable[[], int | None] | None = None,
     wall_time: Callable[[], float] = time.time,
     reservation: Reservation | None = None,
 ) -> Run:
-    """Start a run, or continue one (`config.resume_run`), ready to record within 0.2 s.
+    """Starts a run, or resumes one (`config.resume_run`); it can record within 0.2 s.
 
-    W&B is imported and initialised by a process beside this one, which reads the journal: nothing here waits for it.
+    W&B is imported and initialised by another process, which reads the journal: nothing here waits
+    for it.
 
     Args:
-        system: which trainer; `--resume-run latest` finds runs of the same one.
-        name_prefix: such as `matmul-2x2x2`; the date and the next free number follow it.
-        run_config: every setting as JSON values (`matrixrl.config.as_record`), with device, versions, commit, seed.
-        episode_columns: columns of `episode_history` where they are not the system's own; the first is its key.
-        accelerator_bytes: returns the accelerator memory in use, for the local system metrics.
+        system: spec of the system, or the name of one that is known here. The spec is recorded in
+            the run folder; a resumed run keeps the one it was started with. `--resume-run latest`
+            finds runs of the same system.
+        name_prefix: such as `cartpole`; the date and the next free number follow it.
+        run_config: every setting as JSON values (`matrixrl.config.as_record`), with device,
+            versions, commit and seed.
         wall_time: returns seconds since the epoch; tests pass their own.
         reservation: of the name of a new run, if it was reserved before; this consumes it.
 
     Raises:
-        ConfigError: an impossible name, an unwritable folder, a run that does not exist, or one that another process
-            is writing (the message names process and host).
-        JournalError: the journal cannot be written, or is damaged.
+        ConfigError: if the system is unknown, the name is impossible, the folder cannot be written,
+            the run does not exist, holds fields that this version does not know, or another process
+            is writing it (the message names process and host).
+        JournalError: if the journal cannot be written, or is damaged.
     """
-    columns = dict(episode_columns or EPISODE_COLUMNS[system])
+    spec = recorded = resolve_spec(system)
     if config.resume_run is not None:
-        directory = find_run(config.runs_dir, config.resume_run, system)
+        directory = find_run(config.runs_dir, config.resume_run, spec.name)
+        recorded = _resumed_spec(directory, spec)
         lock = take_over(directory)
         belonging = None
         reservation = None
@@ -137,10 +116,11 @@ def open_run(
         assert belonging is not None
         record = {
             "identity": secrets.token_hex(16),
-            "system": system,
+            "system": spec.name,
             "created": wall_time(),
             "matrixrl": matrixrl.__version__,
             "config": dict(run_config),
+            "spec": spec.as_record(),
         }
         try:
             if config.wandb and (belonging.sweep or config.run_name is not None):
@@ -155,41 +135,68 @@ def open_run(
         if path.exists():
             repaired = repair_journal(directory)
             drop_summary(directory)
-            journal = Journal.resume(path, run_config)
+            _record_spec(directory, spec)
+            journal = Journal.resume(path, run_config, spec)
             complete_transcript(directory)
         else:
-            # Of a run whose journal is lost, `run.json` says who it is.
+            # If the journal of a run is lost, `run.json` still has its identity.
             about = read_run_file(directory) or {}
             if belonging is None:
-                belonging = belonging_of(config.project, config.entity, PROJECTS[system], config.wandb)
+                belonging = belonging_of(config.project, config.entity, spec.project, config.wandb)
             meta = {
                 "name": directory.name,
                 "run_id": run_id(directory.name),
                 "identity": about.get("identity"),
                 "attempt_tokens": about.get("attempt_tokens", []),
-                "system": system,
+                "system": spec.name,
                 "project": belonging.project,
                 "entity": belonging.entity,
                 "sweep": belonging.sweep,
                 "created": wall_time(),
                 "matrixrl": matrixrl.__version__,
                 "config": dict(run_config),
+                "spec": spec.as_record(),
             }
-            journal = Journal.create(path, meta, columns)
+            journal = Journal.create(path, meta, spec.episode_columns)
     except BaseException:
         if reservation is not None:
-            reservation.withdraw()  # a full disk leaves no half of a run
+            reservation.withdraw()  # a full disk leaves no partial run
         lock.release()
         raise
-    monitor = SystemMonitor(accelerator_bytes)
-    run = Run(config, system, directory, lock, journal, monitor, wall_time, reservation)
+    run = Run(config, recorded, directory, lock, journal, wall_time, reservation)
     if repaired is not None:
         run.warn(repaired)
     return run
 
 
+def _resumed_spec(directory: Path, spec: SystemSpec) -> SystemSpec:
+    """Returns the spec that a resumed run continues with: the recorded one, with the aliases of the
+    current one.
+
+    Raises:
+        ConfigError: if `run.json` has a field that this version does not know.
+    """
+    about = read_run_file(directory) or {}
+    check_run_fields(about, directory)
+    if "spec" not in about:
+        return spec
+    recorded = spec_from_record(about["spec"], f"{directory / RUN_FILE}, spec")
+    return dataclasses.replace(recorded, aliases={**recorded.aliases, **spec.aliases})
+
+
+def _record_spec(directory: Path, spec: SystemSpec) -> None:
+    """Adds the spec to the `run.json` of a run that an earlier version started."""
+    about = read_run_file(directory)
+    if about is not None and "spec" not in about:
+        content = json.dumps({**about, "spec": spec.as_record()}, indent=2)
+        with contextlib.suppress(OSError):  # the journal has it too
+            write_whole(directory / RUN_FILE, content + "\n")
+
+
 def take_over(directory: Path) -> Lock:
-    """Takes the lock of a run that is resumed; waits for an owner on another host that may be dead, and says so.
+    """Takes the lock of a run that is resumed.
+
+    Waits, with a message, for an owner on another host that may be dead.
 
     Raises:
         ConfigError: if another process is writing the run, or it belongs to another user.
@@ -209,7 +216,7 @@ def take_over(directory: Path) -> Lock:
                     time.sleep(min(1.0, max(deadline - time.monotonic(), 0.0)))
                     lock = Lock.take(directory / LOCK_FILE)
                     if isinstance(lock, Owner) and (lock.seconds_left or 0.0) > seconds:
-                        break  # it gave a sign of life
+                        break  # it is alive
     except PermissionError as error:
         raise ConfigError(
             f"{flag}: {error.filename} belongs to another user and cannot be written; copy the run first "
@@ -224,33 +231,36 @@ def take_over(directory: Path) -> Lock:
 
 
 class Run:
-    """An open run. Use it as a context manager: an exception ends it as `crashed`.
+    """An open run, the recorder that keeps everything.
+
+    Use it as a context manager: an exception ends it as `crashed`.
 
     Attributes:
-        system: which trainer.
+        spec: of the system, as recorded in the run folder.
+        system: name of the system.
         name: the run's name; also its folder's.
         run_id: `md5(name)[:8]`.
         directory: the run folder.
-        clock: the master clock. After a resume, `restore_clock` sets it to what the checkpoint saved.
+        clock: the master clock. After a resume, `restore_clock` sets it to the checkpoint's.
         attempt: 1 for a new run, one more for each resume.
-        on_stop: called from another thread with the origin of a request to stop, such as the stop button of the W&B
-            page. Without it the main thread is interrupted (KeyboardInterrupt).
+        records_moves: true if `MoveRow` events are kept.
+        on_stop: called from another thread with the origin of a request to stop, such as the stop
+            button of the W&B page. Without it the main thread is interrupted (KeyboardInterrupt).
     """
-
-    on_stop: Callable[[str], None] | None = None
 
     def __init__(
         self,
         config: TrackingConfig,
-        system: System,
+        spec: SystemSpec,
         directory: Path,
         lock: Lock,
         journal: Journal,
-        monitor: SystemMonitor,
         wall_time: Callable[[], float],
         reservation: Reservation | None = None,
     ) -> None:
-        self.system: System = system
+        self.spec = spec
+        self.system = spec.name
+        self.on_stop: Callable[[str], None] | None = None
         self.name = directory.name
         self.run_id = run_id(directory.name)
         self.directory = directory
@@ -260,15 +270,15 @@ class Run:
         self._config = config
         self._lock = lock
         self._journal = journal
-        self._monitor = monitor
+        self._monitor = SystemMonitor()
         self._wall_time = wall_time
         self._mutex = threading.RLock()
         self._busy_seconds = 0.0
         self._started = time.perf_counter()
         self._report: FinishReport | None = None
         self._reservation = reservation
-        self._told_difference = False
-        self._console = Console(config.console, directory)
+        self._reported_difference = False
+        self._console = Console(config.console, directory, spec)
         self._delivery = self._start_delivery() if config.wandb else None
         if not lock.is_guarded:
             self.warn(
@@ -288,11 +298,14 @@ class Run:
             artifacts=not self._config.no_artifact,
             patient=True,
         )
-        return DeliveryProcess(self.directory, settings, self._tell, on_stop=self._stop)
+        return DeliveryProcess(self.directory, settings, self._notify, on_stop=self._stop)
 
     def _stop(self, origin: str) -> None:
-        """Passes on a request to stop from W&B; a program that does not listen is interrupted, as wandb does it."""
-        self._tell(f"{origin} asks this run to stop", "info")
+        """Forwards a request to stop from W&B.
+
+        A program without a handler is interrupted, as wandb does it.
+        """
+        self._notify(f"{origin} asks this run to stop", "info")
         if self.on_stop is not None:
             self.on_stop(origin)
         elif self._report is None:
@@ -300,29 +313,33 @@ class Run:
 
     @property
     def resumed(self) -> bool:
-        """Whether this is a later attempt of a run that was there before, even if its journal was lost."""
+        """True for a later attempt of an existing run, even if its journal was lost."""
         return self.attempt > 1 or self._config.resume_run is not None
 
     @property
     def recorded_until(self) -> int:
-        """The last step in the journal's history; after a resume rows up to here are recognised, not doubled."""
+        """The last step in the journal's history; after a resume rows up to here are recognised and
+        not written again.
+        """
         with self._mutex:
             return self._journal.recorded_until
 
     @property
     def logging_overhead_pct(self) -> float:
-        """Time that tracking took from the training thread, in percent of the time since the run was opened."""
+        """Time that tracking took from the training thread, in percent of the time since the run
+        was opened.
+        """
         return 100.0 * self._busy_seconds / max(time.perf_counter() - self._started, 1e-9)
 
     def restore_clock(self, saved_step: int, recorded_until: int | None = None) -> None:
-        """Set the clock to the step that a checkpoint saved, before the first tick of this attempt.
+        """Sets the clock to the step that a checkpoint saved, before this attempt's first tick.
 
         Args:
-            recorded_until: the last step that the journal held a row of when the checkpoint was made; by default the
+            recorded_until: the last step in the journal when the checkpoint was made. Default: the
                 step itself.
 
         Raises:
-            ConfigError: the clock has ticked already.
+            ConfigError: if the clock has ticked already.
         """
         with self._mutex:
             self.clock.restore(saved_step)
@@ -335,11 +352,13 @@ class Run:
                 )
 
     def record(self, events: Iterable[Event]) -> None:
-        """Commit events in one journal transaction; then the readers see them. Never waits for the network.
+        """Commits events in one journal transaction; then the readers see them.
+
+        Never waits for the network.
 
         Raises:
-            ValueError: events that contradict the journal's rules (see `Journal.record`).
-            JournalError: the disk is full or the file cannot be written.
+            ValueError: if events contradict the journal's rules (see `Journal.record`).
+            JournalError: if the disk is full or the file cannot be written.
         """
         begun = time.perf_counter()
         with self._mutex:
@@ -349,8 +368,8 @@ class Run:
                 self._lock.refresh()
             recorded = self._journal.record(kept, system, self._wall_time())
             self._show(recorded.events)
-            if recorded.differing and not self._told_difference:
-                self._told_difference = True
+            if recorded.differing and not self._reported_difference:
+                self._reported_difference = True
                 self.warn(
                     f"resumed training differs from what was recorded, from step {recorded.first_difference} on: "
                     f"{recorded.differing} rows of earlier attempts are kept aside, the new ones are the history"
@@ -374,50 +393,53 @@ class Run:
         aliases: Iterable[str] = (),
         seconds: float = 0.0,
     ) -> None:
-        """Record a file or folder that was just written in the run folder, at the step where the clock stands.
+        """Records a file or folder that was just written in the run folder, at the step of the
+        clock.
 
         Args:
             path: inside the run folder; it must not change afterwards.
             kind: a `checkpoint` goes to W&B as `checkpoint-<run id>-<step>`.
             aliases: such as `best`.
-            seconds: how long writing it held up the training thread.
+            seconds: time in seconds that the training thread was paused for it.
         """
         digest, size = sha256_of(path)
         name = path.relative_to(self.directory).as_posix()
         self.record([FileRow(self.clock.now(), kind, name, digest, size, seconds, tuple(aliases))])
 
     def copy_journal(self, path: Path) -> None:
-        """Copy the journal as it stands, whole, to a folder that may be on a network drive (call it at a checkpoint).
+        """Copies the complete journal to a file that may be on a network drive.
 
         Raises:
-            JournalError: the copy cannot be written.
+            JournalError: if the copy cannot be written.
         """
         with self._mutex:
             self._journal.copy_to(path)
 
     def warn(self, text: str) -> None:
-        """Tell the user about an illness; the journal keeps it. May be called from any thread."""
+        """Shows a warning, which the journal keeps. May be called from any thread."""
         self.note(text, "warning")
 
-    def note(self, text: str, level: Literal["info", "warning"] = "info") -> None:
-        """Tell the user something; the journal keeps it. May be called from any thread."""
+    def note(self, text: str, level: Level = "info") -> None:
+        """Shows a message, which the journal keeps. May be called from any thread."""
         with self._mutex:
             if self._report is None:
-                self.record([Note(None, text, level)])
+                self.record([LogMessage(None, text, level)])
 
-    def _tell(self, text: str, level: Literal["info", "warning"]) -> None:
-        """Pass on what the delivery process says; when the disk is full, the training thread is told by its own row."""
+    def _notify(self, text: str, level: Level) -> None:
+        """Shows a message of the delivery process; on a full disk the next row of the training
+        thread raises the error.
+        """
         with contextlib.suppress(JournalError):
             self.note(text, level)
 
     def progress(self, phase: str, done: int, total: int, unit: str = "", best: str = "") -> None:
-        """Shows how far a phase is, with its rate and the time left.
+        """Shows the progress of a phase, with its rate and the time left.
 
         Args:
             phase: its name, such as `epoch 3 self-play`.
-            done: counted so far, out of `total`.
-            unit: what is counted, such as `games`.
-            best: the best so far, in words.
+            done: number of units done, out of `total`.
+            unit: name of a unit, such as `games`.
+            best: the best result so far, in words.
         """
         begun = time.perf_counter()
         with self._mutex:
@@ -425,15 +447,18 @@ class Run:
         self._busy_seconds += time.perf_counter() - begun
 
     def finish(self, status: Status = "finished", deadline_seconds: float | None = None) -> FinishReport:
-        """End the run: close the journal and wait for W&B, at most `deadline_seconds` (default: the config's).
+        """Ends the run: closes the journal and waits for W&B.
 
         A second call returns the report of the first.
+
+        Args:
+            deadline_seconds: maximum time in seconds to wait. Default: the config's.
         """
         if self._report is not None:
             return self._report
         deadline = self._config.finish_seconds if deadline_seconds is None else deadline_seconds
         overhead = self.logging_overhead_pct
-        # On a full disk the end cannot be noted either; the run then counts as stale, which is true.
+        # On a full disk the end cannot be recorded either; the run then counts as stale.
         with self._mutex, contextlib.suppress(JournalError):
             self._journal.end_attempt(status)
         outcome = self._delivery.finish(status, deadline) if self._delivery else Outcome.none()
@@ -453,7 +478,7 @@ class Run:
         return self._report
 
     def discard(self) -> None:
-        """Removes a new run that recorded no step, because its start is refused; any other run stays."""
+        """Removes a new run that recorded no step, because its start is refused; others stay."""
         if self._reservation is None or self.clock.step > 0 or self._report is not None:
             return
         self.finish("crashed", 0.0)

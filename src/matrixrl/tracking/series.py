@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from matrixrl.tracking.blocks import StreamBlock
-from matrixrl.tracking.local import EXACT_ROWS, JournalReader, containing_one
+from matrixrl.tracking.journal_reader import EXACT_ROWS, JournalReader, containing_one
 
 DENSE_VALUES = 200
 """A metric with this many values in the sample of a long range of rows is drawn from the sample, a rarer one from all rows."""

@@ -1,4 +1,4 @@
-"""A run in a line: its state, how far it came, its best value, and what waits for W&B."""
+"""Summary of a run: its state, its last step, its best value, and the rows that wait for W&B."""
 
 from __future__ import annotations
 
@@ -11,50 +11,35 @@ from typing import Any, Literal, NamedTuple
 
 from matrixrl.config import ConfigError
 from matrixrl.tracking.courier import STATE_FILE, DeliveryState
-from matrixrl.tracking.events import System
 from matrixrl.tracking.files import write_whole
-from matrixrl.tracking.identity import LOCK_FILE, Lock, read_run_file
+from matrixrl.tracking.identity import LOCK_FILE, RUN_FILE, Lock, read_run_file
 from matrixrl.tracking.journal import JOURNAL_FILE, JournalError, JournalLockedError, wal_of
-from matrixrl.tracking.local import Attempt, JournalReader
+from matrixrl.tracking.journal_reader import Attempt, JournalReader
+from matrixrl.tracking.spec import SystemSpec, recorded_spec
 
 SUMMARY_FILE = "summary.json"
-"""What `runs list` shows of a run that has ended, kept by its writer: two thousand journals take seconds to open."""
+"""Summary of a run that has ended, kept by its writer: opening 2,000 journals takes seconds."""
 
 State = Literal["running", "finished", "interrupted", "crashed", "stale", "damaged"]
 
 
-class Best(NamedTuple):
-    """What counts as the best value of a run.
-
-    Attributes:
-        column: of the episode table, of which the best episode counts; None where a single episode says little.
-        lowest: whether less is better.
-        only_where: a column that must be true.
-        metric: a metric of the stream whose best value counts too, with its variants per format.
-    """
-
-    label: str
-    column: str | None
-    lowest: bool
-    only_where: str | None
-    metric: str | None
-
-    def of(self, reader: JournalReader) -> float | None:
-        """Returns the best value in a journal, None where there is none yet."""
-        found: list[float | None] = []
-        if self.column is not None and self.column in reader.episode_columns:
-            found.append(reader.best(self.column, self.lowest, self.only_where))
-        if self.metric is not None:
-            found.append(reader.best_metric(self.metric, self.lowest))
-        there = [value for value in found if value is not None]
-        return (min if self.lowest else max)(there, default=None)
-
-
-BEST: Mapping[System, Best] = {
-    "matmul": Best("rank", "Rank", True, "Solved", "rewrite/best_rank"),
-    # The mean over the episodes that ended in one chunk: the best single episode is a matter of luck.
-    "hackmatrix": Best("mean return", None, False, None, "episode/return"),
-}
+def best_value(reader: JournalReader, spec: SystemSpec) -> float | None:
+    """Returns the best value of a run by the measure of its system; None if there is none yet."""
+    best = spec.best
+    if best is None:
+        return None
+    found: list[float | None] = []
+    columns = reader.episode_columns
+    column = None if best.column is None else spec.recorded_column(best.column, columns)
+    condition = None if best.only_where is None else spec.recorded_column(best.only_where, columns)
+    if column is not None and (best.only_where is None or condition is not None):
+        found.append(reader.best(column, best.lowest, condition))
+    if best.metric is not None:
+        found += [
+            reader.best_metric(name, best.lowest) for name in (best.metric, *spec.old_names(best.metric))
+        ]
+    there = [value for value in found if value is not None]
+    return (min if best.lowest else max)(there, default=None)
 
 
 @dataclass(frozen=True)
@@ -62,12 +47,14 @@ class RunSummary:
     """One line of `matrixrl runs list`.
 
     Attributes:
-        state: `running`: a live process writes it; `finished`, `interrupted` (it saved and stopped when asked) and
-            `crashed` (an error) as its last process said; `stale`: that process is gone without a word (killed, or its
-            machine was taken away): resume it; `damaged`: the journal cannot be read whole.
-        last_activity: when its writer last wrote to the journal; reading does not change it.
-        best: the best value, with `best_label` saying of what; None where there is none yet.
-        pending_rows: rows that the W&B server has not confirmed; None for a run that was never meant for W&B.
+        state: `running`: a live process writes it; `finished`, `interrupted` (it saved and stopped
+            on request) and `crashed` (an error) as its last process recorded; `stale`: that process
+            ended without recording it (killed, or its machine was lost): resume it; `damaged`: the
+            journal cannot be read completely.
+        last_activity: time of the writer's last row; reading does not change it.
+        best: the best value; None if there is none yet.
+        best_label: noun in front of it.
+        pending_rows: rows that the W&B server has not confirmed; None for a run without W&B.
     """
 
     name: str
@@ -97,7 +84,10 @@ def summarize(directory: Path) -> RunSummary:
 
 
 def keep_summary(directory: Path) -> None:
-    """Keeps the summary of a run that has ended in its folder; call it as its writer, once the journal is closed."""
+    """Keeps the summary of a run that has ended in its folder.
+
+    Only its writer may call this, after it has closed the journal.
+    """
     with contextlib.suppress(OSError, ConfigError):
         summary = _summary(directory, read_run_file(directory) or {}, "ended")
         content = {"of": _fingerprint(directory), "summary": asdict(summary)}
@@ -111,7 +101,7 @@ def drop_summary(directory: Path) -> None:
 
 
 def _fingerprint(directory: Path) -> list[Any]:
-    """Returns what changes whenever the journal or the state of delivery does."""
+    """Returns sizes and times that change whenever the journal or the state of delivery does."""
     found: list[Any] = []
     for name in (JOURNAL_FILE, STATE_FILE):
         try:
@@ -123,7 +113,9 @@ def _fingerprint(directory: Path) -> list[Any]:
 
 
 def _kept(directory: Path, record: Mapping[str, Any]) -> RunSummary | None:
-    """Returns the summary that the run's writer kept; None if there is none, or the run was continued since."""
+    """Returns the summary that the run's writer kept; None if there is none, or the run was resumed
+    since.
+    """
     try:
         content = json.loads((directory / SUMMARY_FILE).read_bytes())
         if content["of"] != _fingerprint(directory) or _log_mtime(directory) is not None:
@@ -134,7 +126,7 @@ def _kept(directory: Path, record: Mapping[str, Any]) -> RunSummary | None:
 
 
 def _identity(record: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns what `run.json` says of a run: it holds in a copy under another name too."""
+    """Returns the identity from `run.json`, which is right in a copy under another name too."""
     return {
         "name": record["name"],
         "run_id": record.get("run_id", ""),
@@ -144,7 +136,7 @@ def _identity(record: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _log_mtime(directory: Path) -> float | None:
-    """Returns when rows were last added to the write-ahead log; None where it has none."""
+    """Returns the time of the last row in the write-ahead log; None if it has none."""
     try:
         status = wal_of(directory / JOURNAL_FILE).stat()
     except FileNotFoundError:
@@ -157,10 +149,14 @@ def _summary(directory: Path, record: Mapping[str, Any], running: Literal["ended
 
     Args:
         record: the content of `run.json`.
-        running: `ended` if the run's writer asks, who still holds the lock.
+        running: `ended` if the run's writer asks, which still holds the lock.
     """
     identity = _identity(record)
-    measure = BEST.get(identity["system"])
+    try:
+        spec = recorded_spec(record, str(directory / RUN_FILE))
+    except ConfigError:  # `runs show` names the field
+        spec = None
+    best = None if spec is None else spec.best
     nothing = RunSummary(
         **identity,
         state="damaged",
@@ -168,15 +164,15 @@ def _summary(directory: Path, record: Mapping[str, Any], running: Literal["ended
         last_activity=identity["started"],
         last_step=0,
         episodes=0,
-        best_label=measure.label if measure else "",
+        best_label=best.label if best else "",
         best=None,
         pending_rows=None,
     )
     is_running = running is None and Lock.owner(directory / LOCK_FILE) is not None
     try:
-        reading = _read(directory, measure)
+        reading = _read(directory, spec)
         if reading.is_outdated:  # a process continued the run just now
-            reading = _read(directory, measure)
+            reading = _read(directory, spec)
     except JournalLockedError:
         return replace(nothing, state="running" if is_running else "stale")
     except (ConfigError, JournalError):
@@ -203,10 +199,10 @@ class _Reading(NamedTuple):
     is_outdated: bool
 
 
-def _read(directory: Path, measure: Best | None) -> _Reading:
+def _read(directory: Path, spec: SystemSpec | None) -> _Reading:
     with JournalReader(directory) as reader:
         attempts = reader.attempts()
-        best = measure.of(reader) if measure else None
+        best = best_value(reader, spec) if spec else None
         last_step = reader.last_step()
         episodes, pending, damaged = 0, None, False
         try:

@@ -1,4 +1,4 @@
-"""`console.log`: what the console showed, read back and compared with the lines that the journal's rows make."""
+"""`console.log`: reads it back, and formats the lines that it should have from the journal."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from itertools import takewhile
 from pathlib import Path
 from typing import NamedTuple
 
-from matrixrl.tracking.console import TRANSCRIPT_FILE, episode_line, move_line, row_line
+from matrixrl.tracking.console import TRANSCRIPT_FILE, episode_line, move_line, row_line, row_marks
 from matrixrl.tracking.events import Kind
-from matrixrl.tracking.local import JournalReader
+from matrixrl.tracking.journal_reader import JournalReader
 
 # The kinds of lines and the table of the journal that each comes from.
 TABLES = {"epoch": "stream", "episode": "episodes", "move": "moves"}
@@ -28,7 +28,7 @@ class Line(NamedTuple):
 
 
 def read_transcript(directory: Path) -> Iterator[Line]:
-    """The lines of `console.log`; a line that was cut off is left out."""
+    """Yields the lines of `console.log` without a line that was cut off."""
     path = directory / TRANSCRIPT_FILE
     if not path.exists():
         return
@@ -44,7 +44,7 @@ def _parsed(text: str) -> Line | None:
 
 
 def read_backwards(directory: Path) -> Iterator[Line]:
-    """The lines of `console.log`, the last one first, as far as they are asked for."""
+    """Yields the lines of `console.log`, the last one first; reads no more than is needed."""
     path = directory / TRANSCRIPT_FILE
     if not path.exists():
         return
@@ -65,11 +65,14 @@ def read_backwards(directory: Path) -> Iterator[Line]:
 
 
 def journal_lines(reader: JournalReader, kind: str, after_id: int = 0) -> Iterator[Line]:
-    """The lines of one kind that the journal's rows make, in the order of recording, superseded rows included."""
+    """Yields the lines of one kind that the journal's rows make, in the order of recording,
+    superseded rows included.
+    """
     names = list(reader.episode_columns)
     if kind == "epoch":
+        spec = reader.spec
         for row in reader.stream(history=False, after_id=after_id):
-            if (text := row_line(row.metrics)) is not None:
+            if (text := row_line(row.metrics, spec)) is not None:
                 yield Line(row.step, kind, text)
     elif kind == "episode":
         for episode in reader.episodes(history=False, after_id=after_id):
@@ -87,13 +90,15 @@ def parsed_line(text: str) -> tuple[int, str]:
 
 
 def read_texts(directory: Path, kind: str) -> Iterator[str]:
-    """Yields the lines of one kind of `console.log` as they stand there, without the newline; see `read_transcript`."""
+    """Yields the lines of one kind of `console.log` unchanged, without the newline; see
+    `read_transcript`.
+    """
     path, field = directory / TRANSCRIPT_FILE, f"\t{kind}\t"
     if not path.exists():
         return
     with path.open(encoding="utf-8", errors="replace", newline="\n") as file:
         for text in file:
-            # A cheap test first: most lines of a long transcript are of another kind, or well formed.
+            # A cheap test first: most lines of a long transcript are of another kind.
             if field in text and text.endswith("\n"):
                 step, _, rest = text.partition("\t")
                 if step.isdigit() and rest.startswith(field[1:]):
@@ -101,13 +106,16 @@ def read_texts(directory: Path, kind: str) -> Iterator[str]:
 
 
 def journal_texts(reader: JournalReader, kind: str) -> Iterator[str]:
-    """Yields the lines of `journal_lines` as `console.log` has them, without the newline, several times as fast.
+    """Yields the lines of `journal_lines` as `console.log` has them, without the newline, several
+    times as fast.
 
-    Rows whose values have the types of their columns are formatted by one template, the others one by one.
+    Rows whose values have the types of their columns are formatted by one template, the others one
+    by one.
     """
     if kind == "epoch":
-        for row in reader.stream(history=False, containing=LINE_MARKS):
-            if (text := row_line(row.metrics)) is not None:
+        spec = reader.spec
+        for row in reader.stream(history=False, containing=row_marks(spec)):
+            if (text := row_line(row.metrics, spec)) is not None:
                 yield f"{row.step}\t{kind}\t{text}"
         return
     columns = MOVE_COLUMNS if kind == "move" else reader.episode_columns
@@ -120,9 +128,6 @@ def journal_texts(reader: JournalReader, kind: str) -> Iterator[str]:
             if line is not None:
                 yield str(line)[:-1]
 
-
-LINE_MARKS = ('"Epoch"', '"train/update_step"', '"eval/')
-"""A row of the stream has a line only if its text contains one of these; see `row_line`."""
 
 MOVE_COLUMNS: Mapping[str, Kind] = {"move": "int", "episode": "int", "reward": "float", "residual": "float"}
 MOVE_TEMPLATE = "%d\tmove\tStep %2d [Ep %d] | Reward: %.6g | Residual: %.6g"
@@ -139,10 +144,10 @@ def _episode_template(columns: Mapping[str, Kind]) -> str:
 
 
 def complete_transcript(directory: Path) -> int:
-    """Append to `console.log` the lines that a kill kept from it, so that a resumed run continues a whole one.
+    """Appends the lines to `console.log` that a kill prevented, before a run is resumed.
 
     Returns:
-        How many lines were appended.
+        Number of lines appended.
     """
     path = directory / TRANSCRIPT_FILE
     if path.exists():
@@ -152,7 +157,7 @@ def complete_transcript(directory: Path) -> int:
         missing = []
         for kind, table in TABLES.items():
             missing.append(journal_lines(reader, kind, _last_shown(reader, kind, table)))
-        # Line by line: without a transcript (the run folder came from elsewhere) this is the whole history.
+        # Line by line: without a transcript (a copied run folder) this is the complete history.
         for line in heapq.merge(*missing, key=lambda line: line.step):
             file.write(str(line))
             appended += 1
@@ -160,7 +165,7 @@ def complete_transcript(directory: Path) -> int:
 
 
 def _last_shown(reader: JournalReader, kind: str, table: str) -> int:
-    """The id of the last row that the transcript has a line of; 0 where it has none."""
+    """Returns the id of the last row that the transcript has a line of; 0 if it has none."""
     if reader.is_empty(table):
         return 0
     lines = (line for line in read_backwards(reader.directory) if line.kind == kind)
@@ -168,7 +173,8 @@ def _last_shown(reader: JournalReader, kind: str, table: str) -> int:
     if last is None:
         return 0
     ids = reader.ids(table, last.step)
-    # The end of the file tells how many rows of the step were shown, unless earlier attempts showed rows of it too.
+    # The end of the file has as many lines of the step as were shown, unless earlier attempts
+    # showed some of it too.
     if reader.has_superseded(table, last.step):
         lines = (line for line in read_transcript(reader.directory) if line.kind == kind)
         shown = sum(line.step == last.step for line in lines)
@@ -178,7 +184,7 @@ def _last_shown(reader: JournalReader, kind: str, table: str) -> int:
 
 
 def cut_partial_line(path: Path) -> None:
-    """Take off what stands behind the last newline of a file: a kill came while it was written."""
+    """Truncates a file after its last newline: a kill interrupted the line after it."""
     with path.open("r+b") as file:
         end = file.seek(0, 2)
         tail = min(end, 1 << 16)

@@ -24,7 +24,7 @@ from matrixrl.tracking.audit import same_value
 from matrixrl.tracking.courier import DeliveryState, child_environment
 from matrixrl.tracking.events import EPISODE_TABLE, is_wall_clock
 from matrixrl.tracking.identity import run_id
-from matrixrl.tracking.local import JournalReader
+from matrixrl.tracking.journal_reader import JournalReader
 from matrixrl.tracking.wandb_names import (
     Belonging,
     check_entity,

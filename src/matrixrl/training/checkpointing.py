@@ -19,7 +19,7 @@ from matrixrl.run_layout import CHECKPOINTS_FOLDER
 from matrixrl.tracking.clock import Tick
 from matrixrl.tracking.events import FileRow
 from matrixrl.tracking.files import sha256_of
-from matrixrl.tracking.run import Run
+from matrixrl.tracking.recorder import Recorder
 
 
 class CheckpointError(RuntimeError):
@@ -95,7 +95,7 @@ class CheckpointManager:
     def __init__(
         self,
         config: CheckpointConfig,
-        run: Run,
+        run: Recorder,
         settings: Mapping[str, Any],
         coordinator: Coordinator = SINGLE,
         uses_shared_storage: bool = False,

@@ -15,7 +15,7 @@ from matrixrl.tracking.status import CLEAR_LINE, terminal_width, wrap
 
 if TYPE_CHECKING:
     # A command imports this module before it loads JAX.
-    from matrixrl.tracking.run import Run
+    from matrixrl.tracking.recorder import Recorder
     from matrixrl.training.checkpointing import CheckpointManager
 
 PEER_FAILURE_SECONDS = 10.0
@@ -50,7 +50,7 @@ class PeerFailureHandler:
 
 
 def exit_after_peer_failure(
-    run: Run, manager: CheckpointManager | None, error: Exception, command: str
+    run: Recorder, manager: CheckpointManager | None, error: Exception, command: str
 ) -> NoReturn:
     """Closes the run, and ends this process because a collective failed.
 

@@ -1,4 +1,4 @@
-"""Training loop of both systems: the only place where a jitted result meets a clock, a file or a
+"""Training loop of every system: the only place where a jitted result meets a clock, a file or a
 signal.
 
 A trainer advances its state by one chunk at a time and records the chunk's results. While the
@@ -19,7 +19,7 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar
 
 from matrixrl.devices.coordinator import SINGLE, Coordinator
-from matrixrl.tracking.run import Run
+from matrixrl.tracking.recorder import Recorder
 
 if TYPE_CHECKING:
     # Signals are handled before JAX is loaded; checkpointing needs JAX.
@@ -53,7 +53,7 @@ class Trainer(Protocol[State, Result]):
         """Returns true if the next chunk depends on the record of the last one."""
         ...
 
-    def record(self, state: State, outcome: Result, run: Run) -> State:
+    def record(self, state: State, outcome: Result, run: Recorder) -> State:
         """Fetches a chunk's result, stamps it and commits it; returns the state updated from it.
 
         Raises:
@@ -211,7 +211,7 @@ class StopRequest:
 def run_loop(
     trainer: Trainer[State, Result],
     state: State,
-    run: Run,
+    run: Recorder,
     stop: StopRequest,
     checkpoints: Checkpoints | None = None,
     coordinator: Coordinator = SINGLE,

@@ -17,8 +17,8 @@ from matrixrl.systems.matmul.program import MatmulProgram
 from matrixrl.systems.matmul.rows import names_by_format
 from matrixrl.systems.matmul.solutions import schemes_of
 from matrixrl.systems.matmul.state import Progress
-from matrixrl.tracking.events import Note
-from matrixrl.tracking.run import Run
+from matrixrl.tracking.events import LogMessage
+from matrixrl.tracking.recorder import Recorder
 from matrixrl.training.loop import TrainingDivergedError
 
 
@@ -96,7 +96,7 @@ class PhaseContext:
         return schemes
 
     def offer(
-        self, scheme: Scheme, discoveries: Discoveries, found: dict[str, Any], where: str, run: Run
+        self, scheme: Scheme, discoveries: Discoveries, found: dict[str, Any], where: str, run: Recorder
     ) -> None:
         """Offers a proved scheme, and announces it if it is the best so far.
 
@@ -116,7 +116,7 @@ class PhaseContext:
             # Record it at its step, so that a resumed run that finds it again does not announce it
             # twice.
             text = f"{where}: {verdict.message}; verified over {over}"
-            run.record([Note(run.clock.now(), text)])
+            run.record([LogMessage(run.clock.now(), text)])
 
     def save_solutions(self) -> None:
         """Writes the solutions of the lowest rank of each format."""
@@ -142,7 +142,7 @@ class PhaseContext:
         with self.program.first_calls.call(programs.KEEP):
             return self.program.keep(buffer, games)
 
-    def show_progress(self, progress: Progress, title: str, length: int, unit: str, run: Run) -> None:
+    def show_progress(self, progress: Progress, title: str, length: int, unit: str, run: Recorder) -> None:
         """Shows how far a phase of the epoch is, with the lowest ranks so far."""
         ranks = [str(rank) for rank in progress.best_ranks if rank is not None]
         best = f"best rank {', '.join(ranks)}" if ranks else ""

@@ -30,7 +30,7 @@ from matrixrl.systems.matmul.state import (
     Progress,
     progress_from_record,
 )
-from matrixrl.tracking.run import Run
+from matrixrl.tracking.recorder import Recorder
 from matrixrl.training.first_calls import several_cores
 from matrixrl.training.parameters import nonfinite_parameter
 
@@ -147,7 +147,7 @@ class MatmulTrainer:
         progress = dataclasses.replace(state.progress, chunk=state.progress.chunk + 1)
         return state._replace(progress=progress), Chunk(phase.name, result)
 
-    def record(self, state: MatmulState, outcome: Chunk[Any], run: Run) -> MatmulState:
+    def record(self, state: MatmulState, outcome: Chunk[Any], run: Recorder) -> MatmulState:
         """Fetches, stamps and commits a chunk, and enters the next phase when it was the last of
         its own.
         """

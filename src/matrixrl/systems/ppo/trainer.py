@@ -26,9 +26,9 @@ from matrixrl.devices.coordinator import SINGLE, Coordinator
 from matrixrl.systems.ppo.diagnostics import check
 from matrixrl.systems.ppo.program import PPOProgram, UpdateResults
 from matrixrl.systems.ppo.task import PPORunConfig
-from matrixrl.tracking.events import EpisodeRow, Event, Note, ScalarRow, TableMark
+from matrixrl.tracking.events import EpisodeRow, Event, LogMessage, ScalarRow, TableSnapshot
 from matrixrl.tracking.numbers import significant
-from matrixrl.tracking.run import Run
+from matrixrl.tracking.recorder import Recorder
 from matrixrl.training.loop import TrainingDivergedError
 from matrixrl.training.parameters import nonfinite_parameter
 
@@ -194,7 +194,7 @@ class PPOTrainer:
         progress = dataclasses.replace(state.progress, updates=done + count)
         return PPOState(device, progress), PPOChunk(count, updates)
 
-    def record(self, state: PPOState, outcome: PPOChunk, run: Run) -> PPOState:
+    def record(self, state: PPOState, outcome: PPOChunk, run: Recorder) -> PPOState:
         """Fetches, stamps and commits the results of a call."""
         results = jax.device_get(outcome.updates)
         count, first = outcome.count, state.progress.recorded
@@ -228,10 +228,10 @@ class PPOTrainer:
             events.append(ScalarRow(ticks[-1], row))
             counts, warnings = check(progress.streaks, row)
             progress = dataclasses.replace(progress, streaks=counts)
-            events += [Note(ticks[-1], text, "warning") for text in warnings]
+            events += [LogMessage(ticks[-1], text, "warning") for text in warnings]
             between = max(1, total // self.config.chunk // MAX_TABLE_MARKS)
             if progress.recorded == total or progress.recorded // self.config.chunk % between == 0:
-                events.append(TableMark(ticks[-1]))
+                events.append(TableSnapshot(ticks[-1]))
         run.record(events)
         size = self.config.ppo.batch_size
         run.progress("training", progress.recorded * size, total * size, "steps", _best(progress))
@@ -248,7 +248,7 @@ class PPOTrainer:
             self._updates_per_call = max(1, min(self.config.chunk, int(CALL_SECONDS / seconds)))
         self._call_began = now
 
-    def _warn_if_slow(self, run: Run) -> None:
+    def _warn_if_slow(self, run: Recorder) -> None:
         """Warns once that a stop cannot be handled in time if updates are longer than the grace
         period.
 
@@ -296,7 +296,7 @@ class PPOTrainer:
             for name in self.task.maxima
         }
 
-    def _chunk_row(self, progress: PPOProgress, run: Run) -> tuple[dict[str, float | int], PPOProgress]:
+    def _chunk_row(self, progress: PPOProgress, run: Recorder) -> tuple[dict[str, float | int], PPOProgress]:
         """Returns the stream's row of a finished chunk, and the progress with its sums cleared."""
         now = time.perf_counter()
         began = now if self._chunk_began is None else self._chunk_began

@@ -22,7 +22,7 @@ from matrixrl.systems.matmul.phases.phase import Phase
 from matrixrl.systems.matmul.rows import add_evaluated, evaluation_metrics
 from matrixrl.systems.matmul.state import MatmulState, Progress
 from matrixrl.tracking.events import ScalarRow
-from matrixrl.tracking.run import Run
+from matrixrl.tracking.recorder import Recorder
 
 
 class Evaluation(Phase[MoveChunk]):
@@ -49,7 +49,7 @@ class Evaluation(Phase[MoveChunk]):
         return advance_games(context, state, key, self.length(context.config), 0.0, start)
 
     def record(
-        self, context: PhaseContext, state: MatmulState, result: MoveChunk, run: Run
+        self, context: PhaseContext, state: MatmulState, result: MoveChunk, run: Recorder
     ) -> tuple[MatmulState, bool]:
         """Records the episodes that ended, and the evaluation's row with its last batch."""
         progress, length = state.progress, self.length(context.config)

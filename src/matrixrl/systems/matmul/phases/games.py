@@ -19,7 +19,7 @@ from matrixrl.systems.matmul.context import PhaseContext
 from matrixrl.systems.matmul.state import MatmulState, Progress
 from matrixrl.tracking.clock import Tick
 from matrixrl.tracking.events import EpisodeRow, Event, MoveRow
-from matrixrl.tracking.run import Run
+from matrixrl.tracking.recorder import Recorder
 
 
 class MoveChunk(NamedTuple):
@@ -88,7 +88,7 @@ def advance_games(
     return MatmulState(device._replace(games=games), progress), MoveChunk(move, games, began)
 
 
-def fetch_move(context: PhaseContext, progress: Progress, chunk: MoveChunk, run: Run) -> PlayedMove:
+def fetch_move(context: PhaseContext, progress: Progress, chunk: MoveChunk, run: Recorder) -> PlayedMove:
     """Fetches an action of a batch, stamps it, and proves the games that it solved."""
     move = jax.device_get(chunk.move)
     live = np.flatnonzero(move.live)
@@ -131,7 +131,9 @@ def fetch_move(context: PhaseContext, progress: Progress, chunk: MoveChunk, run:
     return PlayedMove(move, ticks, events + rows, rows, schemes, is_over)
 
 
-def offer_schemes(context: PhaseContext, progress: Progress, schemes: dict[int, Scheme], run: Run) -> None:
+def offer_schemes(
+    context: PhaseContext, progress: Progress, schemes: dict[int, Scheme], run: Recorder
+) -> None:
     """Offers the schemes of solved games to the discoveries of their formats."""
     for lane, scheme in schemes.items():
         episode = progress.episodes + 1 + lane

@@ -12,8 +12,8 @@ from matrixrl.systems.matmul.context import PhaseContext
 from matrixrl.systems.matmul.phases.phase import Phase
 from matrixrl.systems.matmul.phases.updates import UpdateChunk, advance_updates, fetch_updates
 from matrixrl.systems.matmul.state import LossSums, MatmulState, Progress
-from matrixrl.tracking.events import ScalarRow, TableMark
-from matrixrl.tracking.run import Run
+from matrixrl.tracking.events import ScalarRow, TableSnapshot
+from matrixrl.tracking.recorder import Recorder
 
 
 class Learning(Phase[UpdateChunk]):
@@ -38,7 +38,7 @@ class Learning(Phase[UpdateChunk]):
         return advance_updates(context, state, key, self.length(context.config), use_replay=True)
 
     def record(
-        self, context: PhaseContext, state: MatmulState, result: UpdateChunk, run: Run
+        self, context: PhaseContext, state: MatmulState, result: UpdateChunk, run: Recorder
     ) -> tuple[MatmulState, bool]:
         """Sums the losses; with the last chunk, records the epoch and marks the episode table."""
         ticks, values = fetch_updates(context, result, run)
@@ -53,12 +53,14 @@ class Learning(Phase[UpdateChunk]):
         context.show_progress(progress, self.title, self.length(context.config), self.unit, run)
         if result.is_last:
             row = self._epoch_metrics(context, state._replace(progress=progress), run)
-            run.record([ScalarRow(ticks[-1], row), TableMark(ticks[-1])])
+            run.record([ScalarRow(ticks[-1], row), TableSnapshot(ticks[-1])])
             solved = progress.solved / context.config.selfplay.episodes_per_epoch
             progress = dataclasses.replace(progress, success_rate=solved)
         return state._replace(progress=progress), result.is_last
 
-    def _epoch_metrics(self, context: PhaseContext, state: MatmulState, run: Run) -> dict[str, float | int]:
+    def _epoch_metrics(
+        self, context: PhaseContext, state: MatmulState, run: Recorder
+    ) -> dict[str, float | int]:
         """Returns the epoch's row, with the metric names of the tracking contract, section 3."""
         progress, settings = state.progress, context.config.selfplay
         loss, policy_loss, value_loss, grad_norm = (

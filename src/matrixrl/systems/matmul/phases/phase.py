@@ -11,7 +11,7 @@ from jax import Array
 from matrixrl.config import MatmulConfig
 from matrixrl.systems.matmul.context import PhaseContext
 from matrixrl.systems.matmul.state import MatmulState, Progress
-from matrixrl.tracking.run import Run
+from matrixrl.tracking.recorder import Recorder
 
 Result = TypeVar("Result")
 
@@ -65,7 +65,7 @@ class Phase(ABC, Generic[Result]):
 
     @abstractmethod
     def record(
-        self, context: PhaseContext, state: MatmulState, result: Result, run: Run
+        self, context: PhaseContext, state: MatmulState, result: Result, run: Recorder
     ) -> tuple[MatmulState, bool]:
         """Fetches a chunk's result and commits it.
 
@@ -88,14 +88,14 @@ class HostPhase(Phase[int]):
         return state, state.progress.chunk
 
     def record(
-        self, context: PhaseContext, state: MatmulState, result: int, run: Run
+        self, context: PhaseContext, state: MatmulState, result: int, run: Recorder
     ) -> tuple[MatmulState, bool]:
         """Does the work of a chunk."""
         state = self.work(context, state, result, run)
         return state, state.progress.done >= self.length(context.config)
 
     @abstractmethod
-    def work(self, context: PhaseContext, state: MatmulState, seed: int, run: Run) -> MatmulState:
+    def work(self, context: PhaseContext, state: MatmulState, seed: int, run: Recorder) -> MatmulState:
         """Works, records, and returns the state with `progress.done` advanced.
 
         Args:

@@ -10,7 +10,7 @@ from matrixrl.systems.matmul.phases.phase import Phase
 from matrixrl.systems.matmul.phases.updates import UpdateChunk, advance_updates, fetch_updates
 from matrixrl.systems.matmul.state import MatmulState, Progress
 from matrixrl.tracking.events import ScalarRow
-from matrixrl.tracking.run import Run
+from matrixrl.tracking.recorder import Recorder
 
 
 class Pretraining(Phase[UpdateChunk]):
@@ -33,7 +33,7 @@ class Pretraining(Phase[UpdateChunk]):
         return advance_updates(context, state, key, self.length(context.config), use_replay=False)
 
     def record(
-        self, context: PhaseContext, state: MatmulState, result: UpdateChunk, run: Run
+        self, context: PhaseContext, state: MatmulState, result: UpdateChunk, run: Recorder
     ) -> tuple[MatmulState, bool]:
         """Records a row for each update."""
         ticks, values = fetch_updates(context, result, run)

@@ -23,7 +23,7 @@ from matrixrl.systems.matmul.context import PhaseContext
 from matrixrl.systems.matmul.phases.phase import Phase
 from matrixrl.systems.matmul.state import MatmulState, Progress
 from matrixrl.tracking.events import ScalarRow
-from matrixrl.tracking.run import Run
+from matrixrl.tracking.recorder import Recorder
 
 ROUNDS_PER_CHUNK = 16
 """Number of rounds of a chunk, which then takes a few seconds at most."""
@@ -79,7 +79,7 @@ class Refinement(Phase[RefineChunk]):
         return MatmulState(device._replace(games=games), progress), chunk
 
     def record(
-        self, context: PhaseContext, state: MatmulState, result: RefineChunk, run: Run
+        self, context: PhaseContext, state: MatmulState, result: RefineChunk, run: Recorder
     ) -> tuple[MatmulState, bool]:
         """Records one row; proves solutions that beat the best one, and all of them at the end."""
         num_moves, totals = jax.device_get((result.num_moves, result.totals))

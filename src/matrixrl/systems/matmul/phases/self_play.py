@@ -26,7 +26,7 @@ from matrixrl.systems.matmul.phases.phase import Phase
 from matrixrl.systems.matmul.rows import episode_metrics
 from matrixrl.systems.matmul.state import MatmulState, Progress
 from matrixrl.tracking.events import ScalarRow
-from matrixrl.tracking.run import Run
+from matrixrl.tracking.recorder import Recorder
 
 
 class SelfPlay(Phase[MoveChunk]):
@@ -54,7 +54,7 @@ class SelfPlay(Phase[MoveChunk]):
         return advance_games(context, state, key, self.length(context.config), exploration, start)
 
     def record(
-        self, context: PhaseContext, state: MatmulState, result: MoveChunk, run: Run
+        self, context: PhaseContext, state: MatmulState, result: MoveChunk, run: Recorder
     ) -> tuple[MatmulState, bool]:
         """Records the episodes that ended, and keeps a batch that is over."""
         progress = state.progress

@@ -14,7 +14,7 @@ from matrixrl.systems.matmul import program as programs
 from matrixrl.systems.matmul.context import PhaseContext
 from matrixrl.systems.matmul.state import MatmulState
 from matrixrl.tracking.clock import Tick
-from matrixrl.tracking.run import Run
+from matrixrl.tracking.recorder import Recorder
 
 
 class UpdateChunk(NamedTuple):
@@ -58,7 +58,7 @@ def advance_updates(
     return MatmulState(device, progress), UpdateChunk(count, metrics, progress.done == length)
 
 
-def fetch_updates(context: PhaseContext, chunk: UpdateChunk, run: Run) -> tuple[list[Tick], np.ndarray]:
+def fetch_updates(context: PhaseContext, chunk: UpdateChunk, run: Recorder) -> tuple[list[Tick], np.ndarray]:
     """Fetches a chunk's metrics and stamps its updates.
 
     Returns:

@@ -7,9 +7,9 @@ import pytest
 
 from matrixrl.config import ConfigError
 from matrixrl.tracking.clock import StepClock
-from matrixrl.tracking.events import EpisodeRow, ScalarRow, TableMark
+from matrixrl.tracking.events import EpisodeRow, ScalarRow, TableSnapshot
 from matrixrl.tracking.journal import JOURNAL_FILE, JournalError
-from matrixrl.tracking.local import JournalReader
+from matrixrl.tracking.journal_reader import JournalReader
 from tests.tracking.test_journal import episode, new
 
 ROWS = 2000
@@ -91,8 +91,8 @@ def test_a_row_and_a_table_mark_of_one_step_are_delivered_together(tmp_path: Pat
         journal.record([EpisodeRow(tick, episode(number)), ScalarRow(tick, {"a": number})])
         if number % 3 == 0:
             tick = clock.tick()
-            journal.record([ScalarRow(tick, {"Epoch": number}), TableMark(tick)])
-    journal.record([TableMark(clock.tick())])
+            journal.record([ScalarRow(tick, {"Epoch": number}), TableSnapshot(tick)])
+    journal.record([TableSnapshot(clock.tick())])
     journal.close()
     with JournalReader(tmp_path) as reader:
         rows = []

@@ -1,0 +1,34 @@
+"""Spec of HackMatrix: its episode table, charts and console rows."""
+
+from __future__ import annotations
+
+from matrixrl.systems.ppo.spec import ppo_spec
+from matrixrl.systems.spec import System
+from matrixrl.tracking.spec import ConsoleMetric
+
+SPEC = ppo_spec(
+    name="hackmatrix",
+    project="hackmatrix",
+    columns={
+        "Return": "float",
+        "Steps": "int",
+        "Highest Stage": "int",
+        "Final Score": "float",
+        "Won": "bool",
+    },
+    charts=("train/mean_reward", "episode/return", "episode/highest_stage", "train/entropy"),
+    console_metrics=(
+        ConsoleMetric("episode/highest_stage", "stage", 7, 2, always=True),
+        ConsoleMetric("episode/win_rate", "won", 8, 3, "fraction", always=True),
+    ),
+    console_columns=(
+        ConsoleMetric("Highest Stage", "stage", 7, 4),
+        ConsoleMetric("Final Score", "score", 11, 5),
+        ConsoleMetric("Won", "won", 6, 7),
+    ),
+)
+
+EPISODE_COLUMNS = SPEC.episode_columns
+"""Columns of the episode table; the first one is its key."""
+
+SYSTEM = System(SPEC)
