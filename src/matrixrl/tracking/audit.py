@@ -13,15 +13,18 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
-from matrixrl.tracking import wandb as tracking_wandb
-from matrixrl.tracking.courier import DeliveryState, sync_command
+from matrixrl.tracking.delivery_state import DeliveryState
 from matrixrl.tracking.events import EPISODE_TABLE
 from matrixrl.tracking.files import sha256_of
 from matrixrl.tracking.identity import LOCK_FILE, Lock
 from matrixrl.tracking.local import JournalReader, Mark
 from matrixrl.tracking.numbers import plural
+from matrixrl.tracking.sinks import wandb_client
+from matrixrl.tracking.sinks.base import RefusedError, UnavailableError
+from matrixrl.tracking.sinks.registry import DEFAULT_SINK as WANDB
+from matrixrl.tracking.sinks.wandb_client import WandbRow
 from matrixrl.tracking.transcript import TABLES, journal_texts, parsed_line, read_texts
-from matrixrl.tracking.wandb import UnreachableError, WandbRow
+from matrixrl.tracking.uploader_client import sync_command
 
 TABLES_COMPARED = 20
 """On a server, the newest tables are compared cell by cell, the others by their number of rows."""
@@ -81,11 +84,11 @@ def audit(directory: Path, server: bool | None = None) -> Report:
     with JournalReader(directory) as reader:
         _audit_journal(reader, report)
         _audit_console(reader, report)
-        if tracking_wandb.fragments(directory):
+        if wandb_client.fragments(directory):
             _audit_offline(reader, report)
-        state = DeliveryState.load(directory)
+        state = DeliveryState.load(directory, WANDB)
         if state is not None and state.place and server is not False:
-            with tracking_wandb.never_asking():
+            with wandb_client.never_asking():
                 _audit_server(reader, state, report)
         elif state is not None and server is not False:
             report.notes.append(f"{reader.count_deliverable()} rows wait for a W&B server")
@@ -230,8 +233,8 @@ def _audit_offline(reader: JournalReader, report: Report) -> None:
     """Wandb's offline files, one after another, against the journal."""
 
     def rows() -> Iterator[tuple[WandbRow, Path]]:
-        for path in tracking_wandb.fragments(reader.directory):
-            for row in tracking_wandb.offline_rows(path):
+        for path in wandb_client.fragments(reader.directory):
+            for row in wandb_client.offline_rows(path):
                 yield row, path.parent / "files"
 
     folders: dict[int, Path] = {}
@@ -254,9 +257,9 @@ def _audit_server(reader: JournalReader, state: DeliveryState, report: Report) -
     """The rows, tables and artifacts that the server gives through its API against the journal."""
     place, path = "W&B server", state.place["path"]
     try:
-        tracking_wandb.require_server()
+        wandb_client.require_server()
         _audit_owner(reader, path, report)
-        rows = list(tracking_wandb.server_rows(path))
+        rows = list(wandb_client.server_rows(path))
         sent = _compare_rows(reader, rows, place, report)
         if sent < state.confirmed_step:
             report.gap(
@@ -269,7 +272,7 @@ def _audit_server(reader: JournalReader, state: DeliveryState, report: Report) -
             report.notes.append(f"{waiting} rows after step {sent} {how}")
         tables = {row.step: row.values[EPISODE_TABLE] for row in rows if EPISODE_TABLE in row.values}
         if tables:
-            there = tracking_wandb.table_steps(path)
+            there = wandb_client.table_steps(path)
             absent = [step for step in sorted(tables) if step not in there]
             if absent and not running:
                 text = (
@@ -284,13 +287,13 @@ def _audit_server(reader: JournalReader, state: DeliveryState, report: Report) -
             _compare_tables(
                 reader,
                 tables,
-                lambda step: tracking_wandb.server_file(path, tables[step]["path"], Path(folder)),
+                lambda step: wandb_client.server_file(path, tables[step]["path"], Path(folder)),
                 place,
                 report,
                 compared=TABLES_COMPARED,
             )
         _compare_artifacts(reader, state, report)
-    except UnreachableError as error:
+    except UnavailableError as error:
         report.notes.append(f"the W&B server could not be asked: {error}")
 
 
@@ -298,9 +301,9 @@ def _audit_owner(reader: JournalReader, path: str, report: Report) -> None:
     """Whether the W&B run carries the identity of this run; one of an older matrixrl has none."""
     entity, project, identity = path.split("/", 2)
     try:
-        found = tracking_wandb.server_run(project, entity, identity)
-    except tracking_wandb.RefusedError as error:
-        raise UnreachableError(str(error)) from error
+        found = wandb_client.server_run(project, entity, identity)
+    except RefusedError as error:
+        raise UnavailableError(str(error)) from error
     if found is not None and found.identity != reader.meta.get("identity"):
         report.gap("W&B server", "unknown", None, f"{found.url} belongs to another run")
 
@@ -313,7 +316,7 @@ def _compare_rows(reader: JournalReader, rows: list[WandbRow], place: str, repor
         return max((row.step for row in rows), default=0)
     by_step = {row.step: row.values for row in rows}
     last = max(by_step, default=0)
-    state = DeliveryState.load(reader.directory) or DeliveryState()
+    state = DeliveryState.load(reader.directory, WANDB) or DeliveryState()
     thinned = [(a, b) for a, b, _ in state.thinned] if place == "W&B server" or not state.place else []
     left_out = earlier = 0
     aside: dict[int, list[dict[str, Any]]] | None = None
@@ -403,7 +406,7 @@ def _compare_tables(
 ) -> None:
     """Compare the logged episode tables with the journal's episodes up to their step."""
     marks: dict[int, Mark] = {mark.step: mark for mark in reader.marks()}
-    limit = tracking_wandb.MAX_TABLE_ROWS
+    limit = wandb_client.MAX_TABLE_ROWS
     newest = sorted(tables)[-compared:]
     count = 0
     for step in sorted(tables):
@@ -474,7 +477,7 @@ def _compare_artifacts(reader: JournalReader, state: DeliveryState, report: Repo
             continue
         count += 1
         base = local if local.is_dir() else local.parent
-        for name, digest in tracking_wandb.artifact_digests(sent["name"]).items():
+        for name, digest in wandb_client.artifact_digests(sent["name"]).items():
             file = base / name
             md5 = hashlib.md5(file.read_bytes(), usedforsecurity=False) if file.exists() else None
             if md5 is None or base64.b64encode(md5.digest()).decode() != digest:

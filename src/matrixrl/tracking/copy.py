@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from matrixrl.config import ConfigError, require
-from matrixrl.tracking.courier import DELIVERY_LOCK_FILE
+from matrixrl.tracking.delivery_state import OLD_LOCK_FILE, SINK_LOCK_FILE, SINKS_FOLDER
 from matrixrl.tracking.identity import CHECKPOINTS_FOLDER, LOCK_FILE, read_run_file
 from matrixrl.tracking.journal import JOURNAL_FILE
 from matrixrl.tracking.local import JournalReader
@@ -21,12 +21,15 @@ from matrixrl.tracking.summary import SUMMARY_FILE
 MANIFEST_FILE = "manifest.json"
 SIDE_FILES = (f"{JOURNAL_FILE}-wal", f"{JOURNAL_FILE}-shm")
 OF_THE_PROCESS = {
-    *(f"{name}{suffix}" for name in (LOCK_FILE, DELIVERY_LOCK_FILE) for suffix in ("", OWNER_SUFFIX)),
+    *(f"{name}{suffix}" for name in (LOCK_FILE, OLD_LOCK_FILE) for suffix in ("", OWNER_SUFFIX)),
     PACKED_FOLDER,
     SUMMARY_FILE,
     *SIDE_FILES,
 }
-"""What belongs to the process that writes a run and means nothing elsewhere."""
+"""Files of the processes that write a run, which are not copied."""
+
+OF_A_DELIVERY = {SINK_LOCK_FILE, f"{SINK_LOCK_FILE}{OWNER_SUFFIX}", PACKED_FOLDER}
+"""Files of a delivery process in its sink's folder, which are not copied."""
 
 
 @dataclass(frozen=True)
@@ -109,8 +112,11 @@ def _steps(directory: Path) -> list[int]:
 def _small_files(directory: Path) -> Iterator[Path]:
     """All files but journal, checkpoints and drafts; links are left out."""
     for folder, folders, files in os.walk(directory):
-        top = Path(folder) == directory
-        left_out = {*OF_THE_PROCESS, JOURNAL_FILE, CHECKPOINTS_FOLDER} if top else set()
+        left_out = set[str]()
+        if Path(folder) == directory:
+            left_out = {*OF_THE_PROCESS, JOURNAL_FILE, CHECKPOINTS_FOLDER}
+        elif Path(folder).parent == directory / SINKS_FOLDER:
+            left_out = OF_A_DELIVERY
         folders[:] = [name for name in folders if name not in left_out and not name.startswith(".")]
         for name in files:
             path = Path(folder) / name

@@ -19,7 +19,6 @@ import matrixrl
 from matrixrl.config import ConfigError, TrackingConfig
 from matrixrl.tracking.clock import StepClock
 from matrixrl.tracking.console import Console
-from matrixrl.tracking.courier import DeliveryProcess, DeliverySettings, Outcome, sync_command
 from matrixrl.tracking.events import (
     HACKMATRIX_EPISODE_COLUMNS,
     MATMUL_EPISODE_COLUMNS,
@@ -43,12 +42,19 @@ from matrixrl.tracking.identity import (
 )
 from matrixrl.tracking.journal import JOURNAL_FILE, Journal, JournalError
 from matrixrl.tracking.repair import repair_journal
+from matrixrl.tracking.sinks.registry import find_sinks, remember_named
+from matrixrl.tracking.sinks.wandb_identity import refuse_taken
+from matrixrl.tracking.sinks.wandb_names import belonging_of
 from matrixrl.tracking.status import activity, notify
 from matrixrl.tracking.summary import drop_summary, keep_summary
 from matrixrl.tracking.system import SystemMonitor
 from matrixrl.tracking.transcript import complete_transcript
-from matrixrl.tracking.wandb_identity import refuse_taken
-from matrixrl.tracking.wandb_names import belonging_of
+from matrixrl.tracking.uploader_client import (
+    DeliveryOutcome,
+    DeliveryProcess,
+    delivery_settings,
+    sync_command,
+)
 
 Status = Literal["finished", "interrupted", "crashed"]
 
@@ -64,7 +70,7 @@ class FinishReport:
     """How a run ended, for the summary of a trainer.
 
     Attributes:
-        pending_rows: rows that W&B has not confirmed; 0 without `--wandb`.
+        pending_rows: rows that at least one sink has not confirmed; 0 without a sink.
         command: delivers them later; None when nothing is pending.
         message: one line that says so.
     """
@@ -80,6 +86,7 @@ def reserve_run(
     config: TrackingConfig, name_prefix: str, wall_time: Callable[[], float] = time.time
 ) -> Reservation:
     """Reserves the name of a new run, out of sight; see `identity.reserve`. Checks its W&B project and entity first."""
+    find_sinks(config.sinks)
     belonging_of(config.project, config.entity, name_prefix, config.wandb)
     return reserve(
         config.runs_dir,
@@ -120,6 +127,7 @@ def open_run(
         JournalError: the journal cannot be written, or is damaged.
     """
     columns = dict(episode_columns or EPISODE_COLUMNS[system])
+    remember_named(find_sinks(config.sinks))
     if config.resume_run is not None:
         directory = find_run(config.runs_dir, config.resume_run, system)
         lock = take_over(directory)
@@ -263,7 +271,7 @@ class Run:
         self._reservation = reservation
         self._told_difference = False
         self._console = Console(config.console, directory)
-        self._delivery = self._start_delivery() if config.wandb else None
+        self._deliveries = self._start_deliveries()
         if not lock.is_guarded:
             self.warn(
                 f"{directory} is on a file system without locks: nothing keeps a second process that starts at the same "
@@ -274,15 +282,27 @@ class Run:
                 f"{directory} is on a network drive ({kind}), where SQLite is not safe: keep --runs-dir on a local disk"
             )
 
-    def _start_delivery(self) -> DeliveryProcess:
-        settings = DeliverySettings(
-            training_pid=os.getpid(),
-            backlog_rows=self._config.backlog_rows,
-            keep_artifacts=self._config.keep_artifacts,
-            artifacts=not self._config.no_artifact,
-            patient=True,
-        )
-        return DeliveryProcess(self.directory, settings, self._tell, on_stop=self._stop)
+    def _start_deliveries(self) -> list[DeliveryProcess]:
+        """Starts a delivery process for each sink."""
+        settings = {
+            "training_pid": os.getpid(),
+            "backlog_rows": self._config.backlog_rows,
+            "keep_artifacts": self._config.keep_artifacts,
+            "artifacts": not self._config.no_artifact,
+            "patient": True,
+        }
+        return [
+            DeliveryProcess(
+                self.directory, found, delivery_settings(found, **settings), self._tell, on_stop=self._stop
+            )
+            for found in find_sinks(self._config.sinks)
+        ]
+
+    def _finish_deliveries(self, status: Status, deadline_seconds: float) -> DeliveryOutcome:
+        """Ends all delivery processes, which have the same deadline."""
+        for delivery in self._deliveries:
+            delivery.request_finish(status, deadline_seconds)
+        return DeliveryOutcome.joined([delivery.wait() for delivery in self._deliveries])
 
     def _stop(self, origin: str) -> None:
         """Passes on a request to stop from W&B; a program that does not listen is interrupted, as wandb does it."""
@@ -430,13 +450,15 @@ class Run:
         # On a full disk the end cannot be noted either; the run then counts as stale, which is true.
         with self._mutex, contextlib.suppress(JournalError):
             self._journal.end_attempt(status)
-        outcome = self._delivery.finish(status, deadline) if self._delivery else Outcome.none()
+        outcome = self._finish_deliveries(status, deadline)
         command = None
         message = f"{self.name} {status}: {self.clock.step:,} steps in {self.directory}"
         if outcome.pending_rows:
             command = sync_command(self.directory)
-            message += f"; {outcome.pending_rows} rows wait for W&B ({outcome.reason}): {command}"
-        elif self._delivery:
+            message += (
+                f"; {outcome.pending_rows} rows wait for {outcome.waiting_for} ({outcome.reason}): {command}"
+            )
+        elif outcome.reason:
             message += f"; {outcome.reason}"
         self._report = FinishReport(status, outcome.pending_rows, command, message, overhead)
         with self._mutex:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from matrixrl.config import ConfigError
-from matrixrl.tracking.courier import STATE_FILE, DeliveryState
+from matrixrl.tracking.delivery_state import load_states, state_files, unconfirmed_from
 from matrixrl.tracking.events import System
 from matrixrl.tracking.files import write_whole
 from matrixrl.tracking.identity import LOCK_FILE, Lock, read_run_file
@@ -67,7 +67,7 @@ class RunSummary:
             machine was taken away): resume it; `damaged`: the journal cannot be read whole.
         last_activity: when its writer last wrote to the journal; reading does not change it.
         best: the best value, with `best_label` saying of what; None where there is none yet.
-        pending_rows: rows that the W&B server has not confirmed; None for a run that was never meant for W&B.
+        pending_rows: rows that at least one sink has not confirmed; None for a run without a sink.
     """
 
     name: str
@@ -111,11 +111,11 @@ def drop_summary(directory: Path) -> None:
 
 
 def _fingerprint(directory: Path) -> list[Any]:
-    """Returns what changes whenever the journal or the state of delivery does."""
+    """Returns what changes whenever the journal or the state of a sink does."""
     found: list[Any] = []
-    for name in (JOURNAL_FILE, STATE_FILE):
+    for path in (directory / JOURNAL_FILE, *state_files(directory)):
         try:
-            status = (directory / name).stat()
+            status = path.stat()
             found.append([status.st_size, status.st_mtime_ns])
         except FileNotFoundError:
             found.append(None)
@@ -211,8 +211,8 @@ def _read(directory: Path, measure: Best | None) -> _Reading:
         episodes, pending, damaged = 0, None, False
         try:
             episodes = reader.count("episodes")
-            delivery = DeliveryState.load(directory)
-            pending = None if delivery is None else reader.count_deliverable(delivery.confirmed_step)
+            confirmed = unconfirmed_from(load_states(directory))
+            pending = None if confirmed is None else reader.count_deliverable(confirmed)
         except JournalLockedError:
             raise
         except JournalError:

@@ -1,4 +1,4 @@
-"""What W&B accepts as names, and what the environment and W&B's settings files say. Never imports wandb."""
+"""Names that W&B accepts, and the settings from the environment and W&B's files. Never imports wandb."""
 
 from __future__ import annotations
 

@@ -1,0 +1,129 @@
+"""The sink that writes TensorBoard event files to the folder `tensorboard` of the run folder."""
+
+from __future__ import annotations
+
+import json
+import os
+import struct
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, ClassVar, NamedTuple
+
+from matrixrl.tracking.sinks.base import Opened, RefusedError, Row, Sink, SinkContext
+
+FOLDER = "tensorboard"
+INSTALL_HINT = "install it with `pip install 'matrixrl[tensorboard]'`"
+HEADER, FOOTER = struct.Struct("<QI"), struct.Struct("<I")
+"""Around each record of an event file: its length and the checksum of that, its own checksum."""
+
+
+class TensorboardSink(Sink):
+    """Event files: one per attempt, with one event per row, so that a row is there whole or not at all."""
+
+    name: ClassVar[str] = "tensorboard"
+    label: ClassVar[str] = "TensorBoard"
+
+    def __init__(self, context: SinkContext) -> None:
+        super().__init__(context)
+        self._folder = context.directory / FOLDER
+        self._writer: Any = None
+        self._last_step = 0
+
+    def open(self) -> Opened:
+        """Starts a new event file after the rows of earlier ones."""
+        try:
+            from tensorboardX.event_file_writer import EventsWriter
+        except ImportError as error:
+            raise RefusedError(f"tensorboardX cannot be imported ({error}); {INSTALL_HINT}") from error
+        self._folder.mkdir(exist_ok=True)
+        number, has_config = 0, False
+        for path in event_files(self._folder):
+            end = 0
+            for event in read_events(path):
+                end = event.end
+                self._last_step = max(self._last_step, event.step if event.values else 0)
+                has_config |= event.has_text
+            # A kill may have cut off the last record.
+            os.truncate(path, end)
+            number += 1
+        # Attempts that start in the same second need names of their own.
+        self._writer = EventsWriter(str(self._folder / "events"), f".{number:04d}")
+        if not has_config:
+            self._write_config()
+        self._writer.flush()
+        self.context.notify(
+            f"event files in {self._folder}; `tensorboard --logdir {self.context.directory.parent}` shows them",
+            "info",
+        )
+        return Opened(self._last_step, {"folder": str(self._folder)})
+
+    def write(self, rows: Sequence[Row]) -> None:
+        """Writes an event per row, and flushes the file."""
+        from tensorboardX.proto.event_pb2 import Event
+        from tensorboardX.proto.summary_pb2 import Summary
+
+        for row in rows:
+            values = [
+                Summary.Value(tag=name, simple_value=float(value))
+                for name, value in row.metrics.items()
+                if isinstance(value, int | float)
+            ]
+            self._writer.write_event(Event(wall_time=row.time, step=row.step, summary=Summary(value=values)))
+        self._writer.flush()
+        self._last_step = rows[-1].step
+
+    def confirmed_step(self) -> int:
+        """Returns the step of the last flushed row."""
+        return self._last_step
+
+    def close(self, status: str, seconds: float) -> bool:
+        """Closes the event file."""
+        self._writer.close()
+        return True
+
+    def _write_config(self) -> None:
+        """Writes the settings of the run as text."""
+        from tensorboardX import summary
+        from tensorboardX.proto.event_pb2 import Event
+
+        meta = self.context.reader.meta
+        text = "\n".join(f"    {line}" for line in json.dumps(meta["config"], indent=2).splitlines())
+        self._writer.write_event(Event(wall_time=meta["created"], summary=summary.text("config", text)))
+
+
+class StoredEvent(NamedTuple):
+    """An event of an event file.
+
+    Attributes:
+        values: scalars by tag.
+        has_text: whether it holds the settings.
+        end: offset of its end in the file.
+    """
+
+    step: int
+    values: Mapping[str, float]
+    has_text: bool
+    end: int
+
+
+def event_files(folder: Path) -> list[Path]:
+    """Returns the event files of a folder in the order in which they were written."""
+    return sorted(folder.glob("events.out.tfevents.*"))
+
+
+def read_events(path: Path) -> Iterator[StoredEvent]:
+    """Yields the events of a file, as far as it was written."""
+    from tensorboardX.proto.event_pb2 import Event
+
+    position = 0
+    with path.open("rb") as file:
+        while len(header := file.read(HEADER.size)) == HEADER.size:
+            length, _ = HEADER.unpack(header)
+            data = file.read(length + FOOTER.size)
+            if len(data) < length + FOOTER.size or length == 0:
+                return
+            position += HEADER.size + len(data)
+            event = Event.FromString(data[:length])
+            values = event.summary.value
+            scalars = {v.tag: v.simple_value for v in values if v.WhichOneof("value") == "simple_value"}
+            yield StoredEvent(event.step, scalars, len(values) > len(scalars), position)
