@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 import time
@@ -31,6 +32,7 @@ from tests.tracking.conftest import TRAINER, Trainer, expected_rows, kill_everyt
 from tests.wandb_server import LoopbackServer
 
 EPOCHS = 6
+DOCS = Path(__file__).resolve().parents[2] / "docs" / "trackers.md"
 TOYS = "tests.tracking.toy_sinks"
 BY_REGISTER = f"""
 import sys
@@ -69,18 +71,21 @@ def track(runs_dir: Path, *names: str, rows: int = 5, **settings: Any) -> Run:
     return run
 
 
-@pytest.mark.parametrize("how", ["module", "file", "register"])
+@pytest.mark.parametrize("how", ["module", "docs", "register"])
 def test_sinks_of_a_user_are_complete_and_free_of_duplicates_after_kill_9(
     tmp_path: Path, environment: dict[str, str], how: str
 ) -> None:
     """Two at once, each with a cursor of its own; resumed, they need not be named again."""
     script, names = TRAINER, (f"{TOYS}:LineSink", f"{TOYS}:OtherSink")
-    if how == "file":
-        names = tuple(f"{toy_sinks.__file__}:{name}" for name in ("LineSink", "OtherSink"))
+    if how == "docs":
+        (code,) = re.findall(r"^```python\n(.*?)^```$", DOCS.read_text(), flags=re.DOTALL | re.MULTILINE)
+        assert code.count("\n") < 100
+        (tmp_path / "my_tracker.py").write_text(code.replace("rows.jsonl", "jsonlines.jsonl"))
+        names = (f"{tmp_path / 'my_tracker.py'}:JsonLines", f"{toy_sinks.__file__}:OtherSink")
     if how == "register":
         script, names = tmp_path / "program.py", ("mine", "other")
         script.write_text(BY_REGISTER)
-    first, second = ("mine" if how == "register" else "lines"), "other"
+    first, second = {"module": "lines", "docs": "jsonlines", "register": "mine"}[how], "other"
 
     def start(*arguments: str) -> subprocess.Popen[str]:
         command = [sys.executable, str(script), str(tmp_path / "runs"), "--epochs", str(EPOCHS)]

@@ -33,10 +33,9 @@ from matrixrl.tracking.series import read_series
 from matrixrl.tracking.sinks.registry import (
     DEFAULT_SINK,
     Found,
+    find_recorded,
     find_sink,
     find_sinks,
-    known_sinks,
-    may_import,
     remember_named,
 )
 from matrixrl.tracking.sinks.wandb import readdress
@@ -143,8 +142,10 @@ class Export(Common):
     run: tyro.conf.Positional[str]
     """Name or id of a run, or `latest`."""
 
-    format: Literal["parquet", "csv"] | None = None
-    """File format. Default: Parquet if pyarrow is installed (extra `wandb`), otherwise CSV."""
+    format: Literal["parquet", "csv", "tensorboard"] | None = None
+    """File format. Default: Parquet if pyarrow is installed (extra `wandb`), otherwise CSV.
+    `tensorboard` writes the scalars as event files (extra `tensorboard`).
+    """
 
     out: Path | None = None
     """Folder to write to. Default: `export` in the run folder."""
@@ -346,10 +347,9 @@ def _own_sinks(directory: Path) -> list[Found]:
     """Returns the sinks that a run was tracked by, or the default one."""
     found = []
     for name, state in load_states(directory).items():
-        if name in known_sinks():
-            found.append(find_sink(name, "runs sync"))
-        elif ":" in state.source and may_import(state.source):
-            found.append(find_sink(state.source, "runs sync"))
+        sink = find_recorded(name, state.source, "runs sync")
+        if sink is not None:
+            found.append(sink)
         else:
             reference = state.source or name
             complain(

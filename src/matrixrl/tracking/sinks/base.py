@@ -10,7 +10,7 @@ docs/trackers.md shows how to write one.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Protocol
@@ -107,6 +107,13 @@ class Row(NamedTuple):
     time: float
     metrics: dict[str, Any]
     table: EpisodeTable | None = None
+
+
+class StoredRow(NamedTuple):
+    """A row that a destination holds."""
+
+    step: int
+    values: dict[str, Any]
 
 
 class UploadItem(NamedTuple):
@@ -236,6 +243,16 @@ class Sink(Protocol):
     def upload_name(self, kind: str) -> str:
         """Returns the name at the destination of the newest upload of a kind, for messages."""
         return kind
+
+    @classmethod
+    def read_rows(cls, directory: Path) -> Iterable[StoredRow] | None:
+        """Returns the rows that the destination holds, for `runs audit`; None if they cannot be read."""
+        return None
+
+    @classmethod
+    def stored(cls, metrics: Mapping[str, Any]) -> dict[str, Any]:
+        """Returns metrics as the destination stores them, such as numbers with fewer digits."""
+        return dict(metrics)
 
     @classmethod
     def check_sync(cls) -> None:

@@ -133,6 +133,20 @@ def known_sinks() -> list[str]:
     return sorted({*BUILT_IN, *_registered, *points})
 
 
+def find_recorded(name: str, source: str, flag: str) -> Found | None:
+    """Returns a sink that a run folder names; None if it is a class that this user has not named yet.
+
+    Args:
+        source: from the sink's state file.
+
+    Raises:
+        ConfigError: if the class cannot be imported.
+    """
+    if name in known_sinks():
+        return find_sink(name, flag)
+    return find_sink(source, flag) if ":" in source and may_import(source) else None
+
+
 def load_sink(source: str, search_path: Iterable[str]) -> type[Sink]:
     """Imports a sink in the delivery process.
 

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import math
 import os
+import shutil
 import struct
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
-from matrixrl.tracking.sinks.base import Opened, RefusedError, Row, Sink, SinkContext
+from matrixrl.config import ConfigError
+from matrixrl.tracking.local import JournalReader
+from matrixrl.tracking.sinks.base import Opened, RefusedError, Row, Sink, SinkContext, StoredRow
 
 FOLDER = "tensorboard"
 INSTALL_HINT = "install it with `pip install 'matrixrl[tensorboard]'`"
+SINGLE = struct.Struct("<f")
 HEADER, FOOTER = struct.Struct("<QI"), struct.Struct("<I")
 """Around each record of an event file: its length and the checksum of that, its own checksum."""
 
@@ -59,16 +65,8 @@ class TensorboardSink(Sink):
 
     def write(self, rows: Sequence[Row]) -> None:
         """Writes an event per row, and flushes the file."""
-        from tensorboardX.proto.event_pb2 import Event
-        from tensorboardX.proto.summary_pb2 import Summary
-
         for row in rows:
-            values = [
-                Summary.Value(tag=name, simple_value=float(value))
-                for name, value in row.metrics.items()
-                if isinstance(value, int | float)
-            ]
-            self._writer.write_event(Event(wall_time=row.time, step=row.step, summary=Summary(value=values)))
+            self._writer.write_event(_event(row.step, row.time, row.metrics))
         self._writer.flush()
         self._last_step = rows[-1].step
 
@@ -81,10 +79,29 @@ class TensorboardSink(Sink):
         self._writer.close()
         return True
 
+    @classmethod
+    def read_rows(cls, directory: Path) -> Iterable[StoredRow] | None:
+        """Reads the event files back; None without tensorboardX."""
+        try:
+            import tensorboardX  # noqa: F401
+        except ImportError:
+            return None
+        return [
+            StoredRow(event.step, dict(event.values))
+            for path in event_files(directory / FOLDER)
+            for event in read_events(path)
+            if event.values
+        ]
+
+    @classmethod
+    def stored(cls, metrics: Mapping[str, Any]) -> dict[str, Any]:
+        """Returns the numbers among the metrics with the seven digits that an event holds."""
+        return {name: _single(value) for name, value in metrics.items() if isinstance(value, int | float)}
+
     def _write_config(self) -> None:
         """Writes the settings of the run as text."""
         from tensorboardX import summary
-        from tensorboardX.proto.event_pb2 import Event
+        from tensorboardX.proto.event_pb2 import Event  # pyright: ignore[reportAttributeAccessIssue]
 
         meta = self.context.reader.meta
         text = "\n".join(f"    {line}" for line in json.dumps(meta["config"], indent=2).splitlines())
@@ -113,7 +130,7 @@ def event_files(folder: Path) -> list[Path]:
 
 def read_events(path: Path) -> Iterator[StoredEvent]:
     """Yields the events of a file, as far as it was written."""
-    from tensorboardX.proto.event_pb2 import Event
+    from tensorboardX.proto.event_pb2 import Event  # pyright: ignore[reportAttributeAccessIssue]
 
     position = 0
     with path.open("rb") as file:
@@ -127,3 +144,54 @@ def read_events(path: Path) -> Iterator[StoredEvent]:
             values = event.summary.value
             scalars = {v.tag: v.simple_value for v in values if v.WhichOneof("value") == "simple_value"}
             yield StoredEvent(event.step, scalars, len(values) > len(scalars), position)
+
+
+def write_events(reader: JournalReader, folder: Path) -> int:
+    """Writes the scalars of a run's history as one event file in `folder`, which is replaced.
+
+    Returns:
+        The number of rows.
+
+    Raises:
+        ConfigError: if tensorboardX is not installed.
+        OSError: if the folder cannot be written.
+    """
+    try:
+        from tensorboardX.event_file_writer import EventsWriter
+    except ImportError as error:
+        raise ConfigError(f"--format tensorboard: needs tensorboardX; {INSTALL_HINT}") from error
+    draft = folder.with_name(f".{folder.name}.{os.getpid()}")
+    draft.mkdir()
+    try:
+        writer, count = EventsWriter(str(draft / "events")), 0
+        for row in reader.stream():
+            writer.write_event(_event(row.step, row.time, row.metrics))
+            count += 1
+        writer.close()
+        if folder.exists():
+            shutil.rmtree(folder)
+        draft.rename(folder)
+    finally:
+        with contextlib.suppress(FileNotFoundError):
+            shutil.rmtree(draft)
+    return count
+
+
+def _event(step: int, time: float, metrics: Mapping[str, Any]) -> Any:
+    from tensorboardX.proto.event_pb2 import Event  # pyright: ignore[reportAttributeAccessIssue]
+    from tensorboardX.proto.summary_pb2 import Summary  # pyright: ignore[reportAttributeAccessIssue]
+
+    values = [
+        Summary.Value(tag=name, simple_value=_single(value))
+        for name, value in metrics.items()
+        if isinstance(value, int | float)
+    ]
+    return Event(wall_time=time, step=step, summary=Summary(value=values))
+
+
+def _single(value: float) -> float:
+    """Returns a number in single precision; one that is too large becomes infinite."""
+    try:
+        return SINGLE.unpack(SINGLE.pack(value))[0]
+    except OverflowError:
+        return math.copysign(math.inf, value)

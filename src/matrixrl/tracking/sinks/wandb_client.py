@@ -23,7 +23,7 @@ from typing import Any, Literal, NamedTuple
 
 from matrixrl.config import ConfigError
 from matrixrl.tracking.events import EPISODE_TABLE, Kind, Scalar
-from matrixrl.tracking.sinks.base import RefusedError, UnavailableError
+from matrixrl.tracking.sinks.base import RefusedError, StoredRow, UnavailableError
 from matrixrl.tracking.sinks.wandb_names import Configured, configured
 
 INSTALL_HINT = "install it with `pip install 'matrixrl[wandb]'`"
@@ -499,14 +499,7 @@ def last_step_on_server(path: str) -> int:
         raise UnavailableError(first_line(error)) from error
 
 
-class WandbRow(NamedTuple):
-    """A history row that W&B holds; `values` without W&B's own keys."""
-
-    step: int
-    values: dict[str, Any]
-
-
-def server_rows(path: str, first: int | None = None, last: int | None = None) -> Iterator[WandbRow]:
+def server_rows(path: str, first: int | None = None, last: int | None = None) -> Iterator[StoredRow]:
     """Yields history rows of a run in the order of the server, all or those from `first` to `last`.
 
     Raises:
@@ -519,7 +512,7 @@ def server_rows(path: str, first: int | None = None, last: int | None = None) ->
         run = wandb.Api(timeout=60).run(path)
         until = None if last is None else last + 1
         for row in run.scan_history(use_cache=False, min_step=first or 0, max_step=until):
-            yield WandbRow(int(row["_step"]), own_values(row))
+            yield StoredRow(int(row["_step"]), own_values(row))
     except (errors.Error, ValueError, TypeError) as error:
         raise UnavailableError(first_line(error)) from error
 
@@ -698,7 +691,7 @@ def fragments(directory: Path) -> list[Path]:
     )
 
 
-def offline_rows(path: Path) -> Iterator[WandbRow]:
+def offline_rows(path: Path) -> Iterator[StoredRow]:
     """Yields history rows of one offline file, as far as it was written.
 
     Raises:
@@ -718,7 +711,7 @@ def offline_rows(path: Path) -> Iterator[WandbRow]:
                 for parent in parents:
                     inner = inner.setdefault(parent, {})
                 inner[name] = json.loads(item.value_json)
-            yield WandbRow(record.history.step.num, own_values(values))
+            yield StoredRow(record.history.step.num, own_values(values))
 
 
 def leveldb_records(path: Path) -> Iterator[bytes]:
