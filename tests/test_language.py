@@ -24,6 +24,13 @@ FINISHED = (
     "schemes",
     "search",
     "systems",
+    "tracking/delivery.py",
+    "tracking/delivery_state.py",
+    "tracking/packed.py",
+    "tracking/processes.py",
+    "tracking/sinks",
+    "tracking/uploader_client.py",
+    "tracking/uploads.py",
     "training",
 )
 

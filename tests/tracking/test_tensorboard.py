@@ -61,7 +61,7 @@ def test_w_and_b_and_tensorboard_are_both_complete_after_kill_9(
     assert 0 < before < len(expected_rows(EPOCHS))
     newest = event_files(directory / "tensorboard")[-1]
     newest.write_bytes(newest.read_bytes() + b"\x20\0\0\0\0\0\0\0cut off")  # as a kill may leave it
-    result = trainer.run(*flags, "--resume", "latest", "--finish-seconds", "60", **server.environment)
+    result = trainer.run(*flags, "--resume", "latest", "--finish-seconds", "150", **server.environment)
     assert result["pending"] == 0, result["output"]
     wanted = {step: single(row) for step, row in expected_rows(EPOCHS).items()}
     assert [step for step, _ in events(directory)] == sorted(wanted)

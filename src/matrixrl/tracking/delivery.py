@@ -1,16 +1,17 @@
-"""Delivery: carries rows from a run's journal to one sink, in a process beside the training process.
+"""Delivery: carries rows from a run's journal to one sink, in a process beside the training
+process.
 
 A thread would share the interpreter lock with the training loop: importing a tracker's library
 takes it for half a second, and each row for up to a millisecond. A process costs the training loop
-nothing, can be killed at its deadline, and outlives a killed training process for a moment. It reads
-the journal, and writes to the sink's folder of the run folder (`delivery_state`) alone.
+nothing, can be killed at its deadline, and outlives a killed training process for a moment. It
+reads the journal, and writes to the sink's folder of the run folder (`delivery_state`) alone.
 
 The cursor, retries, deadlines and thinning are here; what is particular to a destination is in its
 sink (`sinks/base.py`).
 
 `python -m matrixrl.tracking.delivery RUN_FOLDER` is started by `uploader_client.DeliveryProcess`.
-Its settings and commands arrive as JSON lines on standard input, and its reports leave as JSON lines
-on standard output.
+Its settings and commands arrive as JSON lines on standard input, and its reports leave as JSON
+lines on standard output.
 """
 
 from __future__ import annotations
@@ -58,13 +59,15 @@ LAST_RETRY_SECONDS = 30.0
 STATE_SECONDS = 1.0
 CONFIRM_SECONDS = 0.2
 AHEAD_SECONDS = 5.0
-"""Interval between two tries while the destination holds rows that the journal does not have yet."""
+"""Interval between two tries while the destination holds rows that the journal does not have yet.
+"""
 
 CLOSE_SECONDS = 10.0
 """Time that closing a sink takes at most when it is opened again."""
 
 NICENESS = 10
-"""Added to the niceness of the training process: about a tenth of a core that training keeps busy."""
+"""Added to the niceness of the training process: about a tenth of a core that training keeps busy.
+"""
 
 ORPHAN_SECONDS = 30.0
 """Time that delivery has left after the training process was killed."""
@@ -150,7 +153,9 @@ class DeliveryLoop:
         self._report(json.dumps({"stop": origin}) + "\n")
 
     def run(self) -> None:
-        """Delivers until training has ended and everything is delivered, or the deadline has passed."""
+        """Delivers until training has ended and everything is delivered, or the deadline has
+        passed.
+        """
         lock = self._wait_for_lock()
         if lock is None:
             return
@@ -176,7 +181,9 @@ class DeliveryLoop:
         return self.open is not None or not self.settings.patient
 
     def _wait_for_lock(self) -> Lock | None:
-        """Takes the lock of the sink: only one process may deliver. That of a killed run may still hold it."""
+        """Takes the lock of the sink: only one process may deliver. That of a killed run may still
+        hold it.
+        """
         while True:
             lock = take_delivery_lock(self.directory, self.settings.sink)
             if isinstance(lock, Lock):
@@ -353,7 +360,9 @@ class DeliveryLoop:
             yield part
 
     def _thin(self, rows: list[PendingRow]) -> list[PendingRow]:
-        """Leaves out rows of the stream when too many wait; epochs, evaluations and tables are always sent."""
+        """Leaves out rows of the stream when too many wait; epochs, evaluations and tables are
+        always sent.
+        """
         backlog = self.reader.count_deliverable(self.cursor)
         if backlog <= self.settings.backlog_rows:
             return rows
@@ -433,7 +442,8 @@ def _reason(error: Exception) -> str:
 def yield_to_training() -> None:
     """Lowers the priority of this process, and of the services that a sink starts from it.
 
-    The lowest priority would be too low, since it cannot be raised again: where other trainings keep
+    The lowest priority would be too low, since it cannot be raised again: where other trainings
+        keep
     every core busy, the rows that remain at the end would not be delivered before the deadline.
     """
     if hasattr(os, "nice"):  # absent on Windows
@@ -441,7 +451,9 @@ def yield_to_training() -> None:
 
 
 def main(directory: Path) -> None:
-    """Runs the delivery process, which ignores Ctrl-C: the training process sends it the command to finish."""
+    """Runs the delivery process, which ignores Ctrl-C: the training process sends it the command to
+    finish.
+    """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     # Services of a sink inherit 0, 1 and 2: keep the pipes to the training process for this one.

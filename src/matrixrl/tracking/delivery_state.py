@@ -1,4 +1,5 @@
-"""What is known about the copies of a run at its sinks: a folder per sink, with state file and lock.
+"""What is known about the copies of a run at its sinks: a folder per sink, with state file and
+lock.
 
 `sinks/NAME/` in the run folder holds `state.json`, `lock`, `log`, and the sink's own files.
 
@@ -91,7 +92,9 @@ class DeliveryState:
             _remove_old(directory)
 
     def forget_destination(self) -> None:
-        """Forgets everything about a destination that is not this run's (any more): all rows go to another one."""
+        """Forgets everything about a destination that is not this run's (any more): all rows go to
+        another one.
+        """
         self.place, self.artifacts, self.journal = {}, {}, {}
         self.confirmed_step = self.handed_step = self.history_rows = 0
         self.thinned = []
@@ -137,7 +140,9 @@ def delivering(directory: Path, sink: str) -> Owner | None:
 
 
 def take_delivery_lock(directory: Path, sink: str) -> Lock | Owner:
-    """Takes the lock of a sink, or returns the process that holds it, which may be one of a version before 0.2."""
+    """Takes the lock of a sink, or returns the process that holds it, which may be one of a version
+    before 0.2.
+    """
     if sink == DEFAULT_SINK and (owner := Lock.owner(directory / OLD_LOCK_FILE)) is not None:
         return owner
     path = lock_file(directory, sink)

@@ -1,4 +1,6 @@
-"""The training process's side of delivery: starts a delivery process per sink, and knows what is pending."""
+"""The training process's side of delivery: starts a delivery process per sink, and knows what is
+pending.
+"""
 
 from __future__ import annotations
 
@@ -39,7 +41,9 @@ class DeliveryOutcome:
 
     @classmethod
     def joined(cls, outcomes: Sequence[DeliveryOutcome]) -> DeliveryOutcome:
-        """Returns the outcome of several sinks: the reasons of those with pending rows, otherwise all."""
+        """Returns the outcome of several sinks: the reasons of those with pending rows, otherwise
+        all.
+        """
         waiting = [outcome for outcome in outcomes if outcome.pending_rows]
         return cls(
             max((outcome.pending_rows for outcome in outcomes), default=0),

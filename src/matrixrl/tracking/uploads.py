@@ -1,4 +1,6 @@
-"""Uploads of a delivery process: checkpoints, other files, copies of the journal, whole episode tables."""
+"""Uploads of a delivery process: checkpoints, other files, copies of the journal, whole episode
+tables.
+"""
 
 from __future__ import annotations
 
@@ -141,7 +143,8 @@ class Uploader:
         self._files.append((record, self._sink.upload(item)))
 
     def _start_journal(self) -> None:
-        """Uploads a copy of the journal when there is a checkpoint that the last copy does not contain.
+        """Uploads a copy of the journal when there is a checkpoint that the last copy does not
+        contain.
 
         A checkpoint and a journal that reaches as far are what `matrixrl runs restore` rebuilds a
         run folder from.
@@ -183,7 +186,9 @@ class Uploader:
                 self._sink.delete_upload(before)
 
     def _start_history(self) -> None:
-        """Uploads the complete episode table as Parquet where the sink's table does not show all of it."""
+        """Uploads the complete episode table as Parquet where the sink's table does not show all of
+        it.
+        """
         total = self._reader.count("episodes")
         due = self._limits.finishing or time.monotonic() >= self._next_history
         shown = self._sink.max_table_rows

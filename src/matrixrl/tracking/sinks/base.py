@@ -194,6 +194,7 @@ class Sink(Protocol):
     uploads: ClassVar[frozenset[str]] = frozenset()
     sync_environment: ClassVar[Mapping[str, str]] = {}
     unset_variables: ClassVar[tuple[str, ...]] = ()
+    context: SinkContext
 
     def __init__(self, context: SinkContext) -> None:
         self.context = context
@@ -246,7 +247,9 @@ class Sink(Protocol):
 
     @classmethod
     def read_rows(cls, directory: Path) -> Iterable[StoredRow] | None:
-        """Returns the rows that the destination holds, for `runs audit`; None if they cannot be read."""
+        """Returns the rows that the destination holds, for `runs audit`; None if they cannot be
+        read.
+        """
         return None
 
     @classmethod

@@ -134,7 +134,8 @@ def known_sinks() -> list[str]:
 
 
 def find_recorded(name: str, source: str, flag: str) -> Found | None:
-    """Returns a sink that a run folder names; None if it is a class that this user has not named yet.
+    """Returns a sink that a run folder names; None if it is a class that this user has not named
+    yet.
 
     Args:
         source: from the sink's state file.
@@ -159,7 +160,9 @@ def load_sink(source: str, search_path: Iterable[str]) -> type[Sink]:
 
 
 def search_path() -> list[str]:
-    """Returns the folders that this process imports from, for `load_sink`; the working directory is one of them."""
+    """Returns the folders that this process imports from, for `load_sink`; the working directory is
+    one of them.
+    """
     return list(dict.fromkeys([*(folder or os.getcwd() for folder in sys.path), os.getcwd()]))
 
 
@@ -176,7 +179,9 @@ def remember_named(sinks: Iterable[Found]) -> None:
 
 
 def may_import(reference: str) -> bool:
-    """Returns whether a reference from a run folder may be imported: a name, or a class chosen before."""
+    """Returns whether a reference from a run folder may be imported: a name, or a class chosen
+    before.
+    """
     return ":" not in reference or _absolute(reference) in _named()
 
 

@@ -24,7 +24,9 @@ HEADER, FOOTER = struct.Struct("<QI"), struct.Struct("<I")
 
 
 class TensorboardSink(Sink):
-    """Event files: one per attempt, with one event per row, so that a row is there whole or not at all."""
+    """Event files: one per attempt, with one event per row, so that a row is there whole or not at
+    all.
+    """
 
     name: ClassVar[str] = "tensorboard"
     label: ClassVar[str] = "TensorBoard"

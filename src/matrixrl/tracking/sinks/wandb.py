@@ -95,7 +95,9 @@ class WandbSink(Sink):
             run.log(row.step, row.metrics if row.table is None else self._with_table(row.metrics, row.table))
 
     def confirmed_step(self) -> int:
-        """Asks the server once the run is closed; while it is open, returns what the server had at its opening."""
+        """Asks the server once the run is closed; while it is open, returns what the server had at
+        its opening.
+        """
         if not self._is_closed:
             return self._known_step
         try:
@@ -165,7 +167,9 @@ class WandbSink(Sink):
         self.context.stop_training("the stop button of the W&B page")
 
     def _open_online(self) -> wandb_client.WandbRun:
-        """Opens the W&B run that belongs to this run, under the next free name where its own is gone."""
+        """Opens the W&B run that belongs to this run, under the next free name where its own is
+        gone.
+        """
         state = self.context.state
         while True:
             meta = self._choose()
@@ -177,7 +181,8 @@ class WandbSink(Sink):
                 self._notify(f"{error}; this run is delivered as {state.name}", "warning")
 
     def _choose(self) -> dict[str, Any]:
-        """Returns the W&B run to open, as the journal's `meta` with its name, id, project and entity.
+        """Returns the W&B run to open, as the journal's `meta` with its name, id, project and
+        entity.
 
         Raises:
             AheadError: if the server has rows that this copy of the run has not computed yet.
@@ -188,7 +193,8 @@ class WandbSink(Sink):
         if target.news:
             self._notify(target.news, "warning")
         if in_sweep and not target.meta.get("sweep"):
-            # The trial's run belongs to another training: this one is delivered outside of the sweep.
+            # The trial's run belongs to another training: this one is delivered outside of the
+            # sweep.
             wandb_client.forget_settings()
             set_identity_variables(None)
             wandb_client.resolve_mode()
@@ -205,7 +211,9 @@ class WandbSink(Sink):
         }
 
     def _last_offline_step(self) -> int:
-        """Returns the step at which earlier offline files end: a kill loses rows that wandb was given."""
+        """Returns the step at which earlier offline files end: a kill loses rows that wandb was
+        given.
+        """
         for fragment in reversed(wandb_client.fragments(self.context.directory)):
             last = 0
             for row in wandb_client.offline_rows(fragment):
@@ -224,7 +232,9 @@ class WandbSink(Sink):
         return values
 
     def _send_missing_tables(self, run: wandb_client.WandbRun) -> None:
-        """Sends the episode tables whose rows the server has but whose files it lacks, after a kill in between."""
+        """Sends the episode tables whose rows the server has but whose files it lacks, after a kill
+        in between.
+        """
         reader = self.context.reader
         steps = [mark.step for mark in reader.marks() if mark.step <= self._known_step]
         if not steps:
@@ -243,7 +253,9 @@ class WandbSink(Sink):
                 self._rebuild_table(run, step)
 
     def _rebuild_table(self, run: wandb_client.WandbRun, step: int) -> None:
-        """Sends an episode table whose file is not in this run folder, as after `runs restore`, from the journal."""
+        """Sends an episode table whose file is not in this run folder, as after `runs restore`,
+        from the journal.
+        """
         reader = self.context.reader
         try:
             name = wandb_client.table_file_of_row(run.place["path"], step)

@@ -62,7 +62,8 @@ REFUSALS = (
     "invalid project",
     "invalid entity",
 )
-"""In errors of wandb that come without an HTTP status: the server answered, and the answer is no."""
+"""In errors of wandb that come without an HTTP status: the server answered, and the answer is no.
+"""
 
 PYTHON_TYPES: Mapping[Kind, type] = {"int": int, "float": float, "bool": bool, "str": str}
 
@@ -71,8 +72,8 @@ class Plan(NamedTuple):
     """What will happen to the rows of a run.
 
     Attributes:
-        mode: `online`; `offline`: to a file in the run folder; `wait`: stay in the journal until the server answers;
-            `none`: stay in the journal.
+        mode: `online`; `offline`: to a file in the run folder; `wait`: stay in the journal until
+            the server answers; `none`: stay in the journal.
         reason: for the user, without the remedy.
     """
 
@@ -119,7 +120,9 @@ def resolve_mode() -> Plan:
 
 
 def said_by(setting: Configured) -> str:
-    """Returns who chose the mode, in words: a variable, or a settings file that `wandb offline` wrote."""
+    """Returns who chose the mode, in words: a variable, or a settings file that `wandb offline`
+    wrote.
+    """
     if setting.source == "WANDB_MODE":
         return f"WANDB_MODE={setting.value.lower()}"
     return f"{setting.source} says mode = {setting.value} (`wandb online` changes that)"
@@ -129,8 +132,9 @@ def said_by(setting: Configured) -> str:
 def pandas_hidden() -> Iterator[None]:
     """Hides pandas from a library that is imported meanwhile.
 
-    wandb looks for pandas when it is imported. If it finds it, the first table imports it, which costs a second of
-    processor time, only to ask whether a value is a data frame. PyArrow, which comes later, has to see pandas.
+    wandb looks for pandas when it is imported. If it finds it, the first table imports it, which
+    costs a second of processor time, only to ask whether a value is a data frame. PyArrow, which
+    comes later, has to see pandas.
     """
     if "pandas" in sys.modules:
         yield
@@ -143,7 +147,9 @@ def pandas_hidden() -> Iterator[None]:
 
 
 def key_problem() -> str | None:
-    """Returns what is wrong with the key for the server, without asking the server; None if nothing is."""
+    """Returns what is wrong with the key for the server, without asking the server; None if nothing
+    is.
+    """
     import wandb
     from wandb import errors
 
@@ -222,7 +228,8 @@ class Upload:
     A `wait` of wandb that times out cancels the upload, so a thread waits without a limit.
 
     Attributes:
-        full_name: entity/project/name:version, once the server has committed it; None before, and when it failed.
+        full_name: entity/project/name:version, once the server has committed it; None before, and
+            when it failed.
     """
 
     def __init__(self, handle: Any) -> None:
@@ -247,8 +254,9 @@ class WandbRun:
 
     Args:
         directory: the run folder; wandb's files go below it.
-        meta: the `meta` table of the journal, with the name, id and place of the W&B run, and how it is to be opened:
-            `resume` is `never` (it must not exist), `must` (it must) or, by default, `allow`.
+        meta: the `meta` table of the journal, with the name, id and place of the W&B run, and how
+            it is to be opened: `resume` is `never` (it must not exist), `must` (it must) or, by
+            default, `allow`.
         mode: `online` or `offline`.
         training_pid: the process whose CPU, memory and accelerator W&B shows; None in `runs sync`.
         on_stop: called from a thread of wandb's when the run's page asks to stop.
@@ -277,7 +285,8 @@ class WandbRun:
             # Its environment would name another run.
             "sagemaker_disable": True,
             "save_code": False,
-            # By default wandb interrupts the main thread of this process, which is not the one that trains.
+            # By default wandb interrupts the main thread of this process, which is not the one that
+            # trains.
             "stop_fn": on_stop,
         }
         if training_pid is None:
@@ -324,7 +333,9 @@ class WandbRun:
         self._run.define_metric("epoch_*", step_metric="Epoch")
 
     def _check_created(self, meta: Mapping[str, Any]) -> None:
-        """Asks the server whose run it created: two processes may have asked for the same name at once."""
+        """Asks the server whose run it created: two processes may have asked for the same name at
+        once.
+        """
         path = str(self.place["path"])
         entity, project, run_id = path.split("/", 2)
         found = server_run(project, entity, run_id)
@@ -350,7 +361,7 @@ class WandbRun:
         """Returns the episode table for a row, at most `MAX_TABLE_ROWS` long."""
         types = [PYTHON_TYPES[kind] for kind in columns.values()]
         table = self._wandb.Table(columns=list(columns), dtype=types, optional=True)
-        # Not through add_data, which would look at the type of every cell again: 0.3 s per 1000 rows.
+        # Not by add_data, which would check the type of every cell again: 0.3 s per 1000 rows.
         table.data = rows
         return table
 
@@ -418,7 +429,8 @@ def translated(error: Exception) -> Exception:
         r"\b(?:http|returned|status|error)[^0-9]{0,30}\b([45]\d\d)\b|\b([45]\d\d) (?=[a-z])", lower
     )
     status = int(code[1] or code[2]) if code else 0
-    # wandb calls it an authentication error, too, when the server that should check the key does not answer.
+    # wandb calls it an authentication error, too, when the server that should check the key does
+    # not answer.
     if status >= 500 or status in (408, 425, 429) or any(words in lower for words in AWAY):
         return UnavailableError(text)
     if isinstance(error, errors.UsageError):
@@ -437,7 +449,8 @@ class ServerRun(NamedTuple):
 
     Attributes:
         path: entity/project/id.
-        identity: of the run whose rows it holds; None where an older matrixrl, or another program, made it.
+        identity: of the run whose rows it holds; None where an older matrixrl, or another program,
+            made it.
         attempts: tokens of the attempts that delivered to it.
         last_step: of its history; 0 where it has no row.
     """
@@ -559,7 +572,9 @@ def table_step(name: str) -> int | None:
 
 
 def local_tables(directory: Path) -> dict[int, list[tuple[Path, str]]]:
-    """Returns the table files that wandb wrote in a run folder, by step, each with its name on the server."""
+    """Returns the table files that wandb wrote in a run folder, by step, each with its name on the
+    server.
+    """
     found: dict[int, list[tuple[Path, str]]] = {}
     for path in directory.glob(f"wandb/*run-*/files/media/table/{EPISODE_TABLE}_*.table.json"):
         name = f"media/table/{path.name}"
@@ -570,7 +585,9 @@ def local_tables(directory: Path) -> dict[int, list[tuple[Path, str]]]:
 
 
 def is_intact(table: Path) -> bool:
-    """Returns whether the file of an episode table is whole: its name ends in the beginning of its SHA-256."""
+    """Returns whether the file of an episode table is whole: its name ends in the beginning of its
+    SHA-256.
+    """
     begun = table.name.removesuffix(".table.json").rpartition("_")[2]
     try:
         return hashlib.sha256(table.read_bytes()).hexdigest().startswith(begun)
@@ -579,7 +596,8 @@ def is_intact(table: Path) -> bool:
 
 
 def table_file_of_row(path: str, step: int) -> str | None:
-    """Returns the name of the table file that a history row on the server refers to; None where it names none.
+    """Returns the name of the table file that a history row on the server refers to; None where it
+    names none.
 
     Raises:
         UnavailableError: the server does not answer, or does not have the run.
@@ -614,7 +632,8 @@ class LoggedArtifact(NamedTuple):
 
     Attributes:
         name: of its collection, such as `checkpoint-0123abcd-1200`.
-        kind: `model` for a checkpoint, `journal` for a copy of the journal, `result` for another file.
+        kind: `model` for a checkpoint, `journal` for a copy of the journal, `result` for another
+            file.
         full_name: entity/project/name:version.
     """
 
@@ -626,7 +645,8 @@ class LoggedArtifact(NamedTuple):
 
 
 def logged_artifacts(project: str, entity: str | None, run_id: str) -> list[LoggedArtifact] | None:
-    """Returns every artifact version that a run logged and that still exists; None if there is no such run.
+    """Returns every artifact version that a run logged and that still exists; None if there is no
+    such run.
 
     Args:
         entity: None for WANDB_ENTITY or the account's own.
@@ -665,7 +685,8 @@ def download_artifact(full_name: str, folder: Path) -> None:
     """Downloads the files of an artifact version into a folder.
 
     Raises:
-        UnavailableError: the server does not answer as it should, or the bytes are not those that it promised.
+        UnavailableError: the server does not answer as it should, or the bytes are not those that
+            it promised.
         OSError: the folder cannot be written.
     """
     import requests

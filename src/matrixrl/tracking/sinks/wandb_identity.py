@@ -1,12 +1,14 @@
-"""Finds the W&B run that belongs to a run, so that no run ever writes into the history of another one.
+"""Finds the W&B run that belongs to a run, so that no run ever writes into the history of another
+one.
 
 A name is not an identity: two machines produce the same default name on the same day, and a W&B
 run's id is made of its name. Each run therefore has a random identity (in its journal and
 `run.json`), each attempt has a random token, and both are in the W&B config. A W&B run is continued
-only if it carries this identity, if every token there is known here, and if the rows there are those
-of the journal; otherwise the run is delivered under the next free name.
+only if it carries this identity, if every token there is known here, and if the rows there are
+those of the journal; otherwise the run is delivered under the next free name.
 
-`python -m matrixrl.tracking.sinks.wandb_identity` answers whether a W&B run exists, for `refuse_taken`.
+`python -m matrixrl.tracking.sinks.wandb_identity` answers whether a W&B run exists, for
+`refuse_taken`.
 """
 
 from __future__ import annotations
@@ -37,7 +39,8 @@ from matrixrl.tracking.sinks.wandb_names import (
 )
 
 COMPARED_ROWS = 2000
-"""The newest rows on the server that are compared with the journal before a W&B run is continued."""
+"""The newest rows on the server that are compared with the journal before a W&B run is continued.
+"""
 
 UNSET_VARIABLES = ("WANDB_SERVICE",)
 """Of a wandb in another process, such as a notebook's: two writers would share one service."""
@@ -56,7 +59,8 @@ class Target(NamedTuple):
         meta: the journal's, with the name, id, project and entity of the W&B run.
         path: entity/project/id where the run exists already, else ""; `url` likewise.
         last_step: the last step that it has.
-        waits: whether the journal does not reach yet what the server has, so that the rows cannot be compared.
+        waits: whether the journal does not reach yet what the server has, so that the rows cannot
+            be compared.
         news: what the user has to know about its name; "" where it is the run's own.
     """
 
@@ -71,7 +75,8 @@ class Target(NamedTuple):
 def choose(reader: JournalReader, state: DeliveryState) -> Target:
     """Returns the W&B run to deliver to.
 
-    Where the name belongs to another run, `state` is changed: its `name`, and nothing in it is of the server then.
+    Where the name belongs to another run, `state` is changed: its `name`, and nothing in it is of
+    the server then.
 
     Raises:
         UnavailableError: the server does not answer.
@@ -194,14 +199,16 @@ def _agree(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> bool:
 def refuse_taken(name: str, belonging: Belonging) -> None:
     """Refuses a name that W&B knows already, before anything of the run is visible.
 
-    The question is asked by a process of its own and waited for at most `ASKING_SECONDS`: without an answer (no key, no
-    network, offline mode) the run starts, and delivery finds a free name later.
+    The question is asked by a process of its own and waited for at most `ASKING_SECONDS`: without
+    an answer (no key, no network, offline mode) the run starts, and delivery finds a free name
+    later.
 
     Args:
         name: the name that the user gave; in a sweep the trial's run is asked for instead.
 
     Raises:
-        ConfigError: there is a W&B run of this name, or the trial's run belongs to another training.
+        ConfigError: there is a W&B run of this name, or the trial's run belongs to another
+            training.
     """
     project, entity, sweep = belonging
     identity = sweep["run_id"] if sweep else run_id(name)
@@ -237,7 +244,9 @@ def _ask(question: Mapping[str, Any]) -> dict[str, Any] | None:
 
 
 def main() -> None:
-    """Answers one question on standard input: the W&B run as JSON, or null where there is none or nobody can tell."""
+    """Answers one question on standard input: the W&B run as JSON, or null where there is none or
+    nobody can tell.
+    """
     question = json.loads(sys.stdin.readline())
     set_identity_variables(None)
     answer = None
