@@ -264,7 +264,7 @@ class DeliveryLoop:
         )
 
     def _wait_for_journal(self, error: AheadError) -> None:
-        """Waits for rows that the destination has already: equal ones, or this copy is another run."""
+        """Waits for rows that the destination has already: equal ones, or another run's."""
         self._is_ahead = True
         self.state.mode, self.state.reason = "ahead", str(error)
         self._next_try = time.monotonic() + AHEAD_SECONDS
@@ -388,7 +388,7 @@ class DeliveryLoop:
     # The end
 
     def _finish(self) -> None:
-        """Waits for uploads, closes the sink, and waits for its confirmation, until the deadline."""
+        """Waits for uploads, the end of the sink and its confirmation, until the deadline."""
         if self.open is None:
             return
         sink, is_online, uploader = self.open

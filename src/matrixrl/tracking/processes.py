@@ -42,7 +42,7 @@ def kill_tree(pid: int) -> None:
 
 
 def end_children() -> None:
-    """Kills the descendants of this process, such as a library's service that waits for its server."""
+    """Kills the descendants of this process, such as the service of a library."""
     import psutil
 
     for child in psutil.Process().children(recursive=True):

@@ -59,7 +59,7 @@ class AheadError(SinkError):
 
 
 class TakenOverError(SinkError):
-    """The opened destination now belongs to another copy of the run; delivery opens the sink again."""
+    """The opened destination now belongs to another copy of the run, and is opened again."""
 
 
 class Opened(NamedTuple):

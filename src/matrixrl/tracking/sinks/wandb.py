@@ -1,4 +1,4 @@
-"""The sink that delivers a run to Weights & Biases: online, or offline to a file in the run folder."""
+"""The sink of Weights & Biases: online, or offline to a file in the run folder."""
 
 from __future__ import annotations
 
