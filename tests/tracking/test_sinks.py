@@ -93,7 +93,7 @@ def test_sinks_of_a_user_are_complete_and_free_of_duplicates_after_kill_9(
             [*command, "--track", *names, *arguments], env=environment, stdout=subprocess.PIPE, text=True
         )
 
-    killed = start("--sleep", "0.1")
+    killed = start("--sleep", "0.4")
     try:
         while [text.count("\n") > 11 for text in texts(tmp_path / "runs")] != [True, True]:
             assert killed.poll() is None
