@@ -187,11 +187,27 @@ def test_light_packages_do_not_import_jax(module: str, path: Path) -> None:
         assert not [name for name, _ in imports(path) if name.split(".")[0] in heavy]
 
 
-def test_wandb_is_imported_in_one_module_only() -> None:
-    users = {
-        module for module, path in modules() for name, _ in imports(path) if name.split(".")[0] == "wandb"
-    }
-    assert users <= {"tracking.wandb"}, users
+def test_libraries_of_trackers_are_imported_in_their_sinks_only() -> None:
+    """Wandb in `tracking/sinks/wandb*.py`, TensorBoard's writer in its sink."""
+    for library, prefix in (
+        ("wandb", "tracking.sinks.wandb"),
+        ("tensorboardX", "tracking.sinks.tensorboard"),
+    ):
+        users = {m for m, path in modules() for name, _ in imports(path) if name.split(".")[0] == library}
+        assert users, library
+        assert all(user.startswith(prefix) for user in users), users
+
+
+def test_delivery_names_no_tracker() -> None:
+    """What all sinks need is in one place, which knows none of them."""
+    for name in ("delivery", "uploader_client", "uploads", "processes", "sinks/base"):
+        text = (SOURCE / "tracking" / f"{name}.py").read_text()
+        found = [
+            word
+            for word in ("wandb", "w&b", "tensorboard")
+            if word in text.lower().replace("extra wandb", "")
+        ]
+        assert not found, f"tracking/{name}.py names {found}"
 
 
 def test_numeric_code_has_no_effects() -> None:

@@ -17,7 +17,7 @@ import pytest
 from matrixrl.cli.hackmatrix_play import (
     MAX_LINE,
     HackmatrixPlayCommand,
-    Session,
+    PlaySession,
     help_screen,
     main,
     parse_action,
@@ -228,8 +228,8 @@ def test_run_command_raises_for_the_caller_to_report(tmp_path) -> None:
 # Screens
 
 
-def session(**fields) -> Session:
-    return Session(
+def session(**fields) -> PlaySession:
+    return PlaySession(
         rich((2, 2), **{"enemies": [stunned("daemon", 5, 2)], "blocks": {(2, 3): data(4)}, **fields}), seed=0
     )
 
@@ -237,7 +237,7 @@ def session(**fields) -> Session:
 def test_the_screen_has_24_lines_of_80_columns() -> None:
     now = session()
     for state in (now.state, game(siphons=1)):
-        lines = screen(Session(state, 0), HackmatrixPlayCommand(colour="never")).split("\n")
+        lines = screen(PlaySession(state, 0), HackmatrixPlayCommand(colour="never")).split("\n")
         assert len(lines) == 24
         assert max(map(len, lines)) <= 80
         assert len(help_screen(state).split("\n")) <= 22

@@ -31,6 +31,9 @@ def test_parameters_become_flags(trial: Path) -> None:
     assert with_sweep_parameters(["--wandb", *args]) == wanted
     assert with_sweep_parameters(["--seed", "7", "--wandb", "--learning-rate", "5e-1"]) == wanted
     assert with_sweep_parameters(["--seed", "7"]) == ["--seed", "7"]  # not for W&B
+    tracked = ["--track", "tensorboard", "wandb"]
+    assert with_sweep_parameters(tracked) == [*tracked, *wanted[1:]]
+    assert with_sweep_parameters(["--track", "tensorboard"]) == ["--track", "tensorboard"]
     resumed = ["--wandb", "--resume-run", "x"]
     assert with_sweep_parameters(resumed) == resumed
     config = matmul.read_config(["--wandb"])

@@ -212,7 +212,7 @@ def test_divergence_stops_with_one_line_that_names_metric_and_step(tmp_path: Pat
 def test_tracked_numbers_reach_the_offline_file_of_wandb(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from matrixrl.tracking.wandb import fragments, offline_rows
+    from matrixrl.tracking.sinks.wandb_client import fragments, offline_rows
 
     home = tmp_path / "home"
     home.mkdir()

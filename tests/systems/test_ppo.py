@@ -416,7 +416,7 @@ def test_a_learning_rate_that_is_too_high_ends_in_one_line(
 def test_rows_reach_the_offline_file_of_wandb(
     command: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from matrixrl.tracking.wandb import fragments, offline_rows
+    from matrixrl.tracking.sinks.wandb_client import fragments, offline_rows
 
     home = tmp_path / "home"
     home.mkdir()

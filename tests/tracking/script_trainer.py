@@ -80,6 +80,7 @@ def main() -> int:
     parser.add_argument("--resume")
     parser.add_argument("--name")
     parser.add_argument("--wandb", action="store_true")
+    parser.add_argument("--track", nargs="*", default=())
     parser.add_argument("--moves", action="store_true")
     parser.add_argument("--console", default="epochs")
     parser.add_argument("--finish-seconds", type=float, default=30.0)
@@ -92,6 +93,7 @@ def main() -> int:
     config = TrackingConfig(
         runs_dir=arguments.runs_dir,
         wandb=arguments.wandb,
+        track=tuple(arguments.track),
         resume_run=arguments.resume,
         run_name=arguments.name,
         record_moves=arguments.moves,

@@ -30,7 +30,7 @@ ROWS = len(expected_rows(EPOCHS))
 def offline_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("audited")
     trainer = Trainer(folder / "runs", offline_environment(folder))
-    trainer.run("--wandb", "--epochs", str(EPOCHS), "--moves")
+    trainer.run("--wandb", "--epochs", str(EPOCHS), "--moves", "--finish-seconds", "120")
     return run_folders(folder / "runs")[0]
 
 

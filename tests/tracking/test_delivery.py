@@ -19,7 +19,7 @@ import pytest
 
 from matrixrl.cli.runs import Sync, run_command
 from matrixrl.config import TrackingConfig
-from matrixrl.tracking.courier import DeliveryState
+from matrixrl.tracking.delivery_state import DeliveryState
 from matrixrl.tracking.events import EpisodeRow, ScalarRow, TableSnapshot
 from matrixrl.tracking.identity import run_folders
 from matrixrl.tracking.journal_reader import JournalReader
@@ -85,7 +85,7 @@ def test_the_run_goes_on_and_one_line_says_what_will_happen_to_its_rows(
 @pytest.mark.skipif(importlib.util.find_spec("pandas") is None, reason="pandas is not installed")
 def test_wandb_imports_no_pandas_for_a_table_and_pyarrow_sees_it_all_the_same() -> None:
     code = (
-        "import sys; from matrixrl.tracking.wandb import pandas_hidden\n"
+        "import sys; from matrixrl.tracking.sinks.wandb_client import pandas_hidden\n"
         "with pandas_hidden(): import wandb\n"
         "assert not wandb.util.is_pandas_data_frame(1) and 'pandas' not in sys.modules\n"
         "import pyarrow; assert pyarrow.table({'a': [1, None]}).num_rows == 2\n"
@@ -338,7 +338,7 @@ def test_a_table_beyond_the_cap_says_so_and_goes_up_whole_as_parquet(
         path.write_bytes(artifact.files[part])
         numbers += pq.read_table(path).column("Global Episode").to_pylist()
     assert numbers == list(range(1, total + 1))
-    state = DeliveryState.load(folder)
+    state = DeliveryState.load(folder, "wandb")
     assert state is not None
     assert state.history_rows == total
 

@@ -10,13 +10,15 @@ from typing import Any
 
 import pytest
 
-from matrixrl.tracking import wandb as tracking_wandb
-from matrixrl.tracking import wandb_identity
-from matrixrl.tracking.courier import DeliverySettings, DeliveryState
-from matrixrl.tracking.delivery import Delivery
+from matrixrl.tracking.delivery import DeliveryLoop
+from matrixrl.tracking.delivery_state import DeliveryState
 from matrixrl.tracking.events import EpisodeRow, ScalarRow, TableSnapshot
 from matrixrl.tracking.journal import Journal
-from matrixrl.tracking.wandb import Plan, RefusedError, UnreachableError
+from matrixrl.tracking.sinks import RefusedError, UnavailableError, wandb_client, wandb_identity
+from matrixrl.tracking.sinks import wandb as wandb_sink
+from matrixrl.tracking.sinks.registry import find_sink
+from matrixrl.tracking.sinks.wandb_client import Plan
+from matrixrl.tracking.uploader_client import delivery_settings
 from tests.tracking.test_journal import StepClock, episode, new, resumed
 
 
@@ -25,12 +27,12 @@ class FakeUpload:
 
     full_name = "e/p/a:v0"
 
-    def settled(self, seconds: float) -> bool:
+    def done(self, seconds: float) -> bool:
         return True
 
 
 class FakeSession:
-    """Behaves like `wandb.Session`; what was logged stays in `logged` over sessions, as on a server."""
+    """Behaves like `WandbRun`; what was logged stays in `logged` over sessions, as on a server."""
 
     logged: list[tuple[int, dict[str, Any]]]
     sent: list[tuple[str, list[str]]]
@@ -63,15 +65,15 @@ class FakeSession:
 @pytest.fixture
 def session(monkeypatch: pytest.MonkeyPatch) -> type[FakeSession]:
     FakeSession.logged, FakeSession.openings, FakeSession.sent = [], [], []
-    monkeypatch.setattr(tracking_wandb, "Session", FakeSession)
+    monkeypatch.setattr(wandb_client, "WandbRun", FakeSession)
     monkeypatch.setattr(
         wandb_identity,
         "choose",
         lambda reader, state: wandb_identity.Target(reader.meta, "", "", 0, False, ""),
     )
-    monkeypatch.setattr(tracking_wandb, "settle", lambda: Plan("online", "http://server"))
+    monkeypatch.setattr(wandb_client, "resolve_mode", lambda: Plan("online", "http://server"))
     monkeypatch.setattr(
-        tracking_wandb,
+        wandb_client,
         "last_step_on_server",
         lambda path: FakeSession.logged[-1][0] if FakeSession.logged else 0,
     )
@@ -79,7 +81,7 @@ def session(monkeypatch: pytest.MonkeyPatch) -> type[FakeSession]:
     return FakeSession
 
 
-def deliver(folder: Path, finish: bool = True, **settings: Any) -> tuple[Delivery, list[str]]:
+def deliver(folder: Path, finish: bool = True, **settings: Any) -> tuple[DeliveryLoop, list[str]]:
     """Run the loop on a journal that is complete; the loop and what it told the user."""
     given = {
         "training_pid": 1,
@@ -90,11 +92,13 @@ def deliver(folder: Path, finish: bool = True, **settings: Any) -> tuple[Deliver
     }
     commands: queue.Queue[dict[str, Any] | None] = queue.Queue()
     told: list[str] = []
-    delivery = Delivery(folder, DeliverySettings(**(given | settings)), commands, told.append)
+    found = find_sink("wandb")
+    chosen = delivery_settings(found, **(given | settings))
+    delivery = DeliveryLoop(folder, chosen, found.sink, commands, told.append)
     if finish:
         commands.put({"finish": "finished", "seconds": 20.0})
     delivery.run()
-    return delivery, [json.loads(line)["tell"] for line in told]
+    return delivery, [json.loads(line)["notify"] for line in told]
 
 
 def record(journal: Journal, clock: StepClock, count: int) -> None:
@@ -111,7 +115,7 @@ def test_delivery_starts_at_the_first_row_that_the_server_does_not_have(
     delivery, _ = deliver(tmp_path)
     assert [step for step, _ in session.logged] == list(range(1, 31))
     assert delivery.state.confirmed_step == 30
-    assert DeliveryState.load(tmp_path) == delivery.state
+    assert DeliveryState.load(tmp_path, "wandb") == delivery.state
 
 
 def test_rows_of_a_later_attempt_follow_those_of_the_first(
@@ -141,7 +145,7 @@ def test_a_backlog_is_thinned_on_the_stream_and_never_in_the_journal(
     journal.close()
     # Training goes on while the backlog is read, and ends afterwards.
     calls = iter(range(10**9))
-    monkeypatch.setattr(Delivery, "finishing", property(lambda self: next(calls) > 12))
+    monkeypatch.setattr(DeliveryLoop, "finishing", property(lambda self: next(calls) > 12))
     delivery, told = deliver(tmp_path, backlog_rows=1000)
     sent = {step for step, _ in session.logged}
     marks = set(range(100, 4001, 100))
@@ -168,7 +172,7 @@ def test_a_server_that_answers_badly_is_tried_again(tmp_path: Path, session: typ
     journal, clock = new(tmp_path), StepClock()
     record(journal, clock, 5)
     journal.close()
-    session.openings += [UnreachableError("500"), UnreachableError("500"), None]
+    session.openings += [UnavailableError("500"), UnavailableError("500"), None]
     delivery, told = deliver(tmp_path)
     assert len(session.logged) == 5
     assert delivery.state.mode == "online"
@@ -191,7 +195,7 @@ def test_a_refusal_is_final_and_told(tmp_path: Path, session: type[FakeSession])
 def test_a_table_beyond_the_cap_shows_its_last_rows_and_says_so(
     tmp_path: Path, session: type[FakeSession], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(tracking_wandb, "MAX_TABLE_ROWS", 3)
+    monkeypatch.setattr(wandb_client, "MAX_TABLE_ROWS", 3)
     journal, clock = new(tmp_path), StepClock()
     for number in range(1, 6):
         tick = clock.tick()
@@ -210,7 +214,7 @@ def test_a_table_beyond_the_cap_shows_its_last_rows_and_says_so(
 def test_without_pyarrow_the_whole_table_stays_in_the_journal_and_one_line_says_so(
     tmp_path: Path, session: type[FakeSession], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(tracking_wandb, "MAX_TABLE_ROWS", 3)
+    monkeypatch.setattr(wandb_client, "MAX_TABLE_ROWS", 3)
     monkeypatch.setitem(sys.modules, "pyarrow", None)
     journal, clock = new(tmp_path), StepClock()
     for number in range(1, 6):
@@ -241,13 +245,17 @@ def test_a_run_that_another_copy_took_over_while_it_lasted_leaves_its_w_and_b_ru
     record(journal, clock, 5)
     journal.close()
     delivery, _ = deliver(tmp_path)
-    delivery._deadline, delivery._next_look = None, 0.0  # as while training goes on
+    delivery._deadline = None  # as while training goes on
+    monkeypatch.setattr(wandb_sink, "OWNER_SECONDS", 0.0)
+    assert delivery.open is not None
+    sink = delivery.open.sink
+    assert isinstance(sink, wandb_sink.WandbSink)
+    sink._next_check = 0.0
     own = delivery.reader.meta["attempt_tokens"]
-    there = tracking_wandb.ServerRun("e/p/id", "n", "u", None, own, 5)
-    monkeypatch.setattr(tracking_wandb, "server_run", lambda *_: there)
-    assert not delivery._taken_over()
-    assert delivery.session is not None
-    delivery._next_look = 0.0
+    there = wandb_client.ServerRun("e/p/id", "n", "u", None, own, 5)
+    monkeypatch.setattr(wandb_client, "server_run", lambda *_: there)
+    assert delivery._work() == 0
+    assert delivery.open is not None
     there = there._replace(attempts=[*own, "another"])
-    assert delivery._taken_over()
-    assert (delivery.session, delivery.cursor) == (None, 0)
+    assert delivery._work() > 0
+    assert (delivery.open, delivery.cursor) == (None, 0)

@@ -11,14 +11,14 @@ import pytest
 
 from matrixrl.cli.runs import Sync, run_command
 from matrixrl.config import ConfigError, TrackingConfig
-from matrixrl.tracking import wandb as tracking_wandb
 from matrixrl.tracking.audit import audit
 from matrixrl.tracking.copy import copy_run
-from matrixrl.tracking.courier import DeliveryState
+from matrixrl.tracking.delivery_state import DeliveryState
 from matrixrl.tracking.events import ScalarRow
 from matrixrl.tracking.identity import find_run, run_id
 from matrixrl.tracking.journal_reader import JournalReader
 from matrixrl.tracking.run import open_run
+from matrixrl.tracking.sinks import wandb_client
 from tests.tracking.conftest import Trainer, expected_rows, without_clock
 from tests.wandb_server import ENTITY, LoopbackServer, StoredRun
 
@@ -119,13 +119,13 @@ def test_a_run_goes_on_in_its_own_run_after_it_was_renamed(online: LoopbackServe
     name = first.name
     assert losses(online, name) == series((4, 1.0))
     assert losses(online, numbered(name, 2)) == series((5, 2.0))
-    (second / "delivery.json").unlink()  # the server knows it by its identity
+    (second / "sinks/wandb/state.json").unlink()  # the server knows it by its identity
     assert sync(second) == 0
     assert len(online.runs) == 2
     assert audit(first).gaps == audit(second).gaps == []
-    state = DeliveryState.load(first)
+    state = DeliveryState.load(first, "wandb")
     assert state is not None
-    state.save(second)
+    state.save(second, "wandb")
     assert "belongs to another run" in str(audit(second).gaps[0])
 
 
@@ -222,15 +222,15 @@ def test_runs_of_older_versions_are_delivered_and_go_on(online: LoopbackServer, 
     assert sync(old) == 0
     config = json.loads(online.runs[run_id(old.name)].config)
     assert not {"run_identity", "run_attempts"} & config.keys()
-    # Its rows say that it is the same run, even when `delivery.json` is lost.
-    (old / "delivery.json").unlink()
+    # Its rows say that it is the same run, even when its state file is lost.
+    (old / "sinks/wandb/state.json").unlink()
     write(tmp_path / "a", 2, resume="latest", start=3)
     assert sync(old) == 0
     assert losses(online, old.name) == series((5, 1.0))
     # What the fault left: another old run that believes that it was delivered there.
-    state = DeliveryState.load(old)
+    state = DeliveryState.load(old, "wandb")
     assert state is not None
-    state.save(other)
+    state.save(other, "wandb")
     assert sync(other) == 0
     assert losses(online, numbered(old.name, 2)) == series((3, 2.0))
     assert losses(online, old.name) == series((5, 1.0))
@@ -349,25 +349,25 @@ def test_what_the_server_refuses_is_not_retried_and_goes_to_another_project(
 @pytest.mark.parametrize(
     ("text", "kind"),
     [
-        ("returned error 404: entity nobody not found", tracking_wandb.RefusedError),
-        ("returned error 403 Forbidden: permission denied", tracking_wandb.RefusedError),
-        ("returned error 400: invalid project name", tracking_wandb.RefusedError),
+        ("returned error 404: entity nobody not found", wandb_client.RefusedError),
+        ("returned error 403 Forbidden: permission denied", wandb_client.RefusedError),
+        ("returned error 400: invalid project name", wandb_client.RefusedError),
         (
             "returned error 409: run x was previously created and deleted; try a new one",
-            tracking_wandb.NameGoneError,
+            wandb_client.NameGoneError,
         ),
-        ("entity nobody not found during upsertBucket", tracking_wandb.RefusedError),
-        ("returned error 500 Internal Server Error", tracking_wandb.UnreachableError),
-        ("returned error 429 Too Many Requests", tracking_wandb.UnreachableError),
-        ("returned error 408 Request Timeout", tracking_wandb.UnreachableError),
-        ('Post "http://127.0.0.1:4030/graphql": connection refused', tracking_wandb.UnreachableError),
-        ("Run initialization has timed out after 20.0 sec", tracking_wandb.UnreachableError),
+        ("entity nobody not found during upsertBucket", wandb_client.RefusedError),
+        ("returned error 500 Internal Server Error", wandb_client.UnavailableError),
+        ("returned error 429 Too Many Requests", wandb_client.UnavailableError),
+        ("returned error 408 Request Timeout", wandb_client.UnavailableError),
+        ('Post "http://127.0.0.1:4030/graphql": connection refused', wandb_client.UnavailableError),
+        ("Run initialization has timed out after 20.0 sec", wandb_client.UnavailableError),
     ],
 )
 def test_refused_is_told_from_unreachable(text: str, kind: type[Exception]) -> None:
     from wandb import errors
 
-    assert type(tracking_wandb.translated(errors.CommError(text))) is kind
+    assert type(wandb_client.translated(errors.CommError(text))) is kind
 
 
 def test_a_server_that_cannot_check_the_key_is_away() -> None:
@@ -377,6 +377,6 @@ def test_a_server_that_cannot_check_the_key_is_away() -> None:
         "Failed to verify credentials with http://s: the service process is busy and did not respond in time."
     )
     error = errors.AuthenticationError(text)
-    assert type(tracking_wandb.translated(error)) is tracking_wandb.UnreachableError
+    assert type(wandb_client.translated(error)) is wandb_client.UnavailableError
     bad_key = errors.AuthenticationError("The API key could not be verified.")
-    assert type(tracking_wandb.translated(bad_key)) is tracking_wandb.RefusedError
+    assert type(wandb_client.translated(bad_key)) is wandb_client.RefusedError

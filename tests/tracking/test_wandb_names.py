@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 
 from matrixrl.config import ConfigError, TrackingConfig
-from matrixrl.tracking import wandb as tracking_wandb
 from matrixrl.tracking.journal_reader import JournalReader
 from matrixrl.tracking.run import open_run
-from matrixrl.tracking.wandb_names import (
+from matrixrl.tracking.sinks import wandb_client
+from matrixrl.tracking.sinks.wandb_names import (
     artifact_part,
     belonging_of,
     check_entity,
@@ -120,14 +120,14 @@ def test_settings_files_are_those_that_wandb_reads(place: Path) -> None:
     setting = configured("mode")
     assert setting is not None
     assert setting.value == "offline"
-    plan = tracking_wandb.settle()
+    plan = wandb_client.resolve_mode()
     assert plan.mode == "offline"
     assert "wandb online" in plan.reason
     assert not may_ask_wandb()
     subprocess.run(
         [sys.executable, "-m", "wandb", "disabled"], env=environment, check=True, capture_output=True
     )
-    assert tracking_wandb.settle().mode == "none"
+    assert wandb_client.resolve_mode().mode == "none"
     subprocess.run(
         [sys.executable, "-m", "wandb", "online"], env=environment, check=True, capture_output=True
     )

@@ -135,8 +135,13 @@ def test_a_time_limit_that_is_over_starts_no_chunk_and_a_signal_goes_first(tmp_p
 def test_processes_agree_on_why_they_stop(signalled: bool, ending: str, tmp_path: Path) -> None:
     # Another process asks to stop, by a signal or by its time limit; this one has neither.
     answers = iter([(True, False), (signalled, False)])
+
+    class Following(SingleCoordinator):
+        def agree(self, stop: bool, checkpoint_due: bool) -> tuple[bool, bool]:
+            return next(answers)
+
     with StopRequest() as stop, new_run(tmp_path, run_name="c") as run:
-        result = run_loop(Counter(), Count(), run, stop, agree=lambda halt, due: next(answers))
+        result = run_loop(Counter(), Count(), run, stop, coordinator=Following())
     assert result == (Count(), ending)
 
 

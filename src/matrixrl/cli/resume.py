@@ -23,7 +23,8 @@ from matrixrl.config import (
 from matrixrl.tracking.identity import find_run, read_run_file
 from matrixrl.tracking.journal import JOURNAL_FILE, JournalError
 from matrixrl.tracking.journal_reader import JournalReader
-from matrixrl.tracking.wandb_names import may_ask_wandb
+from matrixrl.tracking.sinks.registry import find_sinks, may_import
+from matrixrl.tracking.sinks.wandb_names import may_ask_wandb
 
 Settings = TypeVar("Settings")
 
@@ -147,11 +148,17 @@ def resumed_settings(
     """
     recorded: Any = recorded_settings(kind, folder)
     tracking = dataclasses.replace(
-        recorded.tracking, resume_run=reference, run_name=None, run_suffix=None, runs_dir=folder.parent
+        recorded.tracking,
+        resume_run=reference,
+        run_name=None,
+        run_suffix=None,
+        runs_dir=folder.parent,
+        track=_importable(recorded.tracking.track, folder),
     )
     of_command = {item.name: item.default for item in dataclasses.fields(recorded) if item.name in OF_COMMAND}
     recorded = dataclasses.replace(recorded, tracking=tracking, **of_command)
     settings: Any = read(recorded)
+    find_sinks(settings.tracking.sinks)
     # From here on the run is identified by its name: a run that is started meanwhile must not
     # become `latest`.
     tracking = dataclasses.replace(settings.tracking, resume_run=folder.name)
@@ -166,6 +173,19 @@ def resumed_settings(
                 "leave the flag out, or start a new run without --resume-run"
             )
     return settings, changed
+
+
+def _importable(track: tuple[str, ...], folder: Path) -> tuple[str, ...]:
+    """Returns the recorded trackers without classes that only the run folder names: it may have
+    been downloaded.
+    """
+    for name in track:
+        if not may_import(name):
+            sys.stderr.write(
+                f"matrixrl: warning: {folder.name} was tracked by {name} too, which this user has not named yet and "
+                f"is not imported; --track {name} resumes it\n"
+            )
+    return tuple(name for name in track if may_import(name))
 
 
 def _shown(value: Any) -> str:

@@ -18,11 +18,10 @@ from matrixrl.cli.resume import recorded_settings
 from matrixrl.cli.settings import settings_of_system
 from matrixrl.config import ConfigError, TrackingConfig, as_record, require, settings_toml
 from matrixrl.systems.spec import projects
-from matrixrl.tracking import wandb as tracking_wandb
 from matrixrl.tracking.audit import audit
 from matrixrl.tracking.chart import chart
 from matrixrl.tracking.copy import copy_run
-from matrixrl.tracking.courier import DELIVERY_LOCK_FILE, DeliveryProcess, DeliverySettings, DeliveryState
+from matrixrl.tracking.delivery_state import delivering, load_states
 from matrixrl.tracking.export import default_form, export
 from matrixrl.tracking.identity import LOCK_FILE, Lock, find_run, run_folders
 from matrixrl.tracking.journal import TrackingError
@@ -30,9 +29,20 @@ from matrixrl.tracking.journal_reader import JournalReader
 from matrixrl.tracking.numbers import plural
 from matrixrl.tracking.restore import restore
 from matrixrl.tracking.series import read_series
+from matrixrl.tracking.sinks.registry import (
+    DEFAULT_SINK,
+    Found,
+    find_recorded,
+    find_sink,
+    find_sinks,
+    remember_named,
+)
+from matrixrl.tracking.sinks.wandb import readdress
+from matrixrl.tracking.sinks.wandb_client import never_asking
+from matrixrl.tracking.sinks.wandb_names import check_entity, check_project, configured
 from matrixrl.tracking.spec import SystemSpec, is_metric
 from matrixrl.tracking.summary import RunSummary, keep_summary, summarize
-from matrixrl.tracking.wandb_names import check_entity, check_project, configured
+from matrixrl.tracking.uploader_client import DeliveryOutcome, DeliveryProcess, delivery_settings
 
 
 def _main_metrics(spec: SystemSpec | None, there: Iterable[str]) -> list[str]:
@@ -60,7 +70,7 @@ class Common:
 
 @dataclass(frozen=True, kw_only=True)
 class List(Common):
-    """List runs with their state, best value and rows waiting for W&B."""
+    """List runs with their state, best value and rows that wait for a tracker."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,13 +89,18 @@ class Show(Common):
 
 @dataclass(frozen=True, kw_only=True)
 class Sync(Common):
-    """Upload pending rows to W&B, exactly once."""
+    """Upload pending rows to W&B and other trackers, exactly once."""
 
     runs: tyro.conf.Positional[tuple[str, ...]] = ()
     """Names or ids of runs, or `latest`."""
 
     all: bool = False
     """Upload every run that has pending rows."""
+
+    to: tuple[str, ...] = ()
+    """Trackers to upload to: `wandb`, `tensorboard`, or a class of your own (`module:Sink`).
+    Default: those that the run was tracked by, or W&B.
+    """
 
     no_artifact: bool = False
     """Do not upload checkpoints and other files."""
@@ -123,8 +138,10 @@ class Export(Common):
     run: tyro.conf.Positional[str]
     """Name or id of a run, or `latest`."""
 
-    format: Literal["parquet", "csv"] | None = None
-    """File format. Default: Parquet if pyarrow is installed (extra `wandb`), otherwise CSV."""
+    format: Literal["parquet", "csv", "tensorboard"] | None = None
+    """File format. Default: Parquet if pyarrow is installed (extra `wandb`), otherwise CSV.
+    `tensorboard` writes the scalars as event files (extra `tensorboard`).
+    """
 
     out: Path | None = None
     """Folder to write to. Default: `export` in the run folder."""
@@ -202,7 +219,7 @@ def list_runs(command: List) -> tuple[int, dict[str, Any]]:
             print(f"no runs in {command.runs_dir}")
         else:
             rows = [_row(summary) for summary in summaries]
-            _table(["run", "id", "state", "steps", "episodes", "best", "W&B pending", "last active"], rows)
+            _table(["run", "id", "state", "steps", "episodes", "best", "pending", "last active"], rows)
     return 0, {"runs": [dataclasses.asdict(summary) for summary in summaries]}
 
 
@@ -253,9 +270,7 @@ def show(command: Show) -> tuple[int, dict[str, Any]]:
         )
     metrics = [name for name in found.values() if name is not None] or _main_metrics(spec, names)
     if not command.json:
-        _table(
-            ["run", "id", "state", "steps", "episodes", "best", "W&B pending", "last active"], [_row(summary)]
-        )
+        _table(["run", "id", "state", "steps", "episodes", "best", "pending", "last active"], [_row(summary)])
         for attempt in attempts:
             ended = attempt["status"] or ("running" if summary.state == "running" else "no end recorded")
             print(
@@ -309,66 +324,81 @@ def sync(command: Sync) -> tuple[int, dict[str, Any]]:
         check_project(command.project)
     if command.entity is not None:
         check_entity(command.entity)
-    mode = configured("mode")
-    if mode is not None and mode.value.lower() == "disabled":
-        remedy = "unset WANDB_MODE" if mode.source == "WANDB_MODE" else "allow it with `wandb enabled`"
-        raise ConfigError(f"runs sync: {tracking_wandb.said_by(mode)}, which forbids it; {remedy}")
+    chosen = find_sinks(command.to, "--to")
+    remember_named(chosen)
+    plans = {directory: chosen or _own_sinks(directory) for directory in directories}
+    for found in {found.name: found for sinks in plans.values() for found in sinks}.values():
+        found.sink.check_sync()
     results = []
-    for directory in dict.fromkeys(directories):
-        results.append(_sync_one(directory, command))
+    for directory, sinks in plans.items():
+        results.append(_sync_run(directory, sinks, command))
         if not command.json:
             say(results[-1]["message"])
     pending = sum(result["pending_rows"] for result in results)
     return int(pending > 0), {"runs": results, "pending_rows": pending}
 
 
-def _sync_one(directory: Path, command: Sync) -> dict[str, Any]:
-    settings = DeliverySettings(
+def _own_sinks(directory: Path) -> list[Found]:
+    """Returns the sinks that a run was tracked by, or the default one."""
+    found = []
+    for name, state in load_states(directory).items():
+        sink = find_recorded(name, state.source, "runs sync")
+        if sink is not None:
+            found.append(sink)
+        else:
+            reference = state.source or name
+            complain(
+                f"warning: {directory.name} was tracked by {reference} too, which this user has not named yet and is not "
+                f"imported; `--to {reference}` delivers to it"
+            )
+    return found or [find_sink(DEFAULT_SINK)]
+
+
+def _sync_run(directory: Path, sinks: list[Found], command: Sync) -> dict[str, Any]:
+    """Delivers one run to its sinks, one after another."""
+    name = directory.name
+    is_moved = command.project is not None or command.entity is not None
+    if is_moved and delivering(directory, DEFAULT_SINK) is None:
+        readdress(directory, command.project, command.entity)
+    with JournalReader(directory) as reader:
+        attempts = reader.attempts()
+    status = (attempts[-1].status if attempts else None) or "crashed"
+    outcomes = {found.name: _sync_to(directory, found, status, command) for found in sinks}
+    if Lock.owner(directory / LOCK_FILE) is None:
+        keep_summary(directory)
+    joined = DeliveryOutcome.joined(list(outcomes.values()))
+    pending = joined.pending_rows
+    message = (
+        f"{name}: {pending} rows still pending: {joined.reason}" if pending else f"{name}: {joined.reason}"
+    )
+    each = {sink: {"pending_rows": o.pending_rows, "message": o.reason} for sink, o in outcomes.items()}
+    return {"name": name, "pending_rows": pending, "message": message, "sinks": each}
+
+
+def _sync_to(directory: Path, found: Found, status: str, command: Sync) -> DeliveryOutcome:
+    """Delivers one run to one sink, by its delivery process."""
+    label = found.sink.label or found.name
+    owner = delivering(directory, found.name)
+    if owner is not None:
+        return DeliveryOutcome(_pending(directory, found.name), f"{owner} is delivering it already", label)
+    settings = delivery_settings(
+        found,
         training_pid=None,
         backlog_rows=1,
         keep_artifacts=command.keep_artifacts,
         artifacts=not command.no_artifact,
         patient=False,
     )
-    name = directory.name
-    owner = Lock.owner(directory / DELIVERY_LOCK_FILE)
-    if owner is not None:
-        pending = summarize(directory).pending_rows or 0
-        return {"name": name, "pending_rows": pending, "message": f"{name}: {owner} is delivering it already"}
-    if command.project is not None or command.entity is not None:
-        _readdress(directory, command)
+    with working(f"delivering {directory.name} to {label}"):
+        environment = found.sink.sync_environment
+        process = DeliveryProcess(directory, found, settings, lambda text, level: None, environment)
+        return process.finish(status, command.deadline_seconds)
+
+
+def _pending(directory: Path, sink: str) -> int:
+    state = load_states(directory).get(sink)
     with JournalReader(directory) as reader:
-        attempts = reader.attempts()
-    status = (attempts[-1].status if attempts else None) or "crashed"
-    with working(f"delivering {name} to W&B"):
-        process = DeliveryProcess(directory, settings, lambda text, level: None, {"WANDB_MODE": "online"})
-        outcome = process.finish(status, command.deadline_seconds)
-    if Lock.owner(directory / LOCK_FILE) is None:
-        keep_summary(directory)
-    pending = outcome.pending_rows
-    message = (
-        f"{name}: {pending} rows still pending: {outcome.reason}" if pending else f"{name}: {outcome.reason}"
-    )
-    return {"name": name, "pending_rows": pending, "message": message}
-
-
-def _readdress(directory: Path, command: Sync) -> None:
-    """Delivers a run to another project or entity from now on.
-
-    Raises:
-        ConfigError: the server has rows of it elsewhere already.
-    """
-    state = DeliveryState.load(directory) or DeliveryState()
-    if state.place:
-        entity, project, _ = str(state.place["path"]).split("/", 2)
-        moved = (command.project or project, command.entity or entity) != (project, entity)
-        require(
-            not moved,
-            f"runs sync {directory.name}: it is at {state.place.get('url')} already; a run is moved on its page of W&B",
-        )
-        return
-    state.project, state.entity = command.project or state.project, command.entity or state.entity
-    state.save(directory)
+        return reader.count_deliverable(state.confirmed_step if state else 0)
 
 
 def run_audit(command: Audit) -> tuple[int, dict[str, Any]]:
@@ -441,7 +471,7 @@ def run_restore(command: Restore) -> tuple[int, dict[str, Any]]:
     require(command.step is None or command.step >= 0, f"--step {command.step}: must be 0 or more")
     require(command.run != "latest", "runs restore latest: W&B is asked by the run's name or id")
     os.environ.setdefault("WANDB_SILENT", "true")
-    with working(f"restoring {command.run} from W&B"), tracking_wandb.never_asking():
+    with working(f"restoring {command.run} from W&B"), never_asking():
         from matrixrl.checkpoints import format as checkpoint_format
         from matrixrl.cli.session import resume_command
 

@@ -296,6 +296,8 @@ def announce(session: Session[Any, Any], reservation: Reservation | None) -> Non
         lines.append(("W&B", f"project {project}"))
     else:
         lines.append(("W&B", "off (--wandb turns it on)"))
+    if tracking.track:
+        lines.append(("trackers", ", ".join(tracking.track)))
     lines.append(("stop", "Ctrl-C: finishes the chunk, saves, and says how to resume"))
     Status(shown=False).line("\n".join(f"{name:<8} {text}" for name, text in lines))
 

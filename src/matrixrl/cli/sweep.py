@@ -8,7 +8,7 @@ from typing import Any
 
 from matrixrl.config import ConfigError
 from matrixrl.errors import first_line
-from matrixrl.tracking.wandb_names import sweep_trial
+from matrixrl.tracking.sinks.wandb_names import sweep_trial
 
 
 def with_sweep_parameters(arguments: Sequence[str]) -> list[str]:
@@ -22,7 +22,7 @@ def with_sweep_parameters(arguments: Sequence[str]) -> list[str]:
       ConfigError: if the file cannot be read, or a flag contradicts it.
     """
     given = list(arguments)
-    if "--wandb" not in given or any(a.partition("=")[0] in ("--resume-run", "--resume_run") for a in given):
+    if not _uses_wandb(given) or any(a.partition("=")[0] in ("--resume-run", "--resume_run") for a in given):
         return given
     trial = sweep_trial()
     if trial is None or trial.parameters is None:
@@ -40,6 +40,17 @@ def with_sweep_parameters(arguments: Sequence[str]) -> list[str]:
             case _:
                 given.append(f"{flag}={value}")
     return given
+
+
+def _uses_wandb(arguments: Sequence[str]) -> bool:
+    """Returns whether a command line has `--wandb` or `--track wandb`."""
+    flag = ""
+    for argument in arguments:
+        name, _, text = argument.partition("=")
+        flag, value = (name, text) if name.startswith("--") else (flag, argument)
+        if name == "--wandb" or (flag == "--track" and value == "wandb"):
+            return True
+    return False
 
 
 def _parameters(path: Path) -> dict[str, Any]:

@@ -18,6 +18,9 @@ class TrackingConfig(Settings):
     wandb: bool = False
     """Also send the run to Weights & Biases (offline if there is no key or no network)."""
 
+    track: tuple[str, ...] = ()
+    """Trackers to send the run to: `wandb`, `tensorboard`, or your own class (`module:Sink`)."""
+
     project: str | None = None
     """W&B project. Default: `rlmm` for matmul, `hackmatrix` for hackmatrix."""
 
@@ -60,6 +63,17 @@ class TrackingConfig(Settings):
     """Maximum time in seconds that the end of a run waits for W&B.
     `matrixrl runs sync` uploads the rest.
     """
+
+    def __post_init__(self) -> None:
+        if "wandb" in self.track:  # the same as --wandb, so that --no-wandb switches it off again
+            object.__setattr__(self, "wandb", True)
+            object.__setattr__(self, "track", tuple(name for name in self.track if name != "wandb"))
+        super().__post_init__()
+
+    @property
+    def sinks(self) -> tuple[str, ...]:
+        """Trackers that the run is sent to, `wandb` first."""
+        return (("wandb",) if self.wandb else ()) + self.track
 
     def check(self) -> None:
         """Checks the name of the run against the run to resume."""

@@ -13,15 +13,18 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
-from matrixrl.tracking import wandb as tracking_wandb
-from matrixrl.tracking.courier import DeliveryState, sync_command
+from matrixrl.tracking.delivery_state import DeliveryState, load_states
 from matrixrl.tracking.events import EPISODE_TABLE
 from matrixrl.tracking.files import sha256_of
 from matrixrl.tracking.identity import LOCK_FILE, Lock
 from matrixrl.tracking.journal_reader import JournalReader, Mark
 from matrixrl.tracking.numbers import plural
+from matrixrl.tracking.sinks import wandb_client
+from matrixrl.tracking.sinks.base import RefusedError, Sink, StoredRow, UnavailableError
+from matrixrl.tracking.sinks.registry import DEFAULT_SINK as WANDB
+from matrixrl.tracking.sinks.registry import find_recorded
 from matrixrl.tracking.transcript import TABLES, journal_texts, parsed_line, read_texts
-from matrixrl.tracking.wandb import UnreachableError, WandbRow
+from matrixrl.tracking.uploader_client import sync_command
 
 TABLES_COMPARED = 20
 """On a server, the newest tables are compared cell by cell, the others by their number of rows."""
@@ -81,14 +84,15 @@ def audit(directory: Path, server: bool | None = None) -> Report:
     with JournalReader(directory) as reader:
         _audit_journal(reader, report)
         _audit_console(reader, report)
-        if tracking_wandb.fragments(directory):
+        if wandb_client.fragments(directory):
             _audit_offline(reader, report)
-        state = DeliveryState.load(directory)
+        state = DeliveryState.load(directory, WANDB)
         if state is not None and state.place and server is not False:
-            with tracking_wandb.never_asking():
+            with wandb_client.never_asking():
                 _audit_server(reader, state, report)
         elif state is not None and server is not False:
             report.notes.append(f"{reader.count_deliverable()} rows wait for a W&B server")
+        _audit_sinks(reader, report)
         _audit_files(reader, report)
         for damage in reader.damage:
             report.gap("journal", "missing", None, damage)
@@ -229,18 +233,19 @@ def _compare_lines(shown: Iterator[str], wanted: Iterator[str], report: Report) 
 def _audit_offline(reader: JournalReader, report: Report) -> None:
     """Wandb's offline files, one after another, against the journal."""
 
-    def rows() -> Iterator[tuple[WandbRow, Path]]:
-        for path in tracking_wandb.fragments(reader.directory):
-            for row in tracking_wandb.offline_rows(path):
+    def rows() -> Iterator[tuple[StoredRow, Path]]:
+        for path in wandb_client.fragments(reader.directory):
+            for row in wandb_client.offline_rows(path):
                 yield row, path.parent / "files"
 
     folders: dict[int, Path] = {}
-    plain: list[WandbRow] = []
+    plain: list[StoredRow] = []
     for row, folder in rows():
         folders[row.step] = folder
         plain.append(row)
     place = "W&B offline file"
-    sent = _compare_rows(reader, plain, place, report)
+    state = DeliveryState.load(reader.directory, WANDB) or DeliveryState()
+    sent = _compare_rows(reader, plain, place, report, state)
     waiting = reader.count_deliverable(sent)
     if waiting:
         report.notes.append(f"{waiting} rows after step {sent} are not in the offline files")
@@ -254,10 +259,10 @@ def _audit_server(reader: JournalReader, state: DeliveryState, report: Report) -
     """The rows, tables and artifacts that the server gives through its API against the journal."""
     place, path = "W&B server", state.place["path"]
     try:
-        tracking_wandb.require_server()
+        wandb_client.require_server()
         _audit_owner(reader, path, report)
-        rows = list(tracking_wandb.server_rows(path))
-        sent = _compare_rows(reader, rows, place, report)
+        rows = list(wandb_client.server_rows(path))
+        sent = _compare_rows(reader, rows, place, report, state)
         if sent < state.confirmed_step:
             report.gap(
                 place, "missing", state.confirmed_step, f"rows after step {sent} were there and are gone"
@@ -269,7 +274,7 @@ def _audit_server(reader: JournalReader, state: DeliveryState, report: Report) -
             report.notes.append(f"{waiting} rows after step {sent} {how}")
         tables = {row.step: row.values[EPISODE_TABLE] for row in rows if EPISODE_TABLE in row.values}
         if tables:
-            there = tracking_wandb.table_steps(path)
+            there = wandb_client.table_steps(path)
             absent = [step for step in sorted(tables) if step not in there]
             if absent and not running:
                 text = (
@@ -284,37 +289,69 @@ def _audit_server(reader: JournalReader, state: DeliveryState, report: Report) -
             _compare_tables(
                 reader,
                 tables,
-                lambda step: tracking_wandb.server_file(path, tables[step]["path"], Path(folder)),
+                lambda step: wandb_client.server_file(path, tables[step]["path"], Path(folder)),
                 place,
                 report,
                 compared=TABLES_COMPARED,
             )
         _compare_artifacts(reader, state, report)
-    except UnreachableError as error:
+    except UnavailableError as error:
         report.notes.append(f"the W&B server could not be asked: {error}")
+
+
+def _audit_sinks(reader: JournalReader, report: Report) -> None:
+    """Compares the rows that the other sinks hold with the journal."""
+    for name, state in load_states(reader.directory).items():
+        if name == WANDB:
+            continue
+        found = find_recorded(name, state.source, "runs audit")
+        rows = None if found is None else found.sink.read_rows(reader.directory)
+        if found is None or rows is None:
+            why = "its class is not imported" if found is None else "its rows cannot be read back"
+            report.notes.append(f"{name} was not compared: {why}")
+            continue
+        label = found.sink.label or name
+        sent = _compare_rows(reader, list(rows), label, report, state, found.sink)
+        gone = [row.step for row in reader.deliverable(sent, 1)[:1] if row.metrics]
+        if sent < state.confirmed_step and gone and not report.gaps:
+            report.gap(label, "missing", gone[0], f"rows after step {sent} were there and are gone")
+        if waiting := reader.count_deliverable(max(sent, state.confirmed_step)):
+            report.notes.append(f"{waiting} rows after step {sent} wait for {label}")
 
 
 def _audit_owner(reader: JournalReader, path: str, report: Report) -> None:
     """Whether the W&B run carries the identity of this run; one of an older matrixrl has none."""
     entity, project, identity = path.split("/", 2)
     try:
-        found = tracking_wandb.server_run(project, entity, identity)
-    except tracking_wandb.RefusedError as error:
-        raise UnreachableError(str(error)) from error
+        found = wandb_client.server_run(project, entity, identity)
+    except RefusedError as error:
+        raise UnavailableError(str(error)) from error
     if found is not None and found.identity != reader.meta.get("identity"):
         report.gap("W&B server", "unknown", None, f"{found.url} belongs to another run")
 
 
-def _compare_rows(reader: JournalReader, rows: list[WandbRow], place: str, report: Report) -> int:
-    """Compare history rows with the journal; the last step that is there."""
+def _compare_rows(
+    reader: JournalReader,
+    rows: list[StoredRow],
+    place: str,
+    report: Report,
+    state: DeliveryState,
+    sink: type[Sink] | None = None,
+) -> int:
+    """Compares history rows with the journal, and returns the last step that is there.
+
+    Args:
+        sink: whose rows have no table and may be rounded; None for W&B.
+    """
     report.checks[place] = len(rows)
     _increasing((row.step for row in rows), place, "history", report)
     if report.gaps and report.gaps[-1].place == place:
         return max((row.step for row in rows), default=0)
     by_step = {row.step: row.values for row in rows}
     last = max(by_step, default=0)
-    state = DeliveryState.load(reader.directory) or DeliveryState()
-    thinned = [(a, b) for a, b, _ in state.thinned] if place == "W&B server" or not state.place else []
+    is_live = sink is not None or place == "W&B server" or not state.place
+    thinned = [(a, b) for a, b, _ in state.thinned] if is_live else []
+    stored = dict if sink is None else sink.stored
     left_out = earlier = 0
     aside: dict[int, list[dict[str, Any]]] | None = None
     after = 0
@@ -325,15 +362,18 @@ def _compare_rows(reader: JournalReader, rows: list[WandbRow], place: str, repor
                 break
             there = by_step.pop(row.step, None)
             if there is None:
+                if sink is not None and not row.metrics:
+                    continue
                 if any(a <= row.step <= b for a, b in thinned):
                     left_out += 1
                     continue
                 report.gap(place, "missing", row.step, f"the row {_short(row.metrics)} is not there")
                 return last
-            if difference := _difference(row.metrics, row.table_rows is not None, there):
+            has_table = row.table_rows is not None if sink is None else None
+            if difference := _difference(stored(row.metrics), has_table, there):
                 if aside is None:
                     aside = _superseded(reader)
-                if any(not _difference(old, None, there) for old in aside.get(row.step, [])):
+                if any(not _difference(stored(old), None, there) for old in aside.get(row.step, [])):
                     earlier += 1
                     continue
                 report.gap(place, "changed", row.step, difference)
@@ -343,7 +383,7 @@ def _compare_rows(reader: JournalReader, rows: list[WandbRow], place: str, repor
     if aside is None and by_step:
         aside = _superseded(reader)
     for step, values in sorted(by_step.items()):
-        if any(not _difference(old, None, values) for old in (aside or {}).get(step, [])):
+        if any(not _difference(stored(old), None, values) for old in (aside or {}).get(step, [])):
             earlier += 1
         else:
             report.gap(
@@ -403,7 +443,7 @@ def _compare_tables(
 ) -> None:
     """Compare the logged episode tables with the journal's episodes up to their step."""
     marks: dict[int, Mark] = {mark.step: mark for mark in reader.marks()}
-    limit = tracking_wandb.MAX_TABLE_ROWS
+    limit = wandb_client.MAX_TABLE_ROWS
     newest = sorted(tables)[-compared:]
     count = 0
     for step in sorted(tables):
@@ -474,7 +514,7 @@ def _compare_artifacts(reader: JournalReader, state: DeliveryState, report: Repo
             continue
         count += 1
         base = local if local.is_dir() else local.parent
-        for name, digest in tracking_wandb.artifact_digests(sent["name"]).items():
+        for name, digest in wandb_client.artifact_digests(sent["name"]).items():
             file = base / name
             md5 = hashlib.md5(file.read_bytes(), usedforsecurity=False) if file.exists() else None
             if md5 is None or base64.b64encode(md5.digest()).decode() != digest:

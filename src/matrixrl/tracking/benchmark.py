@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from matrixrl.config import TrackingConfig, require
-from matrixrl.tracking.courier import DeliveryState
+from matrixrl.tracking.delivery_state import load_states
 from matrixrl.tracking.numbers import significant
 from matrixrl.tracking.status import activity
 
@@ -38,16 +38,16 @@ class Timing:
 
 
 def wait_for_start(directory: Path, timeout: float = START_SECONDS) -> bool:
-    """Waits until the delivery process of a run takes rows, or has settled that it will not.
+    """Waits until the sinks of a run take rows, or it is certain that one will not.
 
     Returns:
-        Whether it does.
+        Whether all of them do.
     """
     deadline = time.monotonic() + timeout
     while time.monotonic() < deadline:
-        state = DeliveryState.load(directory)
-        if state is not None:
-            return state.mode in ("online", "offline")
+        modes = {state.mode for state in load_states(directory).values()}
+        if modes and "starting" not in modes:
+            return modes <= {"online", "offline"}
         time.sleep(0.02)
     return False
 
@@ -142,6 +142,7 @@ def benchmark(
                 run_suffix=None,
                 resume_run=None,
                 wandb=False,
+                track=(),
                 console="quiet",
                 record_moves=False,
             )

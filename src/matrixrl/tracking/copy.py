@@ -11,7 +11,7 @@ from pathlib import Path
 
 from matrixrl.config import ConfigError, require
 from matrixrl.run_layout import CHECKPOINTS_FOLDER, MANIFEST_FILE
-from matrixrl.tracking.courier import DELIVERY_LOCK_FILE
+from matrixrl.tracking.delivery_state import OLD_LOCK_FILE, SINK_LOCK_FILE, SINKS_FOLDER
 from matrixrl.tracking.identity import LOCK_FILE, read_run_file
 from matrixrl.tracking.journal import JOURNAL_FILE
 from matrixrl.tracking.journal_reader import JournalReader
@@ -22,12 +22,15 @@ from matrixrl.whole_files import whole_file
 
 SIDE_FILES = (f"{JOURNAL_FILE}-wal", f"{JOURNAL_FILE}-shm")
 OF_THE_PROCESS = {
-    *(f"{name}{suffix}" for name in (LOCK_FILE, DELIVERY_LOCK_FILE) for suffix in ("", OWNER_SUFFIX)),
+    *(f"{name}{suffix}" for name in (LOCK_FILE, OLD_LOCK_FILE) for suffix in ("", OWNER_SUFFIX)),
     PACKED_FOLDER,
     SUMMARY_FILE,
     *SIDE_FILES,
 }
-"""What belongs to the process that writes a run and means nothing elsewhere."""
+"""Files of the processes that write a run, which are not copied."""
+
+OF_A_DELIVERY = {SINK_LOCK_FILE, f"{SINK_LOCK_FILE}{OWNER_SUFFIX}", PACKED_FOLDER}
+"""Files of a delivery process in its sink's folder, which are not copied."""
 
 
 @dataclass(frozen=True)
@@ -110,8 +113,11 @@ def _steps(directory: Path) -> list[int]:
 def _small_files(directory: Path) -> Iterator[Path]:
     """All files but journal, checkpoints and drafts; links are left out."""
     for folder, folders, files in os.walk(directory):
-        top = Path(folder) == directory
-        left_out = {*OF_THE_PROCESS, JOURNAL_FILE, CHECKPOINTS_FOLDER} if top else set()
+        left_out = set[str]()
+        if Path(folder) == directory:
+            left_out = {*OF_THE_PROCESS, JOURNAL_FILE, CHECKPOINTS_FOLDER}
+        elif Path(folder).parent == directory / SINKS_FOLDER:
+            left_out = OF_A_DELIVERY
         folders[:] = [name for name in folders if name not in left_out and not name.startswith(".")]
         for name in files:
             path = Path(folder) / name

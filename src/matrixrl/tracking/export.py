@@ -12,6 +12,7 @@ from matrixrl.config import ConfigError, require
 from matrixrl.tracking.blocks import ValueKind, kinds
 from matrixrl.tracking.journal_reader import JournalReader
 from matrixrl.tracking.parquet import has_pyarrow, write_stream
+from matrixrl.tracking.sinks.tensorboard import write_events
 from matrixrl.whole_files import whole_file
 
 MOVE_COLUMNS: Mapping[str, ValueKind] = {
@@ -37,7 +38,9 @@ def default_form() -> Literal["parquet", "csv"]:
     return "parquet" if has_pyarrow() else "csv"
 
 
-def export(reader: JournalReader, folder: Path, form: Literal["parquet", "csv"]) -> dict[str, int]:
+def export(
+    reader: JournalReader, folder: Path, form: Literal["parquet", "csv", "tensorboard"]
+) -> dict[str, int]:
     """Write the history of a run to `scalars`, `episodes` and, where there are any, `moves`.
 
     Scalars have a row per step and a column per metric, empty where a step does not have it.
@@ -49,7 +52,7 @@ def export(reader: JournalReader, folder: Path, form: Literal["parquet", "csv"])
         ConfigError: if the folder cannot be written, or Parquet is asked for without pyarrow.
     """
     require(
-        form == "csv" or has_pyarrow(),
+        form != "parquet" or has_pyarrow(),
         "--format parquet: needs pyarrow, which is not installed here; give --format csv, or install "
         "matrixrl with the extra wandb",
     )
@@ -57,6 +60,8 @@ def export(reader: JournalReader, folder: Path, form: Literal["parquet", "csv"])
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with reader.snapshot():
+            if form == "tensorboard":
+                return {"tensorboard": write_events(reader, folder / "tensorboard")}
             tables = {"scalars": _scalars(reader), "episodes": _episodes(reader)}
             if not reader.is_empty("moves"):
                 tables["moves"] = _moves(reader)

@@ -18,7 +18,7 @@ from typing import Any
 from matrixrl.config import ConfigError, require
 from matrixrl.run_layout import CHECKPOINTS_FOLDER
 from matrixrl.tracking.locks import Lock, Owner
-from matrixrl.tracking.wandb_names import Belonging
+from matrixrl.tracking.sinks.wandb_names import Belonging
 
 MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
 MAX_NAME_CHARACTERS = 128
@@ -342,7 +342,7 @@ def find_run(
             if matches(folder):
                 return folder
     for folder in folders:
-        if reference in names_on_wandb(folder):
+        if reference in names_at_sinks(folder):
             return folder
     kind = f"{system} run" if system else "run"
     there = ", ".join(folder.name for folder in folders[-3:]) or "none"
@@ -352,11 +352,11 @@ def find_run(
     )
 
 
-def names_on_wandb(directory: Path) -> set[str]:
-    """Returns name and id of a run's W&B run where they are not its own (see `courier.DeliveryState`)."""
-    try:
-        state = json.loads((directory / "delivery.json").read_text())
-        path = (state.get("place") or {}).get("path", "")
-        return {state.get("name", ""), path.rpartition("/")[2]} - {""}
-    except (OSError, ValueError, AttributeError):
-        return set()
+def names_at_sinks(directory: Path) -> set[str]:
+    """Returns the names and ids of a run at its sinks, where they are not its own."""
+    from matrixrl.tracking.delivery_state import load_states
+
+    names = set[str]()
+    for state in load_states(directory).values():
+        names |= {state.name, str(state.place.get("path", "")).rpartition("/")[2]}
+    return names - {""}

@@ -120,10 +120,14 @@ class Attempt(NamedTuple):
     start_step: int
 
 
-class Delivery(NamedTuple):
-    """A row for W&B: the metrics at a step, and the rows of the episode table where it goes with them."""
+class PendingRow(NamedTuple):
+    """A row for the sinks: the metrics at a step, and the number of rows of the episode table there.
+
+    `time` is in seconds since the epoch, 0 for a step that only has a table.
+    """
 
     step: int
+    time: float
     metrics: dict[str, Any]
     table_rows: int | None
 
@@ -402,8 +406,8 @@ class JournalReader:
         """
         return recorded_spec(self.meta, str(self.path))
 
-    def deliverable(self, after: int, limit: int) -> list[Delivery]:
-        """The next rows for W&B: stream rows and table marks of the history, one per step, in order.
+    def deliverable(self, after: int, limit: int) -> list[PendingRow]:
+        """Returns the next rows for a sink: stream rows and table marks of the history, one per step, in order.
 
         Raises:
             JournalError: the journal is damaged.
@@ -414,7 +418,7 @@ class JournalReader:
             connection.execute("BEGIN")
             try:
                 rows = connection.execute(
-                    "SELECT step, metrics FROM stream WHERE superseded_by IS NULL AND step > ? ORDER BY step LIMIT ?",
+                    "SELECT step, time, metrics FROM stream WHERE superseded_by IS NULL AND step > ? ORDER BY step LIMIT ?",
                     (after, limit),
                 ).fetchall()
                 until = rows[-1][0] if len(rows) == limit else 2**62
@@ -424,16 +428,16 @@ class JournalReader:
                 ).fetchall()
             finally:
                 connection.execute("COMMIT")
-            merged = {step: Delivery(step, json.loads(metrics), None) for step, metrics in rows}
+            merged = {step: PendingRow(step, at, json.loads(metrics), None) for step, at, metrics in rows}
         except (sqlite3.DatabaseError, TypeError, ValueError) as error:
             raise self._unreadable("damaged", error) from error
         for step, table_rows in marks:
-            metrics = merged[step].metrics if step in merged else {}
-            merged[step] = Delivery(step, metrics, table_rows)
+            row = merged.get(step, PendingRow(step, 0.0, {}, None))
+            merged[step] = row._replace(table_rows=table_rows)
         return [merged[step] for step in sorted(merged)]
 
     def count_deliverable(self, after: int = 0) -> int:
-        """How many rows `deliverable` has after a step."""
+        """Returns the number of rows that `deliverable` has after a step."""
         query = (
             "SELECT (SELECT count(*) FROM stream WHERE superseded_by IS NULL AND step > ?1) + (SELECT count(*) FROM"
             " table_marks AS mark WHERE superseded_by IS NULL AND step > ?1 AND NOT EXISTS (SELECT 1 FROM stream"

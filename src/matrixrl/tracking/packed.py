@@ -1,6 +1,7 @@
-"""A run's journal as it travels: what a machine needs besides a checkpoint to go on with the run.
+"""A run's journal in transit: with a checkpoint, it is all that another machine needs to resume.
 
-A packed journal is a folder with the journal, compressed, and the small files of the run folder that belong to it.
+A packed journal is a folder with the compressed journal, and the small files of the run folder that
+belong to it.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import zlib
 from pathlib import Path
 from typing import Any
 
-from matrixrl.tracking.courier import STATE_FILE
+from matrixrl.tracking.delivery_state import OLD_STATE_FILE, SINKS_FOLDER, STATE_FILE
 from matrixrl.tracking.files import sha256_of
 from matrixrl.tracking.identity import RUN_FILE
 from matrixrl.tracking.journal import JOURNAL_FILE, JournalError
@@ -19,17 +20,17 @@ from matrixrl.tracking.journal_reader import JournalReader
 
 PACKED_FOLDER = "packed"
 PACKED_JOURNAL = f"{JOURNAL_FILE}.gz"
-SMALL_FILES = (RUN_FILE, STATE_FILE)
+SMALL_FILES = (RUN_FILE, OLD_STATE_FILE, f"{SINKS_FOLDER}/*/{STATE_FILE}")
 
 
 def pack_journal(reader: JournalReader, folder: Path) -> dict[str, Any]:
-    """Pack a journal that may be being written; its writer is not held up.
+    """Packs a journal that may be being written, without holding up its writer.
 
     Args:
-        folder: made anew.
+        folder: replaced.
 
     Returns:
-        What is said about it: run, run_id, system, the last `step` that it holds, sha256 of the journal.
+        Metadata: run, run_id, system, the last `step` that it holds, sha256 of the journal.
 
     Raises:
         JournalError: the journal is damaged.
@@ -49,9 +50,7 @@ def pack_journal(reader: JournalReader, folder: Path) -> dict[str, Any]:
     with whole.open("rb") as source, gzip.open(folder / PACKED_JOURNAL, "wb", compresslevel=1) as target:
         shutil.copyfileobj(source, target, 1 << 20)
     whole.unlink()
-    for name in SMALL_FILES:
-        if (reader.directory / name).exists():
-            shutil.copy(reader.directory / name, folder / name)
+    _copy_small_files(reader.directory, folder)
     return {
         "run": meta["name"],
         "run_id": meta["run_id"],
@@ -62,10 +61,10 @@ def pack_journal(reader: JournalReader, folder: Path) -> dict[str, Any]:
 
 
 def unpack_journal(folder: Path, target: Path, sha256: str) -> None:
-    """Unpack into a run folder.
+    """Unpacks a journal into a run folder.
 
     Args:
-        sha256: of the journal, as `pack_journal` said.
+        sha256: of the journal, from `pack_journal`.
 
     Raises:
         JournalError: it is not what was packed.
@@ -79,6 +78,12 @@ def unpack_journal(folder: Path, target: Path, sha256: str) -> None:
         raise JournalError(f"{folder / PACKED_JOURNAL}: cannot be unpacked ({error})") from error
     if sha256_of(path)[0] != sha256:
         raise JournalError(f"{path}: the bytes are not those that were packed")
-    for name in SMALL_FILES:
-        if (folder / name).exists():
-            shutil.copy(folder / name, target / name)
+    _copy_small_files(folder, target)
+
+
+def _copy_small_files(source: Path, target: Path) -> None:
+    for pattern in SMALL_FILES:
+        for path in source.glob(pattern):
+            copy = target / path.relative_to(source)
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(path, copy)

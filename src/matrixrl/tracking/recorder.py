@@ -24,7 +24,7 @@ class FinishReport:
     """End of a run, for the summary of a trainer.
 
     Attributes:
-        pending_rows: rows that W&B has not confirmed; 0 without `--wandb`.
+        pending_rows: rows that at least one sink has not confirmed; 0 without a sink.
         command: delivers them later; None when nothing is pending.
         message: one line that says so.
     """

@@ -14,21 +14,23 @@ from typing import Any
 
 from matrixrl.config import ConfigError
 from matrixrl.run_layout import CHECKPOINTS_FOLDER
-from matrixrl.tracking import wandb as tracking_wandb
-from matrixrl.tracking.courier import DeliveryState
+from matrixrl.tracking.delivery_state import DeliveryState
 from matrixrl.tracking.files import sha256_of
 from matrixrl.tracking.identity import (
     RUN_FILE,
     check_name,
-    names_on_wandb,
+    names_at_sinks,
     run_folders,
     run_id,
 )
 from matrixrl.tracking.journal import JOURNAL_FILE, JournalError
 from matrixrl.tracking.journal_reader import JournalReader
 from matrixrl.tracking.packed import unpack_journal
+from matrixrl.tracking.sinks import wandb_client
+from matrixrl.tracking.sinks.base import RefusedError, UnavailableError
+from matrixrl.tracking.sinks.wandb import NAME as WANDB
+from matrixrl.tracking.sinks.wandb_client import LoggedArtifact, ServerRun
 from matrixrl.tracking.transcript import complete_transcript
-from matrixrl.tracking.wandb import LoggedArtifact, RefusedError, ServerRun, UnreachableError
 
 RUN_ID = re.compile(r"[0-9a-z]{8}")
 
@@ -78,11 +80,11 @@ def restore(
         ConfigError: W&B cannot be used, there is no such run or checkpoint, the folder exists, or cannot be written.
     """
     try:
-        tracking_wandb.require_server()
+        wandb_client.require_server()
         server, there = _find(reference, projects, entity)
         identity = server.path.rpartition("/")[2]
         for folder in run_folders(runs_dir):
-            if identity in {run_id(folder.name), *names_on_wandb(folder)}:
+            if identity in {run_id(folder.name), *names_at_sinks(folder)}:
                 raise ConfigError(
                     f"runs restore {reference}: {folder} exists; continue it with --resume-run {folder.name}, or name another "
                     "folder with --runs-dir"
@@ -90,7 +92,7 @@ def restore(
         runs_dir.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=f".restore-{os.getpid()}-", dir=runs_dir) as draft:
             return _fill(Path(draft), reference, server, there, runs_dir, check, step, best)
-    except (UnreachableError, RefusedError) as error:
+    except (UnavailableError, RefusedError) as error:
         raise ConfigError(f"runs restore {reference}: {error}") from error
     except JournalError as error:
         raise ConfigError(
@@ -109,11 +111,11 @@ def _find(
     identities = [reference] if RUN_ID.fullmatch(reference) else []
     for identity in [*identities, run_id(reference)]:
         for project in projects:
-            server = tracking_wandb.server_run(project, entity, identity)
+            server = wandb_client.server_run(project, entity, identity)
             if server is not None:
-                return server, tracking_wandb.logged_artifacts(project, entity, identity) or []
+                return server, wandb_client.logged_artifacts(project, entity, identity) or []
     raise ConfigError(
-        f"runs restore {reference}: no run of this name or id at {tracking_wandb.server_url()} in {' or '.join(projects)}; "
+        f"runs restore {reference}: no run of this name or id at {wandb_client.server_url()} in {' or '.join(projects)}; "
         "see --project and --entity"
     )
 
@@ -166,7 +168,7 @@ def _fetch_journal(there: Sequence[LoggedArtifact], identity: str, draft: Path, 
         return None
     newest = max(copies, key=_version)
     folder = draft / "journal"
-    tracking_wandb.download_artifact(newest.full_name, folder)
+    wandb_client.download_artifact(newest.full_name, folder)
     unpack_journal(folder, run, str(newest.metadata.get("sha256")))
     shutil.rmtree(folder)
     return int(newest.metadata.get("step", 0))
@@ -212,9 +214,9 @@ def _fetch_checkpoint(
     for at, artifact in wanted:
         folder = draft / f"checkpoint-{at}"
         try:
-            tracking_wandb.download_artifact(artifact.full_name, folder)
+            wandb_client.download_artifact(artifact.full_name, folder)
             record = check(folder)
-        except (UnreachableError, ValueError) as error:
+        except (UnavailableError, ValueError) as error:
             if isinstance(error, ConfigError):
                 raise
             damaged.append(f"the checkpoint at step {at} is damaged on W&B ({error})")
@@ -248,12 +250,12 @@ def _write_run_file(run: Path, server: ServerRun, record: dict[str, Any]) -> Non
     state = DeliveryState(mode="online", place={"url": server.url, "path": server.path})
     state.confirmed_step = server.last_step
     state.name = "" if run_id(name) == identity else server.name
-    state.save(run)
+    state.save(run, WANDB)
 
 
 def _fetch_files(there: Sequence[LoggedArtifact], draft: Path, run: Path) -> None:
     """Download the other files that the journal knows, such as the best scheme; they can be made again."""
-    state = DeliveryState.load(run)
+    state = DeliveryState.load(run, WANDB)
     if state is None:
         return
     logged = {artifact.full_name for artifact in there}
@@ -264,7 +266,7 @@ def _fetch_files(there: Sequence[LoggedArtifact], draft: Path, run: Path) -> Non
         if sent.get("sha256") != record.sha256 or sent.get("name") not in logged or "/" in record.path:
             continue
         folder = draft / "file"
-        tracking_wandb.download_artifact(sent["name"], folder)
+        wandb_client.download_artifact(sent["name"], folder)
         if (folder / record.path).exists() and sha256_of(folder / record.path)[0] == record.sha256:
             (folder / record.path).rename(run / record.path)
         shutil.rmtree(folder)

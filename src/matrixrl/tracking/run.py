@@ -20,7 +20,6 @@ import matrixrl
 from matrixrl.config import ConfigError, TrackingConfig
 from matrixrl.tracking.clock import StepClock
 from matrixrl.tracking.console import Console
-from matrixrl.tracking.courier import DeliveryProcess, DeliverySettings, Outcome, sync_command
 from matrixrl.tracking.events import Event, FileRow, LogMessage, MoveRow
 from matrixrl.tracking.files import network_file_system, sha256_of, write_whole
 from matrixrl.tracking.identity import (
@@ -38,13 +37,20 @@ from matrixrl.tracking.identity import (
 from matrixrl.tracking.journal import JOURNAL_FILE, Journal, JournalError
 from matrixrl.tracking.recorder import FinishReport, Level, Recorder, Status
 from matrixrl.tracking.repair import repair_journal
+from matrixrl.tracking.sinks.registry import find_sinks, remember_named
+from matrixrl.tracking.sinks.wandb_identity import refuse_taken
+from matrixrl.tracking.sinks.wandb_names import belonging_of
 from matrixrl.tracking.spec import SystemSpec, resolve_spec, spec_from_record
 from matrixrl.tracking.status import activity, notify
 from matrixrl.tracking.summary import drop_summary, keep_summary
 from matrixrl.tracking.system import SystemMonitor
 from matrixrl.tracking.transcript import complete_transcript
-from matrixrl.tracking.wandb_identity import refuse_taken
-from matrixrl.tracking.wandb_names import belonging_of
+from matrixrl.tracking.uploader_client import (
+    DeliveryOutcome,
+    DeliveryProcess,
+    delivery_settings,
+    sync_command,
+)
 
 __all__ = ["FinishReport", "Recorder", "Run", "Status", "open_run", "reserve_run", "take_over"]
 
@@ -57,8 +63,9 @@ def reserve_run(
 ) -> Reservation:
     """Reserves the name of a new run without showing it; see `identity.reserve`.
 
-    Checks the W&B project and entity first.
+    Checks the sinks, and the W&B project and entity, first.
     """
+    find_sinks(config.sinks)
     project = resolve_spec(system).project
     belonging = belonging_of(config.project, config.entity, project, config.wandb)
     reservation = reserve(
@@ -103,6 +110,7 @@ def open_run(
         JournalError: if the journal cannot be written, or is damaged.
     """
     spec = recorded = resolve_spec(system)
+    remember_named(find_sinks(config.sinks))
     if config.resume_run is not None:
         directory = find_run(config.runs_dir, config.resume_run, spec.name)
         recorded = _resumed_spec(directory, spec)
@@ -279,7 +287,7 @@ class Run:
         self._reservation = reservation
         self._reported_difference = False
         self._console = Console(config.console, directory, spec)
-        self._delivery = self._start_delivery() if config.wandb else None
+        self._deliveries = self._start_deliveries()
         if not lock.is_guarded:
             self.warn(
                 f"{directory} is on a file system without locks: nothing keeps a second process that starts at the same "
@@ -290,15 +298,27 @@ class Run:
                 f"{directory} is on a network drive ({kind}), where SQLite is not safe: keep --runs-dir on a local disk"
             )
 
-    def _start_delivery(self) -> DeliveryProcess:
-        settings = DeliverySettings(
-            training_pid=os.getpid(),
-            backlog_rows=self._config.backlog_rows,
-            keep_artifacts=self._config.keep_artifacts,
-            artifacts=not self._config.no_artifact,
-            patient=True,
-        )
-        return DeliveryProcess(self.directory, settings, self._notify, on_stop=self._stop)
+    def _start_deliveries(self) -> list[DeliveryProcess]:
+        """Starts a delivery process for each sink."""
+        settings = {
+            "training_pid": os.getpid(),
+            "backlog_rows": self._config.backlog_rows,
+            "keep_artifacts": self._config.keep_artifacts,
+            "artifacts": not self._config.no_artifact,
+            "patient": True,
+        }
+        return [
+            DeliveryProcess(
+                self.directory, found, delivery_settings(found, **settings), self._notify, on_stop=self._stop
+            )
+            for found in find_sinks(self._config.sinks)
+        ]
+
+    def _finish_deliveries(self, status: Status, deadline_seconds: float) -> DeliveryOutcome:
+        """Ends all delivery processes, which have the same deadline."""
+        for delivery in self._deliveries:
+            delivery.request_finish(status, deadline_seconds)
+        return DeliveryOutcome.joined([delivery.wait() for delivery in self._deliveries])
 
     def _stop(self, origin: str) -> None:
         """Forwards a request to stop from W&B.
@@ -461,13 +481,15 @@ class Run:
         # On a full disk the end cannot be recorded either; the run then counts as stale.
         with self._mutex, contextlib.suppress(JournalError):
             self._journal.end_attempt(status)
-        outcome = self._delivery.finish(status, deadline) if self._delivery else Outcome.none()
+        outcome = self._finish_deliveries(status, deadline)
         command = None
         message = f"{self.name} {status}: {self.clock.step:,} steps in {self.directory}"
         if outcome.pending_rows:
             command = sync_command(self.directory)
-            message += f"; {outcome.pending_rows} rows wait for W&B ({outcome.reason}): {command}"
-        elif self._delivery:
+            message += (
+                f"; {outcome.pending_rows} rows wait for {outcome.waiting_for} ({outcome.reason}): {command}"
+            )
+        elif outcome.reason:
             message += f"; {outcome.reason}"
         self._report = FinishReport(status, outcome.pending_rows, command, message, overhead)
         with self._mutex:

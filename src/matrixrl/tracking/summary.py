@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from matrixrl.config import ConfigError
-from matrixrl.tracking.courier import STATE_FILE, DeliveryState
+from matrixrl.tracking.delivery_state import load_states, state_files, unconfirmed_from
 from matrixrl.tracking.files import write_whole
 from matrixrl.tracking.identity import LOCK_FILE, RUN_FILE, Lock, read_run_file
 from matrixrl.tracking.journal import JOURNAL_FILE, JournalError, JournalLockedError, wal_of
@@ -54,7 +54,7 @@ class RunSummary:
         last_activity: time of the writer's last row; reading does not change it.
         best: the best value; None if there is none yet.
         best_label: noun in front of it.
-        pending_rows: rows that the W&B server has not confirmed; None for a run without W&B.
+        pending_rows: rows that at least one sink has not confirmed; None for a run without a sink.
     """
 
     name: str
@@ -101,11 +101,11 @@ def drop_summary(directory: Path) -> None:
 
 
 def _fingerprint(directory: Path) -> list[Any]:
-    """Returns sizes and times that change whenever the journal or the state of delivery does."""
+    """Returns sizes and times that change whenever the journal or the state of a sink does."""
     found: list[Any] = []
-    for name in (JOURNAL_FILE, STATE_FILE):
+    for path in (directory / JOURNAL_FILE, *state_files(directory)):
         try:
-            status = (directory / name).stat()
+            status = path.stat()
             found.append([status.st_size, status.st_mtime_ns])
         except FileNotFoundError:
             found.append(None)
@@ -207,8 +207,8 @@ def _read(directory: Path, spec: SystemSpec | None) -> _Reading:
         episodes, pending, damaged = 0, None, False
         try:
             episodes = reader.count("episodes")
-            delivery = DeliveryState.load(directory)
-            pending = None if delivery is None else reader.count_deliverable(delivery.confirmed_step)
+            confirmed = unconfirmed_from(load_states(directory))
+            pending = None if confirmed is None else reader.count_deliverable(confirmed)
         except JournalLockedError:
             raise
         except JournalError:

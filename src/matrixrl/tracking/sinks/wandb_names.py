@@ -1,4 +1,6 @@
-"""What W&B accepts as names, and what the environment and W&B's settings files say. Never imports wandb."""
+"""Names that W&B accepts, and the settings from the environment and W&B's files. Never imports
+wandb.
+"""
 
 from __future__ import annotations
 
@@ -102,10 +104,11 @@ def artifact_part(text: str) -> str:
 
 
 def configured(setting: str) -> Configured | None:
-    """Returns what the user configured for `mode`, `project` or `entity`: in the environment, else in a settings file.
+    """Returns what the user configured for `mode`, `project` or `entity`: in the environment, else
+    in a settings file.
 
-    `wandb offline`, `wandb disabled` and `wandb init` write `wandb/settings` in the working directory, which counts
-    before the one in the home folder (or WANDB_CONFIG_DIR).
+    `wandb offline`, `wandb disabled` and `wandb init` write `wandb/settings` in the working
+    directory, which counts before the one in the home folder (or WANDB_CONFIG_DIR).
     """
     variable = f"WANDB_{setting.upper()}"
     if value := os.environ.get(variable, "").strip():
@@ -135,7 +138,9 @@ def settings_files() -> list[Path]:
 
 
 def may_ask_wandb() -> bool:
-    """Returns whether it is worth asking W&B: it is installed, was not switched off, and there may be a key for it."""
+    """Returns whether it is worth asking W&B: it is installed, was not switched off, and there may
+    be a key for it.
+    """
     mode = configured("mode")
     if importlib.util.find_spec("wandb") is None or (
         mode is not None and mode.value.lower() in ("offline", "dryrun", "disabled")
@@ -164,7 +169,8 @@ class Belonging(NamedTuple):
 
 
 def belonging_of(project: str | None, entity: str | None, default_project: str, wandb: bool) -> Belonging:
-    """Returns where a new run belongs: in its sweep, else as flags say, else as is configured, else the default.
+    """Returns where a new run belongs: in its sweep, else as flags say, else as is configured, else
+    the default.
 
     Args:
         wandb: the run goes to W&B; otherwise only flags are checked, and there is no sweep.
@@ -215,10 +221,12 @@ def sweep_trial() -> Sweep | None:
 
 
 def set_identity_variables(sweep: Mapping[str, Any] | None) -> list[str]:
-    """Removes every variable by which wandb would open another run, then sets those of the run's own sweep.
+    """Removes every variable by which wandb would open another run, then sets those of the run's
+    own sweep.
 
     Returns:
-        The variables that were set, and that are not used: those that this run does not take its identity from.
+        The variables that were set, and that are not used: those that this run does not take its
+            identity from.
     """
     unused = []
     for variable in (*IDENTITY_VARIABLES, *SWEEP_VARIABLES):
@@ -239,7 +247,9 @@ def set_identity_variables(sweep: Mapping[str, Any] | None) -> list[str]:
 
 
 def next_names(name: str) -> Iterator[str]:
-    """Yields the names after `name`: the next numbers of a default name, `-2`, `-3`, ... after another one."""
+    """Yields the names after `name`: the next numbers of a default name, `-2`, `-3`, ... after
+    another one.
+    """
     match = NUMBERED.fullmatch(name)
     number = int(match["number"]) if match else 1
     while True:

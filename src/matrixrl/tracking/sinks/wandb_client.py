@@ -1,7 +1,7 @@
-"""The one module that imports wandb: settles the mode, opens a W&B run, logs rows, reads W&B back.
+"""The one module that imports wandb: resolves the mode, opens a W&B run, logs rows, reads W&B back.
 
-Used by the delivery process, `runs sync` and `runs audit`; never inside a training process. Facts about wandb 0.31 that this
-file is built on stand in docs/events.md.
+Used by the delivery process, `runs sync` and `runs audit`; never inside a training process. The
+facts about wandb 0.31 that this file is built on are in docs/events.md.
 """
 
 from __future__ import annotations
@@ -24,7 +24,8 @@ from typing import Any, Literal, NamedTuple
 from matrixrl.config import ConfigError
 from matrixrl.errors import first_line
 from matrixrl.tracking.events import EPISODE_TABLE, Kind, Scalar
-from matrixrl.tracking.wandb_names import Configured, configured
+from matrixrl.tracking.sinks.base import RefusedError, StoredRow, UnavailableError
+from matrixrl.tracking.sinks.wandb_names import Configured, configured
 
 INSTALL_HINT = "install it with `pip install 'matrixrl[wandb]'`"
 MAX_TABLE_ROWS = 10_000
@@ -62,7 +63,8 @@ REFUSALS = (
     "invalid project",
     "invalid entity",
 )
-"""In errors of wandb that come without an HTTP status: the server answered, and the answer is no."""
+"""In errors of wandb that come without an HTTP status: the server answered, and the answer is no.
+"""
 
 PYTHON_TYPES: Mapping[Kind, type] = {"int": int, "float": float, "bool": bool, "str": str}
 
@@ -71,8 +73,8 @@ class Plan(NamedTuple):
     """What will happen to the rows of a run.
 
     Attributes:
-        mode: `online`; `offline`: to a file in the run folder; `wait`: stay in the journal until the server answers;
-            `none`: stay in the journal.
+        mode: `online`; `offline`: to a file in the run folder; `wait`: stay in the journal until
+            the server answers; `none`: stay in the journal.
         reason: for the user, without the remedy.
     """
 
@@ -80,22 +82,15 @@ class Plan(NamedTuple):
     reason: str
 
 
-class UnreachableError(Exception):
-    """The server cannot be used now; trying again later may help."""
-
-
-class RefusedError(Exception):
-    """The server refuses this key or project; trying again does not help."""
-
-
 class NameGoneError(RefusedError):
     """A run of this id was deleted on the server, which never gives the id to another one."""
 
 
-def settle() -> Plan:
-    """Decide between online, offline and none before wandb.init could block or ask (rule 4).
+def resolve_mode() -> Plan:
+    """Decides between online, offline and none before wandb.init could block or ask (rule 4).
 
-    Honours WANDB_MODE, WANDB_BASE_URL and W&B's settings files (`wandb offline`, `wandb disabled`). The process that calls this has no terminal, so wandb cannot prompt.
+    Honours WANDB_MODE, WANDB_BASE_URL and W&B's settings files (`wandb offline`, `wandb disabled`).
+    The process that calls this has no terminal, so wandb cannot prompt.
     """
     setting = configured("mode")
     mode = "" if setting is None else setting.value.lower()
@@ -126,7 +121,9 @@ def settle() -> Plan:
 
 
 def said_by(setting: Configured) -> str:
-    """Returns who chose the mode, in words: a variable, or a settings file that `wandb offline` wrote."""
+    """Returns who chose the mode, in words: a variable, or a settings file that `wandb offline`
+    wrote.
+    """
     if setting.source == "WANDB_MODE":
         return f"WANDB_MODE={setting.value.lower()}"
     return f"{setting.source} says mode = {setting.value} (`wandb online` changes that)"
@@ -136,8 +133,9 @@ def said_by(setting: Configured) -> str:
 def pandas_hidden() -> Iterator[None]:
     """Hides pandas from a library that is imported meanwhile.
 
-    wandb looks for pandas when it is imported. If it finds it, the first table imports it, which costs a second of
-    processor time, only to ask whether a value is a data frame. PyArrow, which comes later, has to see pandas.
+    wandb looks for pandas when it is imported. If it finds it, the first table imports it, which
+    costs a second of processor time, only to ask whether a value is a data frame. PyArrow, which
+    comes later, has to see pandas.
     """
     if "pandas" in sys.modules:
         yield
@@ -150,7 +148,9 @@ def pandas_hidden() -> Iterator[None]:
 
 
 def key_problem() -> str | None:
-    """What is wrong with the key for the server, without asking the server; None where nothing is."""
+    """Returns what is wrong with the key for the server, without asking the server; None if nothing
+    is.
+    """
     import wandb
     from wandb import errors
 
@@ -166,10 +166,10 @@ def key_problem() -> str | None:
 
 
 def require_server() -> None:
-    """Look before wandb's own client tries for minutes.
+    """Checks the key and the server, since wandb's own client would try for minutes.
 
     Raises:
-        UnreachableError: there is no key, or the server does not answer.
+        UnavailableError: there is no key, or the server does not answer.
     """
     import wandb
 
@@ -179,12 +179,12 @@ def require_server() -> None:
     if problem is None and not answers(server_url()):
         problem = f"{server_url()} does not answer"
     if problem:
-        raise UnreachableError(problem)
+        raise UnavailableError(problem)
 
 
 @contextlib.contextmanager
 def never_asking() -> Iterator[None]:
-    """Hide the terminal from wandb, which would otherwise ask for a key and wait."""
+    """Hides the terminal from wandb, which would otherwise ask for a key and wait."""
     terminal = sys.stdin
     with open(os.devnull, encoding="utf-8") as sys.stdin:
         try:
@@ -201,14 +201,14 @@ def forget_settings() -> None:
 
 
 def server_url() -> str:
-    """The server that wandb talks to: WANDB_BASE_URL, or the installed version's own."""
+    """Returns the server that wandb uses: WANDB_BASE_URL, or the installed version's own."""
     import wandb
 
     return str(wandb.setup().settings.base_url)
 
 
 def answers(url: str, timeout: float = 5.0) -> bool:
-    """Whether a server answers at all, well or badly."""
+    """Returns whether a server answers at all, with success or an error."""
     try:
         urllib.request.urlopen(url, timeout=timeout).close()
     except urllib.error.HTTPError:
@@ -224,7 +224,8 @@ class Upload:
     A `wait` of wandb that times out cancels the upload, so a thread waits without a limit.
 
     Attributes:
-        full_name: entity/project/name:version, once the server has committed it; None before, and when it failed.
+        full_name: entity/project/name:version, once the server has committed it; None before, and
+            when it failed.
     """
 
     def __init__(self, handle: Any) -> None:
@@ -239,24 +240,25 @@ class Upload:
         finally:
             self._done.set()
 
-    def settled(self, seconds: float) -> bool:
-        """Whether it has arrived or failed, waiting at most `seconds`."""
+    def done(self, seconds: float) -> bool:
+        """Returns whether it has arrived or failed, waiting at most `seconds`."""
         return self._done.wait(max(seconds, 0.0))
 
 
-class Session:
+class WandbRun:
     """An open W&B run.
 
     Args:
         directory: the run folder; wandb's files go below it.
-        meta: the `meta` table of the journal, with the name, id and place of the W&B run, and how it is to be opened:
-            `resume` is `never` (it must not exist), `must` (it must) or, by default, `allow`.
+        meta: the `meta` table of the journal, with the name, id and place of the W&B run, and how
+            it is to be opened: `resume` is `never` (it must not exist), `must` (it must) or, by
+            default, `allow`.
         mode: `online` or `offline`.
         training_pid: the process whose CPU, memory and accelerator W&B shows; None in `runs sync`.
         on_stop: called from a thread of wandb's when the run's page asks to stop.
 
     Raises:
-        UnreachableError: the server does not answer as it should.
+        UnavailableError: the server does not answer as it should.
         RefusedError: the server does not accept the key or the project.
     """
 
@@ -271,13 +273,16 @@ class Session:
         import wandb
         from wandb import errors
 
+        # Bytes that wandb stages for upload stay inside the run folder.
+        os.environ.setdefault("WANDB_DATA_DIR", str(directory / "wandb"))
         options: dict[str, Any] = {
             "console": "off",
             "disable_git": True,
             # Its environment would name another run.
             "sagemaker_disable": True,
             "save_code": False,
-            # By default wandb interrupts the main thread of this process, which is not the one that trains.
+            # By default wandb interrupts the main thread of this process, which is not the one that
+            # trains.
             "stop_fn": on_stop,
         }
         if training_pid is None:
@@ -324,13 +329,15 @@ class Session:
         self._run.define_metric("epoch_*", step_metric="Epoch")
 
     def _check_created(self, meta: Mapping[str, Any]) -> None:
-        """Asks the server whose run it created: two processes may have asked for the same name at once."""
+        """Asks the server whose run it created: two processes may have asked for the same name at
+        once.
+        """
         path = str(self.place["path"])
         entity, project, run_id = path.split("/", 2)
         found = server_run(project, entity, run_id)
         if found is not None and found.identity != meta.get("identity"):
             self.finish(1, 10.0)
-            raise UnreachableError(f"another process created the run {meta['name']} at the same moment")
+            raise UnavailableError(f"another process created the run {meta['name']} at the same moment")
 
     @property
     def place(self) -> dict[str, Any]:
@@ -343,21 +350,21 @@ class Session:
         return self._run.starting_step
 
     def log(self, step: int, row: Mapping[str, Any]) -> None:
-        """Send one row; steps must increase."""
+        """Sends one row; steps must increase."""
         self._run.log(dict(row), step=step, commit=True)
 
     def table(self, columns: Mapping[str, Kind], rows: list[list[Scalar]]) -> Any:
-        """The episode table for a row, at most `MAX_TABLE_ROWS` long."""
+        """Returns the episode table for a row, at most `MAX_TABLE_ROWS` long."""
         types = [PYTHON_TYPES[kind] for kind in columns.values()]
         table = self._wandb.Table(columns=list(columns), dtype=types, optional=True)
-        # Not through add_data, which would look at the type of every cell again: 0.3 s per 1000 rows.
+        # Not by add_data, which would check the type of every cell again: 0.3 s per 1000 rows.
         table.data = rows
         return table
 
     def send_files(
         self, name: str, kind: str, files: Sequence[Path], aliases: Sequence[str], metadata: Mapping[str, Any]
     ) -> Upload:
-        """Send files of the run folder as one artifact version, from where they lie."""
+        """Sends files of the run folder as one artifact version, without a copy."""
         artifact = self._wandb.Artifact(name, kind, metadata=dict(metadata))
         for path in files:
             if path.is_dir():
@@ -390,12 +397,12 @@ class Session:
         self._run.save(str(target), base_path=self._run.dir, policy="now")
 
     def delete_artifact(self, full_name: str) -> None:
-        """Delete an artifact version; one that is gone already is no error."""
+        """Deletes an artifact version; one that does not exist is no error."""
         with contextlib.suppress(self._errors.Error, ValueError):
             self._wandb.Api().artifact(full_name).delete(delete_aliases=True)
 
     def finish(self, exit_code: int, seconds: float) -> bool:
-        """Close the run; whether that was done within `seconds`."""
+        """Closes the run; returns whether that was done within `seconds`."""
         done = threading.Event()
 
         def close() -> None:
@@ -404,15 +411,6 @@ class Session:
 
         threading.Thread(target=close, daemon=True).start()
         return done.wait(max(seconds, 0.0))
-
-
-def end_service() -> None:
-    """Kill wandb's own service process, which otherwise waits for a server that is away."""
-    import psutil
-
-    for child in psutil.Process().children(recursive=True):
-        with contextlib.suppress(psutil.Error):
-            child.kill()
 
 
 def translated(error: Exception) -> Exception:
@@ -427,18 +425,19 @@ def translated(error: Exception) -> Exception:
         r"\b(?:http|returned|status|error)[^0-9]{0,30}\b([45]\d\d)\b|\b([45]\d\d) (?=[a-z])", lower
     )
     status = int(code[1] or code[2]) if code else 0
-    # wandb calls it an authentication error, too, when the server that should check the key does not answer.
+    # wandb calls it an authentication error, too, when the server that should check the key does
+    # not answer.
     if status >= 500 or status in (408, 425, 429) or any(words in lower for words in AWAY):
-        return UnreachableError(text)
+        return UnavailableError(text)
     if isinstance(error, errors.UsageError):
         # Another process came between the question whether the run exists and its opening.
         raced = "already exists, but" in lower or "does not exist or has not been initialized" in lower
-        return UnreachableError(text) if raced else RefusedError(text)
+        return UnavailableError(text) if raced else RefusedError(text)
     # A ValueError is a setting that wandb does not accept.
     refused = isinstance(error, errors.AuthenticationError | ValueError)
     if refused or status or any(words in lower for words in REFUSALS):
         return RefusedError(text)
-    return UnreachableError(text)
+    return UnavailableError(text)
 
 
 class ServerRun(NamedTuple):
@@ -446,7 +445,8 @@ class ServerRun(NamedTuple):
 
     Attributes:
         path: entity/project/id.
-        identity: of the run whose rows it holds; None where an older matrixrl, or another program, made it.
+        identity: of the run whose rows it holds; None where an older matrixrl, or another program,
+            made it.
         attempts: tokens of the attempts that delivered to it.
         last_step: of its history; 0 where it has no row.
     """
@@ -466,7 +466,7 @@ def server_run(project: str, entity: str | None, run_id: str) -> ServerRun | Non
         entity: None for WANDB_ENTITY or the account's own.
 
     Raises:
-        UnreachableError: the server does not answer as it should.
+        UnavailableError: the server does not answer as it should.
         RefusedError: it refuses the key, the entity or the project.
     """
     import requests
@@ -494,10 +494,10 @@ def server_run(project: str, entity: str | None, run_id: str) -> ServerRun | Non
 
 
 def last_step_on_server(path: str) -> int:
-    """The last step that the server has of a run.
+    """Returns the last step that the server has of a run.
 
     Raises:
-        UnreachableError: the server does not answer.
+        UnavailableError: the server does not answer.
     """
     import wandb
     from wandb import errors
@@ -505,21 +505,14 @@ def last_step_on_server(path: str) -> int:
     try:
         return int(wandb.Api(timeout=20).run(path).lastHistoryStep)
     except (errors.Error, ValueError, TypeError) as error:
-        raise UnreachableError(first_line(error)) from error
+        raise UnavailableError(first_line(error)) from error
 
 
-class WandbRow(NamedTuple):
-    """A history row that W&B holds; `values` without W&B's own keys."""
-
-    step: int
-    values: dict[str, Any]
-
-
-def server_rows(path: str, first: int | None = None, last: int | None = None) -> Iterator[WandbRow]:
-    """History rows of a run in the order in which the server gives them, all or those from `first` to `last`.
+def server_rows(path: str, first: int | None = None, last: int | None = None) -> Iterator[StoredRow]:
+    """Yields history rows of a run in the order of the server, all or those from `first` to `last`.
 
     Raises:
-        UnreachableError: the server does not answer, or does not have the run.
+        UnavailableError: the server does not answer, or does not have the run.
     """
     import wandb
     from wandb import errors
@@ -528,16 +521,16 @@ def server_rows(path: str, first: int | None = None, last: int | None = None) ->
         run = wandb.Api(timeout=60).run(path)
         until = None if last is None else last + 1
         for row in run.scan_history(use_cache=False, min_step=first or 0, max_step=until):
-            yield WandbRow(int(row["_step"]), own_values(row))
+            yield StoredRow(int(row["_step"]), own_values(row))
     except (errors.Error, ValueError, TypeError) as error:
-        raise UnreachableError(first_line(error)) from error
+        raise UnavailableError(first_line(error)) from error
 
 
 def server_file(path: str, name: str, folder: Path) -> Path:
-    """Download a file of a run.
+    """Downloads a file of a run.
 
     Raises:
-        UnreachableError: the server does not answer, or does not have the file.
+        UnavailableError: the server does not answer, or does not have the file.
     """
     import wandb
     from wandb import errors
@@ -546,14 +539,14 @@ def server_file(path: str, name: str, folder: Path) -> Path:
         with wandb.Api(timeout=60).run(path).file(name).download(root=str(folder), replace=True) as file:
             return Path(file.name)
     except (errors.Error, ValueError, TypeError, IndexError) as error:
-        raise UnreachableError(first_line(error)) from error
+        raise UnavailableError(first_line(error)) from error
 
 
 def table_steps(path: str) -> set[int]:
     """Returns the steps whose episode table is stored on the server as a file.
 
     Raises:
-        UnreachableError: the server does not answer, or does not have the run.
+        UnavailableError: the server does not answer, or does not have the run.
     """
     import requests
     import wandb
@@ -564,7 +557,7 @@ def table_steps(path: str) -> set[int]:
         # A file whose upload was announced and never came has no bytes.
         names = [file.name for file in files if file.size]
     except (errors.Error, requests.RequestException, ValueError, TypeError) as error:
-        raise UnreachableError(first_line(error)) from error
+        raise UnavailableError(first_line(error)) from error
     return {step for step in map(table_step, names) if step is not None}
 
 
@@ -575,7 +568,9 @@ def table_step(name: str) -> int | None:
 
 
 def local_tables(directory: Path) -> dict[int, list[tuple[Path, str]]]:
-    """Returns the table files that wandb wrote in a run folder, by step, each with its name on the server."""
+    """Returns the table files that wandb wrote in a run folder, by step, each with its name on the
+    server.
+    """
     found: dict[int, list[tuple[Path, str]]] = {}
     for path in directory.glob(f"wandb/*run-*/files/media/table/{EPISODE_TABLE}_*.table.json"):
         name = f"media/table/{path.name}"
@@ -586,7 +581,9 @@ def local_tables(directory: Path) -> dict[int, list[tuple[Path, str]]]:
 
 
 def is_intact(table: Path) -> bool:
-    """Returns whether the file of an episode table is whole: its name ends in the beginning of its SHA-256."""
+    """Returns whether the file of an episode table is whole: its name ends in the beginning of its
+    SHA-256.
+    """
     begun = table.name.removesuffix(".table.json").rpartition("_")[2]
     try:
         return hashlib.sha256(table.read_bytes()).hexdigest().startswith(begun)
@@ -595,10 +592,11 @@ def is_intact(table: Path) -> bool:
 
 
 def table_file_of_row(path: str, step: int) -> str | None:
-    """Returns the name of the table file that a history row on the server refers to; None where it names none.
+    """Returns the name of the table file that a history row on the server refers to; None where it
+    names none.
 
     Raises:
-        UnreachableError: the server does not answer, or does not have the run.
+        UnavailableError: the server does not answer, or does not have the run.
     """
     for row in server_rows(path, step, step):
         table = row.values.get(EPISODE_TABLE)
@@ -610,10 +608,10 @@ def table_file_of_row(path: str, step: int) -> str | None:
 
 
 def artifact_digests(full_name: str) -> dict[str, str]:
-    """File names of an artifact version and their MD5 in base 64, as the server has them.
+    """Returns file names of an artifact version and their MD5 in base 64, as the server has them.
 
     Raises:
-        UnreachableError: the server does not answer, or does not have the artifact.
+        UnavailableError: the server does not answer, or does not have the artifact.
     """
     import wandb
     from wandb import errors
@@ -621,7 +619,7 @@ def artifact_digests(full_name: str) -> dict[str, str]:
     try:
         entries = wandb.Api(timeout=60).artifact(full_name).manifest.entries
     except (errors.Error, ValueError) as error:
-        raise UnreachableError(first_line(error)) from error
+        raise UnavailableError(first_line(error)) from error
     return {name: entry.digest for name, entry in entries.items()}
 
 
@@ -630,7 +628,8 @@ class LoggedArtifact(NamedTuple):
 
     Attributes:
         name: of its collection, such as `checkpoint-0123abcd-1200`.
-        kind: `model` for a checkpoint, `journal` for a copy of the journal, `result` for another file.
+        kind: `model` for a checkpoint, `journal` for a copy of the journal, `result` for another
+            file.
         full_name: entity/project/name:version.
     """
 
@@ -642,13 +641,14 @@ class LoggedArtifact(NamedTuple):
 
 
 def logged_artifacts(project: str, entity: str | None, run_id: str) -> list[LoggedArtifact] | None:
-    """Every artifact version that a run logged and that is still there; None where there is no such run.
+    """Returns every artifact version that a run logged and that still exists; None if there is no
+    such run.
 
     Args:
         entity: None for WANDB_ENTITY or the account's own.
 
     Raises:
-        UnreachableError: the server does not answer as it should.
+        UnavailableError: the server does not answer as it should.
     """
     import wandb
     from wandb import errors
@@ -674,14 +674,15 @@ def logged_artifacts(project: str, entity: str | None, run_id: str) -> list[Logg
             if artifact.state == "COMMITTED"
         ]
     except (errors.Error, ValueError, TypeError) as error:
-        raise UnreachableError(first_line(error)) from error
+        raise UnavailableError(first_line(error)) from error
 
 
 def download_artifact(full_name: str, folder: Path) -> None:
-    """Download the files of an artifact version into a folder.
+    """Downloads the files of an artifact version into a folder.
 
     Raises:
-        UnreachableError: the server does not answer as it should, or the bytes are not those that it promised.
+        UnavailableError: the server does not answer as it should, or the bytes are not those that
+            it promised.
         OSError: the folder cannot be written.
     """
     import requests
@@ -692,23 +693,23 @@ def download_artifact(full_name: str, folder: Path) -> None:
         artifact = wandb.Api(timeout=60).artifact(full_name)
         artifact.download(root=str(folder), skip_cache=True)
     except (errors.Error, ValueError, TypeError, requests.RequestException) as error:
-        raise UnreachableError(f"{full_name}: {first_line(error)}") from error
+        raise UnavailableError(f"{full_name}: {first_line(error)}") from error
 
 
 def own_values(row: Mapping[str, Any]) -> dict[str, Any]:
-    """A history row without what W&B adds (`_step`, `_runtime`, `_timestamp`)."""
+    """Returns a history row without what W&B adds (`_step`, `_runtime`, `_timestamp`)."""
     return {key: value for key, value in row.items() if not key.startswith("_")}
 
 
 def fragments(directory: Path) -> list[Path]:
-    """The offline files of a run folder, oldest first."""
+    """Returns the offline files of a run folder, oldest first."""
     return sorted(
         directory.glob("wandb/offline-run-*/run-*.wandb"), key=lambda path: (path.parent.name, path.name)
     )
 
 
-def offline_rows(path: Path) -> Iterator[WandbRow]:
-    """History rows of one offline file, as far as it was written.
+def offline_rows(path: Path) -> Iterator[StoredRow]:
+    """Yields history rows of one offline file, as far as it was written.
 
     Raises:
         ConfigError: the file is no offline file of wandb, or wandb is not installed.
@@ -727,11 +728,11 @@ def offline_rows(path: Path) -> Iterator[WandbRow]:
                 for parent in parents:
                     inner = inner.setdefault(parent, {})
                 inner[name] = json.loads(item.value_json)
-            yield WandbRow(record.history.step.num, own_values(values))
+            yield StoredRow(record.history.step.num, own_values(values))
 
 
 def leveldb_records(path: Path) -> Iterator[bytes]:
-    """Records of a LevelDB log after W&B's 7-byte header; stops where the file was cut off.
+    """Yields records of a LevelDB log after W&B's 7-byte header; stops where the file was cut off.
 
     Blocks of 32 KiB; a record header is crc32, length, type (full 1, first 2, middle 3, last 4).
     """

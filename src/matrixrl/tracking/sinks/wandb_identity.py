@@ -1,11 +1,14 @@
-"""Which W&B run belongs to a run, so that no run ever writes into the history of another one.
+"""Finds the W&B run that belongs to a run, so that no run ever writes into the history of another
+one.
 
-A name is no identity: two machines produce the same default name on the same day, and a W&B run's id is made of its name.
-Each run therefore has a random identity (in its journal and `run.json`), each attempt has a random token, and both are in
-the W&B config. A W&B run is continued only if it carries this identity, if every token there is known here, and if the rows
-there are those of the journal; otherwise the run is delivered under the next free name.
+A name is not an identity: two machines produce the same default name on the same day, and a W&B
+run's id is made of its name. Each run therefore has a random identity (in its journal and
+`run.json`), each attempt has a random token, and both are in the W&B config. A W&B run is continued
+only if it carries this identity, if every token there is known here, and if the rows there are
+those of the journal; otherwise the run is delivered under the next free name.
 
-`python -m matrixrl.tracking.wandb_identity` answers whether a W&B run exists, for `refuse_taken`.
+`python -m matrixrl.tracking.sinks.wandb_identity` answers whether a W&B run exists, for
+`refuse_taken`.
 """
 
 from __future__ import annotations
@@ -19,13 +22,15 @@ from itertools import islice
 from typing import Any, Literal, NamedTuple
 
 from matrixrl.config import ConfigError
-from matrixrl.tracking import wandb as tracking_wandb
 from matrixrl.tracking.audit import same_value
-from matrixrl.tracking.courier import DeliveryState, child_environment
+from matrixrl.tracking.delivery_state import DeliveryState
 from matrixrl.tracking.events import EPISODE_TABLE, is_wall_clock
 from matrixrl.tracking.identity import run_id
 from matrixrl.tracking.journal_reader import JournalReader
-from matrixrl.tracking.wandb_names import (
+from matrixrl.tracking.processes import child_environment, end_children
+from matrixrl.tracking.sinks import wandb_client
+from matrixrl.tracking.sinks.base import RefusedError, UnavailableError
+from matrixrl.tracking.sinks.wandb_names import (
     Belonging,
     check_entity,
     check_project,
@@ -34,7 +39,11 @@ from matrixrl.tracking.wandb_names import (
 )
 
 COMPARED_ROWS = 2000
-"""The newest rows on the server that are compared with the journal before a W&B run is continued."""
+"""The newest rows on the server that are compared with the journal before a W&B run is continued.
+"""
+
+UNSET_VARIABLES = ("WANDB_SERVICE",)
+"""Of a wandb in another process, such as a notebook's: two writers would share one service."""
 
 MAX_NAMES = 500
 ASKING_SECONDS = 20.0
@@ -50,7 +59,8 @@ class Target(NamedTuple):
         meta: the journal's, with the name, id, project and entity of the W&B run.
         path: entity/project/id where the run exists already, else ""; `url` likewise.
         last_step: the last step that it has.
-        waits: whether the journal does not reach yet what the server has, so that the rows cannot be compared.
+        waits: whether the journal does not reach yet what the server has, so that the rows cannot
+            be compared.
         news: what the user has to know about its name; "" where it is the run's own.
     """
 
@@ -65,14 +75,18 @@ class Target(NamedTuple):
 def choose(reader: JournalReader, state: DeliveryState) -> Target:
     """Returns the W&B run to deliver to.
 
-    Where the name belongs to another run, `state` is changed: its `name`, and nothing in it is of the server then.
+    Where the name belongs to another run, `state` is changed: its `name`, and nothing in it is of
+    the server then.
 
     Raises:
-        UnreachableError: the server does not answer.
+        UnavailableError: the server does not answer.
         RefusedError: the server refuses the key, the project or the entity.
     """
     meta = reader.meta
-    project, entity = state.project or meta["project"], state.entity or meta.get("entity") or None
+    project, entity = (
+        state.own.get("project") or meta["project"],
+        state.own.get("entity") or meta.get("entity") or None,
+    )
     if state.place:
         entity, project, _ = str(state.place["path"]).split("/", 2)
     try:
@@ -80,15 +94,15 @@ def choose(reader: JournalReader, state: DeliveryState) -> Target:
         if entity is not None:
             check_entity(entity, "entity")
     except ConfigError as error:
-        raise tracking_wandb.RefusedError(str(error)) from error
+        raise RefusedError(str(error)) from error
     news = ""
     for name, identity, sweep in islice(_candidates(meta, state), MAX_NAMES):
-        found = tracking_wandb.server_run(project, entity, identity)
+        found = wandb_client.server_run(project, entity, identity)
         own = {**meta, "name": name, "run_id": identity, "project": project, "entity": entity, "sweep": sweep}
         if found is None and state.place.get("path", "").rpartition("/")[2] == identity:
             # It was deleted on the server, where its id cannot be used again.
             news = f"the W&B run {name} was deleted there; this run is delivered as"
-            state.forget_server()
+            state.forget_destination()
             continue
         verdict = "own" if found is None else whose(reader, state, found, sweep is not None)
         if verdict in ("own", "not yet"):
@@ -104,8 +118,8 @@ def choose(reader: JournalReader, state: DeliveryState) -> Target:
             )
         elif not news:
             news = f"{found.url} is another run of the name {name}; this run is delivered as"
-        state.forget_server()
-    raise tracking_wandb.RefusedError(f"no free name after {meta['name']} among {MAX_NAMES}")
+        state.forget_destination()
+    raise RefusedError(f"no free name after {meta['name']} among {MAX_NAMES}")
 
 
 def _candidates(meta: Mapping[str, Any], state: DeliveryState) -> Iterator[tuple[str, str, Any]]:
@@ -122,7 +136,7 @@ def _candidates(meta: Mapping[str, Any], state: DeliveryState) -> Iterator[tuple
 
 
 def whose(
-    reader: JournalReader, state: DeliveryState, found: tracking_wandb.ServerRun, in_sweep: bool = False
+    reader: JournalReader, state: DeliveryState, found: wandb_client.ServerRun, in_sweep: bool = False
 ) -> Verdict:
     """Returns whose W&B run this is, by its identity, its attempts and its rows."""
     identity = reader.meta.get("identity")
@@ -146,7 +160,7 @@ def whose(
     return verdict
 
 
-def _compare(reader: JournalReader, found: tracking_wandb.ServerRun, known: int) -> tuple[int, Verdict]:
+def _compare(reader: JournalReader, found: wandb_client.ServerRun, known: int) -> tuple[int, Verdict]:
     """Compares rows on the server with the journal's, those of superseded attempts included.
 
     Returns:
@@ -155,7 +169,7 @@ def _compare(reader: JournalReader, found: tracking_wandb.ServerRun, known: int)
     first = max(known, found.last_step - COMPARED_ROWS) + 1
     recorded = reader.recorded_rows(first, found.last_step)
     reached, agreeing = reader.last_stream_step(), 0
-    for row in tracking_wandb.server_rows(found.path, first, found.last_step):
+    for row in wandb_client.server_rows(found.path, first, found.last_step):
         there = _comparable(row.values)
         if row.step not in recorded:
             if row.step < reached:
@@ -185,14 +199,16 @@ def _agree(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> bool:
 def refuse_taken(name: str, belonging: Belonging) -> None:
     """Refuses a name that W&B knows already, before anything of the run is visible.
 
-    The question is asked by a process of its own and waited for at most `ASKING_SECONDS`: without an answer (no key, no
-    network, offline mode) the run starts, and delivery finds a free name later.
+    The question is asked by a process of its own and waited for at most `ASKING_SECONDS`: without
+    an answer (no key, no network, offline mode) the run starts, and delivery finds a free name
+    later.
 
     Args:
         name: the name that the user gave; in a sweep the trial's run is asked for instead.
 
     Raises:
-        ConfigError: there is a W&B run of this name, or the trial's run belongs to another training.
+        ConfigError: there is a W&B run of this name, or the trial's run belongs to another
+            training.
     """
     project, entity, sweep = belonging
     identity = sweep["run_id"] if sweep else run_id(name)
@@ -214,12 +230,12 @@ def refuse_taken(name: str, belonging: Belonging) -> None:
 def _ask(question: Mapping[str, Any]) -> dict[str, Any] | None:
     try:
         answer = subprocess.run(
-            [sys.executable, "-P", "-m", "matrixrl.tracking.wandb_identity"],
+            [sys.executable, "-P", "-m", "matrixrl.tracking.sinks.wandb_identity"],
             input=json.dumps(question),
             capture_output=True,
             text=True,
             encoding="utf-8",
-            env=child_environment({}),
+            env=child_environment({}, UNSET_VARIABLES),
             timeout=ASKING_SECONDS,
         )
         return json.loads(answer.stdout.splitlines()[-1])
@@ -228,19 +244,21 @@ def _ask(question: Mapping[str, Any]) -> dict[str, Any] | None:
 
 
 def main() -> None:
-    """Answers one question on standard input: the W&B run as JSON, or null where there is none or nobody can tell."""
+    """Answers one question on standard input: the W&B run as JSON, or null where there is none or
+    nobody can tell.
+    """
     question = json.loads(sys.stdin.readline())
     set_identity_variables(None)
     answer = None
-    if tracking_wandb.settle().mode == "online":
+    if wandb_client.resolve_mode().mode == "online":
         try:
-            found = tracking_wandb.server_run(question["project"], question["entity"], question["run_id"])
+            found = wandb_client.server_run(question["project"], question["entity"], question["run_id"])
             answer = None if found is None else found._asdict()
-        except (tracking_wandb.UnreachableError, tracking_wandb.RefusedError):
+        except (UnavailableError, RefusedError):
             answer = None
     sys.stdout.write(json.dumps(answer) + "\n")
     sys.stdout.flush()
-    tracking_wandb.end_service()
+    end_children()
     os._exit(0)
 
 
