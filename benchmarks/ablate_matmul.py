@@ -114,10 +114,10 @@ VARIANTS: dict[str, tuple[Callable[[MatmulConfig], MatmulConfig], type[MatmulPro
         "no own game imitated, value only": change("selfplay", imitated_fraction=0.0),
         "value of the best quarter": change("search", best_fraction=0.25),
         "demonstrations grow over the first 500 updates": change("demonstration", curriculum_steps=500),
-        "own solutions rewritten": change("selfplay", rewriting_rounds=128),
-        "games in the middle of own solutions": change("selfplay", leftover_fraction=0.5),
+        "own solutions rewritten": change("selfplay", refinement_rounds=128),
+        "games in the middle of own solutions": change("selfplay", partial_solution_fraction=0.5),
         "own solutions rewritten and taken up in the middle": change(
-            "selfplay", rewriting_rounds=128, leftover_fraction=0.5
+            "selfplay", refinement_rounds=128, partial_solution_fraction=0.5
         ),
         "PUCT": change("search", algorithm="puct"),
         "16 simulations": change("search", num_simulations=16),

@@ -16,7 +16,7 @@ FINISHED = (
     "agents",
     "checkpoints",
     "cli",
-    "config.py",
+    "config",
     "devices",
     "envs/matmul",
     "networks",

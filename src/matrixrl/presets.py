@@ -43,7 +43,7 @@ def discover() -> MatmulConfig:
         search=SearchConfig(num_candidates=16),
         demonstration=DemonstrationConfig(pretraining_steps=1000),
         selfplay=SelfPlayConfig(
-            num_epochs=1000, episodes_per_epoch=128, parallel_games=128, rewriting_rounds=128
+            num_epochs=1000, episodes_per_epoch=128, parallel_games=128, refinement_rounds=128
         ),
     )
 

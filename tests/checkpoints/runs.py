@@ -25,7 +25,7 @@ TINY = shlex.split("""
     --episodes-per-epoch 6 --parallel-games 4 --updates-per-epoch 7 --log-interval 3 --pretraining-steps 10
     --num-simulations 4 --num-candidates 4 --replay-size 16 --width 8 --head-width 8
     --num-blocks 0 --batch-size 8 --evaluation-interval 2 --evaluation-games 2
-    --no-stop-at-record --rewriting-rounds 20 --leftover-fraction 0.5
+    --no-stop-at-record --refinement-rounds 20 --partial-solution-fraction 0.5
 """)
 
 

@@ -19,7 +19,7 @@ import numpy as np
 from matrixrl.checkpoints.format import Checkpoint, Snapshot
 from matrixrl.cli import session
 from matrixrl.cli.main import COMMANDS, Command
-from matrixrl.config import CheckpointConfig, OptimizerConfig, TrackingConfig
+from matrixrl.config import CheckpointConfig, OptimizerConfig, RunConfig, TrackingConfig
 from matrixrl.systems.matmul.spec import EPISODE_COLUMNS as MATMUL_EPISODE_COLUMNS
 from matrixrl.tracking.events import EpisodeRow, Event, ScalarRow, TableSnapshot
 from matrixrl.tracking.recorder import Recorder
@@ -29,10 +29,8 @@ STEPS = 400
 
 
 @dataclass(frozen=True, kw_only=True)
-class DescentConfig:
+class DescentConfig(RunConfig):
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
-    tracking: TrackingConfig = field(default_factory=TrackingConfig)
-    checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
     json: bool = True
 
 
@@ -120,6 +118,7 @@ def descend(
     signal_at: int | None = None,
     pause: float = 0.0,
     trainer: type[Descent] = Descent,
+    time: str | None = None,
     **checkpoint: Any,
 ) -> int:
     """Train the run `r`, as `matrixrl matmul train` does; its exit status."""
@@ -129,6 +128,7 @@ def descend(
         tracking=TrackingConfig(runs_dir=runs_dir, **names),
         checkpoint=CheckpointConfig(**{"save_interval_chunks": 10, **checkpoint}),
         json=json,
+        time=time,
     )
     bad = list(poisoned)
     return session.train(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +11,19 @@ import pytest
 
 from matrixrl.checkpoints.store import CheckpointStore
 from matrixrl.cli import session
-from matrixrl.config import CheckpointConfig, ConfigError, OptimizerConfig, TrackingConfig
+from matrixrl.config import (
+    CheckpointConfig,
+    ConfigError,
+    OptimizerConfig,
+    TrackingConfig,
+    as_record,
+    from_record,
+    may_change_on_resume,
+)
 from matrixrl.tracking.audit import audit
 from matrixrl.tracking.journal_reader import JournalReader
 from matrixrl.tracking.spec import SystemSpec, resolve_spec
-from tests.cli.descent import STEPS, Descent, DescentConfig, descend
+from tests.cli.descent import RESUMED, STEPS, Descent, DescentConfig, descend
 
 
 def told(folder: Path) -> tuple[list[str], list[str]]:
@@ -172,3 +180,42 @@ def test_a_run_has_the_spec_that_its_settings_make(tmp_path: Path) -> None:
         assert list(reader.episode_columns)[-1] == "Rate 0.25"
         assert reader.spec == make_spec(made.config)
     assert list(replace(made, make_spec=None).spec.episode_columns)[-1] == "Solved"
+
+
+def test_a_run_that_its_time_limit_stops_is_a_success_and_resumes_to_the_same_end(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert descend(tmp_path, time="0.5s", pause=0.1) == 0
+    captured = capsys.readouterr()
+    stopped = json.loads(captured.out.splitlines()[-1])
+    assert (stopped["status"], stopped["global_step"] < STEPS) == ("finished", True)
+    (line,) = captured.err.splitlines()
+    assert line.startswith(f"matrixrl: --time 0.5s is over: stopped at step {stopped['global_step']}")
+    assert f"continue with: matrixrl matmul train --resume-run r --runs-dir {tmp_path}" in line
+    # The limit was that of the command.
+    assert descend(tmp_path, tracking=RESUMED) == 0
+    captured = capsys.readouterr()
+    assert captured.err == ""
+    assert json.loads(captured.out.splitlines()[-1])["global_step"] == STEPS
+    with JournalReader(tmp_path / "r") as reader:
+        assert [row.step for row in reader.stream()] == list(range(1, STEPS + 1))
+        assert not [note.text for note in reader.notes() if "time" in note.text and "changed" in note.text]
+    assert audit(tmp_path / "r").agrees
+
+
+def test_a_config_of_another_package_is_recorded_and_resumed_like_ours() -> None:
+    @dataclass(frozen=True, kw_only=True)
+    class Plain:
+        """The settings that a session needs."""
+
+        optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+        tracking: TrackingConfig = field(default_factory=TrackingConfig)
+        checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
+        json: bool = True
+
+    globals()["Plain"] = Plain
+    record = {**as_record(Plain()), "backend": "cpu", "version_jax": "1"}
+    assert from_record(Plain, record) == Plain()
+    for name in ("optimizer.learning_rate", "tracking.log_interval", "checkpoint.keep_last"):
+        assert may_change_on_resume(Plain, name)
+    assert not may_change_on_resume(Plain, "optimizer.batch_size")

@@ -50,7 +50,7 @@ def order_of(context: PhaseContext, solved: bool = False) -> list[str]:
 
 
 def test_phases_follow_each_other() -> None:
-    flags = ("--num-epochs", "2", "--evaluation-interval", "2", "--rewriting-rounds", "4")
+    flags = ("--num-epochs", "2", "--evaluation-interval", "2", "--refinement-rounds", "4")
     epoch = ["self-play", "train"]
     assert order_of(context_of(*flags)) == ["pretrain", *epoch, *epoch, "evaluate"]
     epoch.insert(1, "rewrite")

@@ -98,6 +98,47 @@ def test_sigterm_finishes_the_chunk_and_saves(tmp_path: Path) -> None:
     assert CheckpointStore(tmp_path / "c").steps() == [5]
 
 
+def test_a_time_limit_finishes_the_chunk_and_saves(tmp_path: Path) -> None:
+    class Slow(Counter):
+        """The time limit passes during its fifth chunk at the latest."""
+
+        def advance(self, state: Count) -> tuple[Count, int]:
+            while state.started == 4 and not stop.requested:
+                time.sleep(0.01)
+            return super().advance(state)
+
+    with StopRequest(time_limit=0.5) as stop:
+        state, ending = play(tmp_path, Slow(), stop, CheckpointConfig())
+        assert stop.seconds_left is None  # no grace period
+    assert ending == "time limit"
+    assert state.started == state.recorded <= 5
+    assert CheckpointStore(tmp_path / "c").steps() == [state.recorded]
+
+
+def test_a_time_limit_that_is_over_starts_no_chunk_and_a_signal_goes_first(tmp_path: Path) -> None:
+    with StopRequest(time_limit=0.0) as stop:
+        state, ending = play(tmp_path, Counter(), stop, CheckpointConfig())
+        assert (state, ending) == (Count(), "time limit")
+        stop.ask("a test")
+        assert stop.seconds_left is not None
+        with new_run(tmp_path, run_name="d") as run:
+            assert run_loop(Counter(), Count(), run, stop)[1] == "interrupted"
+
+
+@pytest.mark.parametrize(("signalled", "ending"), [(True, "interrupted"), (False, "time limit")])
+def test_processes_agree_on_why_they_stop(signalled: bool, ending: str, tmp_path: Path) -> None:
+    # Another process asks to stop, by a signal or by its time limit; this one has neither.
+    answers = iter([(True, False), (signalled, False)])
+    with StopRequest() as stop, new_run(tmp_path, run_name="c") as run:
+        result = run_loop(Counter(), Count(), run, stop, agree=lambda halt, due: next(answers))
+    assert result == (Count(), ending)
+
+
+def test_a_finished_training_has_finished_whatever_the_time(tmp_path: Path) -> None:
+    with StopRequest(time_limit=0.0) as stop, new_run(tmp_path, run_name="c") as run:
+        assert run_loop(Counter(), Count(CHUNKS, CHUNKS), run, stop)[1] == "finished"
+
+
 def test_a_wakeup_descriptor_that_its_owner_closed_is_not_put_back() -> None:
     read, write = os.pipe()
     os.set_blocking(write, False)

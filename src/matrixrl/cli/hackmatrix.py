@@ -9,10 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from matrixrl import presets
 from matrixrl.cli import session
-from matrixrl.cli.parse import parse
 from matrixrl.cli.processes import agreed_settings
-from matrixrl.cli.resume import flag_value, resumed_settings, run_folder
-from matrixrl.cli.sweep import with_sweep_parameters
+from matrixrl.cli.settings import read_settings
 from matrixrl.config import HackmatrixConfig
 from matrixrl.tracking.numbers import duration, plural, significant
 from matrixrl.tracking.status import Status, activity, use
@@ -33,33 +31,14 @@ def run(name: str, arguments: Sequence[str]) -> int:
 
 
 def read_config(arguments: Sequence[str]) -> HackmatrixConfig:
-    """Reads the settings from a command line: the preset's, or those of the run to resume,
-    overridden by the flags.
-    """
-    arguments = [_without_alias(argument) for argument in with_sweep_parameters(arguments)]
-    reference = flag_value(arguments, "--resume-run", "a run's name, its id, or latest")
-    if reference is not None and not {"-h", "--help"} & set(arguments):
-        folder = run_folder(arguments, reference, "hackmatrix")
-        return resumed_settings(HackmatrixConfig, folder, reference, partial(_parse, arguments))[0]
-    preset = flag_value(arguments, "--preset", f"one of {', '.join(presets.HACKMATRIX)}")
-    return _parse(arguments, presets.hackmatrix("default" if preset is None else preset))
-
-
-def _without_alias(argument: str) -> str:
-    """Replaces `--checkpoint-dir`, an alias of `--runs-dir`: checkpoints are stored in the folders
-    of their runs.
-    """
-    flag, equals, value = argument.partition("=")
-    return f"--runs-dir{equals}{value}" if flag in ("--checkpoint-dir", "--checkpoint_dir") else argument
-
-
-def _parse(arguments: Sequence[str], default: HackmatrixConfig) -> HackmatrixConfig:
-    return parse(
+    """Reads the settings from a command line."""
+    return read_settings(
         HackmatrixConfig,
         arguments,
-        prog="matrixrl hackmatrix train",
+        presets.HACKMATRIX,
+        "default",
+        system="hackmatrix",
         description="Train a masked PPO agent on HackMatrix. --checkpoint-dir is another name of --runs-dir.",
-        default=default,
     )
 
 

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from matrixrl import presets
 from matrixrl.cli import session
-from matrixrl.cli.parse import parse
 from matrixrl.cli.processes import agreed_settings
-from matrixrl.cli.resume import flag_value, resumed_settings, run_folder
-from matrixrl.cli.sweep import with_sweep_parameters
+from matrixrl.cli.settings import read_settings
 from matrixrl.config import MatmulConfig, size_name
 from matrixrl.tracking.numbers import duration, plural
 
@@ -34,25 +31,14 @@ def run(name: str, arguments: Sequence[str]) -> int:
 
 
 def read_config(arguments: Sequence[str]) -> MatmulConfig:
-    """Reads the settings from a command line: the preset's, or those of the run to resume,
-    overridden by the flags.
-    """
-    arguments = with_sweep_parameters(arguments)
-    reference = flag_value(arguments, "--resume-run", "a run's name, its id, or latest")
-    if reference is not None and not {"-h", "--help"} & set(arguments):
-        folder = run_folder(arguments, reference, "matmul")
-        return resumed_settings(MatmulConfig, folder, reference, partial(_parse, arguments))[0]
-    preset = flag_value(arguments, "--preset", f"one of {', '.join(presets.MATMUL)}")
-    return _parse(arguments, presets.matmul(presets.quick().preset if preset is None else preset))
-
-
-def _parse(arguments: Sequence[str], default: MatmulConfig) -> MatmulConfig:
-    return parse(
+    """Reads the settings from a command line."""
+    return read_settings(
         MatmulConfig,
         arguments,
-        prog="matrixrl matmul train",
+        presets.MATMUL,
+        "quick",
+        system="matmul",
         description="Discover a matrix-multiplication algorithm: demonstrations, self-play, proof.",
-        default=default,
     )
 
 

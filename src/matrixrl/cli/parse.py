@@ -6,7 +6,8 @@ import dataclasses
 import difflib
 import re
 import typing
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from fractions import Fraction
 from pathlib import Path
 from typing import Any, TypeVar
@@ -15,6 +16,7 @@ import tyro
 from tyro import _errors
 
 from matrixrl.config import ConfigError
+from matrixrl.config.fields import former_flags
 
 Settings = TypeVar("Settings")
 
@@ -39,14 +41,16 @@ def parse(
       ConfigError: if a flag is unknown, or a value does not parse or is refused by the settings.
     """
     flags = sorted(_flags(kind))
+    former = former_flags_in(kind, arguments)
+    arguments = present_flags(kind, arguments)
     arguments = _whole_numbers(arguments, _flags_of(kind, int))
-    _require_local(arguments, _flags_of(kind, Path))
+    require_local_paths(kind, arguments)
 
     def one_line(event: _errors.ParseErrorEvent) -> None:
         raise CommandLineError(_message(event, flags, prog))
 
     # This hook of tyro replaces its error output; the module is private, and tyro is pinned.
-    with _errors.on_parse_error(one_line):
+    with _errors.on_parse_error(one_line), _named_as_given(former):
         kwargs: dict[str, Any] = {} if default is None else {"default": default}
         settings = tyro.cli(
             kind,
@@ -62,6 +66,43 @@ def parse(
         if _URL.match(argument) and Path(argument) in paths:
             raise _not_local(argument, argument)
     return settings
+
+
+def present_flags(kind: type, arguments: Sequence[str]) -> list[str]:
+    """Returns the arguments with former names of flags replaced by the present ones."""
+    renamed = former_flags(kind)
+    result = []
+    for argument in arguments:
+        flag, equals, value = argument.partition("=")
+        plain = flag.replace("_", "-")
+        is_former = flag.startswith("--") and plain in renamed
+        result.append(f"{renamed[plain]}{equals}{value}" if is_former else argument)
+    return result
+
+
+def former_flags_in(kind: type, arguments: Sequence[str]) -> dict[str, str]:
+    """Returns the former flags among the arguments by the present ones."""
+    renamed = former_flags(kind)
+    given = {argument.partition("=")[0].replace("_", "-") for argument in arguments}
+    return {present: former for former, present in renamed.items() if former in given}
+
+
+@contextmanager
+def _named_as_given(former: Mapping[str, str]) -> Iterator[None]:
+    """Names flags in error messages as the command line has them.
+
+    Args:
+      former: former flags that were given, by the present ones.
+    """
+    try:
+        yield
+    except ConfigError as error:
+        text = str(error)
+        for present, given in former.items():
+            text = re.sub(rf"{re.escape(present)}(?![\w-])", given, text)
+        if text == str(error):
+            raise
+        raise type(error)(text) from error
 
 
 def _flags(kind: Any) -> set[str]:
@@ -135,12 +176,13 @@ def _written_out(value: str) -> str:
     return str(number.numerator) if number.denominator == 1 else value
 
 
-def _require_local(arguments: Sequence[str], flags: set[str]) -> None:
-    """Refuses URLs as paths: writing needs a local file system.
+def require_local_paths(kind: Any, arguments: Sequence[str]) -> None:
+    """Refuses URLs as values of a dataclass's paths: writing needs a local file system.
 
     Raises:
       ConfigError: if a path is a URL; the message names the flag and the URL.
     """
+    flags = _flags_of(kind, Path)
     last = ""
     for argument in arguments:
         flag, equals, value = argument.partition("=")

@@ -14,11 +14,11 @@ from typing import Any, TypeVar
 
 import matrixrl
 from matrixrl.config import (
-    MAY_CHANGE_ON_RESUME,
     ConfigError,
     TrackingConfig,
     differences,
     from_record,
+    may_change_on_resume,
 )
 from matrixrl.tracking.identity import find_run, read_run_file
 from matrixrl.tracking.journal import JOURNAL_FILE, JournalError
@@ -26,6 +26,9 @@ from matrixrl.tracking.journal_reader import JournalReader
 from matrixrl.tracking.wandb_names import may_ask_wandb
 
 Settings = TypeVar("Settings")
+
+OF_COMMAND = ("json", "time")
+"""Settings that belong to one command: a resumed run has those of its own command line."""
 
 
 def flag_value(arguments: Sequence[str], flag: str, allowed: str = "a value") -> str | None:
@@ -39,12 +42,14 @@ def flag_value(arguments: Sequence[str], flag: str, allowed: str = "a value") ->
     """
     value = None
     for index, argument in enumerate(arguments):
-        if argument == flag:
+        name, equals, text = argument.partition("=")
+        if name.replace("_", "-") != flag:
+            continue
+        if not equals:
             if index + 1 == len(arguments):
                 raise ConfigError(f"{flag}: {allowed} must follow")
-            value = arguments[index + 1]
-        elif argument.startswith(f"{flag}="):
-            value = argument.partition("=")[2]
+            text = arguments[index + 1]
+        value = text
     return value
 
 
@@ -117,7 +122,7 @@ def recorded_settings(kind: type[Settings], folder: Path) -> Settings:
         raise ConfigError(f"{folder}: the run's settings are not recorded; start a new run")
     try:
         return from_record(kind, record)
-    except (TypeError, ConfigError) as error:
+    except ConfigError as error:
         raise ConfigError(
             f"{folder}: the recorded settings do not fit this matrixrl ({error}); resume with the version that wrote them"
         ) from error
@@ -129,7 +134,7 @@ def resumed_settings(
     """Returns the recorded settings of a run, with the changes of a command line applied.
 
     Args:
-      kind: the trainer's config; it has the fields `tracking` and `json`.
+      kind: the trainer's config, a `RunConfig`.
       read: reads the command line, with these settings as defaults.
 
     Returns:
@@ -144,25 +149,23 @@ def resumed_settings(
     tracking = dataclasses.replace(
         recorded.tracking, resume_run=reference, run_name=None, run_suffix=None, runs_dir=folder.parent
     )
-    recorded = dataclasses.replace(recorded, tracking=tracking, json=False)
+    of_command = {item.name: item.default for item in dataclasses.fields(recorded) if item.name in OF_COMMAND}
+    recorded = dataclasses.replace(recorded, tracking=tracking, **of_command)
     settings: Any = read(recorded)
     # From here on the run is identified by its name: a run that is started meanwhile must not
     # become `latest`.
     tracking = dataclasses.replace(settings.tracking, resume_run=folder.name)
     settings = dataclasses.replace(settings, tracking=tracking)
-    changed = differences(recorded, settings)
+    same = (*OF_COMMAND, "tracking.runs_dir", "tracking.resume_run")
+    changed = {name: values for name, values in differences(recorded, settings).items() if name not in same}
     for name, (old, new) in changed.items():
-        allowed = any(
-            name == free or (free.endswith(".") and name.startswith(free)) for free in MAY_CHANGE_ON_RESUME
-        )
-        if not allowed:
+        if not may_change_on_resume(kind, name):
             flag = "--" + name.rpartition(".")[2].replace("_", "-")
             raise ConfigError(
                 f"{flag} {_shown(new)}: {folder.name} was started with {_shown(old)}, and a resumed run cannot change it; "
                 "leave the flag out, or start a new run without --resume-run"
             )
-    same = ("json", "tracking.runs_dir", "tracking.resume_run")
-    return settings, {name: values for name, values in changed.items() if name not in same}
+    return settings, changed
 
 
 def _shown(value: Any) -> str:

@@ -14,7 +14,9 @@ from typing import Any, Literal
 import tyro
 
 from matrixrl.cli.progress import complain, say, working
-from matrixrl.config import ConfigError, TrackingConfig, require
+from matrixrl.cli.resume import recorded_settings
+from matrixrl.cli.settings import settings_of_system
+from matrixrl.config import ConfigError, TrackingConfig, as_record, require, settings_toml
 from matrixrl.systems.spec import projects
 from matrixrl.tracking import wandb as tracking_wandb
 from matrixrl.tracking.audit import audit
@@ -70,6 +72,9 @@ class Show(Common):
 
     metric: tuple[str, ...] = ()
     """Metrics to draw instead of the main ones."""
+
+    config: bool = False
+    """Print the run's settings only, as TOML that `--config FILE` of its trainer reads."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -227,6 +232,8 @@ def show(command: Show) -> tuple[int, dict[str, Any]]:
     """Shows one run: its summary, attempts, last warnings and charts."""
     directory = find_run(command.runs_dir, command.run, flag="runs show")
     summary = summarize(directory)
+    if command.config:
+        return 0, _show_settings(directory, summary, command)
     with JournalReader(directory) as reader:
         spec = reader.spec
         # A renamed metric is found by both of its names.
@@ -271,6 +278,20 @@ def _names_of(name: str, spec: SystemSpec | None) -> list[str]:
     if spec is None:
         return [name]
     return list(dict.fromkeys([name, spec.current_name(name), *spec.old_names(name)]))
+
+
+def _show_settings(directory: Path, summary: RunSummary, command: Show) -> dict[str, Any]:
+    """Prints the settings of a run's newest attempt as TOML, and returns them for `--json`."""
+    if command.metric:
+        raise ConfigError("runs show: --config prints the settings only: leave --metric out")
+    kind = settings_of_system(summary.system)
+    if kind is None:
+        raise ConfigError(f"runs show {directory.name} --config: {summary.system} has no settings file")
+    settings = recorded_settings(kind, directory)
+    if not command.json:
+        trainer = f"matrixrl {summary.system} train --config FILE"
+        say(settings_toml(settings, f"Settings of {directory.name}, for: {trainer}").rstrip("\n"))
+    return {"name": summary.name, "run_id": summary.run_id, "settings": as_record(settings)}
 
 
 def sync(command: Sync) -> tuple[int, dict[str, Any]]:

@@ -254,7 +254,8 @@ def train(session: Session[Any, Any]) -> int:
     grace_seconds = session.config.checkpoint.grace_seconds
     expiry = GraceExpiry(grace_seconds)
     answer = StopAnswer(grace_seconds)
-    with StopRequest(grace_seconds, expiry, answer) as stop, contextlib.ExitStack() as start:
+    time_limit = getattr(session.config, "time_seconds", None)
+    with StopRequest(grace_seconds, expiry, answer, time_limit) as stop, contextlib.ExitStack() as start:
         answer.stop = stop
         reservation = None
         if _is_leader():
@@ -502,9 +503,11 @@ def _attempt(
         left = config.tracking.finish_seconds
         if stop.seconds_left is not None:
             left = min(left, stop.seconds_left / 2)
-        report = run.finish(ending, left)
-    if ending == "interrupted" and keeper is not None:
-        complain(f"stopped at step {run.clock.step:,}, {keeper.where}; continue with: {expiry.command}")
+        # A run that its time limit ends has done what was asked.
+        report = run.finish("finished" if ending == "time limit" else ending, left)
+    if ending != "finished" and keeper is not None:
+        why = f"--time {config.time} is over: " if ending == "time limit" else ""
+        complain(f"{why}stopped at step {run.clock.step:,}, {keeper.where}; continue with: {expiry.command}")
     return Outcome(run, trainer, state, ending, report, seconds)
 
 

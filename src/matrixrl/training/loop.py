@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 State = TypeVar("State")
 Outcome = TypeVar("Outcome")
 
-Ending = Literal["finished", "interrupted"]
+Ending = Literal["finished", "interrupted", "time limit"]
 
 
 class TrainingDivergedError(RuntimeError):
@@ -85,6 +85,7 @@ class StopRequest:
         waits for ever.
       on_request: called from its own thread with the first signal, immediately; needs
         `on_expiry`.
+      time_limit: seconds from now after which it asks to stop, without a grace period.
     """
 
     def __init__(
@@ -92,7 +93,9 @@ class StopRequest:
         grace_seconds: float = 20.0,
         on_expiry: Callable[[signal.Signals], None] | None = None,
         on_request: Callable[[signal.Signals], None] | None = None,
+        time_limit: float | None = None,
     ) -> None:
+        self._time_limit = None if time_limit is None else time.monotonic() + time_limit
         self.signal: signal.Signals | None = None
         self.origin: str | None = None
         self.grace_seconds = grace_seconds
@@ -106,8 +109,10 @@ class StopRequest:
 
     @property
     def requested(self) -> bool:
-        """Whether a signal came, or `ask` was called."""
-        return self.signal is not None
+        """Whether a signal came, `ask` was called, or the time limit is reached."""
+        return self.signal is not None or (
+            self._time_limit is not None and time.monotonic() >= self._time_limit
+        )
 
     def ask(self, origin: str) -> None:
         """Asks to stop as SIGTERM does. May be called from any thread.
@@ -115,7 +120,7 @@ class StopRequest:
         Args:
           origin: who asks, in words.
         """
-        if self.requested or self._closed:
+        if self.signal is not None or self._closed:
             return
         self.origin = origin
         if self._deadline is None:
@@ -258,4 +263,9 @@ def run_loop(
             keeper.save_last(snapshot, held_since, stop.seconds_left)
         elif part_keeper is not None:
             part_keeper.save(snapshot)
-    return state, "interrupted" if (halt or stop.requested) and not trainer.finished(state) else "finished"
+    if trainer.finished(state) or not (halt or stop.requested):
+        return state, "finished"
+    signalled = stop.signal is not None
+    if agree is not None:
+        signalled, _ = agree(signalled, False)
+    return state, "interrupted" if signalled else "time limit"

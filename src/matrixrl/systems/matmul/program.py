@@ -222,9 +222,9 @@ class MatmulProgram:
             SELF_PLAY: (self.play_move, (state.params, state.games, key, share)),
             KEEP: (self.keep, (state.replay, state.games)),
         }
-        if config.selfplay.leftover_fraction:
+        if config.selfplay.partial_solution_fraction:
             programs[PARTIAL_START] = (self.start_leftovers, (key, state.replay, *how))
-        if config.selfplay.rewriting_rounds:
+        if config.selfplay.refinement_rounds:
             programs[START_REFINEMENT] = (self.start_rewriting, (key, state.replay))
             programs[REFINEMENT] = (self.rewrite, (state.params, state.games, key, number))
         self.first_calls.compile_ahead(

@@ -15,6 +15,7 @@ from jax import Array
 from jax.sharding import NamedSharding, PartitionSpec
 
 from matrixrl.agents.ppo import PPO, TrainState, UpdateMetrics, num_groups
+from matrixrl.config import PPOConfig, program_arguments
 from matrixrl.devices.mesh import DATA, data_mesh, max_groups, placed_shapes, replicated
 from matrixrl.systems.ppo.task import PPORunConfig, PPOTask
 from matrixrl.training.first_calls import FirstCalls
@@ -37,26 +38,37 @@ class Updates(NamedTuple):
     sums: dict[str, Array]
 
 
+ENDS = ("anneal_lr", "final_ent_coef")
+"""Arguments that give the last value of another one."""
+
+COEFFICIENTS = tuple(name for name in program_arguments(PPOConfig) if name not in ENDS)
+OF_OPTIMIZER = ("learning_rate", "max_grad_norm")
+OF_LEARNER = tuple(name for name in COEFFICIENTS if name not in OF_OPTIMIZER)
+
+
 class Coefficients(NamedTuple):
     """Numbers that a compiled program takes as arguments: runs that differ in them alone share one
     compilation.
 
-    The learning rate and the entropy coefficient go linearly from first to final over
-    `num_updates`.
+    Attributes:
+      first: by the names in `PPOConfig`, the values of the first update.
+      last: values after the last update of those that change linearly over the run.
+      num_updates: of the run.
+      time_limit: maximum number of steps of an episode.
     """
 
-    learning_rate: Any
-    final_learning_rate: Any
-    ent_coef: Any
-    final_ent_coef: Any
-    gamma: Any
-    gae_lambda: Any
-    clip_eps: Any
-    vf_coef: Any
-    max_grad_norm: Any
-    reward_scale: Any
+    first: dict[str, Any]
+    last: dict[str, Any]
     num_updates: Any
     time_limit: Any
+
+    def at(self, number: Any) -> dict[str, Any]:
+        """Returns the values of update `number`, counted from 0."""
+        progress = number / self.num_updates
+        changed = {
+            name: self.first[name] + (last - self.first[name]) * progress for name, last in self.last.items()
+        }
+        return {**self.first, **changed}
 
 
 def _optimizer(learning_rate: Any, max_grad_norm: Any) -> optax.GradientTransformation:
@@ -97,12 +109,7 @@ class PPOProgram:
             num_steps=settings.num_steps,
             num_minibatches=settings.num_minibatches,
             update_epochs=settings.update_epochs,
-            gamma=settings.gamma,
-            gae_lambda=settings.gae_lambda,
-            clip_eps=settings.clip_eps,
-            vf_coef=settings.vf_coef,
-            ent_coef=settings.ent_coef,
-            reward_scale=settings.reward_scale,
+            **{name: getattr(settings, name) for name in OF_LEARNER},
             env_params=task.env_params(config.time_limit),
             max_groups=max_groups(),
             axis_name=None if self.mesh is None else DATA,
@@ -113,45 +120,25 @@ class PPOProgram:
     def coefficients(self) -> Coefficients:
         """Numbers of the config that are passed to the compiled program."""
         settings = self.config.ppo
-        final_ent_coef = settings.ent_coef if settings.final_ent_coef is None else settings.final_ent_coef
+        last = {
+            "learning_rate": 0.0 if settings.anneal_lr else settings.learning_rate,
+            "ent_coef": settings.ent_coef if settings.final_ent_coef is None else settings.final_ent_coef,
+        }
         return Coefficients(
-            *(
-                np.float32(value)
-                for value in (
-                    settings.learning_rate,
-                    0.0 if settings.anneal_lr else settings.learning_rate,
-                    settings.ent_coef,
-                    final_ent_coef,
-                    settings.gamma,
-                    settings.gae_lambda,
-                    settings.clip_eps,
-                    settings.vf_coef,
-                    settings.max_grad_norm,
-                    settings.reward_scale,
-                )
-            ),
+            first={name: np.float32(getattr(settings, name)) for name in COEFFICIENTS},
+            last={name: np.float32(value) for name, value in last.items()},
             num_updates=np.int32(settings.num_updates),
             time_limit=np.int32(self.config.time_limit),
         )
 
     def _learner(self, coefficients: Coefficients, number: Array) -> PPO:
         """Returns the learner with the coefficients of update `number`."""
-        progress = number / coefficients.num_updates
-
-        def now(first: Array, last: Array) -> Array:
-            return first + (last - first) * progress
-
-        learning_rate = now(coefficients.learning_rate, coefficients.final_learning_rate)
+        values = coefficients.at(number)
         return dataclasses.replace(
             self.ppo,
-            optimizer=_optimizer(learning_rate, coefficients.max_grad_norm),
-            ent_coef=now(coefficients.ent_coef, coefficients.final_ent_coef),
-            gamma=coefficients.gamma,
-            gae_lambda=coefficients.gae_lambda,
-            clip_eps=coefficients.clip_eps,
-            vf_coef=coefficients.vf_coef,
-            reward_scale=coefficients.reward_scale,
+            optimizer=_optimizer(*(values[name] for name in OF_OPTIMIZER)),
             env_params=self.task.env_params(coefficients.time_limit),
+            **{name: values[name] for name in OF_LEARNER},
         )
 
     @cached_property
@@ -213,7 +200,7 @@ class PPOProgram:
 
     def learning_rate(self, number: int) -> float:
         """Returns the learning rate of update `number`, counted from 0."""
-        first, last = float(self.coefficients.learning_rate), float(self.coefficients.final_learning_rate)
+        first, last = (float(ends["learning_rate"]) for ends in self.coefficients[:2])
         return first + (last - first) * number / self.config.ppo.num_updates
 
     @cached_property

@@ -52,7 +52,7 @@ class Refinement(Phase[RefineChunk]):
 
     def length(self, config: MatmulConfig) -> int:
         """Returns the number of rounds per epoch."""
-        return config.selfplay.rewriting_rounds
+        return config.selfplay.refinement_rounds
 
     def is_due(self, config: MatmulConfig, progress: Progress, goal_reached: bool) -> bool:
         """Returns whether there is a solution to refine, and a lower rank is wanted."""

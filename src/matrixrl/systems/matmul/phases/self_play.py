@@ -85,5 +85,5 @@ def starts_from_partial_solutions(config: MatmulConfig, progress: Progress) -> b
     settings = config.selfplay
     batches = -(-settings.episodes_per_epoch // settings.batch_of_games)
     number = (progress.epoch - 1) * batches + progress.done // settings.batch_of_games
-    fraction = settings.leftover_fraction
+    fraction = settings.partial_solution_fraction
     return math.floor((number + 1) * fraction) > math.floor(number * fraction)

@@ -1,0 +1,51 @@
+"""Settings of a HackMatrix run."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+from matrixrl.config.fields import Settings, group, setting
+from matrixrl.config.ppo import PPOTrainerConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class ActorCriticConfig(Settings):
+    """The network of the HackMatrix agent."""
+
+    torso: Literal["mlp", "grid"] = "mlp"
+    """Type of torso.
+    `mlp`: plain layers over the flat observation.
+    `grid`: one encoder shared by the 36 cells, followed by the layers.
+    """
+
+    hidden_dim: int = setting(256, minimum=1)
+    """Number of units per layer."""
+
+    num_layers: int = setting(2, minimum=0)
+    """Number of layers."""
+
+    cell_dim: int = setting(16, minimum=2, multiple_of=2)
+    """Number of units in the first layer of the cell encoder; the second has twice as many.
+    Used by `--torso grid`.
+    """
+
+    precision: Literal["float32", "bfloat16"] = setting("float32", may_change=True)
+    """Type of the network's matrix products.
+    Parameters stay float32, and on a CPU everything does.
+    """
+
+
+@dataclass(frozen=True, kw_only=True)
+class HackmatrixConfig(PPOTrainerConfig):
+    """All settings of a HackMatrix run."""
+
+    recorded_beside: ClassVar[tuple[str, ...]] = ("environment_version",)
+
+    preset: str = "default"
+    """Preset that supplies the other defaults: default, tuned or dev."""
+
+    network: ActorCriticConfig = group(ActorCriticConfig)
+
+    time_limit: int = setting(1_000, minimum=1)
+    """Maximum number of steps per game. Longer games are truncated."""
