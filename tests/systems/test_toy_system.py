@@ -55,7 +55,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Trained]:
         again = command("corridor", "train", "--resume-run", "latest", "--total-timesteps", "128", *flags)
         assert again[0] == 0, again[2]
         results = [json.loads(text.splitlines()[-1]) for text in (output, again[1])]
-        yield Trained(folder / "walk", *results, output)
+        yield Trained(folder / "walk", results[0], results[1], output)
     finally:
         systems.unregister("corridor")
 

@@ -18,6 +18,7 @@ from matrixrl.checkpoints import format as checkpoint_format
 from matrixrl.checkpoints.format import Snapshot
 from matrixrl.checkpoints.store import CheckpointStore
 from matrixrl.config import CheckpointConfig, TrackingConfig
+from matrixrl.devices.coordinator import SingleCoordinator
 from matrixrl.tracking.events import ScalarRow
 from matrixrl.tracking.journal_reader import JournalReader
 from matrixrl.tracking.recorder import NullRecorder, Recorder

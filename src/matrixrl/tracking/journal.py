@@ -184,8 +184,9 @@ class Journal:
         self.attempt = attempt
         self.episode_columns = dict(columns)
         self._connection = connection
-        # Rows of a compared table are recomputed after a resume (rule 10) in the order of
-        # recording: ids of the last row of earlier attempts, and of the last row compared with this attempt.
+        # Rows of a compared table are recomputed after a resume (rule 10) in order of recording.
+        # These are ids: of the last row of earlier attempts, and of the last row compared with this
+        # attempt.
         # Episode numbers do not work here: of parallel games a later one may end first.
         self._recorded_until: dict[str, int] = {table: self._last_id(table) for table in COMPARED_TABLES}
         self._compared_until: dict[str, int] = dict.fromkeys(COMPARED_TABLES, 0)
