@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from matrixrl.schemes.rings import IN_WORDS, ComplexRational, Number, number_text, parts, simplify
 from matrixrl.schemes.scheme import Format, Scheme, SchemeError, format_labels
 from matrixrl.schemes.verify import verify
 
@@ -44,7 +45,7 @@ def title(scheme: Scheme) -> str:
     """Returns ``2x2x2 in 7 multiplications, over the integers, verified``; verifies the scheme
     exactly.
     """
-    where = "over the integers" if scheme.ring == "Z" else "modulo 2"
+    where = IN_WORDS[scheme.ring]
     check = "verified" if verify(scheme) else "NOT CORRECT"
     return f"{scheme.format} in {scheme.rank} multiplications, {where}, {check}"
 
@@ -67,7 +68,7 @@ class Tile:
       x: left edge in inches.
       y: upper edge in inches.
       side: in inches.
-      value: coefficient, which determines the colour.
+      value: -2 to 2, which determines the colour; 2 stands for every positive number but 1.
       text: ``+``, ``−``, a number with its sign, or nothing.
       grid: index of the factor matrix; None in the legend.
     """
@@ -284,10 +285,10 @@ def _extent(rows: int, columns: int) -> float:
 def _grid_tiles(values: np.ndarray, columns: int, page: _Page, index: int) -> Iterator[Tile]:
     """Yields one tile per coefficient of a factor matrix, [entries, rank]."""
     for (row, column), value in np.ndenumerate(values):
-        text = _cell_text(int(value)) if abs(value) > 1 or page.cell >= 0.2 else ""
+        text = _cell_text(value) if page.cell >= 0.2 or value not in (-1, 0, 1) else ""
         x = page.left(index) + page.cell * (column + _PAD)
         y = page.cell_top(index, row, columns) + page.cell * _PAD
-        yield Tile(x, y, page.cell * (1 - 2 * _PAD), int(value), text, index)
+        yield Tile(x, y, page.cell * (1 - 2 * _PAD), _colour_class(value), text, index)
 
 
 def _grid_names(
@@ -317,8 +318,8 @@ def _heading(page: _Page, index: int) -> Iterator[Words]:
 
 def _legend(page: _Page, scheme: Scheme) -> Iterator[tuple[Tile, Words]]:
     """Yields the meaning of each colour, under the grids."""
-    entries = [(1, "plus" if scheme.ring == "Z" else "added, modulo 2"), (0, "not used")]
-    if scheme.ring == "Z":
+    entries = [(1, "added, modulo 2" if scheme.ring == "F2" else "plus"), (0, "not used")]
+    if scheme.ring != "F2":
         entries.insert(1, (-1, "minus"))
         if not scheme.is_ternary:
             entries += [(2, "times the number"), (-2, "minus times the number")]
@@ -329,6 +330,16 @@ def _legend(page: _Page, scheme: Scheme) -> Iterator[tuple[Tile, Words]]:
         x += side + 0.28 + 0.085 * len(word)
 
 
+def _colour_class(value: Number) -> int:
+    """Returns 0, 1, -1, or 2 and -2 for other numbers, by the sign of the first part that is not
+    zero.
+    """
+    if value in (-1, 0, 1):
+        return int(value)  # pyright: ignore[reportArgumentType]
+    real, imaginary = parts(value)
+    return 2 if (real or imaginary) > 0 else -2
+
+
 def _colour(value: int) -> str:
     if value == 0:
         return _ZERO
@@ -337,11 +348,12 @@ def _colour(value: int) -> str:
     return _MINUS if value == -1 else _MINUS_LARGE
 
 
-def _cell_text(value: int) -> str:
+def _cell_text(value: Number) -> str:
     """Returns ``+`` or ``−`` for one and minus one, nothing for zero, else the number."""
-    number = "" if abs(value) <= 1 else str(abs(value))
-    sign = "\u2212" if value < 0 else "+" if value == 1 else ""
-    return sign + number
+    if value in (-1, 0, 1):
+        return {-1: "\u2212", 0: "", 1: "+"}[int(value)]  # pyright: ignore[reportArgumentType]
+    text = number_text(value if isinstance(value, ComplexRational) else simplify(value))
+    return "\u2212" + text[1:] if text.startswith("-") else text
 
 
 def _pixels(inches: float) -> int:

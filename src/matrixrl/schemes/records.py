@@ -14,9 +14,10 @@ from functools import lru_cache
 from importlib import resources
 from typing import Literal, get_args
 
+from matrixrl.schemes.rings import smallest_ring
 from matrixrl.schemes.scheme import Format, Scheme, as_format
 
-Coefficients = Literal["rational", "integer", "ternary", "mod2"]
+Coefficients = Literal["rational", "integer", "ternary", "mod2", "mod3", "complex"]
 COEFFICIENTS: tuple[str, ...] = get_args(Coefficients)
 
 
@@ -51,15 +52,17 @@ class Record:
     alphatensor_mod2: int | None
     naive: int
 
-    def rank(self, coefficients: Coefficients) -> int:
-        """Returns the lowest known rank with the given coefficients."""
+    def rank(self, coefficients: Coefficients) -> int | None:
+        """Returns the lowest known rank with the given coefficients; None for those without a
+        column.
+        """
         ranks: dict[str, int] = {
             "rational": self.rational,
             "integer": self.integer,
             "ternary": self.ternary,
             "mod2": self.mod2,
         }
-        return ranks[coefficients]
+        return ranks.get(coefficients)
 
 
 @dataclass(frozen=True)
@@ -119,7 +122,11 @@ def coefficients_of(scheme: Scheme) -> Coefficients:
     """
     if scheme.ring == "F2":
         return "mod2"
-    return "ternary" if scheme.is_ternary else "integer"
+    if scheme.ring == "F3":
+        return "mod3"
+    if scheme.is_integral:
+        return "ternary" if scheme.is_ternary else "integer"
+    return "complex" if scheme.ring == "Q[i]" and smallest_ring(scheme.numbers()) == "Q[i]" else "rational"
 
 
 def judge(format: Sequence[int], rank: int, coefficients: Coefficients) -> Verdict:
@@ -131,7 +138,7 @@ def judge(format: Sequence[int], rank: int, coefficients: Coefficients) -> Verdi
     row = find_record(fmt)
     record = row.rank(coefficients) if row else fmt.naive_rank if min(fmt) == 1 else None
     if record is None:
-        against = "the table has no record for this format"
+        against = "the table has no record for this format and these coefficients"
     elif rank == record:
         against = "matches the record"
     elif rank < record:
@@ -158,4 +165,6 @@ _IN_WORDS: dict[str, str] = {
     "integer": "over the integers",
     "ternary": "with coefficients -1, 0, 1",
     "mod2": "modulo 2",
+    "mod3": "modulo 3",
+    "complex": "over the complex rationals",
 }

@@ -13,9 +13,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
+from matrixrl.schemes.rings import CHAIN, IN_WORDS, MODULUS, RINGS, Number, contains, modulo, simplify
 from matrixrl.schemes.scheme import Ring, Scheme, format_labels
 
 
@@ -53,29 +55,34 @@ _CHUNK = 2**13
 # first, to detect wrong schemes.
 _LARGE = 2 * 10**9
 
-_NUM_PROBES_F2 = 24
+# Random vectors of a probe, by ring; each finds an error with probability 1/2 over F2 and 2/3 over F3.
+_NUM_PROBES = {"F2": 24, "F3": 16}
 
 
 def verify(scheme: Scheme, ring: Ring | None = None) -> Verification:
-    """Checks a scheme exactly, over its own ring or over F2 (an integer scheme is also read modulo
-    2).
+    """Checks a scheme exactly, over its own ring or over another one.
 
-    A scheme over F2 cannot be checked over Z: its signs are unknown (`matrixrl.schemes.lift` finds
-    them).
+    A scheme of characteristic 0 can be checked over every ring. A scheme over F2 or F3 can only be
+    checked there: its coefficients are not known elsewhere (`matrixrl.schemes.lift` finds them).
 
     Args:
       scheme: the algorithm.
       ring: the ring to check over; None is the scheme's own.
 
     Returns:
-      The verdict; true in a condition when the scheme is right.
+      The verdict; true in a condition when the scheme is right. Over a ring that lacks one of the
+      coefficients the scheme is wrong.
 
     Raises:
-      ValueError: for an F2 scheme and ring ``"Z"``.
+      ValueError: for an F2 or F3 scheme and another ring.
     """
     over: Ring = ring or scheme.ring
-    if over == "Z" and scheme.ring == "F2":
-        raise ValueError("a scheme over F2 has no signs to check over Z; lift it first")
+    if scheme.ring in MODULUS and over != scheme.ring:
+        raise ValueError(f"a scheme over {scheme.ring} has no signs to check over {over}; lift it first")
+    missing = next((value for value in scheme.numbers() if not contains(over, value)), None)
+    if missing is not None:
+        lacks = f"has no value modulo {MODULUS[over]}" if over in MODULUS else f"is not in {over}"
+        return Verification(False, over, 1, f"the coefficient {missing} {lacks}", counted_all=False)
     fmt = scheme.format
     check = _Check(scheme, over)
     units_of_a = range(fmt.n * fmt.m)
@@ -94,18 +101,35 @@ def verify(scheme: Scheme, ring: Ring | None = None) -> Verification:
             first = f"{labels[0][a]}*{labels[1][b]} in {labels[2][c]}: got {got}, want {want}"
         num_wrong += count
 
-    where = "over the integers" if over == "Z" else "modulo 2"
+    where = IN_WORDS[over]
     if num_wrong:
         return Verification(False, over, num_wrong, first, counted_all)
     return Verification(True, over, 0, f"{fmt} in {scheme.rank} multiplications, correct {where}")
 
 
+def rings_of(scheme: Scheme) -> tuple[Ring, ...]:
+    """Returns every ring in which a scheme holds, proved exactly.
+
+    One that holds in characteristic 0 holds in each ring that has its coefficients; one that does
+    not may still hold modulo 2 or 3. For a scheme over F2 or F3 only that ring is examined.
+    """
+    if scheme.ring in MODULUS:
+        return (scheme.ring,) if verify(scheme) else ()
+    values = list(scheme.numbers())
+    defined = [ring for ring in (*CHAIN, *MODULUS) if all(contains(ring, value) for value in values)]
+    if verify(scheme, next(ring for ring in CHAIN if ring in defined)):
+        return tuple(ring for ring in RINGS if ring in defined)  # pyright: ignore[reportReturnType]
+    return tuple(ring for ring in MODULUS if ring in defined and verify(scheme, ring))  # pyright: ignore[reportReturnType, reportArgumentType]
+
+
 class _Check:
     """Comparison of a scheme's product with the true one, for one unit matrix of A at a time.
 
-    Over Z, sums that float64 holds exactly are compared directly. Larger ones are compared modulo
-    as many primes as their bound needs: a difference below the product of the primes is 0 exactly
-    when it is 0 modulo each.
+    Fractions are scaled to integers, which scales the true product by the same number. Sums that
+    float64 holds exactly are compared directly. Larger ones are compared modulo as many primes as
+    their bound needs: a difference below the product of the primes is 0 exactly when it is 0 modulo
+    each. Complex numbers are compared modulo primes p with a root of -1: x + yi is 0 modulo p when
+    x + y*root is 0 for both roots.
     """
 
     def __init__(self, scheme: Scheme, over: Ring) -> None:
@@ -115,12 +139,25 @@ class _Check:
         self._shape = (m * p, n * p)
         nonzero = scheme.u != 0
         self._rows = [np.flatnonzero(column) for column in nonzero.T]
-        bound = scheme.rank + 1
-        for factor in scheme.factors:
-            bound *= max(1, int(np.abs(factor).max(initial=1)))
-        self._moduli: Sequence[int | None] = (
-            [2] if over == "F2" else [None] if bound < _EXACT else _primes(bound)
-        )
+        if over in MODULUS:
+            self._factors, self._scale = [(factor,) for factor in scheme.modulo(over).factors], 1
+            self._moduli: Sequence[_Modulus | None] = [_Modulus(MODULUS[over])]
+        else:
+            self._factors, self._scale = scheme.scaled_factors()
+            bound = scheme.rank + 1
+            for factor in self._factors:
+                bound *= max(1, sum(int(np.abs(part).max(initial=1)) for part in factor))
+            bound += self._scale
+            if any(len(factor) == 2 for factor in self._factors):
+                primes = _primes(bound, with_root=True)
+                self._moduli = [
+                    _Modulus(prime, sign * root)
+                    for prime in primes
+                    for root in (_root_of_minus_one(prime),)
+                    for sign in (1, -1)
+                ]
+            else:
+                self._moduli = [None] if bound < _EXACT else [_Modulus(prime) for prime in _primes(bound)]
         sides = m * p * n * p
         self.work = (int(np.count_nonzero(nonzero)) + 8 * n * m) * sides * len(self._moduli)
 
@@ -130,20 +167,21 @@ class _Check:
         """
         wrong = np.zeros(self._shape, bool)
         for modulus in self._moduli:
-            u, v, w = (self._reduced(factor[self._rows[a]], modulus) for factor in self._scheme.factors)
+            u, v, w = (self._reduced(factor, modulus, self._rows[a]) for factor in self._factors)
+            prime = None if modulus is None else modulus.prime
             difference = np.zeros(self._shape)
             for start in range(0, len(u), _CHUNK):
                 part = slice(start, start + _CHUNK)
                 left = u[part, a, None] * v[part]
-                if modulus is not None:
-                    left = np.remainder(left, modulus)
+                if prime is not None:
+                    left = np.remainder(left, prime)
                 difference += left.T @ w[part]
-                if modulus is not None:
-                    difference = np.remainder(difference, modulus)
+                if prime is not None:
+                    difference = np.remainder(difference, prime)
             for b, c in self._true_products(a):
-                difference[b, c] -= 1
-            if modulus is not None:
-                difference = np.remainder(difference, modulus)
+                difference[b, c] -= self._scale if prime is None else self._scale % prime
+            if prime is not None:
+                difference = np.remainder(difference, prime)
             wrong |= difference != 0
         return wrong
 
@@ -157,9 +195,10 @@ class _Check:
         """
         n, m, p = self._scheme.format
         rng = np.random.default_rng()
-        prime = 2 if self._over == "F2" else _primes(1)[0]
-        u, v, w = (self._reduced(factor, prime) for factor in self._scheme.factors)
-        for _ in range(_NUM_PROBES_F2 if self._over == "F2" else 1):
+        modulus = self._moduli[0] or _Modulus(_primes(1)[0])
+        prime = modulus.prime
+        u, v, w = (self._reduced(factor, modulus) for factor in self._factors)
+        for _ in range(_NUM_PROBES.get(self._over, 1)):
             b = rng.integers(0, prime, (m, p)).astype(np.float64)
             difference = np.zeros((n * m, n * p))
             for start in range(0, len(u), _CHUNK):
@@ -170,19 +209,19 @@ class _Check:
             # The product of unit (i, j) of A with B has row j of B in its row i.
             want = np.zeros((n, m, n, p))
             for i in range(n):
-                want[i, :, i] = b
+                want[i, :, i] = np.remainder(self._scale % prime * b, prime)
             wrong = np.remainder(difference - want.reshape(n * m, n * p), prime) != 0
             if wrong.any():
                 return int(np.argmax(wrong.any(axis=1)))
         return None
 
-    def coefficient(self, a: int, b: int, c: int) -> int:
-        """Returns the scheme's coefficient of A_a*B_b in C_c, in Python integers."""
+    def coefficient(self, a: int, b: int, c: int) -> Number:
+        """Returns the scheme's coefficient of A_a*B_b in C_c, in exact Python numbers."""
         columns = (
             factor[:, side].tolist() for factor, side in zip(self._scheme.factors, (a, b, c), strict=True)
         )
-        total = sum(x * y * z for x, y, z in zip(*columns, strict=True))
-        return total % 2 if self._over == "F2" else total
+        total = simplify(sum(x * y * z for x, y, z in zip(*columns, strict=True)))
+        return modulo(total, MODULUS[self._over]) if self._over in MODULUS else total
 
     def true_coefficient(self, a: int, b: int, c: int) -> int:
         """Returns the coefficient of A_a*B_b in C_c of the true product: 1 for A_ij * B_jk in C_ik,
@@ -198,17 +237,46 @@ class _Check:
         i, j = divmod(a, m)
         return [(j * p + k, i * p + k) for k in range(p)]
 
-    def _reduced(self, factor: np.ndarray, modulus: int | None) -> np.ndarray:
-        return (factor if modulus is None else factor % modulus).astype(np.float64)
+    def _reduced(
+        self, factor: tuple[np.ndarray, ...], modulus: _Modulus | None, rows: np.ndarray | slice = slice(None)
+    ) -> np.ndarray:
+        """Returns rows of a factor as float64, modulo the prime with its root of -1 for i."""
+        if modulus is None:
+            return factor[0][rows].astype(np.float64)
+        reduced = (factor[0][rows] % modulus.prime).astype(np.int64)
+        if len(factor) == 2:
+            reduced += (factor[1][rows] % modulus.prime).astype(np.int64) * (modulus.root % modulus.prime)
+            reduced %= modulus.prime
+        return reduced.astype(np.float64)
 
 
-def _primes(bound: int) -> list[int]:
-    """Returns the largest primes below 2^20 whose product exceeds `bound`; at least one."""
+class _Modulus(NamedTuple):
+    """A prime and, for complex numbers, one of its two roots of -1."""
+
+    prime: int
+    root: int = 0
+
+
+def _primes(bound: int, with_root: bool = False) -> list[int]:
+    """Returns the largest primes below 2^20 whose product exceeds `bound`, at least one; with a root
+    of -1 if asked, which primes of the form 4k + 1 have.
+    """
     found: list[int] = []
     product, candidate = 1, 2**20
     while not found or product <= bound:
         candidate -= 1
+        if with_root and candidate % 4 != 1:
+            continue
         if all(candidate % divisor for divisor in range(2, 1025)):
             found.append(candidate)
             product *= candidate
     return found
+
+
+def _root_of_minus_one(prime: int) -> int:
+    """Returns a number whose square is -1 modulo a prime of the form 4k + 1."""
+    for base in range(2, prime):
+        root = pow(base, (prime - 1) // 4, prime)
+        if root * root % prime == prime - 1:
+            return root
+    raise AssertionError(f"{prime} is not a prime of the form 4k + 1")
