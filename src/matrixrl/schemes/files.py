@@ -162,6 +162,7 @@ def _has_earlier_sibling(file: Path, present: set[str]) -> bool:
 
 __all__ = [
     "NotASchemeError",
+    "SchemesRead",
     "Selection",
     "load_schemes",
     "read_scheme_file",

@@ -219,7 +219,7 @@ def judge(format: Sequence[int], rank: int, coefficients: Coefficients) -> Verdi
     best = (
         ""
         if record is None
-        else f" (best known {record} {_IN_WORDS[coefficients]}, standard {fmt.naive_rank})"
+        else f" (best known {record} {IN_WORDS_OF[coefficients]}, standard {fmt.naive_rank})"
     )
     message = f"{fmt}:{rank} {against}{best}"
     return Verdict(rank, record, coefficients, fmt.naive_rank, message, beats, computed)
@@ -232,7 +232,7 @@ def judge_scheme(scheme: Scheme) -> Verdict:
     return judge(scheme.format, scheme.rank, coefficients_of(scheme))
 
 
-_IN_WORDS: dict[str, str] = {
+IN_WORDS_OF: dict[str, str] = {
     "rational": "over the rationals",
     "integer": "over the integers",
     "ternary": "with coefficients -1, 0, 1",
