@@ -11,7 +11,7 @@ from matrixrl.schemes.records import Verdict, judge_scheme
 from matrixrl.schemes.rings import IN_WORDS, MODULUS, Ring
 from matrixrl.schemes.scheme import Scheme, SchemeError
 from matrixrl.schemes.second_proof import prove_again
-from matrixrl.schemes.verify import Verification, is_plausible, rings_of, verify
+from matrixrl.schemes.verify import Verification, finite_rings_of, is_plausible, rings_of, verify
 
 TITLES: dict[str, str] = {name: module.TITLE for name, module in FORMATS.items()}
 
@@ -124,7 +124,12 @@ def check_reading(read: SchemesRead, reading: Reading, ring: Ring | None) -> Che
     explanation = announcement = ""
     verdict = judge_scheme(scheme)
     if not proof:
-        rings = () if failure and scheme.ring in MODULUS else rings_of(reading.scheme)
+        if reading.scheme.ring in MODULUS:
+            rings = () if failure is None else rings_of(reading.scheme)
+        elif ring in MODULUS:
+            rings = rings_of(reading.scheme)
+        else:
+            rings = finite_rings_of(reading.scheme)
         explanation = _explanation(reading.scheme, scheme, rings)
     else:
         rings = rings_of(reading.scheme)
@@ -159,7 +164,9 @@ def _judged_scheme(scheme: Scheme, ring: Ring | None) -> tuple[Scheme, Verificat
 
 
 def _explanation(given: Scheme, judged: Scheme, rings: tuple[Ring, ...]) -> str:
-    if rings and judged.ring not in rings:
+    if rings and given.ring in MODULUS:
+        return f"it holds over {given.ring}, as the file declares"
+    if rings and "Q[i]" not in rings:
         names = " and ".join(ring for ring in rings)
         words = " and ".join(IN_WORDS[ring] for ring in rings)
         flag = " or ".join(f"--ring {ring}" for ring in rings)

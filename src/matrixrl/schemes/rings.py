@@ -17,7 +17,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 
 Ring = Literal["Z", "F2", "F3", "Z[1/2]", "Q", "Q[i]"]
-RINGS: tuple[str, ...] = get_args(Ring)
+RINGS: tuple[Ring, ...] = get_args(Ring)
 
 MODULUS: dict[str, int] = {"F2": 2, "F3": 3}
 """The rings of finite characteristic."""
@@ -198,10 +198,10 @@ def parse_fraction(text: str) -> Fraction:
     """
     match = _FRACTION.fullmatch(text.strip())
     if match is None:
-        raise ValueError(f"{text!r} is not an integer or a fraction")
+        raise ValueError(f"{_shorten(text)} is not an integer or a fraction")
     sign, top, bottom, decimals = match.groups()
     if bottom is not None and int(bottom) == 0:
-        raise ValueError(f"{text!r} has the denominator 0")
+        raise ValueError(f"{_shorten(text)} has the denominator 0")
     value = Fraction(int(top + (decimals or "")), int(bottom or 1) * 10 ** len(decimals or ""))
     return -value if sign == "-" else value
 
@@ -220,7 +220,7 @@ def parse_number(text: str) -> Number:
         if match is None or not re.search("[iIjJ]", text):
             raise
     if match["real"] and not match["sign"]:
-        raise ValueError(f"{text!r} is not a number")
+        raise ValueError(f"{_shorten(text)} is not a number")
     imaginary = parse_fraction(match["size"] or "1") / int(match["below"] or 1)
     real = parse_fraction(match["real"].replace(" ", "")) if match["real"] else Fraction(0)
     return simplify(ComplexRational(real, -imaginary if match["sign"] == "-" else imaginary))
@@ -231,8 +231,9 @@ def number_text(value: Number, unit: str = "i") -> str:
     if not isinstance(value, ComplexRational):
         return str(value)
     real = str(value.real) if value.real else ""
-    sign = "+" if value.imaginary > 0 and real else ""
-    return f"{real}{sign}{value.imaginary}{unit}"
+    sign = "-" if value.imaginary < 0 else "+" if real else ""
+    size = "" if abs(value.imaginary) == 1 else str(abs(value.imaginary))
+    return f"{real}{sign}{size}{unit if size else unit.lstrip('*')}"
 
 
 def json_value(value: Number) -> int | str | list[int | str]:
@@ -259,4 +260,9 @@ def from_json_value(value: Any) -> Number:
     if isinstance(value, list) and len(value) == 2 and not any(isinstance(part, list) for part in value):
         real, imaginary = (Fraction(from_json_value(part)) for part in value)  # pyright: ignore[reportArgumentType]
         return simplify(ComplexRational(real, imaginary))
-    raise ValueError(f"{value!r} is not an integer, a fraction or a pair of them")
+    raise ValueError(f"{_shorten(value)} is not an integer, a fraction or a pair of them")
+
+
+def _shorten(value: Any) -> str:
+    text = " ".join(repr(value).split())
+    return text if len(text) <= 40 else text[:37] + "..."

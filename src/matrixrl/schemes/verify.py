@@ -133,10 +133,16 @@ def rings_of(scheme: Scheme) -> tuple[Ring, ...]:
     if scheme.ring in MODULUS:
         return (scheme.ring,) if verify(scheme) else ()
     values = list(scheme.numbers())
-    defined = [ring for ring in (*CHAIN, *MODULUS) if all(contains(ring, value) for value in values)]
-    if verify(scheme, next(ring for ring in CHAIN if ring in defined)):
-        return tuple(ring for ring in RINGS if ring in defined)  # pyright: ignore[reportReturnType]
-    return tuple(ring for ring in MODULUS if ring in defined and verify(scheme, ring))  # pyright: ignore[reportReturnType, reportArgumentType]
+    smallest = next(ring for ring in CHAIN if all(contains(ring, value) for value in values))
+    if verify(scheme, smallest):
+        return tuple(ring for ring in RINGS if all(contains(ring, value) for value in values))
+    return finite_rings_of(scheme)
+
+
+def finite_rings_of(scheme: Scheme) -> tuple[Ring, ...]:
+    """Returns those of F2 and F3 in which a scheme of characteristic 0 holds, proved exactly."""
+    finite: tuple[Ring, ...] = ("F2", "F3")
+    return tuple(ring for ring in finite if is_plausible(scheme, ring) and verify(scheme, ring))
 
 
 class _Check:
