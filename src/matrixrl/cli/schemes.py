@@ -16,6 +16,7 @@ from matrixrl.schemes.draw import save_png
 from matrixrl.schemes.files import NotASchemeError, SchemesRead, read_scheme_file, scheme_files, select_files
 from matrixrl.schemes.records import (
     IN_WORDS_OF,
+    Coefficients,
     Record,
     bounds,
     computed_bound,
@@ -289,9 +290,12 @@ def _records(command: Records) -> int:
         rows = (row,)
     print(f"{'format':<9}{'rational':>9}{'integer':>9}{'ternary':>9}{'mod 2':>7}{'standard':>10}  source")
     notes = []
+    columns: tuple[tuple[Coefficients, int], ...] = (
+        ("rational", 9), ("integer", 9), ("ternary", 9), ("mod2", 7),
+    )  # fmt: skip
     for row in rows:
         cells = []
-        for coefficients, width in (("rational", 9), ("integer", 9), ("ternary", 9), ("mod2", 7)):
+        for coefficients, width in columns:
             bound = computed_bound(row, coefficients)
             cells.append(f"{row.rank(coefficients)}{'' if bound is None else '*'}".rjust(width))
             if bound is not None:
@@ -309,7 +313,8 @@ def _records(command: Records) -> int:
 
 def _record_values(row: Record) -> dict[str, Any]:
     computed = {}
-    for coefficients in ("rational", "integer", "ternary", "mod2"):
+    columns: tuple[Coefficients, ...] = ("rational", "integer", "ternary", "mod2")
+    for coefficients in columns:
         bound = computed_bound(row, coefficients)
         if bound is not None:
             computed[coefficients] = {"rank": bound.rank, "how": bound.words(bounds(coefficients).of)}

@@ -119,7 +119,7 @@ def check_reading(read: SchemesRead, reading: Reading, ring: Ring | None) -> Che
       ring: in which it is judged; None is its own. ``"Q"`` is the smallest ring of characteristic 0.
     """
     scheme, failure = _judged_scheme(reading.scheme, ring)
-    proof = failure or verify(scheme)
+    proof = verify(scheme) if failure is None else failure
     rings: tuple[Ring, ...] = ()
     explanation = announcement = ""
     verdict = judge_scheme(scheme)

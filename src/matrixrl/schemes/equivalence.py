@@ -79,7 +79,7 @@ def _content_of(vector: list[Number]) -> Fraction | ComplexRational:
     first = next(value for value in vector if value)
     if any(isinstance(value, ComplexRational) for value in vector):
         return ComplexRational(*parts(first))
-    fractions = [Fraction(value) for value in vector]  # pyright: ignore[reportArgumentType]
+    fractions = [Fraction(value) for value in vector]  # pyright: ignore[reportArgumentType, reportCallIssue]
     bottom = lcm(*(value.denominator for value in fractions))
     content = Fraction(gcd(*(int(value * bottom) for value in fractions)), bottom)
     return content if first > 0 else -content  # pyright: ignore[reportOperatorIssue]

@@ -101,7 +101,7 @@ class Selection:
       files: in the order of their names.
       searched: whether the argument is a folder or a pattern, where a file that is no scheme is
         skipped.
-      skipped: number of entries that are no regular file of readable size.
+      skipped: number of entries that are no regular file of readable size; folders do not count.
     """
 
     files: list[Path]
@@ -126,6 +126,7 @@ def select_files(path: Path | str) -> Selection:
             raise SchemeError(f"{display_path(path)}: no file matches this pattern")
     else:
         return Selection([path], searched=False)
+    candidates = [file for file in candidates if not file.is_dir()]
     files = [file for file in candidates if _is_readable(file)]
     present = {str(file) for file in files}
     alone = [file for file in files if not _has_earlier_sibling(file, present)]

@@ -134,7 +134,9 @@ def parts(value: Number) -> tuple[Fraction, Fraction]:
 
 def denominator(value: Number) -> int:
     """Returns the least positive integer whose product with `value` has integer parts."""
-    return lcm(*(part.denominator for part in parts(value)))
+    if isinstance(value, ComplexRational):
+        return lcm(value.real.denominator, value.imaginary.denominator)
+    return value.denominator
 
 
 def size_of(value: Number) -> Fraction | int:
@@ -258,7 +260,10 @@ def from_json_value(value: Any) -> Number:
     if isinstance(value, str) and "." not in value:
         return simplify(parse_fraction(value))
     if isinstance(value, list) and len(value) == 2 and not any(isinstance(part, list) for part in value):
-        real, imaginary = (Fraction(from_json_value(part)) for part in value)  # pyright: ignore[reportArgumentType]
+        real, imaginary = (
+            Fraction(from_json_value(part))  # pyright: ignore[reportArgumentType, reportCallIssue]
+            for part in value
+        )
         return simplify(ComplexRational(real, imaginary))
     raise ValueError(f"{_shorten(value)} is not an integer, a fraction or a pair of them")
 

@@ -16,11 +16,11 @@ import contextlib
 import json
 import os
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from math import ceil, lcm
 from pathlib import Path
-from typing import Any, NamedTuple, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import numpy as np
 
@@ -40,6 +40,9 @@ from matrixrl.schemes.rings import (
     smallest_ring,
 )
 from matrixrl.user_files import UserFileError, display_path, read_json
+
+if TYPE_CHECKING:
+    ArrayLike = np.ndarray | Sequence[Sequence[Any]]
 
 MAX_SIDE = 32
 """Largest n, m or p allowed in a file: a bound against absurd files, far above practical
@@ -142,6 +145,18 @@ class Scheme:
     v: np.ndarray
     w: np.ndarray
     provenance: Mapping[str, Any] = field(default_factory=dict)
+
+    if TYPE_CHECKING:  # what `__post_init__` accepts
+
+        def __init__(
+            self,
+            format: Sequence[int],
+            ring: Ring | None,
+            u: ArrayLike,
+            v: ArrayLike,
+            w: ArrayLike,
+            provenance: Mapping[str, Any] = ...,
+        ) -> None: ...
 
     def __post_init__(self) -> None:
         fmt = as_format(self.format if isinstance(self.format, list | tuple) else [self.format])
@@ -465,10 +480,11 @@ def _parse_rows(name: str, rows: Any, rank: int, side: int, ring: Ring) -> list[
             raise SchemeError(f"{name}[{index}]: {given}, want {side} integers")
         numbers = []
         for value in row:
+            if type(value) is int and -MAX_ENTRY <= value <= MAX_ENTRY:
+                numbers.append(value)
+                continue
             number: Number | None = None
-            if type(value) is int:
-                number = value
-            elif ring not in ("Z", "F2", "F3"):
+            if type(value) is not int and ring not in ("Z", "F2", "F3"):
                 with contextlib.suppress(ValueError):
                     number = from_json_value(value)
             if number is None or size_of(number) > MAX_ENTRY or denominator(number) > MAX_DENOMINATOR:

@@ -57,7 +57,7 @@ def symmetry_group(scheme: Scheme) -> SymmetryGroup | None:
     full = scheme.ring == "F2" and _num_pairs(fmt, full=True) <= MAX_FULL_PAIRS
     if not full and _num_pairs(fmt, full=False) > MAX_PAIRS:
         return None
-    turns = sum(image == tuple(fmt) for image in _turned(fmt))
+    turns = sum(image == tuple(fmt) for image in permutations(fmt))
     bases = [_bases(size, scheme.ring, full) for size in fmt]
     wanted = canonical_terms(scheme)
     order = sum(
@@ -72,10 +72,6 @@ def symmetry_group(scheme: Scheme) -> SymmetryGroup | None:
         kind += ", rotations and transposition" if turns == 6 else ", transposition or rotations"
     # Signs of whole bases, three of them, change no term.
     return SymmetryGroup(order, turns * prod(len(matrices) for matrices, _ in bases), kind)
-
-
-def _turned(fmt: Format) -> list[tuple[int, int, int]]:
-    return list(permutations(fmt))
 
 
 def _num_pairs(fmt: Format, full: bool) -> int:

@@ -133,7 +133,7 @@ def rings_of(scheme: Scheme) -> tuple[Ring, ...]:
     if scheme.ring in MODULUS:
         return (scheme.ring,) if verify(scheme) else ()
     values = list(scheme.numbers())
-    smallest = next(ring for ring in CHAIN if all(contains(ring, value) for value in values))
+    smallest: Ring = next(ring for ring in CHAIN if all(contains(ring, value) for value in values))
     if verify(scheme, smallest):
         return tuple(ring for ring in RINGS if all(contains(ring, value) for value in values))
     return finite_rings_of(scheme)

@@ -94,14 +94,13 @@ def _blocks(source: Source) -> list[Rows]:
     return blocks
 
 
-def _with_format(fmt: Format, rows: Rows, rank: Number | None, ring: Ring | None) -> list[Draft]:
+def _with_format(fmt: Format, rows: Rows, given: Number | None, ring: Ring | None) -> list[Draft]:
     """Returns the readings of rows whose format is known; none if they do not fit."""
     total, per_product = sum(map(len, rows)), sum(fmt.sides)
     if total == 0 or total % per_product:
         return []
-    if rank is None:
-        rank = total // per_product
-    if rank != total // per_product:
+    rank = total // per_product
+    if given not in (None, rank):
         return []
     lengths = [len(row) for row in rows]
     drafts: list[Draft] = []
@@ -113,13 +112,13 @@ def _with_format(fmt: Format, rows: Rows, rank: Number | None, ring: Ring | None
         for side in fmt.sides:
             factors.append([flat[start + r * side : start + (r + 1) * side] for r in range(rank)])
             start += rank * side
-        drafts += both_orientations(fmt, *factors, False, ring)
+        drafts += both_orientations(fmt, factors[0], factors[1], factors[2], False, ring)
     if lengths == by_entry:
         factors, start = [], 0
         for side in fmt.sides:
             factors.append([list(product) for product in zip(*rows[start : start + side], strict=True)])
             start += side
-        drafts += both_orientations(fmt, *factors, False, ring)
+        drafts += both_orientations(fmt, factors[0], factors[1], factors[2], False, ring)
     return drafts
 
 
@@ -136,12 +135,12 @@ def _without_format(blocks: list[Rows], ring: Ring | None) -> list[Draft]:
     if len(heights) == 1:
         a, b, c = (len(block[0]) for block in blocks)
         if (fmt := format_of_sides((a, b, c))) is not None:
-            drafts += both_orientations(fmt, *blocks, False, ring)
+            drafts += both_orientations(fmt, blocks[0], blocks[1], blocks[2], False, ring)
     if len(widths) == 1:
         a, b, c = (len(block) for block in blocks)
         if (fmt := format_of_sides((a, b, c))) is not None:
             turned = [[list(product) for product in zip(*block, strict=True)] for block in blocks]
-            drafts += both_orientations(fmt, *turned, False, ring)
+            drafts += both_orientations(fmt, turned[0], turned[1], turned[2], False, ring)
     return drafts
 
 

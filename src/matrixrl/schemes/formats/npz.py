@@ -91,7 +91,7 @@ def parse(data: bytes) -> list[tuple[str, list[Draft]]]:
             raise FormatError(f"entry {shorten(name)}: {error}") from error
         if len({len(factor) for factor in rows}) != 1:
             raise FormatError(f"entry {shorten(name)}: factors of different rank")
-        found.append((name, both_orientations(fmt, *rows, True, ring)))
+        found.append((name, both_orientations(fmt, rows[0], rows[1], rows[2], True, ring)))
     return found
 
 
@@ -106,7 +106,7 @@ def _own_layout(arrays: dict[str, bytes], ring: Ring | None) -> list[Draft]:
             rows.append(_rows(_plain(_array(arrays[name])), side, by_entry=False))
         except SchemeError as error:
             raise FormatError(f"entry {name}: {error}") from error
-    return both_orientations(fmt, *rows, False, ring)
+    return both_orientations(fmt, rows[0], rows[1], rows[2], False, ring)
 
 
 def _members(data: bytes) -> dict[str, bytes]:
@@ -299,7 +299,7 @@ def _unpickled(data: bytes) -> list[np.ndarray]:
     """Returns the arrays in the pickle of an array of objects, without running any of its code."""
     try:
         for opcode, argument, _ in pickletools.genops(data):
-            if opcode.name not in _OPCODES or ("PUT" in opcode.name and argument > MAX_MEMBERS):
+            if opcode.name not in _OPCODES or ("PUT" in opcode.name and (argument or 0) > MAX_MEMBERS):
                 raise pickle.UnpicklingError(f"the operation {opcode.name}")
         value = _NumbersOnly(io.BytesIO(data)).load()
     except (
