@@ -36,11 +36,15 @@ class Verify:
     """
 
     files: Annotated[tuple[Path, ...], tyro.conf.Positional]
-    """Scheme files in any known format (docs/schemes.md), folders, or patterns such as 'found/**/*.json'. Of a
-    folder and a pattern every file is read; those that are no scheme are skipped and counted."""
+    """Scheme files in any known format (docs/schemes.md), folders, or patterns such as
+    'found/**/*.json'. Of a folder and a pattern every file is read; those that are no scheme are
+    skipped and counted.
+    """
 
     ring: Literal["F2", "F3", "Q"] | None = None
-    """Ring in which the files are judged. By default the one that a file declares, or the rationals."""
+    """Ring in which the files are judged. By default the one that a file declares, or the
+    rationals.
+    """
 
     json: bool = False
     """Print one JSON object as the last line of output."""
@@ -169,8 +173,8 @@ class _Verified:
 
 
 def _verify_file(file: Path, ring: Ring | None, several: bool, searched: bool) -> _Verified | None:
-    """Verifies the schemes of a file and reports them; None for a file of a folder or pattern that is
-    no scheme.
+    """Verifies the schemes of a file and reports them; None for a file of a folder or pattern that
+    is no scheme.
     """
     try:
         read = read_scheme_file(file, ring)

@@ -32,15 +32,20 @@ class Convert:
     """Scheme files in any known format (docs/schemes.md), folders, or patterns."""
 
     to: Literal["json", "npz", "m", "exp", "elements", "mpl", "txt", "sms"]
-    """Format to write: our JSON, AlphaTensor's archive, a nested-list table, a product list, JSON with n, m,
-    multiplications and elements, a Maple tensor, the three factor matrices, SMS matrices."""
+    """Format to write: our JSON, AlphaTensor's archive, a nested-list table, a product list, JSON
+    with n, m, multiplications and elements, a Maple tensor, the three factor matrices, SMS
+    matrices.
+    """
 
     output: Path | None = None
-    """File to write, or a folder for one file per scheme. By default the standard output, for one scheme as
-    text."""
+    """File to write, or a folder for one file per scheme. By default the standard output, for one
+    scheme as text.
+    """
 
     ring: Literal["F2", "F3", "Q"] | None = None
-    """Ring in which the files are judged and written. By default the one that a file declares, or the rationals."""
+    """Ring in which the files are judged and written. By default the one that a file declares, or
+    the rationals.
+    """
 
     json: bool = False
     """Print one JSON object as the last line of output; needs --output."""

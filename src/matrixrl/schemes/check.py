@@ -116,7 +116,7 @@ def check_reading(read: SchemesRead, reading: Reading, ring: Ring | None) -> Che
     Args:
       read: the content of the file.
       reading: the scheme.
-      ring: in which it is judged; None is its own. ``"Q"`` is the smallest ring of characteristic 0.
+      ring: in which it is judged; None is its own. ``"Q"`` is the smallest one of characteristic 0.
     """
     scheme, failure = _judged_scheme(reading.scheme, ring)
     proof = verify(scheme) if failure is None else failure

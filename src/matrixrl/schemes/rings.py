@@ -166,8 +166,8 @@ def _level(value: Number) -> int:
 
 
 def contains(ring: str, value: Number) -> bool:
-    """Returns true if the value is defined in the ring: modulo a prime, if the prime does not divide
-    its denominator.
+    """Returns true if the value is defined in the ring: modulo a prime, if the prime does not
+    divide its denominator.
     """
     if ring in MODULUS:
         return (

@@ -131,8 +131,8 @@ class Scheme:
       format: (n, m, p).
       ring: ``"Z"``, the integers; ``"F2"``, entries 0 and 1 and everything modulo 2; ``"F3"``,
         entries -1, 0, 1 (a given 2 becomes -1) and everything modulo 3; ``"Z[1/2]"``, denominators
-        that are powers of two; ``"Q"``, fractions; ``"Q[i]"``, complex rationals. None when building
-        one stands for the smallest ring of characteristic 0 that has the coefficients.
+        that are powers of two; ``"Q"``, fractions; ``"Q[i]"``, complex rationals. None when
+        building one stands for the smallest ring of characteristic 0 that has the coefficients.
       u: [rank, n*m], coefficients of the entries of A in each product.
       v: [rank, m*p], coefficients of the entries of B in each product.
       w: [rank, n*p], coefficients of each product in the entries of C.
@@ -386,8 +386,8 @@ def shorten(value: Any, width: int = 40) -> str:
 
 
 def _number_matrix(name: str, values: Any, side: int, ring: str | None) -> np.ndarray:
-    """Converts `values` to a read-only array [rank, side], int64 if all entries are integers, else of
-    objects; raises `SchemeError`.
+    """Converts `values` to a read-only array [rank, side], int64 if all entries are integers, else
+    of objects; raises `SchemeError`.
     """
     try:
         factor = np.array(values)
@@ -464,8 +464,8 @@ def _json_rows(factor: np.ndarray) -> list[list[Any]]:
 
 
 def _parse_rows(name: str, rows: Any, rank: int, side: int, ring: Ring) -> list[list[Number]]:
-    """Returns `rank` lists of `side` numbers of the ring from a JSON value; raises `SchemeError` for
-    anything else (true and 1.0 are not integers).
+    """Returns `rank` lists of `side` numbers of the ring from a JSON value; raises `SchemeError`
+    for anything else (true and 1.0 are not integers).
     """
     wanted = f"an integer of at most {MAX_ENTRY}"
     if ring in ("Z[1/2]", "Q", "Q[i]"):

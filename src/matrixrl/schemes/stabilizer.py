@@ -19,12 +19,13 @@ from matrixrl.schemes.scheme import Format, Scheme
 from matrixrl.schemes.symmetry import format_images
 
 MAX_PAIRS = 40_000
-"""Largest number of pairs of bases of two sides that are examined: signed permutations of 4x4x4 make
-36,864.
+"""Largest number of pairs of bases of two sides that are examined: signed permutations of 4x4x4
+make 36,864.
 """
 
 MAX_FULL_PAIRS = 2_000
-"""The same for all changes of basis over F2, which take longer; permutations are examined beyond."""
+"""The same for all changes of basis over F2, which take longer; permutations are examined beyond.
+"""
 
 
 @dataclass(frozen=True)
@@ -48,8 +49,8 @@ class SymmetryGroup:
 
 
 def symmetry_group(scheme: Scheme) -> SymmetryGroup | None:
-    """Returns the symmetry group of a scheme; None if too many symmetries would have to be examined,
-    or the coefficients are not integers.
+    """Returns the symmetry group of a scheme; None if too many symmetries would have to be
+    examined, or the coefficients are not integers.
     """
     if not scheme.is_integral or scheme.ring == "F3":
         return None

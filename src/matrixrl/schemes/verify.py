@@ -55,7 +55,8 @@ _CHUNK = 2**13
 # first, to detect wrong schemes.
 _LARGE = 2 * 10**9
 
-# Random vectors of a probe, by ring; each finds an error with probability 1/2 over F2 and 2/3 over F3.
+# Random vectors of a probe, by ring; each finds an error with probability 1/2 over F2 and 2/3 over
+# F3.
 _NUM_PROBES = {"F2": 24, "F3": 16}
 
 
@@ -281,8 +282,8 @@ class _Modulus(NamedTuple):
 
 
 def _primes(bound: int, with_root: bool = False) -> list[int]:
-    """Returns the largest primes below 2^20 whose product exceeds `bound`, at least one; with a root
-    of -1 if asked, which primes of the form 4k + 1 have.
+    """Returns the largest primes below 2^20 whose product exceeds `bound`, at least one; with a
+    root of -1 if asked, which primes of the form 4k + 1 have.
     """
     found: list[int] = []
     product, candidate = 1, 2**20

@@ -292,7 +292,8 @@ _OPCODES = {
     "SHORT_BINBYTES",
     "BINBYTES8",
 }
-"""Operations of a pickle that an array of arrays needs. Refusing the rest also bounds the memory."""
+"""Operations of a pickle that an array of arrays needs. Refusing the rest also bounds the memory.
+"""
 
 
 def _unpickled(data: bytes) -> list[np.ndarray]:

@@ -1,4 +1,4 @@
-"""SMS sparse matrices: ``rows columns R``, then ``row column value`` for each entry, then ``0 0 0``.
+"""SMS sparse matrices: a line ``rows columns R``, lines ``row column value``, a line ``0 0 0``.
 
 A scheme is three matrices: L, rank x nm; R, rank x mp; and P, np x rank. They are three files whose
 names end in ``_L.sms``, ``_R.sms`` and ``_P.sms``, any of which stands for all, or follow one

@@ -1,4 +1,4 @@
-"""Common parts of the text formats: comments, declarations, numbers, entries and sums of entries."""
+"""Common parts of the text formats: comments, declarations, numbers, entries and their sums."""
 
 from __future__ import annotations
 
@@ -187,7 +187,7 @@ def sum_text(values: Sequence[Number], names: Sequence[str]) -> str:
 
 
 def entry_names(letter: str, rows: int, columns: int) -> list[str]:
-    """Returns the names of all entries, row-major: ``a12``, or ``a1_12`` where that is ambiguous."""
+    """Returns the names of all entries, row-major: ``a12``, or ``a1_12`` if ambiguous."""
     mark = "_" if max(rows, columns) > 9 else ""
     return [f"{letter}{i + 1}{mark}{j + 1}" for i in range(rows) for j in range(columns)]
 
