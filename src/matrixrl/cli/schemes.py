@@ -151,7 +151,7 @@ def _verify_schemes(schemes: list[Scheme], file: str, place: str) -> list[dict[s
         for number, check in enumerate(checks, start=1):
             if not check:
                 _report_check(check, f"{file}: scheme {number}")
-        kinds = sorted({f"{scheme.format}:{scheme.rank}" for scheme in schemes})
+        kinds = sorted({f"{scheme.problem}:{scheme.rank}" for scheme in schemes})
         shown = ", ".join(kinds[:4]) + (", ..." if len(kinds) > 4 else "")
         correct = sum(check.ok for check in checks)
         counted = "all correct" if correct == len(checks) else f"{correct:,} correct"
@@ -221,7 +221,8 @@ def _report_check(check: Verification, file: str, place: str = "") -> None:
 def _summary(scheme: Scheme, check: Verification) -> dict[str, Any]:
     verdict = judge_scheme(scheme)
     return {
-        "format": list(scheme.format),
+        "problem": scheme.problem.name,
+        "format": scheme.problem.to_record().get("format"),
         "ring": scheme.ring,
         "rank": scheme.rank,
         "verified": check.ok,

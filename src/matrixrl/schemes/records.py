@@ -12,11 +12,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib import resources
-from typing import Literal, get_args
+from typing import get_args
 
+from matrixrl.schemes.problem import Coefficients, MatrixMultiplication, Problem, as_problem
 from matrixrl.schemes.scheme import Format, Scheme, as_format
 
-Coefficients = Literal["rational", "integer", "ternary", "mod2"]
 COEFFICIENTS: tuple[str, ...] = get_args(Coefficients)
 
 
@@ -122,35 +122,30 @@ def coefficients_of(scheme: Scheme) -> Coefficients:
     return "ternary" if scheme.is_ternary else "integer"
 
 
-def judge(format: Sequence[int], rank: int, coefficients: Coefficients) -> Verdict:
-    """Compares a rank with the best known one for the same coefficients.
-
-    A side of 1 has no row: there the standard algorithm is optimal, so its rank is the record.
+def judge(problem: Problem | Sequence[int], rank: int, coefficients: Coefficients) -> Verdict:
+    """Compares a rank with the best known one of a problem, or of a format, for the same
+    coefficients.
     """
-    fmt = as_format(tuple(format))
-    row = find_record(fmt)
-    record = row.rank(coefficients) if row else fmt.naive_rank if min(fmt) == 1 else None
+    problem = as_problem(tuple(problem) if isinstance(problem, Sequence) else problem)
+    record, standard = problem.best_known_rank(coefficients), problem.standard_rank
     if record is None:
-        against = "the table has no record for this format"
+        kind = "format" if isinstance(problem, MatrixMultiplication) else "problem"
+        against = f"the table has no record for this {kind}"
     elif rank == record:
         against = "matches the record"
     elif rank < record:
         against = f"beats the record by {record - rank}"
     else:
         against = f"above the record by {rank - record}"
-    best = (
-        ""
-        if record is None
-        else f" (best known {record} {_IN_WORDS[coefficients]}, standard {fmt.naive_rank})"
-    )
-    return Verdict(rank, record, coefficients, fmt.naive_rank, f"{fmt}:{rank} {against}{best}")
+    best = "" if record is None else f" (best known {record} {_IN_WORDS[coefficients]}, standard {standard})"
+    return Verdict(rank, record, coefficients, standard, f"{problem}:{rank} {against}{best}")
 
 
 def judge_scheme(scheme: Scheme) -> Verdict:
-    """Compares a scheme's rank with the record for its format and coefficients; does not check
+    """Compares a scheme's rank with the record for its problem and coefficients; does not check
     correctness.
     """
-    return judge(scheme.format, scheme.rank, coefficients_of(scheme))
+    return judge(scheme.problem, scheme.rank, coefficients_of(scheme))
 
 
 _IN_WORDS: dict[str, str] = {
