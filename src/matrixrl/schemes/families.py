@@ -137,6 +137,20 @@ def polynomial(n: int, m: int) -> FamilyProblem:
                 z[degree] = z[degree] + x[i] * y[degree - i]
         return z
 
+    return FamilyProblem(
+        f"poly-{n}x{m}",
+        f"polynomials with {n} and {m} coefficients",
+        (n, m, n + m - 1),
+        _vector_labels(n, m, n + m - 1),
+        terms,
+        arithmetic,
+        _polynomial_ranks(n, m),
+        "Winograd 1980 over the rationals; Montgomery 2005 over the integers",
+    )
+
+
+def _polynomial_ranks(n: int, m: int) -> dict[str, int]:
+    """Returns the known ranks of `polynomial`."""
     ranks = {"rational": n + m - 1}
     square = {1: 1, 2: 3, 3: 6, 4: 9, 5: 13, 6: 17, 7: 22}
     if n == m and n in square:
@@ -145,28 +159,22 @@ def polynomial(n: int, m: int) -> FamilyProblem:
         ranks |= {"ternary": square[n]}
     if min(n, m) == 1:  # every x_i y_j is one of the n + m - 1 results
         ranks |= {"ternary": n * m}
-    return FamilyProblem(
-        f"poly-{n}x{m}",
-        f"polynomials with {n} and {m} coefficients",
-        (n, m, n + m - 1),
-        _vector_labels(n, m, n + m - 1),
-        terms,
-        arithmetic,
-        ranks,
-        "Winograd 1980 over the rationals; Montgomery 2005 over the integers",
-    )
+    return ranks
 
 
 def cyclic(n: int) -> FamilyProblem:
     """Returns the product of polynomials modulo x^n - 1: cyclic convolution of length n.
 
-    Over the rationals the rank is 2n minus the number of divisors of n (Winograd 1980).
+    Over the rationals the rank is 2n minus the number of divisors of n (Winograd 1980). Modulo 2
+    the factors of x^n - 1 have degrees 1, 2 (n = 3), 4 (n = 5), 3 and 3 (n = 7), and each takes the
+    products of a polynomial of its degree; modulo x^2 - 1 = (x - 1)^2 it takes 3.
     """
     terms = tuple((i, j, (i + j) % n, 1) for i in range(n) for j in range(n))
 
     def arithmetic(x: Any, y: Any) -> Any:
         return [sum((x[i] * y[k - i] for i in range(n)), start=0) for k in range(n)]  # negative indices wrap
 
+    modulo_2 = {1: 1, 2: 3, 3: 1 + 3, 5: 1 + 9, 7: 1 + 6 + 6}
     divisors = sum(n % d == 0 for d in range(1, n + 1))
     return FamilyProblem(
         f"cyclic-{n}",
@@ -175,15 +183,16 @@ def cyclic(n: int) -> FamilyProblem:
         _vector_labels(n, n, n),
         terms,
         arithmetic,
-        {"rational": 2 * n - divisors},
-        "Winograd 1980",
+        {"rational": 2 * n - divisors} | ({"mod2": modulo_2[n]} if n in modulo_2 else {}),
+        "Winograd 1980; modulo 2 by the factors of x^n - 1",
     )
 
 
 def convolution(outputs: int, taps: int) -> FamilyProblem:
     """Returns a short filter F(m, r): m outputs of a filter with r taps, from m + r - 1 inputs.
 
-    z[k] = sum_j x[k + j] y[j]. Over the rationals the rank is m + r - 1 (Winograd 1980).
+    z[k] = sum_j x[k + j] y[j]. The tensor is that of the product of polynomials with m and r
+    coefficients with its modes exchanged, so the ranks are the same (Winograd 1980).
     """
     m, r = outputs, taps
     inputs = m + r - 1
@@ -199,8 +208,8 @@ def convolution(outputs: int, taps: int) -> FamilyProblem:
         _vector_labels(inputs, r, m),
         terms,
         arithmetic,
-        {"rational": inputs},
-        "Winograd 1980",
+        _polynomial_ranks(m, r),
+        "the ranks of the product of polynomials, whose transpose it is",
     )
 
 
@@ -233,7 +242,11 @@ def complex_product() -> FamilyProblem:
 
 
 def quaternion_product() -> FamilyProblem:
-    """Returns the product of two quaternions: rank 8 over the rationals (Howell and Lafon 1975)."""
+    """Returns the product of two quaternions: rank 8 over the rationals (Howell and Lafon 1975).
+
+    Modulo 2 it is the algebra of polynomials in s and t modulo s^2 and t^2, with s = 1 + i and t =
+    1 + j: 3 times 3 products.
+    """
     table = [
         [(0, 1), (1, 1), (2, 1), (3, 1)],
         [(1, 1), (0, -1), (3, 1), (2, -1)],
@@ -250,7 +263,7 @@ def quaternion_product() -> FamilyProblem:
             a * h + b * g - c * f + d * e,
         ]
 
-    ranks = {"rational": 8}
+    ranks = {"rational": 8, "mod2": 9}
     return _algebra("quaternion", "quaternions", table, arithmetic, "rijk", ranks, "Howell and Lafon 1975")
 
 

@@ -40,8 +40,8 @@ MAX_TENSOR_SIZE = 2**18
 class Problem(ABC):
     """A bilinear map, its tensor, and what is known about it.
 
-    Subclasses are immutable and hashable, and two problems are equal when they have the same name
-    and tensor.
+    Subclasses are immutable and hashable, and two problems are equal when they have the same class,
+    name and tensor.
     """
 
     @property
@@ -169,7 +169,8 @@ class Problem(ABC):
             return True
         if not isinstance(other, Problem):
             return NotImplemented
-        if (self.name, self.sides) != (other.name, other.sides):
+        # Another class may have other arithmetic, which the proof of a scheme depends on.
+        if (type(self), self.name, self.sides) != (type(other), other.name, other.sides):
             return False
         return all(np.array_equal(*pair) for pair in zip(self.nonzero(), other.nonzero(), strict=True))
 

@@ -129,15 +129,20 @@ def judge(problem: Problem | Sequence[int], rank: int, coefficients: Coefficient
     problem = as_problem(tuple(problem) if isinstance(problem, Sequence) else problem)
     record, standard = problem.best_known_rank(coefficients), problem.standard_rank
     if record is None:
-        kind = "format" if isinstance(problem, MatrixMultiplication) else "problem"
-        against = f"the table has no record for this {kind}"
+        against = "no rank is on record"
     elif rank == record:
         against = "matches the record"
     elif rank < record:
         against = f"beats the record by {record - rank}"
     else:
         against = f"above the record by {rank - record}"
-    best = "" if record is None else f" (best known {record} {_IN_WORDS[coefficients]}, standard {standard})"
+    best = f" (best known {record} {_IN_WORDS[coefficients]}, standard {standard})"
+    if isinstance(problem, MatrixMultiplication) and record is None:
+        against, best = "the table has no record for this format", ""
+    elif record is None:
+        rational = problem.best_known_rank("rational")
+        known = f"over the rationals {rational}, " if rational is not None else ""
+        best = f" {_IN_WORDS[coefficients]} ({known}standard {standard})"
     return Verdict(rank, record, coefficients, standard, f"{problem}:{rank} {against}{best}")
 
 
