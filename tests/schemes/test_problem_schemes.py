@@ -149,7 +149,8 @@ def test_matrices_alone_have_formats_and_classes() -> None:
     with pytest.raises(SchemeError, match="complex has no format"):
         rotate(scheme)
     assert count_classes([scheme]).message == "1 solution, classes are counted for matrices alone"
-    assert Scheme((1, 1, 1), "Z", *(np.ones((1, 1), int),) * 3).problem == problem_named("1x1x1")
+    one = np.ones((1, 1), int)
+    assert Scheme((1, 1, 1), "Z", one, one, one).problem == problem_named("1x1x1")
 
 
 @pytest.mark.parametrize(("modulus", "largest"), [(0, None), (0, 1), (0, 2), (2, None)])

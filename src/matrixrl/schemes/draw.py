@@ -1,9 +1,9 @@
 """Picture of a scheme: its three factor matrices as coloured grids.
 
-Rows are the entries of x, y and z (of A, B and C for matrices), columns are the products M1, M2, ..., so one column reads as one
-multiplication: the entries of x that are summed, those of y, and the entries of z to which the
-product is added. Grids with few columns are placed side by side, wider ones are stacked with their
-columns aligned.
+Rows are the entries of x, y and z (of A, B and C for matrices), columns are the products M1, M2,
+..., so one column reads as one multiplication: the entries of x that are summed, those of y, and
+the entries of z to which the product is added. Grids with few columns are placed side by side,
+wider ones are stacked with their columns aligned.
 """
 
 from __future__ import annotations

@@ -83,8 +83,8 @@ class Problem(ABC):
         """Returns T, int64 [a, b, c]; the caller may change the copy."""
 
     def nonzero(self) -> tuple[np.ndarray, np.ndarray]:
-        """Returns the non-zero entries of the tensor in lexicographic order: places int64 [N, 3] and
-        values int64 [N].
+        """Returns the non-zero entries of the tensor in lexicographic order: places int64 [N, 3]
+        and values int64 [N].
         """
         tensor = self.tensor()
         places = np.argwhere(tensor)
@@ -157,7 +157,9 @@ class Problem(ABC):
 
     @property
     def row_lengths(self) -> tuple[int, int, int]:
-        """Number of entries in a row of x, y and z, for pictures; all of them if they are vectors."""
+        """Number of entries in a row of x, y and z, for pictures; all of them if they are
+        vectors.
+        """
         return self.sides
 
     def to_record(self) -> dict[str, Any]:

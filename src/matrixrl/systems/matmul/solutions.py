@@ -53,14 +53,14 @@ def games_of(program: MatmulProgram, schemes: Sequence[Scheme]) -> Games:
     `MatmulProgram.keep`.
 
     This converts schemes from other sources (an earlier run, a flip graph) to training data. Lane k
-    plays problem k modulo their number, so each scheme takes the next lane of its problem;
-    the other lanes stay empty.
+    plays problem k modulo their number, so each scheme takes the next lane of its problem; the
+    other lanes stay empty.
 
     Args:
       program: program of the run whose replay buffer receives the games.
-      schemes: correct ones, of the run's problems and ring (or integer ones for a run over F2), with
-        no more terms than a game has actions; and no more schemes than a batch has lanes of their
-        problem.
+      schemes: correct ones, of the run's problems and ring (or integer ones for a run over F2),
+        with no more terms than a game has actions; and no more schemes than a batch has lanes of
+        their problem.
 
     Raises:
       ValueError: if a scheme does not fit, naming it.
