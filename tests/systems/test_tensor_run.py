@@ -20,6 +20,7 @@ from matrixrl.config import (
     from_record,
 )
 from matrixrl.schemes.families import problem_named
+from matrixrl.schemes.formulas import formulas
 from matrixrl.schemes.problem import TensorProblem
 from matrixrl.schemes.scheme import Scheme
 from matrixrl.schemes.verify import verify
@@ -36,7 +37,18 @@ ENTRIES = np.zeros((2, 3, 2), np.int64)
 ENTRIES[0, 0, 0], ENTRIES[0, 1, 1], ENTRIES[1, 2, 1] = 1, 2, -1
 
 assert TINY[2:6] == ["--size", "1", "2", "1"]
-BASE = [*TINY[:2], *TINY[6:], "--step-margin", "2", "--episodes-per-epoch", "24", "--parallel-games", "8", "--replay-size", "32"]
+BASE = [
+    *TINY[:2],
+    *TINY[6:],
+    "--step-margin",
+    "2",
+    "--episodes-per-epoch",
+    "24",
+    "--parallel-games",
+    "8",
+    "--replay-size",
+    "32",
+]
 
 
 @pytest.fixture(scope="module")
@@ -57,7 +69,7 @@ def test_a_run_on_a_file_finds_and_proves_schemes(tensor_run: Result) -> None:
     assert verify(scheme)
     assert scheme.rank == tensor_run.summary["formats"]["mine"]["best_rank"] >= 2
     assert f"mine in {scheme.rank} multiplications, verified over the integers" in tensor_run.output
-    assert "M1 = " in tensor_run.output
+    assert (tensor_run.directory / "scheme.txt").read_text() == formulas(scheme) + "\n"
     assert (tensor_run.directory / "scheme.png").exists()
 
 
@@ -78,6 +90,14 @@ def test_it_resumes_without_the_file(tensor_run: Result, capsys: pytest.CaptureF
     assert again.summary["epochs"] == 3
     assert len(again.stream) > len(tensor_run.stream)
     assert verify(Scheme.load(again.scheme))
+
+
+def test_a_resumed_run_keeps_its_tensor(tensor_run: Result, capsys: pytest.CaptureFixture[str]) -> None:
+    command = ["--resume-run", tensor_run.directory.name, "--runs-dir", str(tensor_run.directory.parent)]
+    assert main(["matmul", "train", *command, "--tensor", "complex"]) == 2
+    line = capsys.readouterr().err.strip()
+    assert line.startswith("matrixrl: --tensor complex: ")
+    assert "was started with mine=2x3x1:" in line
 
 
 def test_the_commands_know_it(tensor_run: Result, capsys: pytest.CaptureFixture[str]) -> None:

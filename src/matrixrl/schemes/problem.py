@@ -325,8 +325,8 @@ class TensorProblem(Problem):
 
     @property
     def title(self) -> str:
-        """Name and shape."""
-        return f"{self.name}, a tensor of shape {'x'.join(map(str, self.sides))}"
+        """The shape in words."""
+        return f"a tensor of shape {'x'.join(map(str, self.sides))}"
 
     @property
     def sides(self) -> tuple[int, int, int]:
