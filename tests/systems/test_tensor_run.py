@@ -100,17 +100,21 @@ def test_a_resumed_run_keeps_its_tensor(tensor_run: Result, capsys: pytest.Captu
     assert "was started with mine=2x3x1:" in line
 
 
-def test_the_commands_know_it(tensor_run: Result, capsys: pytest.CaptureFixture[str]) -> None:
-    runs, name = str(tensor_run.directory.parent), tensor_run.directory.name
-    assert main(["matmul", "evaluate", name, "--runs-dir", runs, "--games", "2", "--json"]) == 0
-    evaluation = json.loads(capsys.readouterr().out.splitlines()[-1])
-    assert (evaluation["problem"], evaluation["size"], evaluation["games"]) == ("mine", None, 2)
+def test_the_scheme_commands_know_it(tensor_run: Result) -> None:
     assert main(["schemes", "verify", str(tensor_run.directory)]) == 0
     assert main(["schemes", "show", str(tensor_run.directory)]) == 0
 
 
+@pytest.mark.slow
+def test_it_is_evaluated(tensor_run: Result, capsys: pytest.CaptureFixture[str]) -> None:
+    runs, name = str(tensor_run.directory.parent), tensor_run.directory.name
+    assert main(["matmul", "evaluate", name, "--runs-dir", runs, "--games", "2", "--json"]) == 0
+    evaluation = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert (evaluation["problem"], evaluation["size"], evaluation["games"]) == ("mine", None, 2)
+
+
 def program_for(tensor: str, **game: object) -> MatmulProgram:
-    selfplay = SelfPlayConfig(episodes_per_epoch=4, parallel_games=4, replay_size=16)
+    selfplay = SelfPlayConfig(episodes_per_epoch=4, parallel_games=4, replay_size=256)
     return MatmulProgram(MatmulConfig(game=GameConfig(tensor=tensor, **game), selfplay=selfplay))  # pyright: ignore[reportArgumentType]
 
 
