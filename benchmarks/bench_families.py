@@ -112,7 +112,7 @@ def measure(name: str, limit: float, seed: int, extra: list[str]) -> dict[str, A
         "problem": name,
         "rank": None if best is None else best.rank,
         "ring": None if best is None else best.ring,
-        "ternary": best is not None and best.is_ternary,
+        "is_ternary": best is not None and best.is_ternary,
         "found_after": found_after,
         "seconds": used,
         "limit": limit,
@@ -150,7 +150,7 @@ def table(lines: list[dict[str, Any]]) -> str:
         public = ", ".join(
             "-" if line[kind] is None else str(line[kind]) for kind in ("rational", "integer", "mod2")
         )
-        kind = "-1, 0, 1" if line["ternary"] and line["ring"] == "Z" else "integers"
+        kind = "-1, 0, 1" if line["is_ternary"] and line["ring"] == "Z" else "integers"
         kind = "-" if line["rank"] is None else "modulo 2" if line["ring"] == "F2" else kind
         after = "-" if line["found_after"] is None else f"{line['found_after']:.0f} s"
         rows.append(f"| {name} | {line['standard']} | {public} | {line['rank'] or '-'} | {kind} | {after} |")
