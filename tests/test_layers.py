@@ -12,7 +12,7 @@ SOURCE = Path(__file__).resolve().parents[1] / "src" / "matrixrl"
 # What each package may import from this project, besides itself, `config`, `types` and `user_files`.
 ALLOWED: dict[str, set[str]] = {
     "__main__": set(),
-    "config": set(),
+    "config": {"schemes"},
     "types": set(),
     "user_files": set(),
     "presets": set(),

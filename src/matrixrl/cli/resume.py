@@ -170,4 +170,5 @@ def resumed_settings(
 
 
 def _shown(value: Any) -> str:
-    return " ".join(map(str, value)) if isinstance(value, tuple) else str(value)
+    text = " ".join(map(str, value)) if isinstance(value, tuple) else str(value)
+    return text if len(text) <= 200 else text[:60] + "..."  # such as the entries of a tensor

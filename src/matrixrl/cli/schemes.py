@@ -211,7 +211,7 @@ def _verify_schemes(
         for line in checked[0].lines:
             print(f"{place}{line}")
     elif not single and not quiet:
-        kinds = sorted({f"{check.scheme.format}:{check.scheme.rank}" for check in checked})
+        kinds = sorted({f"{check.scheme.problem}:{check.scheme.rank}" for check in checked})
         shown = ", ".join(kinds[:4]) + (", ..." if len(kinds) > 4 else "")
         correct = sum(check.ok for check in checked)
         counted = "all correct" if correct == len(checked) else f"{correct:,} correct"
@@ -232,7 +232,7 @@ def _print_table(results: list[_Verified], correct: int, wrong: int, unreadable:
         kinds = Counter(
             (
                 summary["source_format"] + (", C transposed" if summary["c_transposed"] else ""),
-                f"{'x'.join(map(str, summary['format']))}:{summary['rank']}",
+                f"{summary['problem']}:{summary['rank']}",
                 summary["ring"],
                 summary["short_verdict"],
             )

@@ -7,6 +7,7 @@ from typing import Any
 
 from matrixrl.schemes.formats import FORMATS, SchemesRead
 from matrixrl.schemes.formats.draft import Reading
+from matrixrl.schemes.problem import MatrixMultiplication
 from matrixrl.schemes.records import Verdict, judge_scheme
 from matrixrl.schemes.rings import IN_WORDS, MODULUS, Ring
 from matrixrl.schemes.scheme import Scheme, SchemeError
@@ -88,7 +89,8 @@ class Checked:
                 else "no record, a better bound is computed"
             )
         return {
-            "format": list(self.scheme.format),
+            "problem": self.scheme.problem.name,
+            "format": self.scheme.problem.to_record().get("format"),
             "ring": self.scheme.ring,
             "rings": list(self.rings),
             "rank": self.scheme.rank,
@@ -171,7 +173,9 @@ def _explanation(given: Scheme, judged: Scheme, rings: tuple[Ring, ...]) -> str:
         words = " and ".join(IN_WORDS[ring] for ring in rings)
         flag = " or ".join(f"--ring {ring}" for ring in rings)
         return f"it holds {words} only ({names}), so it is right there and wrong over the rationals; {flag} judges it there"
-    n, _, p = given.format
+    if not isinstance(given.problem, MatrixMultiplication):
+        return ""
+    n, _, p = given.problem.format
     if min(n, p) > 1:
         try:
             w = judged.w.reshape(-1, p, n).transpose(0, 2, 1).reshape(judged.rank, n * p)

@@ -1,9 +1,9 @@
 """Picture of a scheme: its three factor matrices as coloured grids.
 
-Rows are the entries of A, B and C, columns are the products M1, M2, ..., so one column reads as one
-multiplication: the entries of A that are summed, those of B, and the entries of C to which the
-product is added. Grids with few columns are placed side by side, wider ones are stacked with their
-columns aligned.
+Rows are the entries of x, y and z (of A, B and C for matrices), columns are the products M1, M2,
+..., so one column reads as one multiplication: the entries of x that are summed, those of y, and
+the entries of z to which the product is added. Grids with few columns are placed side by side,
+wider ones are stacked with their columns aligned.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from matrixrl.schemes.rings import IN_WORDS, ComplexRational, Number, number_text, parts, simplify
-from matrixrl.schemes.scheme import Format, Scheme, SchemeError, format_labels
+from matrixrl.schemes.scheme import Scheme, SchemeError
 from matrixrl.schemes.verify import verify
 
 if TYPE_CHECKING:  # `schemes verify` and `records` answer without Pillow
@@ -47,7 +47,7 @@ def title(scheme: Scheme) -> str:
     """
     where = IN_WORDS[scheme.ring]
     check = "verified" if verify(scheme) else "NOT CORRECT"
-    return f"{scheme.format} in {scheme.rank} multiplications, {where}, {check}"
+    return f"{scheme.problem} in {scheme.rank} multiplications, {where}, {check}"
 
 
 def found_how(scheme: Scheme) -> str:
@@ -129,12 +129,11 @@ def compose(scheme: Scheme, subtitle: str | None = None) -> Picture:
         Words(page.margin, 0.34, title(scheme), page.title_size, _INK, "la", bold=True),
         Words(page.margin, 0.72, note, page.title_size * 0.68, _SOFT, "la"),
     ]
-    _, m, p = scheme.format
-    columns = (m, p, p)
-    for index, (factor, names) in enumerate(zip(scheme.factors, format_labels(scheme.format), strict=True)):
+    columns, letters = page.columns, scheme.problem.letters
+    for index, (factor, names) in enumerate(zip(scheme.factors, scheme.problem.labels, strict=True)):
         tiles += _grid_tiles(factor.T, columns[index], page, index)
         words += _grid_names(factor.T, names, columns[index], page, index)
-        words += _heading(page, index)
+        words += _heading(page, index, letters[index])
     legend = list(_legend(page, scheme))
     tiles += [tile for tile, _ in legend]
     words += [word for _, word in legend]
@@ -191,13 +190,15 @@ class _Page:
 
     Attributes:
       rank: columns of each grid.
-      format: (n, m, p).
+      sides: entries of x, y and z.
+      columns: number of entries in a row of x, y and z as matrices.
       cell: side of one cell.
       side_by_side: grids in one row, else stacked.
     """
 
     rank: int
-    format: Format
+    sides: tuple[int, int, int]
+    columns: tuple[int, int, int]
     cell: float
     side_by_side: bool
 
@@ -211,13 +212,13 @@ class _Page:
     def of(scheme: Scheme) -> _Page:
         side_by_side = scheme.rank <= _SIDE_BY_SIDE_RANK
         cell = 0.40 if side_by_side else min(0.34, max(0.13, 11.0 / scheme.rank))
-        return _Page(scheme.rank, scheme.format, cell, side_by_side)
+        return _Page(scheme.rank, scheme.problem.sides, scheme.problem.row_lengths, cell, side_by_side)
 
     @property
     def rows(self) -> tuple[float, float, float]:
         """Heights of the grids in cells, the gaps between matrix rows included."""
-        n, m, p = self.format
-        return _extent(n, m), _extent(m, p), _extent(n, p)
+        x, y, z = (_extent(*pair) for pair in zip(self.sides, self.columns, strict=True))
+        return x, y, z
 
     @property
     def grid_width(self) -> float:
@@ -265,8 +266,8 @@ class _Page:
         return self.side_by_side or index == 0
 
     def cell_top(self, index: int, row: int, columns: int) -> float:
-        """Returns the upper edge of a row of cells; `columns` is the width of the matrix A, B or
-        C.
+        """Returns the upper edge of a row of cells; `columns` is the length of a row of x, y
+        or z.
         """
         return self.top(index) + self.cell * (row + _ROW_GAP * (row // columns))
 
@@ -275,11 +276,9 @@ _ROW_GAP = 0.22  # between the rows of one matrix, in cells
 _PAD = 0.05  # between a tile and the edge of its cell, in cells
 
 
-def _extent(rows: int, columns: int) -> float:
-    """Returns the height in cells of the entries of a rows x columns matrix, one under the
-    other.
-    """
-    return rows * columns + (rows - 1) * _ROW_GAP
+def _extent(entries: int, columns: int) -> float:
+    """Returns the height in cells of entries in rows of `columns`, one under the other."""
+    return entries + (-(-entries // columns) - 1) * _ROW_GAP
 
 
 def _grid_tiles(values: np.ndarray, columns: int, page: _Page, index: int) -> Iterator[Tile]:
@@ -308,11 +307,11 @@ def _grid_names(
                 yield Words(x, y, f"M{column + 1}", size * 0.92, _SOFT, "ms")
 
 
-def _heading(page: _Page, index: int) -> Iterator[Words]:
-    """Yields the letter of a matrix and the meaning of its grid."""
+def _heading(page: _Page, index: int, letter: str) -> Iterator[Words]:
+    """Yields the letter of x, y or z and the meaning of its grid."""
     y = page.top(index) - (0.30 if page.has_product_names(index) else 0.12)
     words = ("sum on the left", "sum on the right", "where the product goes")[index]
-    yield Words(page.left(index), y, "ABC"[index], 12, _INK, "ls", bold=True)
+    yield Words(page.left(index), y, letter, 12, _INK, "ls", bold=True)
     yield Words(page.left(index) + 0.20, y, words, 9.5, _SOFT, "ls")
 
 

@@ -22,6 +22,7 @@ from math import factorial, gcd, lcm, prod
 
 import numpy as np
 
+from matrixrl.schemes.problem import MatrixMultiplication
 from matrixrl.schemes.rings import ComplexRational, Number, parts, simplify
 from matrixrl.schemes.scheme import Format, Ring, Scheme
 from matrixrl.schemes.symmetry import format_images, reorder
@@ -101,10 +102,10 @@ def group_order(format: Format, ring: Ring) -> int:
 
 
 def can_classify(scheme: Scheme) -> bool:
-    """Returns true if `canonical_form` can be computed: the group is small enough, and terms fit
-    into 63 bits.
+    """Returns true if `canonical_form` can be computed: the scheme multiplies matrices, whose
+    symmetries are known, their group is small enough, and terms fit into 63 bits.
     """
-    if not scheme.is_integral:
+    if not isinstance(scheme.problem, MatrixMultiplication) or not scheme.is_integral:
         return False
     n, m, p = (_base_order(size, scheme.ring) for size in sorted(scheme.format))
     base = 2 if scheme.ring == "F2" else 2 * canonical_terms(scheme).max_coefficient + 1
@@ -297,6 +298,8 @@ def count_classes(schemes: Iterable[Scheme]) -> ClassCount:
     different = {canonical_terms(scheme) for scheme in schemes}
     solutions = f"{len(different)} solution{'s' * (len(different) != 1)}"
     if not all(can_classify(scheme) for scheme in different):
-        return ClassCount(len(different), None, f"{solutions}, too large to count classes")
+        matrices = all(isinstance(scheme.problem, MatrixMultiplication) for scheme in different)
+        reason = "too large to count classes" if matrices else "classes are counted for matrices alone"
+        return ClassCount(len(different), None, f"{solutions}, {reason}")
     classes = len({(scheme.ring, canonical_form(scheme)) for scheme in different})
     return ClassCount(len(different), classes, f"{solutions}, {classes} class{'es' * (classes != 1)}")

@@ -12,8 +12,9 @@ from typing import Any
 
 import numpy as np
 
+from matrixrl.schemes.problem import Problem, as_problem
 from matrixrl.schemes.rings import MODULUS, ComplexRational, Number, Ring, parse_number, simplify
-from matrixrl.schemes.scheme import Scheme, SchemeError, as_format, format_labels, shorten
+from matrixrl.schemes.scheme import Scheme, SchemeError, shorten
 
 
 def linear_form(coefficients: Sequence[Number] | np.ndarray, names: Sequence[str]) -> str:
@@ -41,14 +42,14 @@ def formulas(scheme: Scheme) -> str:
     """Formats the algorithm in lines: the products M1.., then the entries of C; over F2 and F3 a
     first line reads ``modulo 2:`` or ``modulo 3:``.
     """
-    labels_a, labels_b, labels_c = format_labels(scheme.format)
+    labels_x, labels_y, labels_z = scheme.problem.labels
     products = [f"M{r + 1}" for r in range(scheme.rank)]
     lines = [f"modulo {MODULUS[scheme.ring]}:"] if scheme.ring in MODULUS else []
     for product, u, v in zip(products, scheme.u, scheme.v, strict=True):
-        left, right = _factor(u, labels_a), _factor(v, labels_b)
+        left, right = _factor(u, labels_x), _factor(v, labels_y)
         times = "" if "(" in left + right else "*"
         lines.append(f"{product} = {left}{times}{right}")
-    for label, column in zip(labels_c, scheme.w.T, strict=True):
+    for label, column in zip(labels_z, scheme.w.T, strict=True):
         lines.append(f"{label} = {linear_form(column, products)}")
     return "\n".join(lines)
 
@@ -85,13 +86,26 @@ def _floats(factor: np.ndarray) -> np.ndarray:
 
 
 _COEFFICIENT = r"(?:(\d+(?:/\d+)?|\([^()]*i\))\*)"
-_TERM = re.compile(rf"([+-])?{_COEFFICIENT}?([ABCM]\d+(?:_\d+)?)")
-_SIDE = r"(\((?:[^()]|\([^()]*\))*\)|-?(?:\d+(?:/\d+)?\*)?{}\d+(?:_\d+)?)"
-_PRODUCT = re.compile(rf"{_SIDE.format('A')}\*?{_SIDE.format('B')}")
+
+
+def _any_of(names: Sequence[str]) -> str:
+    """Returns a pattern of the names, longer ones first."""
+    return "(?:" + "|".join(map(re.escape, sorted(names, key=len, reverse=True))) + ")"
+
+
+def _product_pattern(names_x: Sequence[str], names_y: Sequence[str]) -> re.Pattern[str]:
+    """Returns a pattern of a product of two sums; brackets around a single entry may be missing. An
+    entry that does not exist fits, so that the message about it can name it.
+    """
+    sides = (
+        rf"(\((?:[^()]|\([^()]*\))*\)|-?(?:\d+(?:/\d+)?\*)?(?:{_any_of(names)}|{re.escape(names[0][0])}\d+(?:_\d+)?))"
+        for names in (names_x, names_y)
+    )
+    return re.compile(r"\*?".join(sides))
 
 
 def parse_formulas(
-    format: Sequence[int],
+    problem: Problem | Sequence[int],
     text: str,
     ring: Ring | None = None,
     provenance: Mapping[str, Any] | None = None,
@@ -99,41 +113,43 @@ def parse_formulas(
     """Parses a scheme in the format of `formulas`; brackets around a single entry may be omitted.
 
     Args:
-      format: (n, m, p), which the text does not contain.
+      problem: a problem, or a format (n, m, p), which the text does not contain.
       text: one formula per line: ``M.. = (..)(..)`` for each product and ``C.. = ..`` for each
-        entry of C.
+        entry of the result.
       ring: the ring of the result; None is the smallest one of characteristic 0.
       provenance: stored with the scheme.
 
     Raises:
       SchemeError: if a line cannot be read; the message names it.
     """
-    fmt = as_format(tuple(format))
-    labels_a, labels_b, labels_c = format_labels(fmt)
+    problem = as_problem(problem)
+    labels_x, labels_y, labels_z = problem.labels
+    x, y, z = problem.letters
+    pattern = _product_pattern(labels_x, labels_y)
     lines = [
         line.strip() for line in text.splitlines() if line.strip() and not line.strip().startswith("modulo")
     ]
     rank = sum(line.startswith("M") for line in lines)
     products = [f"M{r + 1}" for r in range(rank)]
-    u, v, w = (np.zeros((rank, side), dtype=object) for side in fmt.sides)
+    u, v, w = (np.zeros((rank, side), dtype=object) for side in problem.sides)
     seen: set[str] = set()
     for line in lines:
         left, equals, right = (part.replace(" ", "") for part in line.partition("="))
-        if not equals or left in seen or left not in {*products, *labels_c}:
-            raise SchemeError(f"formula {shorten(line)}: want M1..M{rank} and the entries of C once each")
+        if not equals or left in seen or left not in {*products, *labels_z}:
+            raise SchemeError(f"formula {shorten(line)}: want M1..M{rank} and the entries of {z} once each")
         seen.add(left)
-        if left in labels_c:
-            w[:, labels_c.index(left)] = _coefficients(right, products, line)
+        if left in labels_z:
+            w[:, labels_z.index(left)] = _coefficients(right, products, line)
         else:
-            split = _PRODUCT.fullmatch(right)
+            split = pattern.fullmatch(right)
             if split is None:
-                raise SchemeError(f"formula {shorten(line)}: want a sum of A times a sum of B")
-            u[products.index(left)] = _coefficients(_unwrapped(split[1]), labels_a, line)
-            v[products.index(left)] = _coefficients(_unwrapped(split[2]), labels_b, line)
-    if len(seen) != rank + len(labels_c):
-        missing = sorted({*products, *labels_c} - seen)
+                raise SchemeError(f"formula {shorten(line)}: want a sum of {x} times a sum of {y}")
+            u[products.index(left)] = _coefficients(_unwrapped(split[1]), labels_x, line)
+            v[products.index(left)] = _coefficients(_unwrapped(split[2]), labels_y, line)
+    if len(seen) != rank + len(labels_z):
+        missing = sorted({*products, *labels_z} - seen)
         raise SchemeError(f"formulas: {missing[0]} is missing")
-    return Scheme(fmt, ring, u, v, w, provenance or {})
+    return Scheme(problem, ring, u, v, w, provenance or {})
 
 
 def _unwrapped(text: str) -> str:
@@ -143,10 +159,11 @@ def _unwrapped(text: str) -> str:
 def _coefficients(text: str, names: Sequence[str], line: str) -> list[Number]:
     """Parses the coefficients of a sum over `names`, the inverse of `linear_form`."""
     row: list[Number] = [0] * len(names)
+    pattern = re.compile(rf"([+-])?{_COEFFICIENT}?({_any_of(names)})")
     position = 0
     while position < len(text) and text != "0":
-        term = _TERM.match(text, position)
-        if term is None or term[3] not in names or (position > 0 and term[1] is None):
+        term = pattern.match(text, position)
+        if term is None or (position > 0 and term[1] is None):
             raise SchemeError(f"formula {shorten(line)}: cannot read {text[position:]!r}")
         try:
             value = parse_number((term[2] or "1").strip("()"))

@@ -17,13 +17,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache, lru_cache
 from importlib import resources
-from typing import Literal, get_args
+from typing import get_args
 
 from matrixrl.schemes.bounds import Bound, Bounds
+from matrixrl.schemes.problem import Coefficients, MatrixMultiplication, Problem, as_problem
 from matrixrl.schemes.rings import smallest_ring
 from matrixrl.schemes.scheme import Format, Scheme, as_format
 
-Coefficients = Literal["rational", "integer", "ternary", "mod2", "mod3", "complex"]
 COEFFICIENTS: tuple[str, ...] = get_args(Coefficients)
 
 
@@ -191,22 +191,22 @@ def coefficients_of(scheme: Scheme) -> Coefficients:
     return "complex" if scheme.ring == "Q[i]" and smallest_ring(scheme.numbers()) == "Q[i]" else "rational"
 
 
-def judge(format: Sequence[int], rank: int, coefficients: Coefficients) -> Verdict:
-    """Compares a rank with the best known one for the same coefficients.
-
-    A side of 1 has no row: there the standard algorithm is optimal, so its rank is the record.
+def judge(problem: Problem | Sequence[int], rank: int, coefficients: Coefficients) -> Verdict:
+    """Compares a rank with the best known one of a problem, or of a format, for the same
+    coefficients.
     """
-    fmt = as_format(tuple(format))
-    row = find_record(fmt)
-    record = row.rank(coefficients) if row else fmt.naive_rank if min(fmt) == 1 else None
+    problem = as_problem(tuple(problem) if isinstance(problem, Sequence) else problem)
+    record, standard = problem.best_known_rank(coefficients), problem.standard_rank
+    is_product = isinstance(problem, MatrixMultiplication)
     beats, computed = False, None
     if record is None:
-        against = "the table has no record for this format and these coefficients"
+        against = "no rank is on record"
     elif rank == record:
         against = "matches the record"
     elif rank > record:
         against = f"above the record by {rank - record}"
     else:
+        row = find_record(problem.format) if isinstance(problem, MatrixMultiplication) else None
         bound = None if row is None else computed_bound(row, coefficients)
         computed = None if bound is None else bound.rank
         if bound is not None and bound.rank <= rank:
@@ -216,20 +216,22 @@ def judge(format: Sequence[int], rank: int, coefficients: Coefficients) -> Verdi
             )
         else:
             beats, against = True, f"beats the record by {record - rank}"
-    best = (
-        ""
-        if record is None
-        else f" (best known {record} {IN_WORDS_OF[coefficients]}, standard {fmt.naive_rank})"
-    )
-    message = f"{fmt}:{rank} {against}{best}"
-    return Verdict(rank, record, coefficients, fmt.naive_rank, message, beats, computed)
+    best = f" (best known {record} {IN_WORDS_OF[coefficients]}, standard {standard})"
+    if is_product and record is None:
+        against, best = "the table has no record for this format and these coefficients", ""
+    elif record is None:
+        rational = problem.best_known_rank("rational")
+        known = f"over the rationals {rational}, " if rational is not None else ""
+        best = f" {IN_WORDS_OF[coefficients]} ({known}standard {standard})"
+    message = f"{problem}:{rank} {against}{best}"
+    return Verdict(rank, record, coefficients, standard, message, beats, computed)
 
 
 def judge_scheme(scheme: Scheme) -> Verdict:
-    """Compares a scheme's rank with the record for its format and coefficients; does not check
+    """Compares a scheme's rank with the record for its problem and coefficients; does not check
     correctness.
     """
-    return judge(scheme.format, scheme.rank, coefficients_of(scheme))
+    return judge(scheme.problem, scheme.rank, coefficients_of(scheme))
 
 
 IN_WORDS_OF: dict[str, str] = {

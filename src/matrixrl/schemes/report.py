@@ -12,6 +12,7 @@ import numpy as np
 
 from matrixrl.schemes.check import TITLES, Checked
 from matrixrl.schemes.formulas import formulas, growth_factor, num_additions
+from matrixrl.schemes.problem import MatrixMultiplication
 from matrixrl.schemes.rings import IN_WORDS
 from matrixrl.schemes.scheme import Scheme
 from matrixrl.schemes.stabilizer import SymmetryGroup, symmetry_group
@@ -56,12 +57,14 @@ class Report:
 
     def rows(self) -> list[tuple[str, str]]:
         """Returns name and value of each property, for people."""
-        check, fmt = self.check, self.scheme.format
+        check = self.check
         rings = ", ".join(check.rings) or "no ring"
         reduced = "not searched" if self.reduced_additions is None else f"{self.reduced_additions:,}"
         group = "not counted, the group is too large" if self.group is None else self.group.words
         if self.group is None and not self.scheme.is_integral:
             group = "not counted for coefficients that are not integers"
+        if not isinstance(self.scheme.problem, MatrixMultiplication):
+            group = "not counted for this problem"
         omega = (
             "none"
             if self.omega is None
@@ -73,7 +76,7 @@ class Report:
         )
         return [
             ("proof", check.proof.message if check.ok else f"NOT CORRECT: {check.message}"),
-            ("rank", f"{self.scheme.rank:,} multiplications, standard {fmt.naive_rank:,}"),
+            ("rank", f"{self.scheme.rank:,} multiplications, standard {self.scheme.problem.standard_rank:,}"),
             ("verdict", check.verdict.message if check.ok else "none, the scheme is wrong"),
             ("ring", f"{self.scheme.ring}, {IN_WORDS[self.scheme.ring]}; holds over {rings}"),
             ("additions", f"{self.additions:,} additions as written, {reduced} with common sums shared"),
@@ -83,7 +86,7 @@ class Report:
             ),
             (
                 "growth factor",
-                f"{self.growth:.2f}, standard {self.standard_growth:.0f}: each level of recursion multiplies the "
+                f"{self.growth:.2f}, standard {self.standard_growth:.3g}: each level of recursion multiplies the "
                 "rounding error by up to this factor",
             ),
             ("symmetry group", group),
@@ -124,7 +127,7 @@ class Report:
         return "\n".join([*self.formulas, "", *lines])
 
     def _markdown(self, picture: Path | None) -> str:
-        lines = [f"# {self.scheme.format} in {self.scheme.rank:,} multiplications", ""]
+        lines = [f"# {self.scheme.problem} in {self.scheme.rank:,} multiplications", ""]
         if picture is not None:
             lines += [f"![the factor matrices]({picture})", ""]
         lines += ["| property | value |", "|---|---|"]
@@ -132,7 +135,7 @@ class Report:
         return "\n".join([*lines, "", "```", *self.formulas, "```"])
 
     def _latex(self, picture: Path | None) -> str:
-        lines = [f"% {self.scheme.format} in {self.scheme.rank} multiplications; needs amsmath"]
+        lines = [f"% {self.scheme.problem} in {self.scheme.rank} multiplications; needs amsmath"]
         if picture is not None:
             lines += ["% and graphicx", rf"\includegraphics[width=\linewidth]{{{picture}}}"]
         lines += [r"\begin{align*}"]
@@ -154,10 +157,12 @@ def make_report(scheme: Scheme, check: Checked, seconds: float = 1.0) -> Report:
       check: its proof and verdict.
       seconds: time limit of the search for fewer additions; 0 leaves it out.
     """
-    n, m, p = scheme.format
+    problem = scheme.problem
     nonzero = sum(int(np.count_nonzero(factor)) for factor in scheme.factors)
-    size = n * m * p
-    omega = 3 * math.log(scheme.rank) / math.log(size) if size > 1 else None
+    size = problem.standard_rank
+    omega = None
+    if isinstance(problem, MatrixMultiplication) and size > 1:
+        omega = 3 * math.log(scheme.rank) / math.log(size)
     return Report(
         scheme=scheme,
         check=check,
@@ -167,7 +172,7 @@ def make_report(scheme: Scheme, check: Checked, seconds: float = 1.0) -> Report:
         num_nonzero=nonzero,
         num_coefficients=sum(factor.size for factor in scheme.factors),
         growth=growth_factor(scheme),
-        standard_growth=float(size),
+        standard_growth=growth_factor(Scheme(problem, "Z", *problem.standard())),
         group=symmetry_group(scheme),
         omega=omega,
     )

@@ -1,6 +1,7 @@
-"""A scheme: the factor matrices of a bilinear matrix-multiplication algorithm, and its file.
+"""A scheme: the factor matrices of an algorithm for a bilinear map, and its file.
 
-Index order, here and everywhere in this package: A is n x m, B is m x p and C = AB is n x p, all
+The map is a `matrixrl.schemes.problem.Problem`, most often matrix multiplication. Index order of
+matrices, here and everywhere in this package: A is n x m, B is m x p and C = AB is n x p, all
 flattened row-major, and C is **not** transposed (some sources transpose it). The target is the
 tensor with ``T[i*m + j, j*p + k, i*p + k] = 1`` for i < n, j < m, k < p and 0 elsewhere. A scheme
 of rank R computes
@@ -42,6 +43,8 @@ from matrixrl.schemes.rings import (
 from matrixrl.user_files import UserFileError, display_path, read_json
 
 if TYPE_CHECKING:
+    from matrixrl.schemes.problem import Problem
+
     ArrayLike = np.ndarray | Sequence[Sequence[Any]]
 
 MAX_SIDE = 32
@@ -120,26 +123,27 @@ def format_labels(fmt: Format) -> tuple[list[str], list[str], list[str]]:
 
 @dataclass(frozen=True, eq=False)
 class Scheme:
-    """An algorithm for C = AB with `rank` multiplications (index order: see the module; C is not
-    transposed).
+    """An algorithm for a problem with `rank` multiplications (index order of matrices: see the
+    module; C is not transposed).
 
-    Building one checks shapes and entries and raises `SchemeError`; whether it multiplies matrices
-    is the business of `matrixrl.schemes.verify`. Arrays are copied and read-only: int64, or Python
-    objects (`int`, `Fraction`, `ComplexRational`) in a factor that has other than integers.
+    Building one checks shapes and entries and raises `SchemeError`; whether it computes the
+    problem's map is the business of `matrixrl.schemes.verify`. Arrays are copied and read-only:
+    int64, or Python objects (`int`, `Fraction`, `ComplexRational`) in a factor that has other than
+    integers.
 
     Attributes:
-      format: (n, m, p).
+      problem: the bilinear map z = f(x, y); a format (n, m, p) may be given for C = AB.
       ring: ``"Z"``, the integers; ``"F2"``, entries 0 and 1 and everything modulo 2; ``"F3"``,
         entries -1, 0, 1 (a given 2 becomes -1) and everything modulo 3; ``"Z[1/2]"``, denominators
         that are powers of two; ``"Q"``, fractions; ``"Q[i]"``, complex rationals. None when
         building one stands for the smallest ring of characteristic 0 that has the coefficients.
-      u: [rank, n*m], coefficients of the entries of A in each product.
-      v: [rank, m*p], coefficients of the entries of B in each product.
-      w: [rank, n*p], coefficients of each product in the entries of C.
+      u: [rank, a], coefficients of the entries of x (A, a = n*m) in each product.
+      v: [rank, b], coefficients of the entries of y (B, b = m*p) in each product.
+      w: [rank, c], coefficients of each product in the entries of z (C, c = n*p).
       provenance: how it was found: plain JSON values by name.
     """
 
-    format: Format
+    problem: Problem
     ring: Ring
     u: np.ndarray
     v: np.ndarray
@@ -150,7 +154,7 @@ class Scheme:
 
         def __init__(
             self,
-            format: Sequence[int],
+            problem: Problem | Sequence[int],
             ring: Ring | None,
             u: ArrayLike,
             v: ArrayLike,
@@ -159,12 +163,14 @@ class Scheme:
         ) -> None: ...
 
     def __post_init__(self) -> None:
-        fmt = as_format(self.format if isinstance(self.format, list | tuple) else [self.format])
-        object.__setattr__(self, "format", fmt)
+        from matrixrl.schemes.problem import as_problem
+
+        problem = as_problem(self.problem)
+        object.__setattr__(self, "problem", problem)
         if self.ring is not None and self.ring not in RINGS:
             raise SchemeError(f"ring: {shorten(self.ring)} given, want one of {', '.join(RINGS)}")
         ranks = set()
-        for name, side in zip("uvw", fmt.sides, strict=True):
+        for name, side in zip("uvw", problem.sides, strict=True):
             factor = _number_matrix(name, getattr(self, name), side, self.ring)
             object.__setattr__(self, name, factor)
             ranks.add(len(factor))
@@ -178,6 +184,17 @@ class Scheme:
                 f"provenance: {shorten(self.provenance)} given, want an object of names and values"
             )
         object.__setattr__(self, "provenance", dict(self.provenance))
+
+    @property
+    def format(self) -> Format:
+        """The format (n, m, p) of a scheme that multiplies matrices.
+
+        Raises:
+          SchemeError: if it is a scheme of another problem.
+        """
+        from matrixrl.schemes.problem import format_of
+
+        return format_of(self.problem)
 
     @property
     def rank(self) -> int:
@@ -212,18 +229,18 @@ class Scheme:
         return self.is_integral and self.max_coefficient <= 1
 
     def __eq__(self, other: object) -> bool:
-        """Compares format, ring and factor matrices, row by row; ignores the provenance."""
+        """Compares problem, ring and factor matrices, row by row; ignores the provenance."""
         if not isinstance(other, Scheme):
             return NotImplemented
-        return (self.format, self.ring, self.rank) == (other.format, other.ring, other.rank) and all(
+        return (self.ring, self.rank, self.problem) == (other.ring, other.rank, other.problem) and all(
             np.array_equal(mine, theirs) for mine, theirs in zip(self.factors, other.factors, strict=True)
         )
 
     def __hash__(self) -> int:
-        return hash((self.format, self.ring, *(_content(factor) for factor in self.factors)))
+        return hash((self.problem, self.ring, *(_content(factor) for factor in self.factors)))
 
     def __repr__(self) -> str:
-        return f"Scheme({self.format}, rank {self.rank}, ring {self.ring})"
+        return f"Scheme({self.problem}, rank {self.rank}, ring {self.ring})"
 
     def mod2(self) -> Scheme:
         """Returns the same algorithm over F2: every coefficient modulo 2."""
@@ -282,7 +299,7 @@ class Scheme:
     def to_record(self) -> dict[str, Any]:
         """Converts the scheme to plain JSON values: the content of its file."""
         return {
-            "format": list(self.format),
+            **self.problem.to_record(),
             "ring": self.ring,
             "rank": self.rank,
             "u": _json_rows(self.u),
@@ -298,10 +315,13 @@ class Scheme:
         """
         if not isinstance(record, dict):
             raise SchemeError(f"the file holds a JSON {_json_name(record)}, want an object with {_FIELDS}")
-        missing = [name for name in ("format", "ring", "rank", "u", "v", "w") if name not in record]
+        from matrixrl.schemes.families import problem_from_record
+
+        identity = () if "problem" in record else ("format",)
+        missing = [name for name in (*identity, "ring", "rank", "u", "v", "w") if name not in record]
         if missing:
             raise SchemeError(f"{missing[0]}: missing; a scheme file has {_FIELDS}")
-        fmt, rank = as_format(record["format"]), record["rank"]
+        problem, rank = problem_from_record(record), record["rank"]
         if type(rank) is not int or rank < 1:
             raise SchemeError(f"rank: {shorten(rank)} given, want an integer of 1 or more")
         ring = record["ring"]
@@ -309,9 +329,9 @@ class Scheme:
             raise SchemeError(f"ring: {shorten(ring)} given, want one of {', '.join(RINGS)}")
         u, v, w = (
             _parse_rows(name, record[name], rank, side, cast(Ring, ring))
-            for name, side in zip("uvw", fmt.sides, strict=True)
+            for name, side in zip("uvw", problem.sides, strict=True)
         )
-        return Scheme(fmt, cast(Ring, ring), u, v, w, provenance=record.get("provenance", {}))
+        return Scheme(problem, cast(Ring, ring), u, v, w, provenance=record.get("provenance", {}))
 
     def save(self, path: Path | str) -> None:
         """Writes the scheme's JSON file completely, then renames it into place; raises
@@ -362,7 +382,7 @@ def parse_scheme(value: Any, where: str) -> Scheme:
         raise SchemeError(f"{where}: {error}") from error
 
 
-_FIELDS = "format, ring, rank, u, v, w and provenance"
+_FIELDS = "format (or problem), ring, rank, u, v, w and provenance"
 
 
 def render_json(record: dict[str, Any]) -> str:

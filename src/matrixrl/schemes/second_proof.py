@@ -1,8 +1,8 @@
-"""A second proof that a scheme multiplies matrices, by code that shares nothing with the first.
+"""A second proof that a scheme computes its map, by code that shares nothing with the first.
 
 `matrixrl.schemes.verify` multiplies unit matrices in floating point, modulo primes. Here the
 products of sums are expanded by hand, term by term, in Python's exact numbers, and the polynomial
-of each entry of C is compared with the definition of the matrix product. Schemes that would take
+of each entry of the result is compared with the definition of the map. Schemes that would take
 too long are run on random matrices of large integers instead.
 """
 
@@ -12,6 +12,7 @@ import random
 from fractions import Fraction
 from typing import Any, NamedTuple
 
+from matrixrl.schemes.problem import MatrixMultiplication, Problem
 from matrixrl.schemes.rings import MODULUS, ComplexRational, modulo
 from matrixrl.schemes.scheme import Scheme
 
@@ -46,7 +47,7 @@ def prove_again(scheme: Scheme, max_terms: int = MAX_TERMS) -> SecondProof:
     """Checks a scheme in its own ring, in plain Python numbers.
 
     Args:
-      scheme: the algorithm, for matrix multiplication.
+      scheme: the algorithm.
       max_terms: largest number of terms to expand. Over F2 and F3, where random numbers prove
         little, all terms are expanded whatever it takes.
     """
@@ -74,37 +75,44 @@ def _expand(scheme: Scheme, rows: Rows) -> bool:
                     key = (a, b, c)
                     total[key] = total.get(key, 0) + x * yz
     prime = MODULUS.get(scheme.ring)
-    n, m, p = scheme.format
-    for (a, b, c), value in total.items():
-        i, j = divmod(a, m)
-        row, k = divmod(b, p)
-        wanted = 1 if row == j and c == i * p + k else 0
-        difference = value - wanted
+    wanted = _true_terms(scheme.problem)
+    for key, value in total.items():
+        difference = value - wanted.get(key, 0)
         if prime is not None:
             difference = modulo(difference, prime)
         if difference != 0:
             return False
-    return all(
-        (i * m + j, j * p + k, i * p + k) in total for i in range(n) for j in range(m) for k in range(p)
-    )
+    return all(key in total for key, value in wanted.items() if prime is None or value % prime)
+
+
+def _true_terms(problem: Problem) -> dict[tuple[int, int, int], int]:
+    """Returns the coefficients of x_a*y_b in z_c; of matrices from the definition of the product."""
+    if isinstance(problem, MatrixMultiplication):
+        n, m, p = problem.format
+        return {(i * m + j, j * p + k, i * p + k): 1 for i in range(n) for j in range(m) for k in range(p)}
+    tensor = problem.tensor()
+    return {(int(a), int(b), int(c)): int(tensor[a, b, c]) for a, b, c in zip(*tensor.nonzero(), strict=True)}
 
 
 def _multiply_at_random(scheme: Scheme, rows: Rows) -> bool:
     """Returns true if the scheme multiplies a few pairs of random matrices correctly."""
-    n, m, p = scheme.format
+    size_x, size_y, size_z = scheme.problem.sides
+    terms = _true_terms(scheme.problem)
     source = random.SystemRandom()
     for _ in range(_TRIALS):
-        a, b = ([source.getrandbits(_BITS) for _ in range(size)] for size in (n * m, m * p))
-        c: list[Any] = [Fraction(0)] * (n * p)
+        a, b = ([source.getrandbits(_BITS) for _ in range(size)] for size in (size_x, size_y))
+        c: list[Any] = [Fraction(0)] * size_z
         for u, v, w in zip(*rows, strict=True):
             left = sum((value * a[index] for index, value in u), 0)
             product = left * sum((value * b[index] for index, value in v), 0)
             for index, value in w:
                 c[index] = c[index] + value * product
-        for i in range(n):
-            for k in range(p):
-                wanted = sum(a[i * m + j] * b[j * p + k] for j in range(m))
-                got = c[i * p + k]
-                if (got - ComplexRational(Fraction(wanted), Fraction(0))) != 0:
-                    return False
+        wanted = [0] * size_z
+        for (i, j, k), value in terms.items():
+            wanted[k] += value * a[i] * b[j]
+        if any(
+            got - ComplexRational(Fraction(true), Fraction(0)) != 0
+            for got, true in zip(c, wanted, strict=True)
+        ):
+            return False
     return True

@@ -14,6 +14,7 @@ from math import factorial, prod
 import numpy as np
 
 from matrixrl.schemes.equivalence import canonical_terms
+from matrixrl.schemes.problem import MatrixMultiplication
 from matrixrl.schemes.rings import Ring
 from matrixrl.schemes.scheme import Format, Scheme
 from matrixrl.schemes.symmetry import format_images
@@ -50,8 +51,10 @@ class SymmetryGroup:
 
 def symmetry_group(scheme: Scheme) -> SymmetryGroup | None:
     """Returns the symmetry group of a scheme; None if too many symmetries would have to be
-    examined, or the coefficients are not integers.
+    examined, or the coefficients are not integers, or the scheme does not multiply matrices.
     """
+    if not isinstance(scheme.problem, MatrixMultiplication):
+        return None
     if not scheme.is_integral or scheme.ring == "F3":
         return None
     fmt = scheme.format

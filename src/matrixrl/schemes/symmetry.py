@@ -14,6 +14,7 @@ from itertools import permutations, product
 
 import numpy as np
 
+from matrixrl.schemes.problem import MatrixMultiplication
 from matrixrl.schemes.rings import MODULUS
 from matrixrl.schemes.scheme import Format, Ring, Scheme
 
@@ -26,7 +27,13 @@ def rotate(scheme: Scheme) -> Scheme:
     """
     n, m, p = scheme.format
     u, v, w = scheme.factors
-    return replace(scheme, format=Format(m, p, n), u=v, v=_transposed(w, n, p), w=_transposed(u, n, m))
+    return replace(
+        scheme,
+        problem=MatrixMultiplication(Format(m, p, n)),
+        u=v,
+        v=_transposed(w, n, p),
+        w=_transposed(u, n, m),
+    )
 
 
 def transpose(scheme: Scheme) -> Scheme:
@@ -35,7 +42,7 @@ def transpose(scheme: Scheme) -> Scheme:
     u, v, w = scheme.factors
     return replace(
         scheme,
-        format=Format(p, m, n),
+        problem=MatrixMultiplication(Format(p, m, n)),
         u=_transposed(v, m, p),
         v=_transposed(u, n, m),
         w=_transposed(w, n, p),
