@@ -86,7 +86,7 @@ def _expand(scheme: Scheme, rows: Rows) -> bool:
 
 
 def _true_terms(problem: Problem) -> dict[tuple[int, int, int], int]:
-    """Returns the coefficients of x_a*y_b in z_c; of matrices from the definition of the product."""
+    """Returns the true coefficients of x_a*y_b in z_c, without the first proof's code."""
     if isinstance(problem, MatrixMultiplication):
         n, m, p = problem.format
         return {(i * m + j, j * p + k, i * p + k): 1 for i in range(n) for j in range(m) for k in range(p)}
