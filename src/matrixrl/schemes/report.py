@@ -59,7 +59,9 @@ class Report:
         """Returns name and value of each property, for people."""
         check = self.check
         rings = ", ".join(check.rings) or "no ring"
-        reduced = "not searched" if self.reduced_additions is None else f"{self.reduced_additions:,}"
+        reduced = (
+            "" if self.reduced_additions is None else f", {self.reduced_additions:,} with common sums shared"
+        )
         group = "not counted, the group is too large" if self.group is None else self.group.words
         if self.group is None and not self.scheme.is_integral:
             group = "not counted for coefficients that are not integers"
@@ -79,7 +81,7 @@ class Report:
             ("rank", f"{self.scheme.rank:,} multiplications, standard {self.scheme.problem.standard_rank:,}"),
             ("verdict", check.verdict.message if check.ok else "none, the scheme is wrong"),
             ("ring", f"{self.scheme.ring}, {IN_WORDS[self.scheme.ring]}; holds over {rings}"),
-            ("additions", f"{self.additions:,} additions as written, {reduced} with common sums shared"),
+            ("additions", f"{self.additions:,} additions as written{reduced}"),
             (
                 "sparsity",
                 f"{100 * self.sparsity:.3g} % of the coefficients are zero ({self.num_nonzero:,} of {self.num_coefficients:,} are not)",
