@@ -22,6 +22,7 @@ COMMON = ("config", "types", "user_files", "errors", "jax_internals", "run_layou
 ALLOWED: dict[str, set[str]] = {
     "__main__": set(),
     **{name: set[str]() for name in COMMON},
+    "config": {"schemes"},
     "presets": set(),
     "schemes": set(),
     "envs": set(),

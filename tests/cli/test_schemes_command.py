@@ -177,11 +177,24 @@ def test_records_of_one_format_in_any_order(capsys: pytest.CaptureFixture[str]) 
 def test_the_whole_table_is_listed(capsys: pytest.CaptureFixture[str]) -> None:
     assert run("records") == 0
     lines = capsys.readouterr().out.splitlines()
-    assert len(lines) == 1 + 84
-    assert lines[1].split()[:6] == ["2x2x2", "7", "7", "7", "7", "8"]
+    rows = [line for line in lines[1:] if not line.startswith("*")]
+    assert len(rows) == 680
+    assert rows[0].split()[:6] == ["2x2x2", "7", "7", "7", "7", "8"]
+    assert rows[-1].startswith("16x16x16")
+    computed = [line for line in lines if line.startswith("*")]
+    assert computed
+    assert all(line.endswith("computed, not a record") for line in computed)
 
 
-@pytest.mark.parametrize("size", [("1", "2", "3"), ("9", "9", "9"), ("0", "2", "2"), ("-1", "2", "2")])
+def test_a_computed_bound_is_named_with_its_parts(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("records", "--size", "14", "3", "3", "--json") == 0
+    (row,) = last_json(capsys)["records"]
+    assert row["mod2"] == 98
+    assert row["computed"] == {"mod2": {"rank": 97, "how": "joining 3x3x6:42 and 3x3x8:55"}}
+    assert row["is_core"] is False
+
+
+@pytest.mark.parametrize("size", [("1", "2", "3"), ("9", "9", "17"), ("0", "2", "2"), ("-1", "2", "2")])
 def test_a_format_outside_the_table_exits_2_in_one_line(
     size: tuple[str, str, str], capsys: pytest.CaptureFixture[str]
 ) -> None:

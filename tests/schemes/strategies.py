@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
+
 import numpy as np
 from hypothesis import strategies as st
 
 from matrixrl.schemes.known import known_scheme, laderman, standard, strassen, winograd
+from matrixrl.schemes.rings import ComplexRational
 from matrixrl.schemes.scheme import Format, Scheme
 from matrixrl.schemes.symmetry import change_basis, random_basis
 
@@ -37,3 +40,21 @@ def correct_schemes(draw: st.DrawFn, ring: str = "Z", largest: int = 3) -> Schem
     u, v, w = (factor[order] for factor in scheme.factors)
     scheme = Scheme(scheme.format, "Z", u, v, w)
     return scheme if ring == "Z" else scheme.mod2()
+
+
+def rescaled(scheme: Scheme, ring: str) -> Scheme:
+    """The scheme in another ring: reduced, or with u scaled by a number of the ring and v by its
+    inverse.
+    """
+    if ring == "Z":
+        return scheme
+    if ring in ("F2", "F3"):
+        return scheme.modulo(ring)  # pyright: ignore[reportArgumentType]
+    scale = {
+        "Z[1/2]": Fraction(1, 4),
+        "Q": Fraction(3, 2),
+        "Q[i]": ComplexRational(Fraction(1, 2), Fraction(-1, 2)),
+    }[ring]
+    u = [[value * scale for value in row] for row in scheme.u.tolist()]
+    v = [[value * (1 / scale) for value in row] for row in scheme.v.tolist()]
+    return Scheme(scheme.format, None, u, v, scheme.w)  # pyright: ignore[reportArgumentType]

@@ -7,12 +7,13 @@ import pytest
 
 from matrixrl.cli.schemes import Show, Verify, run_command
 from tests.schemes.hostile import REFUSED, hostile_files
+from tests.schemes.hostile_formats import hostile_public_files
 
-FILES = hostile_files()
+FILES = {**hostile_files(), **hostile_public_files()}
 
 
-def test_there_are_about_a_hundred() -> None:
-    assert len(FILES) >= 100
+def test_there_are_hundreds() -> None:
+    assert len(FILES) >= 300
 
 
 @pytest.mark.parametrize("name", FILES)

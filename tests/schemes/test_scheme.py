@@ -54,7 +54,7 @@ def _put(name: str, row: int, column: int, value: Any) -> Any:
         (_set(format=[2, 2, True]), "format: "),
         (_set(format=[2, 2, 3]), r"v\[0\]: 4 entries, want 6 integers"),
         (_set(format="2x2x2"), "format: '2x2x2' given"),
-        (_set(ring="Q"), "ring: 'Q' given, want one of Z, F2"),
+        (_set(ring="R"), "ring: 'R' given, want one of Z, F2, F3, "),
         (_set(ring=["Z"]), "ring: "),
         (_set(ring="F2"), "u: holds -1, but over F2 entries are 0 or 1"),
         (_set(rank=8), r"u: 7 rows, want 8 rows \(the rank\)"),

@@ -88,7 +88,10 @@ COMMANDS: dict[tuple[str, str], Command] = {
     ("runs", "restore"): Command("matrixrl.cli.runs", "Restore", "rebuild a run folder from W&B"),
     ("schemes", "verify"): Command("matrixrl.cli.schemes", "Verify", "prove a scheme file exactly"),
     ("schemes", "show"): Command("matrixrl.cli.schemes", "Show", "a scheme as formulas and as a picture"),
-    ("schemes", "records"): Command("matrixrl.cli.schemes", "Records", "best known ranks of small formats"),
+    ("schemes", "convert"): Command(
+        "matrixrl.cli.schemes_convert", "Convert", "schemes from one file format into another"
+    ),
+    ("schemes", "records"): Command("matrixrl.cli.schemes", "Records", "best known ranks up to 16x16x16"),
 }
 
 

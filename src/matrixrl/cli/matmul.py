@@ -10,7 +10,7 @@ from matrixrl import presets
 from matrixrl.cli import session
 from matrixrl.cli.processes import agreed_settings
 from matrixrl.cli.settings import read_settings
-from matrixrl.config import MatmulConfig, size_name
+from matrixrl.config import MatmulConfig
 from matrixrl.devices.coordinator import SINGLE, Coordinator
 from matrixrl.tracking.numbers import duration, plural
 
@@ -39,7 +39,7 @@ def read_config(arguments: Sequence[str]) -> MatmulConfig:
         presets.MATMUL,
         "quick",
         system="matmul",
-        description="Discover a matrix-multiplication algorithm: demonstrations, self-play, proof.",
+        description="Discover an algorithm for matrix multiplication or another tensor: demonstrations, self-play, proof.",
     )
 
 
@@ -83,11 +83,11 @@ def matmul_session(config: MatmulConfig) -> session.Session[MatmulConfig, Matmul
             "run": run.name,
             "run_id": run.run_id,
         }
-        # A run of one format has plain file names.
-        several = len(config.game.formats) > 1
+        # A run of one problem has plain file names.
+        several = len(config.game.problems) > 1
         discoveries = [
-            Discoveries(run.directory, provenance, f"scheme_{size_name(size)}" if several else "scheme")
-            for size in config.game.formats
+            Discoveries(run.directory, provenance, f"scheme_{problem}" if several else "scheme")
+            for problem in config.game.problems
         ]
         return MatmulTrainer(config, discoveries, program(config))
 
@@ -97,9 +97,9 @@ def matmul_session(config: MatmulConfig) -> session.Session[MatmulConfig, Matmul
         lines = []
         # A run that was asked to stop has little time left, and may be resumed later.
         counting = COUNTING_SECONDS / len(trainer.discoveries) if trainer.finished(state) else 0.0
-        for size, found in zip(trainer.config.game.formats, trainer.discoveries, strict=True):
+        for number, found in enumerate(trainer.discoveries):
             found.finalize()
-            lines.append(summary(trainer.config, size, found, seconds, counting))
+            lines.append(summary(trainer.config, number, found, seconds, counting))
         return "\n".join(lines)
 
     return session.Session(
@@ -128,9 +128,10 @@ def describe(config: MatmulConfig) -> str:
         parts.append(
             f"at most {plural(selfplay.num_epochs, 'epoch')} of {plural(selfplay.episodes_per_epoch, 'game')}"
         )
-    formats = " and ".join(size_name(size) for size in game.formats)
+    names = " and ".join(problem.name for problem in game.problems)
+    what = f"matrix multiplication {names}" if game.formats else f"{names}, {game.problems[0].title},"
     return (
-        f"matrix multiplication {formats} over {ring}: {', then '.join(parts) or 'nothing'}; preset {config.preset}, "
+        f"{what} over {ring}: {', then '.join(parts) or 'nothing'}; preset {config.preset}, "
         f"seed {config.seed}, {config.demonstration.shown}"
     )
 
@@ -157,8 +158,8 @@ def result(outcome: session.TrainingResult[MatmulTrainer]) -> dict[str, Any]:
         # The results of a single format are at the top level.
         **(of_formats[0] if len(of_formats) == 1 else {}),
         "formats": {
-            size_name(size): values
-            for size, values in zip(trainer.config.game.formats, of_formats, strict=True)
+            problem.name: values
+            for problem, values in zip(trainer.config.game.problems, of_formats, strict=True)
         },
         "shown": trainer.config.demonstration.shown,
         "episodes": state.progress.episodes,
@@ -181,17 +182,19 @@ def _found(discoveries: Discoveries) -> dict[str, Any]:
 
 def summary(
     config: MatmulConfig,
-    size: tuple[int, int, int],
+    number: int,
     discoveries: Discoveries,
     seconds: float,
     counting_seconds: float,
 ) -> str:
-    """Returns the line that states the scheme found for a format and the demonstrations used."""
+    """Returns the line that states the scheme found for a problem, by its number, and the
+    demonstrations used.
+    """
     shown = config.demonstration.shown
-    name = size_name(size)
+    name = config.game.problems[number].name
     best, verdict = discoveries.best, discoveries.verdict
     if best is None or verdict is None:
-        moves = config.game.moves_of(size)
+        moves = config.game.move_limits[number]
         return f"{name}: no game was solved within {moves} multiplications ({shown}, {duration(seconds)})"
     over = "the integers" if best.ring == "Z" else "F2"
     return (

@@ -16,7 +16,7 @@ from matrixrl.cli.checkpoints import choose_checkpoint
 from matrixrl.cli.parse import parse
 from matrixrl.cli.progress import say, working
 from matrixrl.cli.resume import recorded_settings
-from matrixrl.config import MatmulConfig, require, size_name
+from matrixrl.config import MatmulConfig, require
 from matrixrl.tracking.identity import find_run, has_checkpoint
 from matrixrl.tracking.numbers import duration, percent, plural
 from matrixrl.tracking.status import Status
@@ -95,10 +95,11 @@ def _evaluate(settings: Evaluate, folder: Path, status: Status) -> int:
     status.close()
 
     over = "over the integers" if config.game.ring == "Z" else "modulo 2"
+    limits = dict(zip(config.game.problems, config.game.move_limits, strict=True))
     for result in results:
         say(
-            f"{folder.name} at step {checkpoint.step:,}: {size_name(result.size)} {over}, {result.games} games of at "
-            f"most {config.game.moves_of(result.size)} moves, {config.search.num_simulations} simulations per move, "
+            f"{folder.name} at step {checkpoint.step:,}: {result.problem} {over}, {result.games} games of at "
+            f"most {limits[result.problem]} moves, {config.search.num_simulations} simulations per move, "
             f"{duration(result.seconds - result.compile_seconds)} of play, {duration(result.compile_seconds)} of compilation"
         )
         if result.ranks:
@@ -118,14 +119,15 @@ def _evaluate(settings: Evaluate, folder: Path, status: Status) -> int:
         of_formats = [_values(result) for result in results]
         # The results of a single format are at the top level.
         print(
-            json.dumps(about | (of_formats[0] if len(config.game.formats) == 1 else {"formats": of_formats}))
+            json.dumps(about | (of_formats[0] if len(config.game.problems) == 1 else {"formats": of_formats}))
         )
     return 0
 
 
 def _values(result: Evaluation) -> dict[str, Any]:
     return {
-        "size": list(result.size),
+        "size": result.problem.to_record().get("format"),
+        "problem": result.problem.name,
         "games": result.games,
         "solved": result.solved,
         "solved_share": result.solved / result.games,

@@ -189,4 +189,5 @@ def _importable(track: tuple[str, ...], folder: Path) -> tuple[str, ...]:
 
 
 def _shown(value: Any) -> str:
-    return " ".join(map(str, value)) if isinstance(value, tuple) else str(value)
+    text = " ".join(map(str, value)) if isinstance(value, tuple) else str(value)
+    return text if len(text) <= 200 else text[:60] + "..."  # such as the entries of a tensor

@@ -3,19 +3,29 @@
 from __future__ import annotations
 
 import json as json_module
+from collections import Counter
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import tyro
 
 from matrixrl.cli.progress import complain
+from matrixrl.schemes.check import TITLES, check_reading
 from matrixrl.schemes.draw import save_png
-from matrixrl.schemes.files import load_schemes, scheme_files
-from matrixrl.schemes.formulas import formulas, growth_factor, num_additions
-from matrixrl.schemes.records import Record, all_records, find_record, judge_scheme
-from matrixrl.schemes.scheme import Scheme, SchemeError, as_format
-from matrixrl.schemes.verify import Verification, verify
+from matrixrl.schemes.files import NotASchemeError, SchemesRead, read_scheme_file, scheme_files, select_files
+from matrixrl.schemes.records import (
+    IN_WORDS_OF,
+    Coefficients,
+    Record,
+    bounds,
+    computed_bound,
+    extended_records,
+    find_record,
+)
+from matrixrl.schemes.report import make_report
+from matrixrl.schemes.rings import Ring
+from matrixrl.schemes.scheme import SchemeError, as_format
 from matrixrl.user_files import display_path
 
 
@@ -26,7 +36,15 @@ class Verify:
     """
 
     files: Annotated[tuple[Path, ...], tyro.conf.Positional]
-    """Scheme files (JSON), files of solutions (`scheme_solutions.json`) or run folders."""
+    """Scheme files in any known format (docs/schemes.md), folders, or patterns such as
+    'found/**/*.json'. Of a folder and a pattern every file is read; those that are no scheme are
+    skipped and counted.
+    """
+
+    ring: Literal["F2", "F3", "Q"] | None = None
+    """Ring in which the files are judged. By default the one that a file declares, or the
+    rationals.
+    """
 
     json: bool = False
     """Print one JSON object as the last line of output."""
@@ -34,15 +52,21 @@ class Verify:
 
 @dataclass(frozen=True)
 class Show:
-    """Print a scheme as formulas, with its rank, its additions and the verdict against the
-    records.
+    """Print a scheme as formulas, with its rank, ring, additions, growth factor, symmetries and the
+    verdict against the records.
     """
 
     file: Annotated[Path, tyro.conf.Positional]
-    """Scheme file (JSON), file of solutions, or run folder (its best scheme)."""
+    """Scheme file in any known format, file of solutions, or run folder (its best scheme)."""
 
     number: int = 1
     """Index of the scheme in a file that holds several, from 1."""
+
+    format: Literal["text", "markdown", "latex"] = "text"
+    """How the scheme and its properties are written."""
+
+    seconds: float = 1.0
+    """Time limit in seconds of the search for fewer additions; 0 leaves it out."""
 
     png: Path | None = None
     """PNG file to which the three factor matrices are drawn as well."""
@@ -53,7 +77,7 @@ class Show:
 
 @dataclass(frozen=True)
 class Records:
-    """List the best known ranks, or those of one format."""
+    """List the best known ranks up to 16x16x16, or those of one format."""
 
     size: tuple[int, int, int] | None = None
     """Format n m p, sides in any order."""
@@ -82,25 +106,58 @@ def run_command(command: SchemesCommand) -> int:
 
 def _verify(command: Verify) -> int:
     if not command.files:
-        raise SchemeError("no file given; name a scheme file, a file of solutions or a run folder")
-    outcomes = [_verify_path(path, several=len(command.files) > 1) for path in command.files]
-    results = [result for outcome in outcomes for result in outcome]
+        raise SchemeError("no file given; name a scheme file, a folder or a pattern")
+    selections = [_select(path) for path in command.files]
+    several = sum(len(selection.files) for selection in selections) > 1
+    searched = any(selection.searched for selection in selections)
+    results: list[_Verified] = []
+    skipped = 0
+    for path, selection in zip(command.files, selections, strict=True):
+        if selection.error is not None:
+            complain(selection.error)
+            results.append(_Verified(path, [], selection.error))
+            continue
+        found = [_verify_file(file, command.ring, several, selection.searched) for file in selection.files]
+        passed = [result for result in found if result is not None]
+        left_out = selection.skipped + len(found) - len(passed)
+        skipped += left_out
+        results += passed
+        if selection.searched and not passed:
+            message = f"{display_path(path)}: no file here is a scheme ({left_out:,} skipped); want one in a known format"
+            complain(message)
+            results.append(_Verified(path, [], message))
     summaries = [summary for result in results for summary in result.schemes]
+    correct = sum(summary["verified"] for summary in summaries)
+    wrong, unreadable = len(summaries) - correct, sum(result.error is not None for result in results)
+    if searched and summaries:
+        _print_table(results, correct, wrong, unreadable, skipped)
     if command.json:
-        if len(results) == len(summaries) == 1:
+        if len(results) == len(summaries) == 1 and not searched:
             _print_json(summaries[0])
         else:
-            _print_json(
-                {
-                    "files": [result.to_record() for result in results],
-                    "correct": sum(summary["verified"] for summary in summaries),
-                    "wrong": sum(not summary["verified"] for summary in summaries),
-                    "unreadable": sum(result.error is not None for result in results),
-                }
-            )
-    if any(result.error is not None for result in results):
+            counts = {"correct": correct, "wrong": wrong, "unreadable": unreadable, "skipped": skipped}
+            _print_json({"files": [result.to_record() for result in results], **counts})
+    if unreadable:
         return 2
-    return 0 if all(summary["verified"] for summary in summaries) else 1
+    return 1 if wrong else 0
+
+
+@dataclass(frozen=True)
+class _Selected:
+    """The files of one argument, or the reason that there are none."""
+
+    files: list[Path]
+    searched: bool
+    skipped: int
+    error: str | None = None
+
+
+def _select(path: Path) -> _Selected:
+    try:
+        selection = select_files(path)
+    except SchemeError as error:
+        return _Selected([], False, 0, str(error))
+    return _Selected(selection.files, selection.searched, selection.skipped)
 
 
 @dataclass(frozen=True)
@@ -115,79 +172,116 @@ class _Verified:
         return {"file": display_path(self.file), "schemes": self.schemes, "error": self.error}
 
 
-def _verify_path(path: Path, several: bool) -> list[_Verified]:
-    """Verifies all scheme files of a path and reports each."""
+def _verify_file(file: Path, ring: Ring | None, several: bool, searched: bool) -> _Verified | None:
+    """Verifies the schemes of a file and reports them; None for a file of a folder or pattern that
+    is no scheme.
+    """
     try:
-        files = scheme_files(path)
+        read = read_scheme_file(file, ring)
+    except NotASchemeError as error:
+        if searched:
+            return None
+        complain(str(error))
+        return _Verified(file, [], str(error))
     except SchemeError as error:
         complain(str(error))
-        return [_Verified(path, [], str(error))]
-    results = []
-    for file in files:
-        try:
-            schemes = load_schemes(file)
-        except SchemeError as error:
-            complain(str(error))
-            results.append(_Verified(file, [], str(error)))
-            continue
-        place = f"{display_path(file)}: " if several or len(files) > 1 else ""
-        results.append(_Verified(file, _verify_schemes(schemes, display_path(file), place)))
-    return results
+        return _Verified(file, [], str(error))
+    place = f"{display_path(file)}: " if several else ""
+    return _Verified(file, _verify_schemes(read, ring, display_path(file), place, quiet=searched))
 
 
-def _verify_schemes(schemes: list[Scheme], file: str, place: str) -> list[dict[str, Any]]:
+def _verify_schemes(
+    read: SchemesRead, ring: Ring | None, file: str, place: str, quiet: bool
+) -> list[dict[str, Any]]:
     """Verifies the schemes of one file, prints the verdicts and returns their summaries.
 
     Args:
-      schemes: at least one.
-      file: name of the file, for messages. place: prefix of the verdicts.
+      read: the content of the file.
+      ring: in which the schemes are judged; None is their own.
+      file: name of the file, for messages.
+      place: prefix of the verdicts.
+      quiet: only errors and broken records are printed; a table follows.
     """
-    checks = [verify(scheme) for scheme in schemes]
-    if len(schemes) == 1:
-        _report_check(checks[0], file, place)
-        if checks[0]:
-            print(f"{place}{judge_scheme(schemes[0]).message}")
-    else:
-        for number, check in enumerate(checks, start=1):
-            if not check:
-                _report_check(check, f"{file}: scheme {number}")
-        kinds = sorted({f"{scheme.format}:{scheme.rank}" for scheme in schemes})
+    checked = [check_reading(read, reading, ring) for reading in read.readings]
+    single = len(checked) == 1
+    for number, check in enumerate(checked, start=1):
+        if not check.ok:
+            complain(f"{file}{'' if single else f': scheme {number}'}: not a correct scheme: {check.message}")
+    if single and not quiet and checked[0].ok:
+        for line in checked[0].lines:
+            print(f"{place}{line}")
+    elif not single and not quiet:
+        kinds = sorted({f"{check.scheme.problem}:{check.scheme.rank}" for check in checked})
         shown = ", ".join(kinds[:4]) + (", ..." if len(kinds) > 4 else "")
-        correct = sum(check.ok for check in checks)
-        counted = "all correct" if correct == len(checks) else f"{correct:,} correct"
-        print(f"{place}{len(schemes):,} schemes ({shown}), {counted}")
-    return [_summary(scheme, check) for scheme, check in zip(schemes, checks, strict=True)]
+        correct = sum(check.ok for check in checked)
+        counted = "all correct" if correct == len(checked) else f"{correct:,} correct"
+        print(f"{place}{len(checked):,} schemes ({shown}), {counted}")
+        transposed = sum(check.transposed is True for check in checked)
+        if transposed:
+            print(f"{place}{TITLES[read.format]}; C is transposed in {transposed:,} of them")
+    for check in checked:
+        if check.announcement:
+            print(f"{place}{check.announcement}")
+    return [check.summary for check in checked]
+
+
+def _print_table(results: list[_Verified], correct: int, wrong: int, unreadable: int, skipped: int) -> None:
+    """Prints a row per file and kind of scheme, and the totals."""
+    rows = [("file", "read as", "scheme", "number", "ring", "verdict")]
+    for result in results:
+        kinds = Counter(
+            (
+                summary["source_format"] + (", C transposed" if summary["c_transposed"] else ""),
+                f"{summary['problem']}:{summary['rank']}",
+                summary["ring"],
+                summary["short_verdict"],
+            )
+            for summary in result.schemes
+        )
+        name = display_path(result.file)
+        rows += [
+            (name, form, scheme, f"{number:,}", ring, verdict)
+            for (form, scheme, ring, verdict), number in sorted(kinds.items())
+        ]
+        if result.error is not None:
+            rows.append((name, "", "", "", "", "cannot be read"))
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    for row in rows:
+        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+    parts = [f"{correct:,} correct", f"{wrong:,} wrong", f"{unreadable:,} cannot be read"]
+    files = "file" if skipped == 1 else "files"
+    print(f"{', '.join(parts)}; {skipped:,} {files} skipped, no scheme")
 
 
 def _show(command: Show) -> int:
     file = scheme_files(command.file, best_only=True)[0]
-    schemes = load_schemes(file)
-    if not 1 <= command.number <= len(schemes):
-        raise SchemeError(f"--number {command.number}: {display_path(file)} holds {len(schemes):,}, from 1")
-    scheme = schemes[command.number - 1]
-    check = verify(scheme)
-    text, additions, growth = formulas(scheme), num_additions(scheme), growth_factor(scheme)
+    if command.seconds < 0:
+        raise SchemeError(f"--seconds {command.seconds:g}: want 0 or more")
+    read = read_scheme_file(file)
+    number = len(read.readings)
+    if not 1 <= command.number <= number:
+        raise SchemeError(f"--number {command.number}: {display_path(file)} holds {number:,}, from 1")
+    reading = read.readings[command.number - 1]
+    check = check_reading(read, reading, None)
+    scheme = check.scheme
+    report = make_report(scheme, check, command.seconds)
     if command.png is not None:
         save_png(scheme, command.png)
-    print(text)
-    print()
-    _report_check(check, display_path(file))
-    if check:
-        print(judge_scheme(scheme).message)
-    print(f"{additions} additions as written, growth factor {growth:.2f}")
-    if len(schemes) > 1:
-        print(f"scheme {command.number:,} of {len(schemes):,}; --number N shows another")
-    if command.png is not None:
-        print(f"picture: {command.png}")
+    print(report.render(command.format, picture=command.png))
+    if not check.ok:
+        complain(f"{display_path(file)}: not a correct scheme: {check.message}")
+    if check.announcement:
+        print(check.announcement)
+    if number > 1:
+        print(f"scheme {command.number:,} of {number:,}; --number N shows another")
     if command.json:
-        more = {"additions": additions, "growth_factor": growth, "formulas": text.splitlines()}
-        more |= {"provenance": dict(scheme.provenance), "png": command.png and str(command.png)}
-        _print_json(_summary(scheme, check) | more)
-    return 0 if check else 1
+        more = {**report.to_record(), "provenance": dict(scheme.provenance)}
+        _print_json({**check.summary, **more, "png": command.png and str(command.png)})
+    return 0 if check.ok else 1
 
 
 def _records(command: Records) -> int:
-    rows = all_records()
+    rows = extended_records()
     if command.size is not None:
         fmt = as_format(command.size)
         row = find_record(fmt)
@@ -195,47 +289,40 @@ def _records(command: Records) -> int:
             first, last = rows[0].format, rows[-1].format
             raise SchemeError(
                 f"--size {' '.join(map(str, fmt))}: the table of records goes from {first} to {last}, "
-                "every side between 2 and 8"
+                "every side between 2 and 16"
             )
         rows = (row,)
-    print(f"{'format':<8}{'rational':>9}{'integer':>9}{'ternary':>9}{'mod 2':>7}{'standard':>10}  source")
+    print(f"{'format':<9}{'rational':>9}{'integer':>9}{'ternary':>9}{'mod 2':>7}{'standard':>10}  source")
+    notes = []
+    columns: tuple[tuple[Coefficients, int], ...] = (
+        ("rational", 9), ("integer", 9), ("ternary", 9), ("mod2", 7),
+    )  # fmt: skip
     for row in rows:
-        print(
-            f"{row.format!s:<8}{row.rational:>9}{row.integer:>9}{row.ternary:>9}{row.mod2:>7}{row.naive:>10}  {row.source}"
-        )
+        cells = []
+        for coefficients, width in columns:
+            bound = computed_bound(row, coefficients)
+            cells.append(f"{row.rank(coefficients)}{'' if bound is None else '*'}".rjust(width))
+            if bound is not None:
+                how = bound.words(bounds(coefficients).of)
+                notes.append(
+                    f"* {row.format} {IN_WORDS_OF[coefficients]}: {how} gives {bound.rank}, computed, not a record"
+                )
+        print(f"{row.format!s:<9}{''.join(cells)}{row.naive:>10}  {row.source}")
+    for note in notes:
+        print(note)
     if command.json:
         _print_json({"records": [_record_values(row) for row in rows]})
     return 0
 
 
-def _report_check(check: Verification, file: str, place: str = "") -> None:
-    """Prints the verdict on stdout, or the errors on stderr."""
-    if check:
-        print(f"{place}{check.message}")
-        return
-    least = "" if check.counted_all else "at least "
-    more = f" ({least}{check.num_wrong:,} coefficients are wrong)" if check.num_wrong > 1 else ""
-    complain(f"{file}: not a correct scheme: {check.message}{more}")
-
-
-def _summary(scheme: Scheme, check: Verification) -> dict[str, Any]:
-    verdict = judge_scheme(scheme)
-    return {
-        "format": list(scheme.format),
-        "ring": scheme.ring,
-        "rank": scheme.rank,
-        "verified": check.ok,
-        "wrong": check.num_wrong,
-        "message": check.message,
-        "record": verdict.record,
-        "coefficients": verdict.coefficients,
-        "naive": verdict.naive,
-        "verdict": verdict.message if check.ok else None,
-    }
-
-
 def _record_values(row: Record) -> dict[str, Any]:
-    return {**asdict(row), "format": list(row.format)}
+    computed = {}
+    columns: tuple[Coefficients, ...] = ("rational", "integer", "ternary", "mod2")
+    for coefficients in columns:
+        bound = computed_bound(row, coefficients)
+        if bound is not None:
+            computed[coefficients] = {"rank": bound.rank, "how": bound.words(bounds(coefficients).of)}
+    return {**asdict(row), "format": list(row.format), "computed": computed}
 
 
 def _print_json(values: dict[str, Any]) -> None:

@@ -5,11 +5,15 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from math import prod
-from typing import ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
-from matrixrl.config.fields import MAX_NUMBER, Settings, group, require, setting
+from matrixrl.config.fields import MAX_NUMBER, ConfigError, Settings, group, require, setting
 from matrixrl.config.run import RunConfig
+
+if TYPE_CHECKING:
+    from matrixrl.schemes.problem import Problem
 
 MAX_SIDE = 8
 MAX_MODE = 25
@@ -34,6 +38,13 @@ class GameConfig(Settings):
     sizes: tuple[str, ...] = ()
     """Several formats for one agent, such as 2x2x2 2x2x3, instead of --size.
     Games alternate between them.
+    """
+
+    tensor: str | None = None
+    """Tensor to decompose instead of a format: a file, or the name of a built-in problem.
+    FILE.npz (or .npy) holds one array of integers with three axes.
+    Built in: poly-NxM, cyclic-N, conv-MxR, complex, quaternion, gram-NxM, symmetric-NxP,
+    triangular-NxP, skew-N.
     """
 
     ring: Literal["Z", "F2"] = "F2"
@@ -70,6 +81,9 @@ class GameConfig(Settings):
             len(set(self.formats)) == len(self.formats),
             f"--sizes {' '.join(self.sizes)}: name each format once",
         )
+        if self.tensor is not None:
+            self._check_tensor(self.tensor)
+            return
         shown = "--sizes " + " ".join(self.sizes) if self.sizes else "--size " + " ".join(map(str, self.size))
         require(
             all(1 <= side <= MAX_SIDE for sides in self.formats for side in sides)
@@ -81,10 +95,10 @@ class GameConfig(Settings):
             len(self.formats) == 1 or self.step_limit is None,
             f"--step-limit {self.step_limit}: one limit does not fit several formats; use --step-margin",
         )
-        fewest = min(self.formats, key=self.moves_of)
+        fewest = min(self.formats, key=prod)
         require(
-            self.moves_of(fewest) >= 1,
-            f"--step-margin {self.step_margin}: leaves {self.moves_of(fewest)} moves of the {prod(fewest)} that the "
+            min(self.move_limits) >= 1,
+            f"--step-margin {self.step_margin}: leaves {min(self.move_limits)} moves of the {prod(fewest)} that the "
             f"standard algorithm of {' '.join(map(str, fewest))} takes; at least {1 - prod(fewest)}",
         )
         require(
@@ -92,43 +106,106 @@ class GameConfig(Settings):
             f"--step-limit {self.moves}: more moves than {MAX_MOVES}, which no supported format needs",
         )
 
+    def _check_tensor(self, text: str) -> None:
+        """Reads and checks the tensor, and replaces a file by the entries that it holds, so that
+        the settings of a run do not depend on the file.
+        """
+        from matrixrl.schemes.scheme import SchemeError
+        from matrixrl.schemes.tensor_files import problem_from_text, recorded_text
+
+        flag = f"--tensor {text if len(text) <= 200 else text[:60] + '...'}"
+        require(
+            not self.sizes and self.size == (2, 2, 2),
+            f"{flag}: takes the place of --size and --sizes; leave them out",
+        )
+        try:
+            problem = problem_from_text(text)
+        except SchemeError as error:
+            raise ConfigError(f"{flag}: {error}") from error
+        object.__setattr__(self, "tensor", recorded_text(problem))
+        require(
+            max(self.shape) <= MAX_MODE,
+            f"{flag}: shape {size_name(self.shape)} given; at most {MAX_MODE} entries per mode can be trained on",
+        )
+        (rank,) = self.standard_ranks
+        require(rank > 0, f"{flag}: every entry is even, so nothing is left modulo 2; use --ring Z")
+        require(
+            self.moves >= 1,
+            f"--step-margin {self.step_margin}: leaves {self.moves} moves of the {rank} that the standard algorithm of "
+            f"{problem} takes; at least {1 - rank}",
+        )
+        require(
+            self.moves <= MAX_MOVES,
+            f"{flag}: games have up to {self.moves} moves (the standard algorithm takes {rank} products); at most "
+            f"{MAX_MOVES}, so give --step-limit",
+        )
+
     @property
     def formats(self) -> tuple[tuple[int, int, int], ...]:
-        """Formats of the games."""
+        """Formats of the games; none if `tensor` is given."""
+        if self.tensor is not None:
+            return ()
         if not self.sizes:
             return (self.size,)
         n_m_p = [tuple(map(int, text.split("x"))) for text in self.sizes]
         return tuple((n, m, p) for n, m, p in n_m_p)
 
+    @cached_property
+    def problems(self) -> tuple[Problem, ...]:
+        """Problems of the games, which alternate between them."""
+        from matrixrl.schemes.problem import as_problem
+        from matrixrl.schemes.tensor_files import problem_from_text
+
+        if self.tensor is not None:
+            return (problem_from_text(self.tensor),)
+        return tuple(map(as_problem, self.formats))
+
     @property
     def name(self) -> str:
-        """The formats as one word: `2x2x2`, or `2x2x2-2x2x3`."""
+        """The problems as one word: `2x2x2`, `2x2x2-2x2x3` or `poly-3x3`."""
+        if self.tensor is not None:
+            return self.problems[0].name
         return "-".join(map(size_name, self.formats))
 
     @property
     def shape(self) -> tuple[int, int, int]:
-        """Shape of the tensor: the largest number of entries of A, B and C over the formats."""
+        """Shape of the tensor: the largest number of entries of each mode over the problems."""
+        if self.tensor is not None:
+            return self.problems[0].sides
         return (
             max(n * m for n, m, _ in self.formats),
             max(m * p for _, m, p in self.formats),
             max(n * p for n, _, p in self.formats),
         )
 
+    @cached_property
+    def standard_ranks(self) -> tuple[int, ...]:
+        """Number of multiplications of the standard algorithm of each problem, over the ring and
+        with the coefficients of the game.
+        """
+        if self.tensor is None:
+            return tuple(map(prod, self.formats))
+        if self.ring == "F2":
+            return tuple(len(problem.standard(modulus=2)[0]) for problem in self.problems)
+        limit = self.max_coefficient
+        return tuple(len(problem.standard(max_coefficient=limit)[0]) for problem in self.problems)
+
     @property
     def standard_rank(self) -> int:
-        """Number of multiplications of the standard algorithm, nmp, for the largest format."""
-        return max(map(prod, self.formats))
+        """Number of multiplications of the standard algorithm for the largest problem."""
+        return max(self.standard_ranks)
 
-    def moves_of(self, size: tuple[int, int, int]) -> int:
-        """Returns the maximum number of moves of a game of one format before any scheme is
-        found.
-        """
-        return prod(size) + self.step_margin if self.step_limit is None else self.step_limit
+    @property
+    def move_limits(self) -> tuple[int, ...]:
+        """Maximum number of moves of a game of each problem before any scheme is found."""
+        if self.step_limit is not None:
+            return (self.step_limit,) * len(self.standard_ranks)
+        return tuple(rank + self.step_margin for rank in self.standard_ranks)
 
     @property
     def moves(self) -> int:
         """Maximum number of moves of any game before any scheme is found."""
-        return max(map(self.moves_of, self.formats))
+        return max(self.move_limits)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -389,7 +466,7 @@ class MatmulConfig(RunConfig):
             self.network.rank_profile or not self.transforms,
             "--no-rank-profile: the policy by transforms is made of it; add --policy tokens",
         )
-        formats = len(self.game.formats)
+        formats = len(self.game.standard_ranks)
         require(
             self.selfplay.batch_of_games >= formats,
             f"--parallel-games {self.selfplay.parallel_games} --episodes-per-epoch {self.selfplay.episodes_per_epoch}: fewer "
@@ -399,6 +476,12 @@ class MatmulConfig(RunConfig):
             formats == 1 or self.selfplay.stop_at_rank is None,
             f"--stop-at-rank {self.selfplay.stop_at_rank}: one rank does not fit several formats; leave it out to stop at "
             "the records of all",
+        )
+        require(
+            "known" not in self.demonstration.demonstrations
+            or self.game.tensor is None
+            or self.game.problems[0].known() is not None,
+            f"--demonstrations known: no algorithm for {self.game.name} is stored; use synthetic or standard",
         )
         require(
             self.network.policy != "transform" or self._transforms_fit,
@@ -420,7 +503,7 @@ class MatmulConfig(RunConfig):
     @property
     def max_demonstration_factors(self) -> int:
         """Number of terms in the largest synthetic demonstration."""
-        return self.demonstration.max_demonstration_factors or self.game.standard_rank
+        return self.demonstration.max_demonstration_factors or min(self.game.standard_rank, MAX_MOVES)
 
     @property
     def replay_batch(self) -> int:

@@ -1,9 +1,9 @@
 """Picture of a scheme: its three factor matrices as coloured grids.
 
-Rows are the entries of A, B and C, columns are the products M1, M2, ..., so one column reads as one
-multiplication: the entries of A that are summed, those of B, and the entries of C to which the
-product is added. Grids with few columns are placed side by side, wider ones are stacked with their
-columns aligned.
+Rows are the entries of x, y and z (of A, B and C for matrices), columns are the products M1, M2,
+..., so one column reads as one multiplication: the entries of x that are summed, those of y, and
+the entries of z to which the product is added. Grids with few columns are placed side by side,
+wider ones are stacked with their columns aligned.
 """
 
 from __future__ import annotations
@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from matrixrl.schemes.scheme import Format, Scheme, SchemeError, format_labels
+from matrixrl.schemes.rings import IN_WORDS, ComplexRational, Number, number_text, parts, simplify
+from matrixrl.schemes.scheme import Scheme, SchemeError
 from matrixrl.schemes.verify import verify
 from matrixrl.whole_files import whole_file
 
@@ -43,9 +44,9 @@ def title(scheme: Scheme) -> str:
     """Returns ``2x2x2 in 7 multiplications, over the integers, verified``; verifies the scheme
     exactly.
     """
-    where = "over the integers" if scheme.ring == "Z" else "modulo 2"
+    where = IN_WORDS[scheme.ring]
     check = "verified" if verify(scheme) else "NOT CORRECT"
-    return f"{scheme.format} in {scheme.rank} multiplications, {where}, {check}"
+    return f"{scheme.problem} in {scheme.rank} multiplications, {where}, {check}"
 
 
 def found_how(scheme: Scheme) -> str:
@@ -66,7 +67,7 @@ class Tile:
       x: left edge in inches.
       y: upper edge in inches.
       side: in inches.
-      value: coefficient, which determines the colour.
+      value: -2 to 2, which determines the colour; 2 stands for every positive number but 1.
       text: ``+``, ``−``, a number with its sign, or nothing.
       grid: index of the factor matrix; None in the legend.
     """
@@ -127,12 +128,11 @@ def compose(scheme: Scheme, subtitle: str | None = None) -> Picture:
         Words(page.margin, 0.34, title(scheme), page.title_size, _INK, "la", bold=True),
         Words(page.margin, 0.72, note, page.title_size * 0.68, _SOFT, "la"),
     ]
-    _, m, p = scheme.format
-    columns = (m, p, p)
-    for index, (factor, names) in enumerate(zip(scheme.factors, format_labels(scheme.format), strict=True)):
+    columns, letters = page.columns, scheme.problem.letters
+    for index, (factor, names) in enumerate(zip(scheme.factors, scheme.problem.labels, strict=True)):
         tiles += _grid_tiles(factor.T, columns[index], page, index)
         words += _grid_names(factor.T, names, columns[index], page, index)
-        words += _heading(page, index)
+        words += _heading(page, index, letters[index])
     legend = list(_legend(page, scheme))
     tiles += [tile for tile, _ in legend]
     words += [word for _, word in legend]
@@ -181,13 +181,15 @@ class _Page:
 
     Attributes:
       rank: columns of each grid.
-      format: (n, m, p).
+      sides: entries of x, y and z.
+      columns: number of entries in a row of x, y and z as matrices.
       cell: side of one cell.
       side_by_side: grids in one row, else stacked.
     """
 
     rank: int
-    format: Format
+    sides: tuple[int, int, int]
+    columns: tuple[int, int, int]
     cell: float
     side_by_side: bool
 
@@ -201,13 +203,13 @@ class _Page:
     def of(scheme: Scheme) -> _Page:
         side_by_side = scheme.rank <= _SIDE_BY_SIDE_RANK
         cell = 0.40 if side_by_side else min(0.34, max(0.13, 11.0 / scheme.rank))
-        return _Page(scheme.rank, scheme.format, cell, side_by_side)
+        return _Page(scheme.rank, scheme.problem.sides, scheme.problem.row_lengths, cell, side_by_side)
 
     @property
     def rows(self) -> tuple[float, float, float]:
         """Heights of the grids in cells, the gaps between matrix rows included."""
-        n, m, p = self.format
-        return _extent(n, m), _extent(m, p), _extent(n, p)
+        x, y, z = (_extent(*pair) for pair in zip(self.sides, self.columns, strict=True))
+        return x, y, z
 
     @property
     def grid_width(self) -> float:
@@ -255,8 +257,8 @@ class _Page:
         return self.side_by_side or index == 0
 
     def cell_top(self, index: int, row: int, columns: int) -> float:
-        """Returns the upper edge of a row of cells; `columns` is the width of the matrix A, B or
-        C.
+        """Returns the upper edge of a row of cells; `columns` is the length of a row of x, y
+        or z.
         """
         return self.top(index) + self.cell * (row + _ROW_GAP * (row // columns))
 
@@ -265,20 +267,18 @@ _ROW_GAP = 0.22  # between the rows of one matrix, in cells
 _PAD = 0.05  # between a tile and the edge of its cell, in cells
 
 
-def _extent(rows: int, columns: int) -> float:
-    """Returns the height in cells of the entries of a rows x columns matrix, one under the
-    other.
-    """
-    return rows * columns + (rows - 1) * _ROW_GAP
+def _extent(entries: int, columns: int) -> float:
+    """Returns the height in cells of entries in rows of `columns`, one under the other."""
+    return entries + (-(-entries // columns) - 1) * _ROW_GAP
 
 
 def _grid_tiles(values: np.ndarray, columns: int, page: _Page, index: int) -> Iterator[Tile]:
     """Yields one tile per coefficient of a factor matrix, [entries, rank]."""
     for (row, column), value in np.ndenumerate(values):
-        text = _cell_text(int(value)) if abs(value) > 1 or page.cell >= 0.2 else ""
+        text = _cell_text(value) if page.cell >= 0.2 or value not in (-1, 0, 1) else ""
         x = page.left(index) + page.cell * (column + _PAD)
         y = page.cell_top(index, row, columns) + page.cell * _PAD
-        yield Tile(x, y, page.cell * (1 - 2 * _PAD), int(value), text, index)
+        yield Tile(x, y, page.cell * (1 - 2 * _PAD), _colour_class(value), text, index)
 
 
 def _grid_names(
@@ -298,18 +298,18 @@ def _grid_names(
                 yield Words(x, y, f"M{column + 1}", size * 0.92, _SOFT, "ms")
 
 
-def _heading(page: _Page, index: int) -> Iterator[Words]:
-    """Yields the letter of a matrix and the meaning of its grid."""
+def _heading(page: _Page, index: int, letter: str) -> Iterator[Words]:
+    """Yields the letter of x, y or z and the meaning of its grid."""
     y = page.top(index) - (0.30 if page.has_product_names(index) else 0.12)
     words = ("sum on the left", "sum on the right", "where the product goes")[index]
-    yield Words(page.left(index), y, "ABC"[index], 12, _INK, "ls", bold=True)
+    yield Words(page.left(index), y, letter, 12, _INK, "ls", bold=True)
     yield Words(page.left(index) + 0.20, y, words, 9.5, _SOFT, "ls")
 
 
 def _legend(page: _Page, scheme: Scheme) -> Iterator[tuple[Tile, Words]]:
     """Yields the meaning of each colour, under the grids."""
-    entries = [(1, "plus" if scheme.ring == "Z" else "added, modulo 2"), (0, "not used")]
-    if scheme.ring == "Z":
+    entries = [(1, "added, modulo 2" if scheme.ring == "F2" else "plus"), (0, "not used")]
+    if scheme.ring != "F2":
         entries.insert(1, (-1, "minus"))
         if not scheme.is_ternary:
             entries += [(2, "times the number"), (-2, "minus times the number")]
@@ -320,6 +320,16 @@ def _legend(page: _Page, scheme: Scheme) -> Iterator[tuple[Tile, Words]]:
         x += side + 0.28 + 0.085 * len(word)
 
 
+def _colour_class(value: Number) -> int:
+    """Returns 0, 1, -1, or 2 and -2 for other numbers, by the sign of the first part that is not
+    zero.
+    """
+    if value in (-1, 0, 1):
+        return int(value)  # pyright: ignore[reportArgumentType]
+    real, imaginary = parts(value)
+    return 2 if (real or imaginary) > 0 else -2
+
+
 def _colour(value: int) -> str:
     if value == 0:
         return _ZERO
@@ -328,11 +338,12 @@ def _colour(value: int) -> str:
     return _MINUS if value == -1 else _MINUS_LARGE
 
 
-def _cell_text(value: int) -> str:
+def _cell_text(value: Number) -> str:
     """Returns ``+`` or ``−`` for one and minus one, nothing for zero, else the number."""
-    number = "" if abs(value) <= 1 else str(abs(value))
-    sign = "\u2212" if value < 0 else "+" if value == 1 else ""
-    return sign + number
+    if value in (-1, 0, 1):
+        return {-1: "\u2212", 0: "", 1: "+"}[int(value)]  # pyright: ignore[reportArgumentType]
+    text = number_text(value if isinstance(value, ComplexRational) else simplify(value))
+    return "\u2212" + text[1:] if text.startswith("-") else text
 
 
 def _pixels(inches: float) -> int:

@@ -5,7 +5,8 @@ symmetry of the problem maps one to the other. Classes are counted with a canoni
 image, in a fixed order, under the group
 
 - over F2: all changes of basis GL(n, 2) x GL(m, 2) x GL(p, 2),
-- over Z: signed permutations of the rows and columns of A, B and C (the whole group is infinite),
+- over other rings: signed permutations of the rows and columns of A, B and C (the whole group is
+  infinite),
 
 and in both cases rotations and transposition where sides are equal.
 """
@@ -14,12 +15,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from fractions import Fraction
 from functools import lru_cache
 from itertools import permutations, product
-from math import factorial, prod
+from math import factorial, gcd, lcm, prod
 
 import numpy as np
 
+from matrixrl.schemes.problem import MatrixMultiplication
+from matrixrl.schemes.rings import ComplexRational, Number, parts, simplify
 from matrixrl.schemes.scheme import Format, Ring, Scheme
 from matrixrl.schemes.symmetry import format_images, reorder
 
@@ -39,7 +43,9 @@ def canonical_terms(scheme: Scheme) -> Scheme:
     """
     nonzero = np.all([factor.any(axis=1) for factor in scheme.factors], axis=0)
     u, v, w = (factor * nonzero[:, None] for factor in scheme.factors)
-    if scheme.ring == "Z":
+    if not scheme.is_integral:
+        return _canonical_fractions(scheme)
+    if scheme.ring != "F2":
         for factor in (u, v):
             content = np.gcd.reduce(factor, axis=1)
             scale = np.where(content == 0, 1, content) * _first_signs(factor)
@@ -47,6 +53,37 @@ def canonical_terms(scheme: Scheme) -> Scheme:
             w *= scale[:, None]
     order = np.lexsort(np.concatenate((u, v, w), axis=1).T[::-1])
     return replace(scheme, u=u[order], v=v[order], w=w[order])
+
+
+def _canonical_fractions(scheme: Scheme) -> Scheme:
+    """Returns `canonical_terms` of a scheme with fractions: u and v are integers without common
+    divisor, or for complex numbers start with 1.
+    """
+    terms = []
+    for row in zip(*scheme.factors, strict=True):
+        vectors = [list(vector) for vector in row]
+        if not all(any(vector) for vector in vectors):
+            terms.append([[0] * len(vector) for vector in vectors])
+            continue
+        for index in (0, 1):
+            scale = _content_of(vectors[index])
+            vectors[index] = [simplify(value / scale) for value in vectors[index]]
+            vectors[2] = [simplify(value * scale) for value in vectors[2]]
+        terms.append(vectors)
+    terms.sort(key=lambda term: [parts(value) for vector in term for value in vector])
+    u, v, w = ([term[mode] for term in terms] for mode in range(3))
+    return replace(scheme, u=u, v=v, w=w)
+
+
+def _content_of(vector: list[Number]) -> Fraction | ComplexRational:
+    """Returns the number by which a non-zero vector is divided to be primitive, with its sign."""
+    first = next(value for value in vector if value)
+    if any(isinstance(value, ComplexRational) for value in vector):
+        return ComplexRational(*parts(first))
+    fractions = [Fraction(value) for value in vector]  # pyright: ignore[reportArgumentType, reportCallIssue]
+    bottom = lcm(*(value.denominator for value in fractions))
+    content = Fraction(gcd(*(int(value * bottom) for value in fractions)), bottom)
+    return content if first > 0 else -content  # pyright: ignore[reportOperatorIssue]
 
 
 def same_terms(first: Scheme, second: Scheme) -> bool:
@@ -65,9 +102,11 @@ def group_order(format: Format, ring: Ring) -> int:
 
 
 def can_classify(scheme: Scheme) -> bool:
-    """Returns true if `canonical_form` can be computed: the group is small enough, and terms fit
-    into 63 bits.
+    """Returns true if `canonical_form` can be computed: the scheme multiplies matrices, whose
+    symmetries are known, their group is small enough, and terms fit into 63 bits.
     """
+    if not isinstance(scheme.problem, MatrixMultiplication) or not scheme.is_integral:
+        return False
     n, m, p = (_base_order(size, scheme.ring) for size in sorted(scheme.format))
     base = 2 if scheme.ring == "F2" else 2 * canonical_terms(scheme).max_coefficient + 1
     return (
@@ -218,7 +257,7 @@ _EXPONENTS = (1, 1, 6, 84, 420)  # of the groups GL(size, 2): every matrix to th
 def _bases(size: int, ring: Ring) -> tuple[np.ndarray, np.ndarray]:
     """Returns all bases of one side, and their inverses: int64 [order, size, size] each."""
     identity = np.eye(size, dtype=np.int64)
-    if ring == "Z":
+    if ring != "F2":
         signed = [
             identity[list(order)] * np.array(signs)
             for order in permutations(range(size))
@@ -259,6 +298,8 @@ def count_classes(schemes: Iterable[Scheme]) -> ClassCount:
     different = {canonical_terms(scheme) for scheme in schemes}
     solutions = f"{len(different)} solution{'s' * (len(different) != 1)}"
     if not all(can_classify(scheme) for scheme in different):
-        return ClassCount(len(different), None, f"{solutions}, too large to count classes")
+        matrices = all(isinstance(scheme.problem, MatrixMultiplication) for scheme in different)
+        reason = "too large to count classes" if matrices else "classes are counted for matrices alone"
+        return ClassCount(len(different), None, f"{solutions}, {reason}")
     classes = len({(scheme.ring, canonical_form(scheme)) for scheme in different})
     return ClassCount(len(different), classes, f"{solutions}, {classes} class{'es' * (classes != 1)}")

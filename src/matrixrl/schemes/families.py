@@ -11,17 +11,34 @@ both x_i y_j and x_j y_i as one product (`symmetric`).
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from matrixrl.schemes.problem import Coefficients, Labels, MatrixMultiplication, Problem, parse_size
-from matrixrl.schemes.scheme import SchemeError, entry_labels, shorten
+from matrixrl.schemes.problem import (
+    MAX_VALUE,
+    Coefficients,
+    Labels,
+    MatrixMultiplication,
+    Problem,
+    TensorProblem,
+    parse_size,
+)
+from matrixrl.schemes.scheme import SchemeError, as_format, entry_labels, shorten
 
 Term = tuple[int, int, int, int]
 """One non-zero entry of a tensor: (i, j, k, value)."""
+
+
+# Coefficients whose schemes are schemes with the coefficients of the key as well.
+_INCLUDED: dict[str, tuple[str, ...]] = {
+    "rational": ("rational", "integer", "ternary"),
+    "integer": ("integer", "ternary"),
+    "ternary": ("ternary",),
+    "mod2": ("mod2", "integer", "ternary"),
+}
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,6 +51,7 @@ class FamilyProblem(Problem):
       arithmetic: computes z [c] from x [a] and y [b] without the tensor.
       ranks: best known rank by coefficients; missing where none is recorded.
       source: where the ranks come from.
+      given_row_lengths: number of entries in a row of x, y and z, where they are matrices.
     """
 
     given_name: str
@@ -44,6 +62,7 @@ class FamilyProblem(Problem):
     arithmetic: Callable[[Any, Any], Any]
     ranks: dict[str, int]
     source: str = ""
+    given_row_lengths: tuple[int, int, int] | None = None
 
     @property
     def name(self) -> str:
@@ -72,16 +91,29 @@ class FamilyProblem(Problem):
             z[index] = value
         return z
 
+    def nonzero(self) -> tuple[np.ndarray, np.ndarray]:
+        """Returns places and values of the non-zero entries, without the dense tensor."""
+        table = np.array(sorted(self.terms), dtype=np.int64)
+        return table[:, :3], table[:, 3]
+
     def tensor(self) -> np.ndarray:
         """Returns T, int64 [a, b, c]."""
         tensor = np.zeros(self.sides, dtype=np.int64)
-        for i, j, k, value in self.terms:
-            tensor[i, j, k] += value
+        places, values = self.nonzero()
+        tensor[tuple(places.T)] = values
         return tensor
 
+    @property
+    def row_lengths(self) -> tuple[int, int, int]:
+        """Lengths of the rows where x, y and z are matrices."""
+        return self.given_row_lengths or self.given_sides
+
     def best_known_rank(self, coefficients: Coefficients) -> int | None:
-        """Returns the recorded rank for the coefficients."""
-        return self.ranks.get(coefficients)
+        """Returns the lowest recorded rank of a scheme with these coefficients: a ternary scheme is
+        one over the integers, and that is one over the rationals and modulo 2.
+        """
+        known = [self.ranks[name] for name in _INCLUDED[coefficients] if name in self.ranks]
+        return min(known, default=None)
 
 
 def _vector_labels(a: int, b: int, c: int) -> Labels:
@@ -92,9 +124,9 @@ def polynomial(n: int, m: int) -> FamilyProblem:
     """Returns the product of polynomials with n and m coefficients, lowest degree first.
 
     Over a field with at least n + m - 2 elements the rank is n + m - 1 (Toom-Cook; Winograd 1980).
-    With integer coefficients the interpolation needs fractions, so the known ternary ranks are
-    those of Karatsuba-like algorithms (Montgomery 2005 for F2: 3, 6, 9, 13, 17, 22 for n = m = 2,
-    ..., 7).
+    The interpolation needs fractions, so the known ranks over the integers are those of
+    Karatsuba-like algorithms without a division: 3, 6, 9, 13, 17, 22 for n = m = 2, ..., 7
+    (Montgomery 2005); they are optimal modulo 2 (Barbulescu, Detrey, Estibals and Zimmermann 2012).
     """
     terms = tuple((i, j, i + j, 1) for i in range(n) for j in range(m))
 
@@ -105,12 +137,6 @@ def polynomial(n: int, m: int) -> FamilyProblem:
                 z[degree] = z[degree] + x[i] * y[degree - i]
         return z
 
-    ranks = {"rational": n + m - 1}
-    square = {1: 1, 2: 3, 3: 6, 4: 9, 5: 13, 6: 17, 7: 22}
-    if n == m and n in square:
-        ranks |= {"mod2": square[n]}
-    if n == m and n <= 2:
-        ranks |= {"integer": square[n], "ternary": square[n]}
     return FamilyProblem(
         f"poly-{n}x{m}",
         f"polynomials with {n} and {m} coefficients",
@@ -118,21 +144,37 @@ def polynomial(n: int, m: int) -> FamilyProblem:
         _vector_labels(n, m, n + m - 1),
         terms,
         arithmetic,
-        ranks,
-        "Winograd 1980 over the rationals; Montgomery 2005 modulo 2",
+        _polynomial_ranks(n, m),
+        "Winograd 1980 over the rationals; Montgomery 2005 over the integers",
     )
+
+
+def _polynomial_ranks(n: int, m: int) -> dict[str, int]:
+    """Returns the known ranks of `polynomial`."""
+    ranks = {"rational": n + m - 1}
+    square = {1: 1, 2: 3, 3: 6, 4: 9, 5: 13, 6: 17, 7: 22}
+    if n == m and n in square:
+        ranks |= {"integer": square[n]}
+    if n == m and n <= 4:  # Karatsuba, with three parts, and Karatsuba twice
+        ranks |= {"ternary": square[n]}
+    if min(n, m) == 1:  # every x_i y_j is one of the n + m - 1 results
+        ranks |= {"ternary": n * m}
+    return ranks
 
 
 def cyclic(n: int) -> FamilyProblem:
     """Returns the product of polynomials modulo x^n - 1: cyclic convolution of length n.
 
-    Over the rationals the rank is 2n minus the number of divisors of n (Winograd 1980).
+    Over the rationals the rank is 2n minus the number of divisors of n (Winograd 1980). Modulo 2
+    the factors of x^n - 1 have degrees 1, 2 (n = 3), 4 (n = 5), 3 and 3 (n = 7), and each takes the
+    products of a polynomial of its degree; modulo x^2 - 1 = (x - 1)^2 it takes 3.
     """
     terms = tuple((i, j, (i + j) % n, 1) for i in range(n) for j in range(n))
 
     def arithmetic(x: Any, y: Any) -> Any:
         return [sum((x[i] * y[k - i] for i in range(n)), start=0) for k in range(n)]  # negative indices wrap
 
+    modulo_2 = {1: 1, 2: 3, 3: 1 + 3, 5: 1 + 9, 7: 1 + 6 + 6}
     divisors = sum(n % d == 0 for d in range(1, n + 1))
     return FamilyProblem(
         f"cyclic-{n}",
@@ -141,15 +183,16 @@ def cyclic(n: int) -> FamilyProblem:
         _vector_labels(n, n, n),
         terms,
         arithmetic,
-        {"rational": 2 * n - divisors},
-        "Winograd 1980",
+        {"rational": 2 * n - divisors} | ({"mod2": modulo_2[n]} if n in modulo_2 else {}),
+        "Winograd 1980; modulo 2 by the factors of x^n - 1",
     )
 
 
 def convolution(outputs: int, taps: int) -> FamilyProblem:
     """Returns a short filter F(m, r): m outputs of a filter with r taps, from m + r - 1 inputs.
 
-    z[k] = sum_j x[k + j] y[j]. Over the rationals the rank is m + r - 1 (Winograd 1980).
+    z[k] = sum_j x[k + j] y[j]. The tensor is that of the product of polynomials with m and r
+    coefficients with its modes exchanged, so the ranks are the same (Winograd 1980).
     """
     m, r = outputs, taps
     inputs = m + r - 1
@@ -165,8 +208,8 @@ def convolution(outputs: int, taps: int) -> FamilyProblem:
         _vector_labels(inputs, r, m),
         terms,
         arithmetic,
-        {"rational": inputs},
-        "Winograd 1980",
+        _polynomial_ranks(m, r),
+        "the ranks of the product of polynomials, whose transpose it is",
     )
 
 
@@ -191,16 +234,19 @@ def _algebra(
 def complex_product() -> FamilyProblem:
     """Returns the product of two complex numbers: rank 3 over every ring (Gauss; Winograd 1971)."""
     table = [[(0, 1), (1, 1)], [(1, 1), (0, -1)]]
-    ranks: dict[str, int] = dict.fromkeys(("rational", "integer", "ternary", "mod2"), 3)
 
     def arithmetic(x: Any, y: Any) -> Any:
         return [x[0] * y[0] - x[1] * y[1], x[0] * y[1] + x[1] * y[0]]
 
-    return _algebra("complex", "complex numbers", table, arithmetic, "ri", ranks, "Winograd 1971")
+    return _algebra("complex", "complex numbers", table, arithmetic, "ri", {"ternary": 3}, "Winograd 1971")
 
 
 def quaternion_product() -> FamilyProblem:
-    """Returns the product of two quaternions: rank 8 over the rationals (Howell and Lafon 1975)."""
+    """Returns the product of two quaternions: rank 8 over the rationals (Howell and Lafon 1975).
+
+    Modulo 2 it is the algebra of polynomials in s and t modulo s^2 and t^2, with s = 1 + i and t =
+    1 + j: 3 times 3 products.
+    """
     table = [
         [(0, 1), (1, 1), (2, 1), (3, 1)],
         [(1, 1), (0, -1), (3, 1), (2, -1)],
@@ -217,7 +263,7 @@ def quaternion_product() -> FamilyProblem:
             a * h + b * g - c * f + d * e,
         ]
 
-    ranks = {"rational": 8}
+    ranks = {"rational": 8, "mod2": 9}
     return _algebra("quaternion", "quaternions", table, arithmetic, "rijk", ranks, "Howell and Lafon 1975")
 
 
@@ -247,6 +293,7 @@ def gram(n: int, m: int) -> FamilyProblem:
         terms,
         arithmetic,
         {},
+        given_row_lengths=(m, m, len(pairs)),
     )
 
 
@@ -287,11 +334,15 @@ def _structured(
         entry_labels("C", n, p),
     )
     sides = (num_free, n * p, n * p)
-    return FamilyProblem(name, title, sides, labels, terms, arithmetic, ranks or {}, source)
+    return FamilyProblem(name, title, sides, labels, terms, arithmetic, ranks or {}, source, (num_free, p, p))
 
 
 def symmetric(n: int, p: int) -> FamilyProblem:
-    """Returns a symmetric n x n matrix times an n x p matrix."""
+    """Returns a symmetric n x n matrix times an n x p matrix.
+
+    Times a vector the rank is n(n + 1) / 2, the number of free entries: s_ij (y_i + y_j) for i > j,
+    and the diagonal less its row times y_i (Solomonik and Demmel 2015).
+    """
     index = {(i, j): f for f, (i, j) in enumerate((i, j) for i in range(n) for j in range(i + 1))}
     return _structured(
         f"symmetric-{n}x{p}",
@@ -300,11 +351,17 @@ def symmetric(n: int, p: int) -> FamilyProblem:
         p,
         lambda i, j: (index[max(i, j), min(i, j)], 1),
         len(index),
+        {"ternary": len(index)} if p == 1 else None,
+        "Solomonik and Demmel 2015",
     )
 
 
 def triangular(n: int, p: int) -> FamilyProblem:
-    """Returns a lower triangular n x n matrix times an n x p matrix."""
+    """Returns a lower triangular n x n matrix times an n x p matrix.
+
+    Times a vector the rank is n(n + 1) / 2: every free entry is in one product, and the rank is at
+    least their number.
+    """
     index = {(i, j): f for f, (i, j) in enumerate((i, j) for i in range(n) for j in range(i + 1))}
     return _structured(
         f"triangular-{n}x{p}",
@@ -313,6 +370,8 @@ def triangular(n: int, p: int) -> FamilyProblem:
         p,
         lambda i, j: (index[i, j], 1) if j <= i else None,
         len(index),
+        {"ternary": len(index)} if p == 1 else None,
+        "the number of free entries",
     )
 
 
@@ -336,7 +395,7 @@ def skew(n: int) -> FamilyProblem:
         1,
         entry,
         len(index),
-        dict.fromkeys(("rational", "integer", "ternary"), rank),
+        {"ternary": rank},
         "Fawzi et al. 2022",
     )
 
@@ -387,3 +446,44 @@ def problem_named(name: str) -> Problem:
             f"{'; '.join(family_names())} (sizes from 1 to {MAX_PARAMETER})"
         )
     return found[0](*numbers)
+
+
+def problem_from_record(record: Mapping[str, Any]) -> Problem:
+    """Returns the problem that the entries of a scheme file identify: `format` for matrix
+    multiplication, `problem` for a built-in problem by name, `problem` and `tensor` for any tensor.
+
+    Raises:
+      SchemeError: if they are malformed, or the name is unknown and there is no tensor.
+    """
+    if "problem" not in record:
+        return MatrixMultiplication(as_format(record["format"]))
+    name = record["problem"]
+    if not isinstance(name, str) or re.fullmatch(NAME, name) is None:
+        raise SchemeError(f"problem: {shorten(name)} given, want a name of letters, digits and -")
+    if "tensor" not in record:
+        problem = problem_named(name)
+    else:
+        problem = TensorProblem(name, _tensor_of_lists(record["tensor"]))
+    if "format" in record:
+        raise SchemeError("format: given beside problem; a scheme file has one of the two")
+    return problem
+
+
+NAME = r"[A-Za-z0-9][A-Za-z0-9.-]{0,63}"
+"""Pattern of a problem's name, which is part of file names."""
+
+
+def _tensor_of_lists(values: Any) -> np.ndarray:
+    """Returns nested lists of integers as an array; true and 1.0 are no integers."""
+    want = "want three nested lists of integers, rows of equal length"
+    if not isinstance(values, list) or not all(isinstance(plane, list) for plane in values):
+        raise SchemeError(f"tensor: {want}")
+    rows = [row for plane in values for row in plane]
+    if not all(isinstance(row, list) and all(type(value) is int for value in row) for row in rows):
+        raise SchemeError(f"tensor: {want}")
+    shapes = {len(plane) for plane in values}, {len(row) for row in rows}
+    if any(len(lengths) != 1 for lengths in shapes):
+        raise SchemeError(f"tensor: {want}")
+    if any(abs(value) > MAX_VALUE for row in rows for value in row):
+        raise SchemeError(f"tensor: an entry is beyond {MAX_VALUE}")
+    return np.array(values, dtype=np.int64)

@@ -66,7 +66,7 @@ def lift(scheme: Scheme, *, any_basis: bool = False, tries: int = 8, seed: int =
     check = verify(scheme)
     if not check:
         raise SchemeError(f"the scheme is not right modulo 2 ({check.message}), so it has no lift")
-    target = target_tensor(scheme.format)
+    target = scheme.problem.tensor()
     signs = lift_signs(target, scheme.factors, seed=seed)
     if signs.factors is not None:
         return _lifted(scheme, *signs.factors, message=signs.message)
@@ -101,7 +101,9 @@ def _lift_elsewhere(scheme: Scheme, tries: int, rng: np.random.Generator) -> tup
 
     The first try sparsifies the scheme in its own basis, later ones start from random bases.
     """
-    target = target_tensor(scheme.format)
+    if not isinstance(scheme.problem, MatrixMultiplication):
+        return None
+    target = scheme.problem.tensor()
     for attempt in range(tries):
         bases = [np.eye(size, dtype=np.int64) for size in scheme.format]
         if attempt:
@@ -130,7 +132,7 @@ def _lifted(
 ) -> Lift:
     """Returns a lift with its provenance, after the proof."""
     provenance = {**scheme.provenance, "lifted_from": "F2", "lift": message}
-    lifted = Scheme(scheme.format, "Z", u, v, w, provenance)
+    lifted = Scheme(scheme.problem, "Z", u, v, w, provenance)
     proof = verify(lifted)
     if not proof or lifted.mod2() != scheme:
         raise AssertionError(f"lifting produced a wrong scheme: {proof.message}")

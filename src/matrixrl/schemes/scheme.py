@@ -1,6 +1,7 @@
-"""A scheme: the factor matrices of a bilinear matrix-multiplication algorithm, and its file.
+"""A scheme: the factor matrices of an algorithm for a bilinear map, and its file.
 
-Index order, here and everywhere in this package: A is n x m, B is m x p and C = AB is n x p, all
+The map is a `matrixrl.schemes.problem.Problem`, most often matrix multiplication. Index order of
+matrices, here and everywhere in this package: A is n x m, B is m x p and C = AB is n x p, all
 flattened row-major, and C is **not** transposed (some sources transpose it). The target is the
 tensor with ``T[i*m + j, j*p + k, i*p + k] = 1`` for i < n, j < m, k < p and 0 elsewhere. A scheme
 of rank R computes
@@ -12,19 +13,38 @@ which is right exactly when ``sum_r u[r] (x) v[r] (x) w[r] = T`` over the ring.
 
 from __future__ import annotations
 
+import contextlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from math import ceil, lcm
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, get_args
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import numpy as np
 
+from matrixrl.schemes.rings import (
+    MODULUS,
+    RINGS,
+    Number,
+    Ring,
+    contains,
+    denominator,
+    from_json_value,
+    json_value,
+    modulo,
+    parts,
+    simplify,
+    size_of,
+    smallest_ring,
+)
 from matrixrl.user_files import UserFileError, display_path, read_json
 from matrixrl.whole_files import write_whole
 
-Ring = Literal["Z", "F2"]
-RINGS: tuple[str, ...] = get_args(Ring)
+if TYPE_CHECKING:
+    from matrixrl.schemes.problem import Problem
+
+    ArrayLike = np.ndarray | Sequence[Sequence[Any]]
 
 MAX_SIDE = 32
 """Largest n, m or p allowed in a file: a bound against absurd files, far above practical
@@ -35,6 +55,9 @@ MAX_ENTRY = 2**31 - 1
 """Largest absolute coefficient: keeps products of coefficients small; no known scheme comes
 near.
 """
+
+MAX_DENOMINATOR = 2**31 - 1
+"""Largest common denominator of a factor matrix."""
 
 
 class SchemeError(ValueError):
@@ -99,46 +122,78 @@ def format_labels(fmt: Format) -> tuple[list[str], list[str], list[str]]:
 
 @dataclass(frozen=True, eq=False)
 class Scheme:
-    """An algorithm for C = AB with `rank` multiplications (index order: see the module; C is not
-    transposed).
+    """An algorithm for a problem with `rank` multiplications (index order of matrices: see the
+    module; C is not transposed).
 
-    Building one checks shapes and entries and raises `SchemeError`; whether it multiplies matrices
-    is the business of `matrixrl.schemes.verify`. Arrays are copied, int64 and read-only.
+    Building one checks shapes and entries and raises `SchemeError`; whether it computes the
+    problem's map is the business of `matrixrl.schemes.verify`. Arrays are copied and read-only:
+    int64, or Python objects (`int`, `Fraction`, `ComplexRational`) in a factor that has other than
+    integers.
 
     Attributes:
-      format: (n, m, p).
-      ring: ``"Z"``, the integers, or ``"F2"``, entries 0 and 1 and everything modulo 2.
-      u: int64 [rank, n*m], coefficients of the entries of A in each product.
-      v: int64 [rank, m*p], coefficients of the entries of B in each product.
-      w: int64 [rank, n*p], coefficients of each product in the entries of C.
+      problem: the bilinear map z = f(x, y); a format (n, m, p) may be given for C = AB.
+      ring: ``"Z"``, the integers; ``"F2"``, entries 0 and 1 and everything modulo 2; ``"F3"``,
+        entries -1, 0, 1 (a given 2 becomes -1) and everything modulo 3; ``"Z[1/2]"``, denominators
+        that are powers of two; ``"Q"``, fractions; ``"Q[i]"``, complex rationals. None when
+        building one stands for the smallest ring of characteristic 0 that has the coefficients.
+      u: [rank, a], coefficients of the entries of x (A, a = n*m) in each product.
+      v: [rank, b], coefficients of the entries of y (B, b = m*p) in each product.
+      w: [rank, c], coefficients of each product in the entries of z (C, c = n*p).
       provenance: how it was found: plain JSON values by name.
     """
 
-    format: Format
+    problem: Problem
     ring: Ring
     u: np.ndarray
     v: np.ndarray
     w: np.ndarray
     provenance: Mapping[str, Any] = field(default_factory=dict)
 
+    if TYPE_CHECKING:  # what `__post_init__` accepts
+
+        def __init__(
+            self,
+            problem: Problem | Sequence[int],
+            ring: Ring | None,
+            u: ArrayLike,
+            v: ArrayLike,
+            w: ArrayLike,
+            provenance: Mapping[str, Any] = ...,
+        ) -> None: ...
+
     def __post_init__(self) -> None:
-        fmt = as_format(self.format if isinstance(self.format, list | tuple) else [self.format])
-        object.__setattr__(self, "format", fmt)
-        if self.ring not in RINGS:
+        from matrixrl.schemes.problem import as_problem
+
+        problem = as_problem(self.problem)
+        object.__setattr__(self, "problem", problem)
+        if self.ring is not None and self.ring not in RINGS:
             raise SchemeError(f"ring: {shorten(self.ring)} given, want one of {', '.join(RINGS)}")
         ranks = set()
-        for name, side in zip("uvw", fmt.sides, strict=True):
-            factor = _integer_matrix(name, getattr(self, name), side, self.ring)
+        for name, side in zip("uvw", problem.sides, strict=True):
+            factor = _number_matrix(name, getattr(self, name), side, self.ring)
             object.__setattr__(self, name, factor)
             ranks.add(len(factor))
         if len(ranks) != 1:
             counts = ", ".join(f"{name} has {len(getattr(self, name))}" for name in "uvw")
             raise SchemeError(f"u, v, w: must have the same number of rows, but {counts}")
+        if self.ring is None:
+            object.__setattr__(self, "ring", smallest_ring(self.numbers()))
         if not isinstance(self.provenance, Mapping):
             raise SchemeError(
                 f"provenance: {shorten(self.provenance)} given, want an object of names and values"
             )
         object.__setattr__(self, "provenance", dict(self.provenance))
+
+    @property
+    def format(self) -> Format:
+        """The format (n, m, p) of a scheme that multiplies matrices.
+
+        Raises:
+          SchemeError: if it is a scheme of another problem.
+        """
+        from matrixrl.schemes.problem import format_of
+
+        return format_of(self.problem)
 
     @property
     def rank(self) -> int:
@@ -151,33 +206,90 @@ class Scheme:
         return self.u, self.v, self.w
 
     @property
+    def is_integral(self) -> bool:
+        """True if all coefficients are integers, so that all factors are int64."""
+        return all(factor.dtype != object for factor in self.factors)
+
+    def numbers(self) -> Iterator[Number]:
+        """Yields all coefficients that are not integers, and one integer."""
+        yield 0
+        for factor in self.factors:
+            if factor.dtype == object:
+                yield from factor.flat
+
+    @property
     def max_coefficient(self) -> int:
-        """Largest absolute coefficient."""
-        return max(int(np.abs(factor).max(initial=0)) for factor in self.factors)
+        """Largest absolute coefficient; rounded up to an integer if it is a fraction."""
+        return max(_largest(factor) for factor in self.factors)
 
     @property
     def is_ternary(self) -> bool:
         """True if all coefficients are -1, 0 or 1."""
-        return self.max_coefficient <= 1
+        return self.is_integral and self.max_coefficient <= 1
 
     def __eq__(self, other: object) -> bool:
-        """Compares format, ring and factor matrices, row by row; ignores the provenance."""
+        """Compares problem, ring and factor matrices, row by row; ignores the provenance."""
         if not isinstance(other, Scheme):
             return NotImplemented
-        return (self.format, self.ring, self.rank) == (other.format, other.ring, other.rank) and all(
+        return (self.ring, self.rank, self.problem) == (other.ring, other.rank, other.problem) and all(
             np.array_equal(mine, theirs) for mine, theirs in zip(self.factors, other.factors, strict=True)
         )
 
     def __hash__(self) -> int:
-        return hash((self.format, self.ring, *(factor.tobytes() for factor in self.factors)))
+        return hash((self.problem, self.ring, *(_content(factor) for factor in self.factors)))
 
     def __repr__(self) -> str:
-        return f"Scheme({self.format}, rank {self.rank}, ring {self.ring})"
+        return f"Scheme({self.problem}, rank {self.rank}, ring {self.ring})"
 
     def mod2(self) -> Scheme:
         """Returns the same algorithm over F2: every coefficient modulo 2."""
-        u, v, w = (factor % 2 for factor in self.factors)
-        return replace(self, ring="F2", u=u, v=v, w=w)
+        return self.modulo("F2")
+
+    def modulo(self, ring: Ring) -> Scheme:
+        """Returns the same algorithm over F2 or F3: every coefficient modulo 2 or 3.
+
+        Raises:
+          SchemeError: if a coefficient has no value there: a denominator is divisible by the prime,
+            the number is complex, or it is only known modulo another prime.
+        """
+        if self.ring == ring:
+            return self
+        if self.ring in MODULUS:
+            raise SchemeError(f"ring: a scheme over {self.ring} has no coefficients over {ring}")
+        prime = MODULUS[ring]
+        missing = next((value for value in self.numbers() if not contains(ring, value)), None)
+        if missing is not None:
+            raise SchemeError(f"the coefficient {missing} has no value modulo {prime}")
+        u, v, w = (
+            np.array([[modulo(value, prime) for value in row] for row in factor], dtype=np.int64)
+            if factor.dtype == object
+            else factor % prime
+            for factor in self.factors
+        )
+        return replace(self, ring=ring, u=u, v=v, w=w)
+
+    def scaled_factors(self) -> tuple[list[tuple[np.ndarray, ...]], int]:
+        """Returns integer factors for exact arithmetic: each factor times its common denominator.
+
+        Returns:
+          For u, v and w a tuple of integer arrays, int64 or object: one, or real and imaginary part
+          for a complex factor. And the product of the three denominators, by which the sum of the
+          products is too large.
+        """
+        arrays, scale = [], 1
+        for factor in self.factors:
+            if factor.dtype != object:
+                arrays.append((factor,))
+                continue
+            bottom = lcm(*(denominator(value) for value in factor.flat))
+            scale *= bottom
+            pairs = [parts(value) for value in factor.flat]
+            both = [
+                np.array([int(pair[index] * bottom) for pair in pairs], dtype=object).reshape(factor.shape)
+                for index in (0, 1)
+            ]
+            arrays.append(tuple(both) if both[1].any() else (both[0],))
+        return arrays, scale
 
     def with_provenance(self, **values: Any) -> Scheme:
         """Returns a copy with additional provenance."""
@@ -186,12 +298,12 @@ class Scheme:
     def to_record(self) -> dict[str, Any]:
         """Converts the scheme to plain JSON values: the content of its file."""
         return {
-            "format": list(self.format),
+            **self.problem.to_record(),
             "ring": self.ring,
             "rank": self.rank,
-            "u": self.u.tolist(),
-            "v": self.v.tolist(),
-            "w": self.w.tolist(),
+            "u": _json_rows(self.u),
+            "v": _json_rows(self.v),
+            "w": _json_rows(self.w),
             "provenance": dict(self.provenance),
         }
 
@@ -202,17 +314,23 @@ class Scheme:
         """
         if not isinstance(record, dict):
             raise SchemeError(f"the file holds a JSON {_json_name(record)}, want an object with {_FIELDS}")
-        missing = [name for name in ("format", "ring", "rank", "u", "v", "w") if name not in record]
+        from matrixrl.schemes.families import problem_from_record
+
+        identity = () if "problem" in record else ("format",)
+        missing = [name for name in (*identity, "ring", "rank", "u", "v", "w") if name not in record]
         if missing:
             raise SchemeError(f"{missing[0]}: missing; a scheme file has {_FIELDS}")
-        fmt, rank = as_format(record["format"]), record["rank"]
+        problem, rank = problem_from_record(record), record["rank"]
         if type(rank) is not int or rank < 1:
             raise SchemeError(f"rank: {shorten(rank)} given, want an integer of 1 or more")
-        for name, side in zip("uvw", fmt.sides, strict=True):
-            _check_lists(name, record[name], rank, side)
-        return Scheme(
-            fmt, record["ring"], *(record[name] for name in "uvw"), provenance=record.get("provenance", {})
+        ring = record["ring"]
+        if not isinstance(ring, str) or ring not in RINGS:
+            raise SchemeError(f"ring: {shorten(ring)} given, want one of {', '.join(RINGS)}")
+        u, v, w = (
+            _parse_rows(name, record[name], rank, side, cast(Ring, ring))
+            for name, side in zip("uvw", problem.sides, strict=True)
         )
+        return Scheme(problem, cast(Ring, ring), u, v, w, provenance=record.get("provenance", {}))
 
     def save(self, path: Path | str) -> None:
         """Writes the scheme's JSON file completely, then renames it into place; raises
@@ -251,7 +369,7 @@ def parse_scheme(value: Any, where: str) -> Scheme:
         raise SchemeError(f"{where}: {error}") from error
 
 
-_FIELDS = "format, ring, rank, u, v, w and provenance"
+_FIELDS = "format (or problem), ring, rank, u, v, w and provenance"
 
 
 def render_json(record: dict[str, Any]) -> str:
@@ -274,42 +392,113 @@ def shorten(value: Any, width: int = 40) -> str:
     return text if len(text) <= width else text[: width - 3] + "..."
 
 
-def _integer_matrix(name: str, values: Any, side: int, ring: str) -> np.ndarray:
-    """Converts `values` to a read-only int64 [rank, side]; raises `SchemeError`."""
+def _number_matrix(name: str, values: Any, side: int, ring: str | None) -> np.ndarray:
+    """Converts `values` to a read-only array [rank, side], int64 if all entries are integers, else
+    of objects; raises `SchemeError`.
+    """
     try:
         factor = np.array(values)
     except ValueError as error:
         raise SchemeError(f"{name}: rows of unequal length, want {side} entries each") from error
     if factor.ndim != 2 or factor.shape[1] != side or factor.shape[0] < 1:
         raise SchemeError(f"{name}: shape {list(factor.shape)}, want [rank, {side}] with rank 1 or more")
+    if factor.dtype == object:
+        try:
+            simple = [simplify(value) for value in factor.flat]
+        except TypeError as error:
+            raise SchemeError(f"{name}: {error}") from error
+        if any(size_of(value) > MAX_ENTRY for value in simple):
+            raise SchemeError(f"{name}: an entry is beyond {MAX_ENTRY}")
+        if lcm_above(simple, MAX_DENOMINATOR):
+            raise SchemeError(f"{name}: the common denominator of its entries is beyond {MAX_DENOMINATOR}")
+        allowed = ring or "Q[i]"
+        for value in simple:
+            if allowed not in MODULUS and not contains(allowed, value):
+                raise SchemeError(f"{name}: holds {value}, which is not in {allowed}")
+        if all(isinstance(value, int) for value in simple):
+            factor = np.array(simple, dtype=np.int64).reshape(factor.shape)
+        else:
+            if allowed in MODULUS:
+                raise SchemeError(f"{name}: holds a fraction, but over {allowed} entries are integers")
+            objects = np.empty(len(simple), dtype=object)
+            objects[:] = simple
+            factor = objects.reshape(factor.shape)
+            factor.setflags(write=False)
+            return factor
     if factor.dtype.kind not in "iu":
-        raise SchemeError(f"{name}: entries are {factor.dtype}, want integers up to {MAX_ENTRY}")
+        raise SchemeError(
+            f"{name}: entries are {factor.dtype}, want integers up to {MAX_ENTRY} or fractions of them"
+        )
     if factor.min() < -MAX_ENTRY or factor.max() > MAX_ENTRY:
         raise SchemeError(f"{name}: an entry is beyond {MAX_ENTRY}")
     factor = factor.astype(np.int64)
-    if ring == "F2" and not np.isin(factor, (0, 1)).all():
-        wrong = factor[~np.isin(factor, (0, 1))][0]
-        raise SchemeError(f"{name}: holds {wrong}, but over F2 entries are 0 or 1")
+    if ring in MODULUS:
+        allowed = (0, 1) if ring == "F2" else (-1, 0, 1, 2)
+        if not np.isin(factor, allowed).all():
+            wrong = factor[~np.isin(factor, allowed)][0]
+            words = "0 or 1" if ring == "F2" else "-1, 0, 1 or 2"
+            raise SchemeError(f"{name}: holds {wrong}, but over {ring} entries are {words}")
+        factor[factor == 2] = -1
     factor.setflags(write=False)
     return factor
 
 
-def _check_lists(name: str, rows: Any, rank: int, side: int) -> None:
-    """Raises `SchemeError` unless `rows` is a list of `rank` lists of `side` integers (true and 1.0
-    are not integers).
+def lcm_above(values: Iterable[Number], limit: int) -> bool:
+    """Returns true if the common denominator of the values exceeds `limit`; stops when it does."""
+    bottom = 1
+    for value in values:
+        if not isinstance(value, int):
+            bottom = lcm(bottom, denominator(value))
+            if bottom > limit:
+                return True
+    return False
+
+
+def _largest(factor: np.ndarray) -> int:
+    if factor.dtype != object:
+        return int(np.abs(factor).max(initial=0))
+    return ceil(max((size_of(value) for value in factor.flat), default=0))
+
+
+def _content(factor: np.ndarray) -> bytes | tuple[Number, ...]:
+    return tuple(factor.flat) if factor.dtype == object else factor.tobytes()
+
+
+def _json_rows(factor: np.ndarray) -> list[list[Any]]:
+    if factor.dtype != object:
+        return factor.tolist()
+    return [[json_value(value) for value in row] for row in factor]
+
+
+def _parse_rows(name: str, rows: Any, rank: int, side: int, ring: Ring) -> list[list[Number]]:
+    """Returns `rank` lists of `side` numbers of the ring from a JSON value; raises `SchemeError`
+    for anything else (true and 1.0 are not integers).
     """
+    wanted = f"an integer of at most {MAX_ENTRY}"
+    if ring in ("Z[1/2]", "Q", "Q[i]"):
+        wanted += ' or a fraction such as "1/2"' + ", or a pair of them" * (ring == "Q[i]")
     if not isinstance(rows, list) or len(rows) != rank:
         given = f"{len(rows)} rows" if isinstance(rows, list) else f"a JSON {_json_name(rows)}"
         raise SchemeError(f"{name}: {given}, want {rank} rows (the rank)")
+    result = []
     for index, row in enumerate(rows):
         if not isinstance(row, list) or len(row) != side:
             given = f"{len(row)} entries" if isinstance(row, list) else f"a JSON {_json_name(row)}"
             raise SchemeError(f"{name}[{index}]: {given}, want {side} integers")
+        numbers = []
         for value in row:
-            if type(value) is not int or abs(value) > MAX_ENTRY:
-                raise SchemeError(
-                    f"{name}[{index}]: entry {shorten(value)}, want an integer of at most {MAX_ENTRY}"
-                )
+            if type(value) is int and -MAX_ENTRY <= value <= MAX_ENTRY:
+                numbers.append(value)
+                continue
+            number: Number | None = None
+            if type(value) is not int and ring not in ("Z", "F2", "F3"):
+                with contextlib.suppress(ValueError):
+                    number = from_json_value(value)
+            if number is None or size_of(number) > MAX_ENTRY or denominator(number) > MAX_DENOMINATOR:
+                raise SchemeError(f"{name}[{index}]: entry {shorten(value)}, want {wanted}")
+            numbers.append(number)
+        result.append(numbers)
+    return result
 
 
 def _json_name(value: Any) -> str:

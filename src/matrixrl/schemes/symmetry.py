@@ -14,6 +14,8 @@ from itertools import permutations, product
 
 import numpy as np
 
+from matrixrl.schemes.problem import MatrixMultiplication
+from matrixrl.schemes.rings import MODULUS
 from matrixrl.schemes.scheme import Format, Ring, Scheme
 
 Bases = tuple[np.ndarray, np.ndarray, np.ndarray]
@@ -25,7 +27,13 @@ def rotate(scheme: Scheme) -> Scheme:
     """
     n, m, p = scheme.format
     u, v, w = scheme.factors
-    return replace(scheme, format=Format(m, p, n), u=v, v=_transposed(w, n, p), w=_transposed(u, n, m))
+    return replace(
+        scheme,
+        problem=MatrixMultiplication(Format(m, p, n)),
+        u=v,
+        v=_transposed(w, n, p),
+        w=_transposed(u, n, m),
+    )
 
 
 def transpose(scheme: Scheme) -> Scheme:
@@ -34,7 +42,7 @@ def transpose(scheme: Scheme) -> Scheme:
     u, v, w = scheme.factors
     return replace(
         scheme,
-        format=Format(p, m, n),
+        problem=MatrixMultiplication(Format(p, m, n)),
         u=_transposed(v, m, p),
         v=_transposed(u, n, m),
         w=_transposed(w, n, p),
@@ -62,8 +70,7 @@ def change_basis(scheme: Scheme, P: np.ndarray, Q: np.ndarray, R: np.ndarray) ->
 
     Args:
       scheme: for (n, m, p).
-      P: integer [n, n], Q: [m, m], R: [p, p]; invertible over the ring: determinant 1 or -1, odd
-        over F2.
+      P: integer [n, n], Q: [m, m], R: [p, p]; the determinant is 1 or -1, over F2 odd.
 
     Raises:
       ValueError: if a matrix has another shape or is not invertible over the ring.
@@ -80,8 +87,8 @@ def change_basis(scheme: Scheme, P: np.ndarray, Q: np.ndarray, R: np.ndarray) ->
         _sandwiched(scheme.v, Q.T, R_inv.T),
         _sandwiched(scheme.w, P_inv, R),
     ]
-    if scheme.ring == "F2":
-        factors = [factor % 2 for factor in factors]
+    if scheme.ring in MODULUS:
+        factors = [factor % MODULUS[scheme.ring] for factor in factors]
     u, v, w = factors
     return replace(scheme, u=u, v=v, w=w)
 
@@ -95,7 +102,7 @@ def sparsify(scheme: Scheme) -> tuple[Scheme, Bases]:
       Q, R)` equal to it (over F2: their reductions modulo 2).
     """
     bases = [np.eye(size, dtype=np.int64) for size in scheme.format]
-    signs = (1, -1) if scheme.ring == "Z" else (1,)
+    signs = (1,) if scheme.ring == "F2" else (1, -1)
     weight = _num_nonzero(scheme)
     while True:
         best = None
@@ -119,11 +126,11 @@ def _num_nonzero(scheme: Scheme) -> int:
 
 
 def inverse(matrix: np.ndarray, ring: Ring = "Z") -> np.ndarray:
-    """Inverts a square integer matrix over the ring, exactly (Gauss and Jordan with integer row
-    operations).
+    """Inverts a square integer matrix exactly, over F2 or with integer entries (Gauss and Jordan
+    with integer row operations).
 
     Raises:
-      ValueError: if the matrix has no inverse: over Z the determinant must be 1 or -1, over F2 odd.
+      ValueError: if there is no such inverse: the determinant must be 1 or -1, over F2 odd.
     """
     size = len(matrix)
     rows = np.concatenate((np.asarray(matrix), np.eye(size, dtype=np.int64)), axis=1).astype(object)

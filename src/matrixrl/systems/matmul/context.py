@@ -9,7 +9,7 @@ from typing import Any
 
 from matrixrl.agents.replay import Replay
 from matrixrl.agents.selfplay import Games
-from matrixrl.config import MatmulConfig, size_name
+from matrixrl.config import MatmulConfig
 from matrixrl.schemes.scheme import Scheme
 from matrixrl.systems.matmul import program as programs
 from matrixrl.systems.matmul.discoveries import Discoveries
@@ -28,7 +28,7 @@ class PhaseContext:
     Attributes:
       config: the run's settings.
       program: the compiled programs.
-      discoveries: the best schemes, one collection for each format.
+      discoveries: the best schemes, one collection for each problem.
       simulations, self_play_seconds: of this epoch's self-play, for the rate on the console. Not
         results.
     """
@@ -39,7 +39,7 @@ class PhaseContext:
         self.config = config
         self.program = program
         self.discoveries = tuple(discoveries)
-        assert len(self.discoveries) == len(config.game.formats)
+        assert len(self.discoveries) == len(config.game.problems)
         self.simulations = 0
         self.self_play_seconds = 0.0
 
@@ -57,7 +57,7 @@ class PhaseContext:
 
     def names(self, stem: str) -> list[str]:
         """Returns the name of a metric for each format."""
-        return names_by_format(stem, [size_name(size) for size in self.config.game.formats])
+        return names_by_format(stem, [problem.name for problem in self.config.game.problems])
 
     def diverged(self, name: str, value: Any, step: int) -> TrainingDivergedError:
         """Returns the error for a metric or parameter that is NaN or infinite."""

@@ -15,6 +15,7 @@ from matrixrl.schemes.equivalence import can_classify, canonical_form, canonical
 from matrixrl.schemes.files import load_schemes
 from matrixrl.schemes.formulas import formulas
 from matrixrl.schemes.lift import lift
+from matrixrl.schemes.problem import TensorProblem
 from matrixrl.schemes.records import Verdict, judge_scheme
 from matrixrl.schemes.scheme import Scheme, SchemeError
 from matrixrl.schemes.verify import verify
@@ -24,6 +25,9 @@ from matrixrl.whole_files import write_whole
 # their classes.
 MAX_SOLUTIONS = 1000
 COUNTING_SECONDS = 5.0
+
+# Maximum number of tensor entries in the file of solutions, which must stay readable.
+MAX_SOLUTION_ENTRIES = 2_000_000
 
 
 def to_standard_basis(
@@ -43,7 +47,7 @@ def to_standard_basis(
 
 
 class Discoveries:
-    """The best scheme of one format, its files, and all different solutions of its rank.
+    """The best scheme of one problem, its files, and all different solutions of its rank.
 
     Over F2 the best scheme is lifted to the integers if possible; the scheme modulo 2 is kept as
     well, and is the result if there is no lift.
@@ -88,7 +92,7 @@ class Discoveries:
         proof = verify(scheme)
         if not proof:
             raise RuntimeError(
-                f"a game ended with residual zero, yet its {scheme.rank} terms are no scheme of {scheme.format}: "
+                f"a game ended with residual zero, yet its {scheme.rank} terms are no scheme of {scheme.problem}: "
                 f"{proof.message}. This is a defect of matrixrl; please report it with the run folder {self._directory}"
             )
         self.num_verified += 1
@@ -98,7 +102,7 @@ class Discoveries:
             return
         if lowest is None or solution.rank < lowest:
             self.solutions.clear()
-        if solution not in self.solutions and len(self.solutions) < MAX_SOLUTIONS:
+        if solution not in self.solutions and len(self.solutions) < _max_solutions(solution):
             self.solutions[solution] = None
             self._unsaved = True
 
@@ -111,7 +115,8 @@ class Discoveries:
             solutions were examined.
         """
         number = len(self.solutions)
-        text = f"{number}{'+' * (number == MAX_SOLUTIONS)} solution{'s' * (number != 1)}"
+        most = next(map(_max_solutions, self.solutions), MAX_SOLUTIONS)
+        text = f"{number}{'+' * (number == most)} solution{'s' * (number != 1)}"
         classes, counted = set(), 0
         began = time.perf_counter()
         for solution in self.solutions:
@@ -122,7 +127,7 @@ class Discoveries:
         if counted == 0:
             return text
         text += f", {len(classes)} class{'es' * (len(classes) != 1)}"
-        return text if counted == number < MAX_SOLUTIONS else f"{text} among the first {counted}"
+        return text if counted == number < most else f"{text} among the first {counted}"
 
     def save_solutions(self) -> None:
         """Writes all different solutions of the lowest rank to one file, if there are new ones.
@@ -142,7 +147,7 @@ class Discoveries:
         both = {**self.solutions, **self._solutions_ahead}
         lowest = _lowest_rank(both)
         kept = [solution for solution in both if solution.rank == lowest]
-        return dict.fromkeys(kept[:MAX_SOLUTIONS])
+        return dict.fromkeys(kept[: _max_solutions(kept[0])] if kept else ())
 
     def offer(self, scheme: Scheme, found: dict[str, Any]) -> list[Path]:
         """Stores a proved scheme if it is better than the best one.
@@ -228,6 +233,15 @@ class Discoveries:
         if self._ahead is not None and (self.best is None or _order(self._ahead) < _order(self.best)):
             self.best = self._ahead
         self.solutions = self._all_solutions()
+
+
+def _max_solutions(solution: Scheme) -> int:
+    """Returns the maximum number of solutions to keep. Each one in the file repeats a tensor that
+    is not built in.
+    """
+    if isinstance(solution.problem, TensorProblem):
+        return max(1, min(MAX_SOLUTIONS, MAX_SOLUTION_ENTRIES // solution.problem.entries.size))
+    return MAX_SOLUTIONS
 
 
 def _lowest_rank(solutions: Iterable[Scheme]) -> int | None:

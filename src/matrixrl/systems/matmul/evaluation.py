@@ -16,6 +16,7 @@ import numpy as np
 
 from matrixrl.checkpoints.format import Checkpoint
 from matrixrl.config import MatmulConfig
+from matrixrl.schemes.problem import Problem
 from matrixrl.schemes.scheme import Scheme
 from matrixrl.schemes.verify import verify
 from matrixrl.systems.matmul.program import SELF_PLAY, START, MatmulProgram
@@ -27,10 +28,10 @@ MAX_GAMES_AT_ONCE = 256
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Result of the games of one format.
+    """Result of the games of one problem.
 
     Attributes:
-      size: the format.
+      problem: the problem.
       games: number of games played.
       ranks: number of solved games by rank.
       least_residual: smallest sum of absolute values of a final residual; 0 if a game was solved.
@@ -39,7 +40,7 @@ class Evaluation:
       compile_seconds: of tracing and compilation, or of reading the programs from the cache.
     """
 
-    size: tuple[int, int, int]
+    problem: Problem
     games: int
     ranks: dict[int, int]
     least_residual: int
@@ -78,14 +79,14 @@ def restore_params(program: MatmulProgram, checkpoint: Checkpoint) -> Any:
 
 
 def evaluate(program: MatmulProgram, params: Any, games: int, seed: int) -> list[Evaluation]:
-    """Plays games from the standard basis without noise at the root; several formats alternate.
+    """Plays games from the standard basis without noise at the root; several problems alternate.
 
     Args:
       program: built with `evaluation_config`.
       seed: seed of the search.
 
     Returns:
-      One evaluation for each format with a game.
+      One evaluation for each problem with a game.
 
     Raises:
       RuntimeError: if a game ended with residual zero and its scheme is wrong: a defect of this
@@ -93,12 +94,12 @@ def evaluate(program: MatmulProgram, params: Any, games: int, seed: int) -> list
     """
     began, compile_seconds = time.perf_counter(), 0.0
     at_once = program.config.selfplay.batch_of_games
-    formats = program.config.game.formats
+    problems = program.config.game.problems
     key = jax.random.key(seed)
-    played = [0 for _ in formats]
-    ranks: list[Counter[int]] = [Counter() for _ in formats]
-    least: list[int | None] = [None for _ in formats]
-    best: list[Scheme | None] = [None for _ in formats]
+    played = [0 for _ in problems]
+    ranks: list[Counter[int]] = [Counter() for _ in problems]
+    least: list[int | None] = [None for _ in problems]
+    best: list[Scheme | None] = [None for _ in problems]
     for first in range(0, games, at_once):
         playing = min(at_once, games - first)
         key, key_start = jax.random.split(key)
@@ -135,7 +136,7 @@ def evaluate(program: MatmulProgram, params: Any, games: int, seed: int) -> list
     seconds = time.perf_counter() - began
     return [
         Evaluation(
-            size,
+            problem,
             played[number],
             dict(sorted(ranks[number].items())),
             left,
@@ -143,6 +144,6 @@ def evaluate(program: MatmulProgram, params: Any, games: int, seed: int) -> list
             seconds,
             compile_seconds,
         )
-        for number, (size, left) in enumerate(zip(formats, least, strict=True))
+        for number, (problem, left) in enumerate(zip(problems, least, strict=True))
         if left is not None
     ]

@@ -42,10 +42,10 @@ from matrixrl.envs.matmul.demonstrations import Demonstration
 from matrixrl.envs.matmul.env import TensorGame, TensorState
 from matrixrl.envs.matmul.factors import ActionCodec
 from matrixrl.envs.matmul.features import Features
-from matrixrl.envs.matmul.tensors import matmul_tensor, ring, standard_factors
+from matrixrl.envs.matmul.tensors import ring
 from matrixrl.networks.tokens import TokenNetwork
 from matrixrl.networks.transforms import TransformNetwork
-from matrixrl.schemes.known import known_scheme
+from matrixrl.schemes.problem import MatrixMultiplication, Problem
 from matrixrl.search.sampled import SearchResult, search
 from matrixrl.systems.compiled import jitted
 from matrixrl.training.first_calls import FirstCalls
@@ -93,7 +93,7 @@ class MatmulProgram:
     Attributes:
       config: the run's settings.
       codec: shape, ring and spelling of actions.
-      targets: int8 [F, a, b, c], the tensors to decompose, one for each format, padded with zeros
+      targets: int8 [F, a, b, c], the tensors to decompose, one for each problem, padded with zeros
         to one shape.
       groups: number of groups in which the games of a batch are searched, with their own keys.
       mesh: devices over which games and samples are sharded; None for one.
@@ -118,7 +118,7 @@ class MatmulProgram:
             whole_vectors=config.transforms,
         )
         self.game = TensorGame(self.codec)
-        self.targets = np.stack([matmul_tensor(size, game.shape) for size in game.formats])
+        self.targets = np.stack([self._target(problem) for problem in game.problems])
         self.agent = AlphaZero(
             network=self._network(),
             optimizer=self._optimizer(),
@@ -130,12 +130,21 @@ class MatmulProgram:
 
     @property
     def move_limits(self) -> Array:
-        """Maximum number of moves of each format before any scheme is found, int32 [F]."""
-        game = self.config.game
-        return jnp.array([game.moves_of(size) for size in game.formats], jnp.int32)
+        """Maximum number of moves of each problem before any scheme is found, int32 [F]."""
+        return jnp.array(self.config.game.move_limits, jnp.int32)
+
+    def _target(self, problem: Problem) -> np.ndarray:
+        """Returns the tensor of a problem in the ring, int8, padded with zeros to the shape of the
+        game.
+        """
+        tensor = problem.tensor()
+        if self.codec.ring.modulus == 2:
+            tensor = tensor % 2
+        padding = [(0, whole - side) for whole, side in zip(self.codec.shape, tensor.shape, strict=True)]
+        return np.pad(tensor, padding).astype(np.int8)
 
     def format_of(self, lane: int) -> int:
-        """Returns the index of the format that a lane plays."""
+        """Returns the index of the problem that a lane plays."""
         return lane % len(self.targets)
 
     @cached_property
@@ -549,6 +558,10 @@ class MatmulProgram:
 
         def target(key: Array, changed: Array, tensor: Array) -> tuple[Array, tuple[Array, Array, Array]]:
             basis = self._random_basis(key)
+            if self.codec.ring.modulus == 0 and self._may_overflow:
+                # Keep the standard basis where int8 cannot hold the tensor in the other one.
+                moved = bases.transform_tensor(tensor, basis.forward, self.codec.ring)
+                changed = changed & jnp.all(jnp.abs(moved) <= 127)
             basis = jax.tree.map(lambda other, same: jnp.where(changed, other, same), basis, standard)
             tensor = bases.transform_tensor(tensor, basis.forward, self.codec.ring)
             return tensor.astype(jnp.int8), basis.inverse
@@ -568,6 +581,13 @@ class MatmulProgram:
             self.codec.layout.num_tokens,
         )
         return shard(games, self.mesh)
+
+    @property
+    def _may_overflow(self) -> bool:
+        """True if a change of basis can make entries that int8 does not hold. The entries of matrix
+        products stay small.
+        """
+        return any(not isinstance(problem, MatrixMultiplication) for problem in self.config.game.problems)
 
     def _random_basis(self, key: Array) -> bases.Basis:
         """Returns any basis over F2; over the integers a unimodular one near a signed permutation.
@@ -620,10 +640,10 @@ class MatmulProgram:
         return jax.vmap(one)(shard(jax.random.split(key, count), self.mesh))
 
     def _synthetic(self, key: Array, updates: Array) -> Demonstration:
-        """Samples random terms of one of the formats, chosen uniformly; a curriculum starts with
-        few terms.
+        """Samples random terms of the shape of one of the problems, chosen uniformly; a curriculum
+        starts with few terms.
         """
-        settings, formats = self.config.demonstration, self.config.game.formats
+        settings, game = self.config.demonstration, self.config.game
         make = partial(
             demonstrations.synthetic,
             codec=self.codec,
@@ -639,28 +659,32 @@ class MatmulProgram:
             grown = 1 + most * updates // settings.curriculum_steps
             return jnp.minimum(grown, most)
 
-        if len(formats) == 1:
+        if len(game.problems) == 1:
             return make(key, most=allowed(self.config.max_demonstration_factors))
         key_format, key_terms = jax.random.split(key)
-        drawn = jax.random.randint(key_format, (), 0, len(formats))
-        lengths = jnp.array([(n * m, m * p, n * p) for n, m, p in formats], jnp.int32)[drawn]
-        most = [min(math.prod(size), self.config.max_demonstration_factors) for size in formats]
+        drawn = jax.random.randint(key_format, (), 0, len(game.problems))
+        lengths = jnp.array([problem.sides for problem in game.problems], jnp.int32)[drawn]
+        most = [min(rank, self.config.max_demonstration_factors) for rank in game.standard_ranks]
         return make(key_terms, used=tuple(lengths), most=allowed(jnp.array(most, jnp.int32)[drawn]))
 
     def _from_scheme(self, key: Array, kind: str) -> Demonstration:
-        """Samples terms of the standard or the known scheme of one of the formats, chosen
+        """Samples terms of the standard or the known scheme of one of the problems, chosen
         uniformly.
         """
-        formats = self.config.game.formats
-        shown = [partial(self._of_format, kind=kind, size=size) for size in formats]
-        if len(formats) == 1:
+        problems = self.config.game.problems
+        shown = [partial(self._of_problem, kind=kind, problem=problem) for problem in problems]
+        if len(problems) == 1:
             return shown[0](key)
         key_format, key_terms = jax.random.split(key)
-        return jax.lax.switch(jax.random.randint(key_format, (), 0, len(formats)), shown, key_terms)
+        return jax.lax.switch(jax.random.randint(key_format, (), 0, len(problems)), shown, key_terms)
 
-    def _of_format(self, key: Array, kind: str, size: tuple[int, int, int]) -> Demonstration:
-        factors = standard_factors(size) if kind == "standard" else known_scheme(size).factors
-        if self.codec.ring.modulus == 2:
+    def _of_problem(self, key: Array, kind: str, problem: Problem) -> Demonstration:
+        modulus, limit = self.codec.ring.modulus, self.codec.ring.max_coefficient
+        factors = (
+            problem.known() if kind == "known" else problem.standard(modulus, None if modulus else limit)
+        )
+        assert factors is not None  # the config has been checked
+        if modulus == 2:
             factors = tuple(np.mod(factor, 2) for factor in factors)
         padded = (
             np.pad(factor, ((0, 0), (0, length - factor.shape[1])))
@@ -668,7 +692,7 @@ class MatmulProgram:
         )
         u, v, w = padded
         shown = demonstrations.from_factors(key, self.codec, u, v, w)
-        # The schemes of all formats share one shape; further labels are ignored.
+        # The schemes of all problems share one shape; further labels are ignored.
         return shown._replace(tokens=_pad(shown.tokens[:MAX_LABELS], MAX_LABELS))
 
     def _replayed(self, key: Array, buffer: replay.Replay, count: int, good_costs: Array) -> Targets:

@@ -11,8 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from matrixrl.agents.selfplay import Games
-from matrixrl.config import size_name
-from matrixrl.schemes.scheme import Format, Scheme
+from matrixrl.schemes.scheme import Scheme
 from matrixrl.systems.matmul.discoveries import to_standard_basis
 from matrixrl.systems.matmul.program import MatmulProgram
 
@@ -37,14 +36,15 @@ def schemes_of(program: MatmulProgram, games: Games, ranks: Mapping[int, int]) -
             tuple(matrix[lane] for matrix in inverse),  # pyright: ignore[reportArgumentType]
             modulus,
         )
-        n, m, p = program.config.game.formats[program.format_of(lane)]
+        problem = program.config.game.problems[program.format_of(lane)]
         if len(program.targets) > 1:
-            # Truncate to the smaller format, whose padding is zero in the target, and drop terms
+            # Truncate to the smaller problem, whose padding is zero in the target, and drop terms
             # that become zero.
-            u, v, w = u[:, : n * m], v[:, : m * p], w[:, : n * p]
+            a, b, c = problem.sides
+            u, v, w = u[:, :a], v[:, :b], w[:, :c]
             needed = u.any(axis=1) & v.any(axis=1) & w.any(axis=1)
             u, v, w = u[needed], v[needed], w[needed]
-        found[lane] = Scheme(Format(n, m, p), "F2" if modulus == 2 else "Z", u, v, w)
+        found[lane] = Scheme(problem, "F2" if modulus == 2 else "Z", u, v, w)
     return found
 
 
@@ -53,31 +53,31 @@ def games_of(program: MatmulProgram, schemes: Sequence[Scheme]) -> Games:
     `MatmulProgram.keep`.
 
     This converts schemes from other sources (an earlier run, a flip graph) to training data. Lane k
-    plays format k modulo the number of formats, so each scheme takes the next lane of its format;
-    the other lanes stay empty.
+    plays problem k modulo their number, so each scheme takes the next lane of its problem; the
+    other lanes stay empty.
 
     Args:
       program: program of the run whose replay buffer receives the games.
-      schemes: correct ones, of the run's formats and ring (or integer ones for a run over F2), with
-        no more terms than a game has actions; and no more schemes than a batch has lanes of their
-        format.
+      schemes: correct ones, of the run's problems and ring (or integer ones for a run over F2),
+        with no more terms than a game has actions; and no more schemes than a batch has lanes of
+        their problem.
 
     Raises:
       ValueError: if a scheme does not fit, naming it.
     """
-    codec, formats = program.codec, program.config.game.formats
+    codec, problems = program.codec, program.config.game.problems
     num_games, max_moves = program.config.selfplay.batch_of_games, program.config.game.moves
     actions = np.zeros((num_games, max_moves, codec.layout.num_tokens), np.uint16)
     num_moves = np.zeros(num_games, np.int32)
-    used = dict.fromkeys(formats, 0)
+    used = dict.fromkeys(problems, 0)
     for scheme in schemes:
-        size = (scheme.format.n, scheme.format.m, scheme.format.p)
-        if size not in used:
-            raise ValueError(f"{scheme}: the run plays {', '.join(size_name(f) for f in formats)}")
-        lane = formats.index(size) + used[size] * len(formats)
+        problem = scheme.problem
+        if problem not in used:
+            raise ValueError(f"{scheme}: the run plays {', '.join(map(str, problems))}")
+        lane = problems.index(problem) + used[problem] * len(problems)
         if lane >= num_games or scheme.rank > max_moves:
             raise ValueError(f"{scheme}: a batch has {num_games} games of at most {max_moves} actions")
-        used[size] += 1
+        used[problem] += 1
         actions[lane, : scheme.rank] = _tokens(program, scheme)
         num_moves[lane] = scheme.rank
     return program.finished_games(jnp.asarray(actions), jnp.asarray(num_moves))

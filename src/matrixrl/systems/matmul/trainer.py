@@ -40,7 +40,7 @@ class MatmulTrainer:
 
     Args:
       config: the run's settings.
-      discoveries: the best schemes, one collection for each format.
+      discoveries: the best schemes, one collection for each problem.
       program: the compiled programs of the config, where several runs share them.
     """
 
@@ -55,7 +55,7 @@ class MatmulTrainer:
 
     @property
     def discoveries(self) -> tuple[Discoveries, ...]:
-        """The best schemes, one collection for each format."""
+        """The best schemes, one collection for each problem."""
         return self.context.discoveries
 
     def init(self) -> MatmulState:
@@ -65,9 +65,7 @@ class MatmulTrainer:
         with self.program.first_calls.call(programs.INIT):
             device = self.program.init(jax.random.fold_in(self._key, 0))
         game = self.config.game
-        progress = Progress(
-            step_limits=tuple(map(game.moves_of, game.formats)), best_ranks=(None,) * len(game.formats)
-        )
+        progress = Progress(step_limits=game.move_limits, best_ranks=(None,) * len(game.move_limits))
         return MatmulState(device, first_phase(self.context, progress))
 
     def snapshot(self, state: MatmulState, step: int) -> Snapshot:
@@ -83,8 +81,8 @@ class MatmulTrainer:
         # A lower rank is better; at equal rank, more solved games.
         game = self.config.game
         ranks = sum(
-            game.moves_of(size) + 1 if rank is None else rank
-            for size, rank in zip(game.formats, progress.best_ranks, strict=True)
+            limit + 1 if rank is None else rank
+            for limit, rank in zip(game.move_limits, progress.best_ranks, strict=True)
         )
         texts: dict[str, str] = {}
         for found in self.discoveries:

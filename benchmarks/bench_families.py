@@ -1,0 +1,190 @@
+"""Best rank of each built-in problem found in 10 minutes of one core, beside the public one.
+
+python benchmarks/bench_families.py --out families.jsonl                  # all problems, 10 minutes each
+python benchmarks/bench_families.py poly-3x3 complex --limit 60 --out families.jsonl
+python benchmarks/bench_families.py --table families.jsonl                # the table, as Markdown
+python benchmarks/bench_families.py skew-4 --out families.jsonl -- --ring Z --preset integers
+
+Each run is `matrixrl matmul train --tensor NAME` in a process of its own that is bound to one core. The limit is
+processor time, compilation included, so that other load on the machine does not count; where the system does not
+report it, the limit is time on the clock. A run ends earlier when it reaches the public rank. Every rank in the table
+belongs to a scheme that is proved again here.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from matrixrl.schemes.families import problem_named
+from matrixrl.schemes.problem import Problem
+from matrixrl.schemes.scheme import Scheme, SchemeError
+from matrixrl.schemes.verify import verify
+
+NAMES = [
+    "poly-2x2", "poly-3x3", "poly-4x4", "poly-2x3", "cyclic-2", "cyclic-3", "cyclic-4", "cyclic-5", "conv-2x3",
+    "conv-3x3", "complex", "quaternion", "gram-2x2", "gram-3x2", "symmetric-2x1", "symmetric-3x1", "symmetric-2x2",
+    "triangular-2x2", "triangular-3x2", "skew-3", "skew-4", "skew-5",
+]  # fmt: skip
+SETTINGS = [
+    "--preset",
+    "discover",
+    "--pretraining-steps",
+    "300",
+    "--num-epochs",
+    "100000",
+    "--console",
+    "quiet",
+]
+GRACE = 60.0
+"""Seconds that a run has to finish its chunk and save."""
+
+
+def processor_seconds(pid: int) -> float | None:
+    """Returns the processor time of a process and its threads; None where the system does not report it."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return None
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def best_scheme(runs: Path) -> Scheme | None:
+    """Returns the best scheme that the run has written so far."""
+    for path in runs.glob("*/scheme.json"):
+        try:
+            return Scheme.load(path)
+        except SchemeError:
+            return None
+    return None
+
+
+def measure(name: str, limit: float, seed: int, extra: list[str]) -> dict[str, Any]:
+    """Trains on one problem until the public rank or the limit."""
+    problem = problem_named(name)
+    core = sorted(os.sched_getaffinity(0))[0] if hasattr(os, "sched_getaffinity") else None
+    best: Scheme | None = None
+    found_after: float | None = None
+    with tempfile.TemporaryDirectory() as folder:
+        command = [
+            sys.executable,
+            "-m",
+            "matrixrl.cli.main",
+            "matmul",
+            "train",
+            "--tensor",
+            name,
+            "--no-wandb",
+        ]
+        process = subprocess.Popen(
+            [*command, *SETTINGS, "--seed", str(seed), "--runs-dir", folder, *extra],
+            preexec_fn=None if core is None else lambda: os.sched_setaffinity(0, {core}),
+        )
+        began, used = time.monotonic(), 0.0
+        while process.poll() is None and used < limit:
+            time.sleep(0.5)
+            reported = processor_seconds(process.pid)
+            used = time.monotonic() - began if reported is None else max(used, reported)
+            scheme = best_scheme(Path(folder))
+            if scheme is not None and (best is None or better(scheme, best)):
+                best, found_after = scheme, used
+        if process.poll() is None:
+            process.send_signal(signal.SIGINT)
+        try:
+            status = process.wait(GRACE)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            status = process.wait()
+        scheme = best_scheme(Path(folder))
+        if scheme is not None and (best is None or better(scheme, best)):
+            best, found_after = scheme, used
+    if best is not None and not verify(best):
+        raise AssertionError(f"{name}: the run wrote a wrong scheme")
+    return {
+        "problem": name,
+        "rank": None if best is None else best.rank,
+        "ring": None if best is None else best.ring,
+        "is_ternary": best is not None and best.is_ternary,
+        "found_after": found_after,
+        "seconds": used,
+        "limit": limit,
+        "seed": seed,
+        "status": status,
+        "settings": extra,
+        **known_ranks(problem),
+    }
+
+
+def better(scheme: Scheme, other: Scheme) -> bool:
+    """Returns whether a scheme has a lower rank, or the same rank over the integers in place of F2."""
+    return (scheme.rank, scheme.ring == "F2") < (other.rank, other.ring == "F2")
+
+
+def known_ranks(problem: Problem) -> dict[str, int | None]:
+    """Returns the standard rank and the public ranks."""
+    kinds = ("rational", "integer", "ternary", "mod2")
+    return {"standard": problem.standard_rank, **{kind: problem.best_known_rank(kind) for kind in kinds}}
+
+
+def table(lines: list[dict[str, Any]]) -> str:
+    """Renders the best line of each problem as a Markdown table."""
+    best: dict[str, dict[str, Any]] = {}
+    for line in lines:
+        old = best.get(line["problem"])
+        key = (line["rank"] or 10**9, line["ring"] == "F2")
+        if old is None or key < (old["rank"] or 10**9, old["ring"] == "F2"):
+            best[line["problem"]] = line
+    rows = [
+        "| problem | standard | public: rationals, integers, modulo 2 | found | coefficients | after |",
+        "|---|---|---|---|---|---|",
+    ]
+    for name, line in best.items():
+        public = ", ".join(
+            "-" if line[kind] is None else str(line[kind]) for kind in ("rational", "integer", "mod2")
+        )
+        kind = "-1, 0, 1" if line["is_ternary"] and line["ring"] == "Z" else "integers"
+        kind = "-" if line["rank"] is None else "modulo 2" if line["ring"] == "F2" else kind
+        after = "-" if line["found_after"] is None else f"{line['found_after']:.0f} s"
+        rows.append(f"| {name} | {line['standard']} | {public} | {line['rank'] or '-'} | {kind} | {after} |")
+    return "\n".join(rows)
+
+
+def main() -> None:
+    """Reads the command line, and measures or prints."""
+    arguments, extra = sys.argv[1:], []
+    if "--" in arguments:
+        at = arguments.index("--")
+        arguments, extra = arguments[:at], arguments[at + 1 :]
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("names", nargs="*", help="problems; all by default")
+    parser.add_argument("--limit", type=float, default=600.0, help="seconds of one core per problem")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the runs")
+    parser.add_argument("--out", type=Path, help="file to which a line of JSON per problem is added")
+    parser.add_argument("--table", type=Path, help="print the table of such a file, and measure nothing")
+    options = parser.parse_args(arguments)
+    if options.table is None:
+        lines = []
+        for name in options.names or NAMES:
+            line = measure(name, options.limit, options.seed, extra)
+            lines.append(line)
+            if options.out is not None:
+                with options.out.open("a") as file:
+                    file.write(json.dumps(line) + "\n")
+            print(json.dumps(line), flush=True)
+    else:
+        lines = [json.loads(line) for line in options.table.read_text().splitlines()]
+    print(table(lines))
+
+
+if __name__ == "__main__":
+    main()
