@@ -25,11 +25,12 @@ from matrixrl.schemes.reduction import MAX_RESTARTS, greedy_additions, reduced_p
 from matrixrl.schemes.scheme import Scheme
 from matrixrl.schemes.verify import verify
 
-_HOTTEST, _COLDEST, _COLD = 2.5, 0.8, 0.2  # first temperatures of a round, and the last one, in additions
+_HOTTEST, _COLDEST, _COLD = 4.0, 0.8, 0.2  # first temperatures of a round, and the last one, in additions
 _SHORTEST, _LONGEST = 1_000, 64_000  # moves per round
 _SLACK = 1  # additions above the best estimate at which a scheme is reduced more than once
 _REPEATS = 6  # quick reductions per factor of such a scheme
 _EVEN_CHANCE = 0.5
+_BASIS_SHARE = 0.06  # of the moves that change a basis, where flips are allowed
 _MAX_SEEN = 200_000  # factors whose estimates are kept
 
 
@@ -186,7 +187,7 @@ class _State:
     def moved(self, flips: bool) -> _State | None:
         """Returns the state after a random move; None if the move is not possible."""
         other = self.copy()
-        if flips and self._rng.random() >= _EVEN_CHANCE / 2:
+        if flips and self._rng.random() >= _BASIS_SHARE:
             changed = other._flip()
         else:
             changed = other._shear()

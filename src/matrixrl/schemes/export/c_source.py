@@ -24,6 +24,7 @@ _HEAD = """\
  *   -DSCALAR=float     another type of entries (default @SCALAR@)@TYPES@
  *   -DMULTIPLY=name    another name of the function, to link it for several types
  *   -DCUTOFF=512       another smallest side of a block@BLAS@
+ *   -fopenmp           several threads for the sums
  *   -DSELF_TEST        a program that compares the result with the definition
  */
 
@@ -302,6 +303,9 @@ def _sums(plan: Plan, names: Names, side: str, stored: list[int]) -> str:
         f"/* Sums of blocks of {x.upper()}, in one pass over its entries; those that are factors of products are stored. */",
         f"static void {side}_sums(size_t rows, size_t columns, const SCALAR *{x}, size_t ld{x}, SCALAR *{out})",
         "{",
+        "#ifdef _OPENMP",
+        "#pragma omp parallel for",
+        "#endif",
         "    for (size_t row = 0; row < rows; ++row) {",
     ]
     for value in sorted(value for value in needed if value < program.num_inputs):
@@ -344,6 +348,9 @@ def _result_sums(plan: Plan, names: Names) -> str:
         "/* The blocks of C from all products, in one pass over their entries. */",
         "static void result_sums(size_t rows, size_t columns, const SCALAR *m, SCALAR *c, size_t ldc)",
         "{",
+        "#ifdef _OPENMP",
+        "#pragma omp parallel for",
+        "#endif",
         "    for (size_t row = 0; row < rows; ++row) {",
     ]
     for r in range(plan.rank):

@@ -58,11 +58,8 @@ class Plan:
 
     @property
     def has_fractions(self) -> bool:
-        """True if a coefficient is not a whole number."""
-        parts = (self.left, self.right, self.result)
-        terms = [term for part in parts for step in part.steps for term in (step.first, step.second)]
-        terms += [term for part in parts for term in part.outputs if term is not None]
-        return any(Fraction(term.scale).denominator != 1 for term in terms)
+        """True if a coefficient of the scheme is not a whole number."""
+        return any(Fraction(x).denominator != 1 for f in self.scheme.factors for x in f.ravel().tolist())
 
     def operand(self, side: Literal["left", "right"], product: int) -> int:
         """Returns the index of the value that is the left or right factor of a product."""
