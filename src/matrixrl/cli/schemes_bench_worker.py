@@ -101,17 +101,19 @@ def _measure_size(
     runs: dict[int, Multiply] = {0: lambda a, b, c: np.matmul(a, b, out=c)}
     errors: dict[int, float] = {}
     seconds: dict[int, list[float]] = {}
+    processor: dict[int, list[float]] = {}
     for levels in job["levels"]:
         runs[levels] = runner.prepare(size, levels)
     for levels, multiply in runs.items():  # the first call of each is not measured
         multiply(a, b, c)
         errors[levels] = _error(a, b, c)
-        seconds[levels] = []
+        seconds[levels], processor[levels] = [], []
     repeats = job["repeats"]
     for repeat in range(repeats):
         for levels, multiply in runs.items():
-            start = time.perf_counter()
+            start, used = time.perf_counter(), time.process_time()
             multiply(a, b, c)
+            processor[levels].append(time.process_time() - used)
             seconds[levels].append(time.perf_counter() - start)
         if repeat >= 2 and statistics.median(seconds[0]) > _QUICK:
             break
@@ -124,6 +126,8 @@ def _measure_size(
                 "levels": levels,
                 "blas_seconds": statistics.median(seconds[0]),
                 "scheme_seconds": statistics.median(seconds[levels]),
+                "blas_processor_seconds": statistics.median(processor[0]),
+                "scheme_processor_seconds": statistics.median(processor[levels]),
                 "blas_range": [min(seconds[0]), max(seconds[0])],
                 "scheme_range": [min(seconds[levels]), max(seconds[levels])],
                 "blas_error": errors[0],

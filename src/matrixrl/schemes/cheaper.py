@@ -17,11 +17,12 @@ import math
 import random
 import time
 from dataclasses import dataclass, replace
+from fractions import Fraction
 
 import numpy as np
 
-from matrixrl.schemes.programs import BilinearProgram
-from matrixrl.schemes.reduction import MAX_RESTARTS, greedy_additions, reduced_program
+from matrixrl.schemes.programs import MODULI, BilinearProgram
+from matrixrl.schemes.reduction import MAX_RESTARTS, balanced, greedy_additions, reduced_program
 from matrixrl.schemes.scheme import Scheme
 from matrixrl.schemes.verify import verify
 
@@ -51,6 +52,18 @@ class Cheaper:
     seconds: float
 
 
+def can_search(scheme: Scheme) -> bool:
+    """Returns true if `find_cheaper` accepts a scheme: it is correct, with rational coefficients."""
+    return _is_rational(scheme) and bool(verify(scheme))
+
+
+def _is_rational(scheme: Scheme) -> bool:
+    return all(
+        factor.dtype != object or all(isinstance(x, int | Fraction) for x in factor.ravel())
+        for factor in scheme.factors
+    )
+
+
 def find_cheaper(
     scheme: Scheme,
     *,
@@ -71,8 +84,10 @@ def find_cheaper(
       max_moves: stops after this number of moves.
 
     Raises:
-      ValueError: if the scheme is wrong.
+      ValueError: if the scheme is wrong, or its coefficients are not rational.
     """
+    if not _is_rational(scheme):
+        raise ValueError("the search needs rational coefficients")
     check = verify(scheme)
     if not check:
         raise ValueError(f"not a correct scheme: {check.message}")
@@ -138,7 +153,7 @@ class _State:
         ]
         self._sizes = (n, m, p)
         self._rng = rng
-        self._modulus = 2 if scheme.ring == "F2" else None
+        self._modulus = MODULI.get(scheme.ring)
         self._largest = max(abs(factor).max() for factor in self.factors)
         self._seen: dict[tuple[int, object], int] = {}
         self._refined: set[tuple[int, object]] = set()
@@ -172,7 +187,7 @@ class _State:
             return False
         for index, key in enumerate(keys):
             if key not in self._refined:
-                flat = self.factors[index].reshape(self.rank, -1)
+                flat = self._matrix(index)
                 repeated = [greedy_additions(flat, self._rng) for _ in range(_REPEATS)]
                 self.costs[index] = min(self.costs[index], *repeated)
                 self._seen[key] = self.costs[index]
@@ -222,12 +237,14 @@ class _State:
             if len(self._seen) > _MAX_SEEN:
                 self._seen.clear()
                 self._refined.clear()
-            factor = self.factors[index].reshape(self.rank, -1)
-            cost = self._seen[key] = greedy_additions(factor, self._rng)
+            cost = self._seen[key] = greedy_additions(self._matrix(index), self._rng)
         return cost
 
+    def _matrix(self, index: int) -> np.ndarray:
+        return balanced(self.factors[index].reshape(self.rank, -1), self._modulus)
+
     def _sign(self) -> int:
-        return 1 if self._modulus or self._rng.random() < _EVEN_CHANCE else -1
+        return 1 if self._modulus == 2 or self._rng.random() < _EVEN_CHANCE else -1
 
     def _shear(self) -> tuple[int, ...]:
         """Changes the basis of one side by a row operation, with the inverse on the other factor.

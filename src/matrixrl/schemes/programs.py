@@ -13,11 +13,26 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
 
-import numpy as np
-
 from matrixrl.schemes.scheme import Format, Scheme
 
-Number = int | Fraction
+Number = Any
+"""A coefficient: `int`, `Fraction`, or another exact number such as a complex rational."""
+
+MODULI = {"F2": 2, "F3": 3}
+"""The rings in which everything is computed modulo a prime."""
+
+
+def is_negative(value: Number) -> bool:
+    """Returns true for a rational number below zero; other numbers have no sign."""
+    return isinstance(value, int | Fraction) and value < 0
+
+
+def divide(value: Number, divisor: Number) -> Number:
+    """Divides exactly; whole numbers stay integers."""
+    if not isinstance(value, int | Fraction) or not isinstance(divisor, int | Fraction):
+        return value / divisor
+    quotient = Fraction(value) / divisor
+    return quotient.numerator if quotient.denominator == 1 else quotient
 
 
 @dataclass(frozen=True)
@@ -65,7 +80,7 @@ class LinearProgram:
         """Number of multiplications by constants other than 1 and -1."""
         terms = [term for step in self.steps for term in (step.first, step.second)]
         terms += [term for term in self.outputs if term is not None]
-        return sum(abs(term.scale) != 1 for term in terms)
+        return sum(term.scale not in (1, -1) for term in terms)
 
     def evaluate(self, inputs: Sequence[Any]) -> list[Any]:
         """Computes y for entries of x that can be added and multiplied by numbers."""
@@ -78,11 +93,14 @@ class LinearProgram:
 
     def matrix(self) -> list[list[Number]]:
         """Computes the matrix M of the map exactly, one list per output."""
-        units = np.array(
-            [[int(i == j) for j in range(self.num_inputs)] for i in range(self.num_inputs)], dtype=object
-        ).reshape(self.num_inputs, self.num_inputs)
+        rows = [[int(i == j) for j in range(self.num_inputs)] for i in range(self.num_inputs)]
+        for step in self.steps:
+            pairs = zip(rows[step.first.value], rows[step.second.value], strict=True)
+            rows.append([step.first.scale * x + step.second.scale * y for x, y in pairs])
         zero = [0] * self.num_inputs
-        return [zero[:] if isinstance(row, int) else row.tolist() for row in self.evaluate(list(units))]
+        return [
+            zero[:] if term is None else [term.scale * x for x in rows[term.value]] for term in self.outputs
+        ]
 
     def transposed(self) -> LinearProgram:
         """Returns the program of the transposed map, by reversing every step.
@@ -129,14 +147,14 @@ class ProgramBuilder:
         The step is ``x + y``, ``x - y`` or has other coefficients; it never starts with a minus.
         """
         scale: Number = 1
-        if first.scale < 0 and second.scale < 0:
+        if is_negative(first.scale) and is_negative(second.scale):
             scale = -1
-        elif first.scale < 0:
+        elif is_negative(first.scale):
             first, second = second, first
-        if abs(first.scale) == abs(second.scale) != 1:
-            scale *= abs(first.scale)
-        step = Step(Term(first.value, _exact(first.scale, scale)), Term(second.value, _exact(second.scale, scale)))
-        self._steps.append(step)
+        if first.scale in (second.scale, -second.scale) and first.scale not in (1, -1):
+            scale = -first.scale if is_negative(first.scale) and scale == 1 else first.scale
+        parts = [Term(term.value, divide(term.scale, scale)) for term in (first, second)]
+        self._steps.append(Step(parts[0], parts[1]))
         return Term(self._num_inputs + len(self._steps) - 1, scale)
 
     def sum(self, terms: Sequence[Term]) -> Term | None:
@@ -144,7 +162,7 @@ class ProgramBuilder:
         if not terms:
             return None
         # A positive term first saves a negation.
-        ordered = sorted(terms, key=lambda term: term.scale < 0)
+        ordered = sorted(terms, key=lambda term: is_negative(term.scale))
         total = ordered[0]
         for term in ordered[1:]:
             total = self.add(total, term)
@@ -153,12 +171,6 @@ class ProgramBuilder:
     def build(self, outputs: Sequence[Term | None]) -> LinearProgram:
         """Returns the program with these outputs."""
         return LinearProgram(self._num_inputs, tuple(self._steps), tuple(outputs))
-
-
-def _exact(value: Number, divisor: Number) -> Number:
-    """Divides exactly; whole numbers stay integers."""
-    quotient = Fraction(value) / divisor
-    return quotient.numerator if quotient.denominator == 1 else quotient
 
 
 @dataclass(frozen=True)
@@ -200,7 +212,7 @@ class BilinearProgram:
         Raises:
           AssertionError: if the program computes something else.
         """
-        modulus = 2 if self.ring == "F2" else None
+        modulus = MODULI.get(self.ring)
         wanted = (scheme.u.tolist(), scheme.v.tolist(), scheme.w.T.tolist())
         for name, part, rows in zip("uvw", (self.left, self.right, self.result), wanted, strict=True):
             found = part.matrix()

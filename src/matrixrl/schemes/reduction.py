@@ -11,13 +11,19 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
-from fractions import Fraction
 from typing import Protocol
 
 import numpy as np
 
-from matrixrl.schemes.programs import BilinearProgram, LinearProgram, Number, ProgramBuilder, Term
+from matrixrl.schemes.programs import (
+    MODULI,
+    BilinearProgram,
+    LinearProgram,
+    Number,
+    ProgramBuilder,
+    Term,
+    divide,
+)
 from matrixrl.schemes.scheme import Scheme
 
 DEFAULT_SECONDS = 1.0
@@ -25,6 +31,8 @@ DEFAULT_SECONDS = 1.0
 
 MAX_RESTARTS = 200
 """Maximum number of restarts per map; small maps reach it long before the time limit."""
+
+_PATIENCE = 40  # restarts without a better program after which a map is done
 
 _LOOK_AHEAD = 6  # candidates that are tried out where several pairs are equally frequent
 
@@ -49,20 +57,37 @@ def reduced_program(
     """
     rng = random.Random(seed)
     parts = []
-    for index, matrix in enumerate((scheme.u, scheme.v, scheme.w.T)):
-        share = seconds / 3
-        parts.append(reduce_matrix(matrix, seconds=share, restarts=restarts, rng=rng, direct_first=index < 2))
+    for index, factor in enumerate((scheme.u, scheme.v, scheme.w.T)):
+        matrix = balanced(factor, MODULI.get(scheme.ring))
+        parts.append(reduce_matrix(matrix, seconds=seconds / 3, restarts=restarts, rng=rng, direct_first=index < 2))
     program = BilinearProgram(scheme.format, scheme.ring, *parts)
     program.check(scheme)
     return program
 
 
-def reduced_additions(scheme: Scheme, *, seconds: float = DEFAULT_SECONDS, seed: int = 0) -> int:
-    """Returns the number of additions of a scheme after its common sums are shared.
+def reduced_additions(scheme: Scheme, *, seconds: float = 2.0, seed: int = 0) -> int:
+    """Returns the number of additions of a scheme, or of the cheapest equivalent one that is found,
+    after common sums are shared.
 
-    The products stay as they are; `matrixrl.schemes.cheaper.find_cheaper` also changes the basis.
+    Args:
+      scheme: a correct scheme; of a wrong one only its own sums are shared.
+      seconds: time limit; half of it is for equivalent schemes (`matrixrl.schemes.cheaper`).
+      seed: seed of the random choices.
     """
-    return reduced_program(scheme, seconds=seconds, seed=seed).num_additions
+    from matrixrl.schemes.cheaper import can_search, find_cheaper
+
+    shared = reduced_program(scheme, seconds=seconds / 2, seed=seed).num_additions
+    if not can_search(scheme):
+        return shared
+    found = find_cheaper(scheme, seconds=seconds / 2, seed=seed, max_moves=3_000)
+    return min(shared, found.program.num_additions)
+
+
+def balanced(matrix: np.ndarray, modulus: int | None) -> np.ndarray:
+    """Returns a matrix modulo a prime with entries around zero: -1 for 2 modulo 3."""
+    if modulus is None or modulus == 2:
+        return matrix
+    return (matrix + modulus // 2) % modulus - modulus // 2
 
 
 def reduce_matrix(
@@ -85,7 +110,10 @@ def reduce_matrix(
     deadline = time.monotonic() + seconds
     ways = [False, True] if direct_first else [True, False]
     best: LinearProgram | None = None
+    improved = 0
     for attempt in range(restarts):
+        if attempt - improved > _PATIENCE:
+            break
         for transposed in ways:
             if best is not None and time.monotonic() > deadline:
                 return best
@@ -93,7 +121,7 @@ def reduce_matrix(
             program = _greedy(matrix.T if transposed else matrix, rng, look_ahead=attempt % 2 == 0)
             program = program.transposed() if transposed else program
             if best is None or _cost(program) < _cost(best):
-                best = program
+                best, improved = program, attempt
     assert best is not None, "restarts must be 1 or more"
     return best
 
@@ -283,7 +311,7 @@ class _GeneralRows:
             for a, rows_a in self.columns[i].items():
                 for b, rows_b in self.columns[j].items():
                     if rows_a & rows_b:
-                        ratio = _ratio(b, a)
+                        ratio = divide(b, a)
                         found[ratio] = found.get(ratio, 0) + (rows_a & rows_b).bit_count()
             for ratio, count in found.items():
                 if count > 1:
@@ -293,8 +321,7 @@ class _GeneralRows:
         i, j, ratio = pair
         new: dict[Number, int] = {}
         for a in list(self.columns[i]):
-            b = a * ratio
-            b = b.numerator if b.denominator == 1 else b
+            b = divide(a * ratio, 1)
             both = self.columns[i][a] & self.columns[j].get(b, 0)
             if both:
                 new[a] = both
@@ -331,25 +358,5 @@ class _GeneralRows:
         return len(self.pairs) + left - rows.bit_count()
 
 
-def _ratio(b: Number, a: Number) -> Number:
-    quotient = Fraction(b) / Fraction(a)
-    return quotient.numerator if quotient.denominator == 1 else quotient
-
-
 def _bits(column: np.ndarray) -> int:
     return sum(1 << int(row) for row in np.flatnonzero(column))
-
-
-@dataclass(frozen=True)
-class Additions:
-    """Numbers of additions of a scheme.
-
-    Attributes:
-      written: of the formulas, without sharing common sums.
-      shared: after the common sums of these products are shared.
-      equivalent: of the cheapest equivalent scheme found; never above `shared`.
-    """
-
-    written: int
-    shared: int
-    equivalent: int

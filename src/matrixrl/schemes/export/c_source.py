@@ -107,13 +107,18 @@ static void leaf(size_t rows, size_t inner, size_t columns, const SCALAR *a, siz
         for (size_t j0 = 0; j0 < inner; j0 += DEPTH)
             for (size_t i = 0; i < rows; ++i)
                 for (size_t j = j0; j < smaller(j0 + DEPTH, inner); ++j) {
-                    const SCALAR x = a[i * lda + j];
+                    const SCALAR x = a[i * lda + j]@MOD@;
                     const size_t end = smaller(k0 + WIDTH, columns);
                     for (size_t k = k0; k < end; ++k)
                         c[i * ldc + k] @PLUS@= @PRODUCT@;
-                }
+                }@REDUCE@
 }
 """
+
+_REDUCE = """
+    for (size_t i = 0; i < rows; ++i)
+        for (size_t k = 0; k < columns; ++k)
+            c[i * ldc + k] = (c[i * ldc + k] % 3 + 3) % 3;"""
 
 _RECURSION = """
 /* Multiplies matrices whose sides are N * i, M * j and P * k. */
@@ -215,7 +220,7 @@ def c_source(plan: Plan) -> str:
     names = Names(plan)
     left_stored, right_stored = (_stored(plan, side) for side in ("left", "right"))
     parts = [_HEAD]
-    if plan.over_f2:
+    if plan.modulus:
         parts.append(_LEAF)
     else:
         parts += [_BLAS_LEAF, _LEAF.lstrip("\n"), "\n#endif\n"]
@@ -232,19 +237,19 @@ def c_source(plan: Plan) -> str:
         x, y = _operand(plan, "left", r, left_stored), _operand(plan, "right", r, right_stored)
         calls.append(f"    MULTIPLY_IN(i, j, k, {x}, {y}, m + {r} * (i * k), k, levels, rest);")
     unused = [f"    (void){name};" for name, stored in (("s", left_stored), ("t", right_stored)) if not stored]
-    scalar = "uint8_t" if plan.over_f2 else "double"
+    scalar = "uint8_t" if plan.over_f2 else "int32_t" if plan.modulus else "double"
     n, m, p = plan.format
     marks = {
         "@DESCRIPTION@": "\n".join(f" * {line}" for line in provenance_lines(plan)),
         "@TYPES@": (
             ""
-            if plan.over_f2
+            if plan.modulus
             else "; floating-point"
             if plan.has_fractions
             else ";\n *                      of integers choose an unsigned type if sums may overflow"
         ),
         "@BLAS@": (
-            "" if plan.over_f2 else "\n *   -DUSE_CBLAS        cblas_dgemm or cblas_sgemm at the leaves (link a BLAS)"
+            "" if plan.modulus else "\n *   -DUSE_CBLAS        cblas_dgemm or cblas_sgemm at the leaves (link a BLAS)"
         ),
         "@SCALAR@": scalar,
         "@N@": str(n),
@@ -258,13 +263,28 @@ def c_source(plan: Plan) -> str:
             if plan.has_fractions
             else '_Static_assert((SCALAR)0.5 == 0, "the scheme holds modulo 2: SCALAR must be an integer type");\n'
             if plan.over_f2
+            else "_Static_assert((SCALAR)0.5 == 0 && (SCALAR)-1 < 0,\n"
+            '               "the scheme holds modulo 3: SCALAR must be a signed integer type");\n'
+            if plan.modulus
             else ""
         ),
         "@CALLS@": "\n".join(unused + calls),
         "@GUARD@": " && N * M * P > 1" if plan.format.naive_rank == 1 else "",
         "@PLUS@": "^" if plan.over_f2 else "+",
-        "@PRODUCT@": "x & b[j * ldb + k] & 1" if plan.over_f2 else "x * b[j * ldb + k]",
-        "@WANT@": "want -= 2 * (double)(unsigned long)(want / 2);\n            " if plan.over_f2 else "",
+        "@PRODUCT@": (
+            "x & b[j * ldb + k] & 1"
+            if plan.over_f2
+            else "x * (b[j * ldb + k] % 3)"
+            if plan.modulus
+            else "x * b[j * ldb + k]"
+        ),
+        "@MOD@": " % 3" if plan.modulus == 3 else "",
+        "@REDUCE@": _REDUCE if plan.modulus == 3 else "",
+        "@WANT@": (
+            f"want -= {plan.modulus} * (double)(unsigned long)(want / {plan.modulus});\n            "
+            if plan.modulus
+            else ""
+        ),
     }
     text = "".join(parts)
     for mark, replacement in marks.items():
@@ -365,7 +385,10 @@ def _result_sums(plan: Plan, names: Names) -> str:
         lines.append(f"            {_statement(plan, names, 'result', index)}")
     for label, term in zip(plan.labels[2], plan.result.outputs, strict=True):
         assert term is not None
-        lines.append(f"            {label}[x] = {_scaled(names.value('result', term.value), term.scale)};")
+        value = _scaled(names.value("result", term.value), term.scale)
+        if plan.modulus == 3:
+            value = f"(({value}) % 3 + 3) % 3"
+        lines.append(f"            {label}[x] = {value};")
     return "\n".join([*lines, "        }", "    }", "}", ""])
 
 
@@ -373,7 +396,7 @@ def _statement(plan: Plan, names: Names, program: str, index: int) -> str:
     part = getattr(plan, program)
     step = part.steps[index]
     first, second = (names.value(program, term.value) for term in (step.first, step.second))
-    sign = "^" if plan.over_f2 else "+" if step.second.scale > 0 else "-"
+    sign = "^" if plan.over_f2 else "-" if step.second.scale < 0 else "+"
     name = names.value(program, part.num_inputs + index)
     return f"const SCALAR {name} = {_scaled(first, step.first.scale)} {sign} {_scaled(second, abs(step.second.scale))};"
 

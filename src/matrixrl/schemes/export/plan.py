@@ -9,7 +9,15 @@ from typing import Literal
 
 import numpy as np
 
-from matrixrl.schemes.programs import BilinearProgram, LinearProgram, Number, ProgramBuilder, Term
+from matrixrl.schemes.programs import (
+    MODULI,
+    BilinearProgram,
+    LinearProgram,
+    Number,
+    ProgramBuilder,
+    Term,
+    is_negative,
+)
 from matrixrl.schemes.reduction import reduced_program
 from matrixrl.schemes.scheme import Format, Scheme, SchemeError, entry_labels
 from matrixrl.schemes.verify import verify
@@ -47,9 +55,14 @@ class Plan:
         return self.scheme.rank
 
     @property
+    def modulus(self) -> int | None:
+        """2 or 3 if the scheme holds modulo this prime only."""
+        return MODULI.get(self.scheme.ring)
+
+    @property
     def over_f2(self) -> bool:
         """True if the scheme holds modulo 2 only."""
-        return self.scheme.ring == "F2"
+        return self.modulus == 2
 
     @property
     def num_additions(self) -> int:
@@ -108,7 +121,7 @@ def _normalised(scheme: Scheme) -> Scheme:
     for factor in (u, v):
         for row in range(len(factor)):
             first = next(value for value in factor[row] if value != 0)
-            if first < 0:
+            if is_negative(first):
                 factor[row], w[row] = -factor[row], -w[row]
     return replace(scheme, u=u, v=v, w=w)
 
@@ -230,8 +243,8 @@ class Names:
 def describe_sum(first: str, second: str, scales: tuple[Number, Number], plus: str = "+") -> str:
     """Formats ``2 * x - y``; fractions as ``1 / 2 * x``."""
     a, b = scales
-    sign = plus if b > 0 else "-"
-    return f"{scaled(first, a)} {sign} {scaled(second, abs(b))}"
+    sign = "-" if is_negative(b) else plus
+    return f"{scaled(first, a)} {sign} {scaled(second, -b if is_negative(b) else b)}"
 
 
 def scaled(name: str, scale: Number) -> str:
@@ -259,8 +272,9 @@ def provenance_lines(plan: Plan) -> list[str]:
         # The file's comment must not end early, whatever a scheme file says about its source.
         clean = "".join(c if c.isprintable() and c not in '"\\*/' else " " for c in source)
         lines.append(f"Scheme: {clean[:200]}.")
-    if plan.over_f2:
-        lines.append("The scheme holds modulo 2 only: entries are integers, results are 0 or 1.")
+    if plan.modulus:
+        values = "0 or 1" if plan.over_f2 else "0, 1 or 2"
+        lines.append(f"The scheme holds modulo {plan.modulus} only: entries are integers, results {values}.")
     elif plan.has_fractions:
         lines.append("Coefficients are fractions, so entries must be floating-point numbers.")
     return lines

@@ -38,7 +38,7 @@ def multiply(a, b, *, levels=None, cutoff=64):
     _check(a, b, levels, cutoff)
     dtype = np.result_type(a, b)
 @PREPARE@
-    return _multiply(a, b, levels, cutoff)
+    return @RESULT@
 '''
 
 _JAX_HEAD = '''"""Matrix multiplication by a recursive block algorithm, for JAX.
@@ -84,7 +84,7 @@ def multiply(a, b, *, levels=None, cutoff=128, precision=None):
     a = a.reshape((1,) * (ndim - a.ndim) + a.shape)
     b = b.reshape((1,) * (ndim - b.ndim) + b.shape)
 @PREPARE@
-    return _multiply(a, b, levels, cutoff, precision)
+    return @RESULT@
 '''
 
 _CHECK = '''
@@ -249,6 +249,12 @@ def _fill(text: str, plan: Plan, jax: bool) -> str:
             f"    dtype = {module}.uint8 if dtype == bool else dtype\n"
             "    a, b = a.astype(dtype) & 1, b.astype(dtype) & 1"
         )
+    elif plan.modulus:
+        kinds, refused = "integers", "not jnp.issubdtype(x.dtype, jnp.integer)"
+        numpy_refused = 'x.dtype.kind not in "iu"'
+        # Differences need a signed type, and sums of many products a large one.
+        wide = "jnp.promote_types(dtype, jnp.int32)" if jax else "np.int64"
+        prepare = f"    a, b = a.astype({wide}) % {plan.modulus}, b.astype({wide}) % {plan.modulus}"
     elif plan.has_fractions:
         kinds = "floating-point numbers (this scheme has coefficients that are fractions)"
         refused, numpy_refused = "not jnp.issubdtype(x.dtype, jnp.inexact)", 'x.dtype.kind not in "fc"'
@@ -262,11 +268,15 @@ def _fill(text: str, plan: Plan, jax: bool) -> str:
 
     def product(a: str, b: str) -> str:
         text = f"jnp.matmul({a}, {b}, precision=precision)" if jax else f"{a} @ {b}"
+        if plan.modulus == 3:
+            reduced = f"jnp.matmul({a} % 3, {b} % 3)" if jax else f"({a} % 3) @ ({b} % 3)"
+            return f"({reduced}) % 3"
         return f"({text}) & 1" if plan.over_f2 else text
 
     def unpacked(labels: list[str]) -> str:
         return ", ".join(labels) + ("," if len(labels) == 1 else "")
 
+    call = f"_multiply(a, b, levels, cutoff{', precision' if jax else ''})"
     marks = {
         "@DESCRIPTION@": "\n".join(provenance_lines(plan)),
         "@SIZES@": ", ".join(map(str, plan.format)),
@@ -274,6 +284,7 @@ def _fill(text: str, plan: Plan, jax: bool) -> str:
         "@KINDS@": kinds,
         "@REFUSED@": refused if jax else numpy_refused,
         "@PREPARE@": prepare,
+        "@RESULT@": f"({call} % 3).astype(dtype)" if plan.modulus == 3 else call,
         # A format of single entries does not make matrices smaller.
         "@GUARD@": " or N * M * P == 1" if plan.format.naive_rank == 1 else "",
         "@LEAF@": product("a", "b"),
