@@ -58,9 +58,9 @@ def compile_plan(plan: Plan, folder: Path, dtype: np.dtype, blas_path: str | Non
     scalar = "double" if dtype == np.float64 else "float"
     command = [compiler, *_FLAGS, f"-DSCALAR={scalar}", f"-DCBLAS_GEMM={gemm[0]}", f"-DCBLAS_INT={gemm[1]}"]
     failure = ""
-    for threads in (["-fopenmp"], []):
+    for extra in (["-fopenmp", "-mprefer-vector-width=512"], ["-fopenmp"], []):
         done = subprocess.run(
-            [*command, *threads, str(source), "-o", str(library)], capture_output=True, text=True, check=False
+            [*command, *extra, str(source), "-o", str(library)], capture_output=True, text=True, check=False
         )
         if done.returncode == 0:
             return NativeMultiply(library, dtype)
