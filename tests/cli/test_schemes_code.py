@@ -21,6 +21,8 @@ from matrixrl.schemes.known import laderman, strassen, winograd
 from matrixrl.schemes.scheme import Scheme
 from matrixrl.schemes.verify import verify
 
+COMPILED = any(shutil.which(name) for name in ("gcc", "cc", "clang"))
+
 
 @pytest.fixture
 def file(tmp_path: Path) -> str:
@@ -131,7 +133,18 @@ def test_reduce_finds_15_additions_and_writes_the_scheme(
     file: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     output = tmp_path / "cheap.json"
-    given = ["schemes", "reduce", file, "--seconds", "60", "--target", "15", "--output", str(output), "--json"]
+    given = [
+        "schemes",
+        "reduce",
+        file,
+        "--seconds",
+        "60",
+        "--target",
+        "15",
+        "--output",
+        str(output),
+        "--json",
+    ]
     assert main(given) == 0
     record = last_json(capsys)
     assert (record["additions_written"], record["additions_shared"], record["additions"]) == (18, 18, 15)
@@ -168,12 +181,25 @@ def test_bench_measures_both_and_reports_the_kernel(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    if way == "compiled" and not any(shutil.which(name) for name in ("gcc", "cc", "clang")):
+    if way == "compiled" and not COMPILED:
         pytest.skip("no C compiler found (gcc, cc or clang)")
     # A pinned kernel would be an unfair rival; this process keeps its own environment.
     monkeypatch.setenv("OPENBLAS_CORETYPE", "Prescott")
     png = tmp_path / "plot.png"
-    given = ["schemes", "bench", file, "--sizes", "64", "130", "--levels", "1", "2", "--repeats", "1", "--json"]
+    given = [
+        "schemes",
+        "bench",
+        file,
+        "--sizes",
+        "64",
+        "130",
+        "--levels",
+        "1",
+        "2",
+        "--repeats",
+        "1",
+        "--json",
+    ]
     given += ["--png", str(png), "--threads", "one", "--seconds", "100"]
     assert main(given + (["--numpy"] if way == "numpy" else [])) == 0
     record = last_json(capsys)
@@ -209,17 +235,17 @@ def test_the_measuring_process_does_not_see_the_pinning_variables(monkeypatch: p
 
     seen: dict[str, str] = {}
 
-    class Stopped(Exception):
+    class StoppedError(Exception):
         pass
 
     def process(environment: dict[str, str]) -> None:
         seen.update(environment)
-        raise Stopped
+        raise StoppedError
 
     for name in PINNING:
         monkeypatch.setenv(name, "1")
     monkeypatch.setattr(schemes_bench, "_process", process)
-    with pytest.raises(Stopped):
+    with pytest.raises(StoppedError):
         schemes_bench._measure(schemes_bench.Bench(Path("x")), strassen(), "measuring")
     assert not set(PINNING) & set(seen)
     assert seen["PATH"] == os.environ["PATH"]
@@ -231,7 +257,12 @@ def row(size: int, threads: int, levels: int, blas: float, scheme: float) -> dic
 
 
 def test_the_crossover_is_the_size_from_which_the_scheme_stays_quicker(tmp_path: Path) -> None:
-    rows = [row(64, 1, 1, 3.0, 2.0), row(128, 1, 1, 1.0, 2.0), row(256, 1, 1, 2.0, 1.0), row(256, 1, 2, 2.0, 4.0)]
+    rows = [
+        row(64, 1, 1, 3.0, 2.0),
+        row(128, 1, 1, 1.0, 2.0),
+        row(256, 1, 1, 2.0, 1.0),
+        row(256, 1, 2, 2.0, 4.0),
+    ]
     rows += [row(512, 1, 2, 3.0, 2.0), row(512, 2, 1, 1.0, 2.0)]
     summary = summarise(rows)
     assert (summary["sizes"], summary["levels"]) == ([64, 128, 256, 512], [1, 1, 1, 2])
@@ -255,11 +286,8 @@ def test_the_ways_of_the_bench_multiply_any_size(scheme: Scheme, dtype: type, tm
     ways: list = [NumpyMultiply(plan, np.dtype(dtype))]
     threadpoolctl = pytest.importorskip("threadpoolctl")
     blas = [info for info in threadpoolctl.threadpool_info() if info["user_api"] == "blas"]
-    if blas:
-        try:
-            ways.append(compile_plan(plan, tmp_path, np.dtype(dtype), blas[0]["filepath"]))
-        except NativeError as error:
-            assert "compiler" in str(error)
+    if blas and COMPILED:
+        ways.append(compile_plan(plan, tmp_path, np.dtype(dtype), blas[0]["filepath"]))
     rng = np.random.default_rng(0)
     for size in (2, 18, 31):
         a, b = (rng.uniform(-1, 1, (size, size)).astype(dtype) for _ in range(2))
@@ -280,5 +308,3 @@ def test_without_a_compiler_or_a_known_blas_the_reason_is_said(
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(NativeError, match="no C compiler found"):
         compile_plan(plan, tmp_path, np.dtype(np.float64), "x")
-
-

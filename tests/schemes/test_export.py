@@ -56,7 +56,8 @@ def load(text: str, folder: Path) -> ModuleType:
     path = folder / "exported.py"
     path.write_text(text)
     spec = importlib.util.spec_from_file_location("exported", path)
-    assert spec is not None and spec.loader is not None
+    assert spec is not None
+    assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
@@ -301,7 +302,7 @@ def test_products_that_are_zero_are_left_out() -> None:
     scheme = strassen()
     rows = [np.vstack([factor, np.zeros((1, 4), int)]) for factor in scheme.factors]
     rows[0][7, 0] = 1
-    longer = Scheme(scheme.format, "Z", *rows)
+    longer = Scheme(scheme.format, "Z", rows[0], rows[1], rows[2])
     assert make_plan(longer, seconds=0.05).rank == 7
 
 
@@ -332,7 +333,9 @@ def test_latex_has_all_products_and_balanced_braces() -> None:
 
 def test_data_formats_hold_the_factors(tmp_path: Path) -> None:
     scheme = known_scheme((2, 3, 4))
-    assert export(scheme, "json").decode() == (scheme.save(tmp_path / "s.json") or (tmp_path / "s.json").read_text())
+    assert export(scheme, "json").decode() == (
+        scheme.save(tmp_path / "s.json") or (tmp_path / "s.json").read_text()
+    )
     numbers = [int(x) for x in re.findall(r"-?\d+", export(scheme, "m").decode())]
     rows = [row for product in zip(*scheme.factors, strict=True) for row in product]
     assert numbers == np.concatenate(rows).tolist()

@@ -40,5 +40,5 @@ def test_the_ring_that_is_asked_for() -> None:
     assert find_entry((2, 2, 2), "Z").scheme.ring == "Z"
     with pytest.raises(SchemeError, match="no scheme for 7x7x7; it has 2x2x2, 2x2x3"):
         find_entry((7, 7, 7))
-    with pytest.raises(SchemeError, match="0 given, want three integers|format: "):
+    with pytest.raises(SchemeError, match="want three integers"):
         find_entry((0, 1, 1))

@@ -152,7 +152,9 @@ def _measure(command: Bench, scheme: Scheme, what: str) -> list[dict[str, Any]]:
     lines: list[dict[str, Any]] = []
     done, total = 0, len(job["sizes"]) * len(threads) * len(job["levels"])
     with working(what) as status, _process(environment) as process:
-        assert process.stdin is not None and process.stdout is not None and process.stderr is not None
+        assert process.stdin is not None
+        assert process.stdout is not None
+        assert process.stderr is not None
         try:
             process.stdin.write(json.dumps(job))
             process.stdin.close()

@@ -1,4 +1,5 @@
-"""Process that measures for ``matrixrl schemes bench``: JSON on standard input, a JSON line per result.
+"""Process that measures for ``matrixrl schemes bench``: a JSON job on standard input, a JSON line
+per result on standard output.
 
 It is a process of its own because BLAS reads its environment when it is loaded: the command takes
 away the variables that pin an old kernel, for this process alone.
@@ -35,7 +36,7 @@ def main() -> int:
     job = json.load(sys.stdin)
     began = time.monotonic()
     dtype = np.dtype(job["dtype"])
-    np.ones((64, 64), dtype) @ np.ones((64, 64), dtype)  # loads BLAS completely
+    np.matmul(np.ones((64, 64), dtype), np.ones((64, 64), dtype))  # loads BLAS completely
     blas = _blas()
     plan = make_plan(Scheme.from_record(job["scheme"]), seconds=job["reduce_seconds"])
     with tempfile.TemporaryDirectory(prefix="matrixrl-bench-") as folder:

@@ -93,7 +93,15 @@ class NativeMultiply:
         def multiply(a: np.ndarray, b: np.ndarray, c: np.ndarray) -> None:
             sides = (size, size, size)
             self._multiply(
-                *sides, a.ctypes.data, size, b.ctypes.data, size, c.ctypes.data, size, levels, work.ctypes.data
+                *sides,
+                a.ctypes.data,
+                size,
+                b.ctypes.data,
+                size,
+                c.ctypes.data,
+                size,
+                levels,
+                work.ctypes.data,
             )
 
         return multiply
@@ -158,7 +166,9 @@ class NumpyMultiply:
             assert term is not None
             np.multiply(values[term.value], float(term.scale), out=block)
 
-    def _run(self, program: LinearProgram, inputs: list[np.ndarray], levels: int, name: str) -> list[np.ndarray]:
+    def _run(
+        self, program: LinearProgram, inputs: list[np.ndarray], levels: int, name: str
+    ) -> list[np.ndarray]:
         values = list(inputs)
         shape = inputs[0].shape
         scratch = self._buffer(levels, f"{name} scratch", shape, 1)[0]

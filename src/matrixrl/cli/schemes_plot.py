@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -74,7 +75,9 @@ def save_ratio_plot(results: Sequence[dict[str, Any]], title: str, path: Path) -
         if crossing is not None:
             x, y = place(crossing, 1.0)
             canvas.line([(x, y), (x, place(crossing, low)[1])], colour, 1)
-            canvas.text((x + 4, place(crossing, low)[1] - 22 * (index + 1)), f"{crossing:,.0f}", colour, small)
+            canvas.text(
+                (x + 4, place(crossing, low)[1] - 22 * (index + 1)), f"{crossing:,.0f}", colour, small
+            )
         words = f"{levels} level{'s' * (levels != 1)}, {threads} thread{'s' * (threads != 1)}"
         y = _TOP + 28 * index
         canvas.line([(_SIZE[0] - _RIGHT + 20, y), (_SIZE[0] - _RIGHT + 50, y)], colour, 3)
@@ -94,7 +97,7 @@ def _crossing(points: Sequence[tuple[int, float]]) -> float | None:
     """
     if points[-1][1] <= 1:
         return None
-    for (size, ratio), (larger, above) in reversed(list(zip(points, points[1:], strict=False))):
+    for (size, ratio), (larger, above) in reversed(list(pairwise(points))):
         if ratio <= 1:
             share = (1 - ratio) / (above - ratio)
             return size * (larger / size) ** share

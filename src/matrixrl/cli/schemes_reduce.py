@@ -97,7 +97,10 @@ def _reduce(command: Reduce) -> int:
     }
     print(f"  of them {parts['a']:,} on A, {parts['b']:,} on B and {parts['c']:,} for C")
     if command.output is not None:
-        source = {"additions": program.num_additions, "reduced_by": f"{found.moves:,} moves, seed {command.seed}"}
+        source = {
+            "additions": program.num_additions,
+            "reduced_by": f"{found.moves:,} moves, seed {command.seed}",
+        }
         best.with_provenance(**source).save(command.output)
         print(f"scheme: {display_path(command.output)}")
     if command.json:

@@ -53,7 +53,7 @@ class Cheaper:
 
 
 def can_search(scheme: Scheme) -> bool:
-    """Returns true if `find_cheaper` accepts a scheme: it is correct, with rational coefficients."""
+    """Returns true if `find_cheaper` accepts a scheme: correct, with rational coefficients."""
     return _is_rational(scheme) and bool(verify(scheme))
 
 

@@ -76,9 +76,7 @@ def find_entry(format: Sequence[int], ring: str | None = None) -> Entry:
     fits = [entry for entry in found if ring in (None, entry.scheme.ring)]
     if ring == "F2":
         fits += [
-            Entry(f"{entry.name}_mod2", entry.scheme.mod2())
-            for entry in found
-            if entry.scheme.ring == "Z"
+            Entry(f"{entry.name}_mod2", entry.scheme.mod2()) for entry in found if entry.scheme.ring == "Z"
         ]
     if not fits:
         formats = sorted({entry.scheme.format for entry in all_entries()})

@@ -59,7 +59,9 @@ def reduced_program(
     parts = []
     for index, factor in enumerate((scheme.u, scheme.v, scheme.w.T)):
         matrix = balanced(factor, MODULI.get(scheme.ring))
-        parts.append(reduce_matrix(matrix, seconds=seconds / 3, restarts=restarts, rng=rng, direct_first=index < 2))
+        parts.append(
+            reduce_matrix(matrix, seconds=seconds / 3, restarts=restarts, rng=rng, direct_first=index < 2)
+        )
     program = BilinearProgram(scheme.format, scheme.ring, *parts)
     program.check(scheme)
     return program
@@ -207,9 +209,7 @@ def _potential(rows: _Rows, pair: Pair) -> int:
 class _TernaryRows:
     """Rows with coefficients -1, 0 and 1: two bit sets per variable."""
 
-    def __init__(
-        self, plus: list[int], minus: list[int], counts: dict[Pair, int], pairs: list[Pair]
-    ) -> None:
+    def __init__(self, plus: list[int], minus: list[int], counts: dict[Pair, int], pairs: list[Pair]) -> None:
         self.plus, self.minus, self.counts, self.pairs = plus, minus, counts, pairs
 
     @staticmethod
@@ -282,9 +282,7 @@ class _TernaryRows:
 class _GeneralRows:
     """Rows with any coefficients: for each variable the bit sets of rows by coefficient."""
 
-    def __init__(
-        self, columns: list[dict[Number, int]], counts: dict[Pair, int], pairs: list[Pair]
-    ) -> None:
+    def __init__(self, columns: list[dict[Number, int]], counts: dict[Pair, int], pairs: list[Pair]) -> None:
         self.columns, self.counts, self.pairs = columns, counts, pairs
 
     @staticmethod

@@ -236,7 +236,9 @@ def c_source(plan: Plan) -> str:
     for r in range(plan.rank):
         x, y = _operand(plan, "left", r, left_stored), _operand(plan, "right", r, right_stored)
         calls.append(f"    MULTIPLY_IN(i, j, k, {x}, {y}, m + {r} * (i * k), k, levels, rest);")
-    unused = [f"    (void){name};" for name, stored in (("s", left_stored), ("t", right_stored)) if not stored]
+    unused = [
+        f"    (void){name};" for name, stored in (("s", left_stored), ("t", right_stored)) if not stored
+    ]
     scalar = "uint8_t" if plan.over_f2 else "int32_t" if plan.modulus else "double"
     n, m, p = plan.format
     marks = {
@@ -249,7 +251,9 @@ def c_source(plan: Plan) -> str:
             else ";\n *                      of integers choose an unsigned type if sums may overflow"
         ),
         "@BLAS@": (
-            "" if plan.modulus else "\n *   -DUSE_CBLAS        cblas_dgemm or cblas_sgemm at the leaves (link a BLAS)"
+            ""
+            if plan.modulus
+            else "\n *   -DUSE_CBLAS        cblas_dgemm or cblas_sgemm at the leaves (link a BLAS)"
         ),
         "@SCALAR@": scalar,
         "@N@": str(n),
@@ -377,7 +381,9 @@ def _result_sums(plan: Plan, names: Names) -> str:
         lines.append(f"        const SCALAR *restrict const p_m{r + 1} = m + ({r} * rows + row) * columns;")
     for index, label in enumerate(plan.labels[2]):
         i, k = divmod(index, p)
-        lines.append(f"        SCALAR *restrict const {label} = c + ({i} * rows + row) * ldc + {k} * columns;")
+        lines.append(
+            f"        SCALAR *restrict const {label} = c + ({i} * rows + row) * ldc + {k} * columns;"
+        )
     lines.append("        for (size_t x = 0; x < columns; ++x) {")
     for r in range(plan.rank):
         lines.append(f"            const SCALAR m{r + 1} = p_m{r + 1}[x];")

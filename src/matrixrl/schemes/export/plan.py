@@ -107,7 +107,8 @@ def plan_of(scheme: Scheme, program: BilinearProgram) -> Plan:
     """Returns the plan of a scheme without products that are zero, and its program."""
     scales: list[Number] = []
     for left, right in zip(program.left.outputs, program.right.outputs, strict=True):
-        assert left is not None and right is not None
+        assert left is not None
+        assert right is not None
         scales.append(left.scale * right.scale)
     n, m, p = scheme.format
     labels = (entry_labels("a", n, m), entry_labels("b", m, p), entry_labels("c", n, p))
@@ -158,7 +159,7 @@ class Action:
 
 
 def schedule(plan: Plan) -> list[Action]:
-    """Orders all steps: sums just before their first product, and the result as soon as possible."""
+    """Orders all steps: sums just before their first product, the result as soon as possible."""
     order = list(_ordered(plan))
     last: dict[tuple[str, int], int] = {}
     for position, action in enumerate(order):

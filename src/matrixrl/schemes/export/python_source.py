@@ -87,7 +87,7 @@ def multiply(a, b, *, levels=None, cutoff=128, precision=None):
     return @RESULT@
 '''
 
-_CHECK = '''
+_CHECK = """
 
 def _check(a, b, levels, cutoff):
     for name, x in (("a", a), ("b", b)):
@@ -102,7 +102,7 @@ def _check(a, b, levels, cutoff):
         raise ValueError(f"levels={levels}: must be 0 or more, or None")
     if cutoff < 1:
         raise ValueError(f"cutoff={cutoff}: must be 1 or more")
-'''
+"""
 
 _NUMPY_RECURSION = '''
 
@@ -214,7 +214,9 @@ def jax_source(plan: Plan) -> str:
         operands = [names.value(side, plan.operand(side, r)) for r in range(plan.rank)]
         lines.append(f"{side} = jnp.stack([{', '.join(operands)}])")
     products = ", ".join(f"m{r + 1}" for r in range(plan.rank))
-    lines.append(f"{products}{',' if plan.rank == 1 else ''} = _multiply(left, right, levels, cutoff, precision)")
+    lines.append(
+        f"{products}{',' if plan.rank == 1 else ''} = _multiply(left, right, levels, cutoff, precision)"
+    )
     lines += [_step_line(plan, names, "result", index) for index in range(plan.result.num_additions)]
     for label, term in zip(plan.labels[2], plan.result.outputs, strict=True):
         assert term is not None  # an entry of the product of matrices is never zero
@@ -242,9 +244,12 @@ def _fill(text: str, plan: Plan, jax: bool) -> str:
     """Replaces the marks of a template."""
     module = "jnp" if jax else "np"
     if plan.over_f2:
-        kinds, refused = "integers or booleans", 'not (x.dtype == bool or jnp.issubdtype(x.dtype, jnp.integer))'
+        kinds, refused = (
+            "integers or booleans",
+            "not (x.dtype == bool or jnp.issubdtype(x.dtype, jnp.integer))",
+        )
         numpy_refused = 'x.dtype.kind not in "biu"'
-        # Sums become exclusive ors of 0 and 1. A boolean product would be an or, so it needs integers.
+        # Sums become exclusive ors of 0 and 1. A product of booleans would be an or.
         prepare = (
             f"    dtype = {module}.uint8 if dtype == bool else dtype\n"
             "    a, b = a.astype(dtype) & 1, b.astype(dtype) & 1"
