@@ -149,6 +149,8 @@ def _measure(command: Bench, scheme: Scheme, what: str) -> list[dict[str, Any]]:
         "seed": command.seed,
     }
     environment = {name: value for name, value in os.environ.items() if name not in PINNING}
+    # Threads of the sums that wait actively would take processors from those of BLAS.
+    environment.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     lines: list[dict[str, Any]] = []
     done, total = 0, len(job["sizes"]) * len(threads) * len(job["levels"])
     with working(what) as status, _process(environment) as process:
