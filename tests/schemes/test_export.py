@@ -339,8 +339,14 @@ def test_data_formats_hold_the_factors(tmp_path: Path) -> None:
     numbers = [int(x) for x in re.findall(r"-?\d+", export(scheme, "m").decode())]
     rows = [row for product in zip(*scheme.factors, strict=True) for row in product]
     assert numbers == np.concatenate(rows).tolist()
-    with np.load(io.BytesIO(export(scheme, "npz"))) as arrays:
-        assert all(np.array_equal(arrays[name], getattr(scheme, name)) for name in "uvw")
+    for scheme in (known_scheme((2, 3, 4)), strassen()):
+        n, m, p = scheme.format
+        with np.load(io.BytesIO(export(scheme, "npz")), allow_pickle=True) as arrays:
+            u, v, w = arrays[f"{n},{m},{p}"]
+        assert np.array_equal(u.T, scheme.u)
+        assert np.array_equal(v.T, scheme.v)
+        # C is transposed there.
+        assert np.array_equal(w.T.reshape(-1, p, n), scheme.w.reshape(-1, n, p).transpose(0, 2, 1))
 
 
 def test_files_are_written_whole(tmp_path: Path) -> None:

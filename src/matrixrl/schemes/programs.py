@@ -218,5 +218,6 @@ class BilinearProgram:
             found = part.matrix()
             if modulus:
                 found = [[value % modulus for value in row] for row in found]
+                rows = [[value % modulus for value in row] for row in rows]
             if found != rows:
                 raise AssertionError(f"the reduced program does not compute the factor {name}")

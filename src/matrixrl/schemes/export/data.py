@@ -32,15 +32,21 @@ def m_text(scheme: Scheme) -> str:
 
 
 def npz_bytes(scheme: Scheme) -> bytes:
-    """Returns an archive with the arrays u [rank, n*m], v [rank, m*p] and w [rank, n*p], and the
-    format; C is not transposed.
+    """Returns an archive in AlphaTensor's layout: under the key ``n,m,p`` the factors [nm, rank],
+    [mp, rank] and [pn, rank], with C transposed; an object array where they differ in shape.
     """
     if any(factor.dtype == object for factor in scheme.factors):
         raise SchemeError("coefficients that are not whole numbers cannot be stored as integers in an .npz")
+    n, m, p = scheme.format
+    w = scheme.w.reshape(-1, n, p).transpose(0, 2, 1).reshape(scheme.rank, p * n)
+    factors = [scheme.u.T, scheme.v.T, w.T]
+    entry = np.empty(3, dtype=object)
+    entry[:] = factors
+    if n == m == p:
+        entry = np.array(factors)
     file = io.BytesIO()
-    np.savez_compressed(
-        file, u=scheme.u, v=scheme.v, w=scheme.w, format=np.array(scheme.format), ring=np.array(scheme.ring)
-    )
+    arrays: dict[str, Any] = {f"{n},{m},{p}": entry}
+    np.savez_compressed(file, **arrays)
     return file.getvalue()
 
 
