@@ -16,6 +16,8 @@ import tyro
 from matrixrl.cli.progress import complain, working
 from matrixrl.cli.schemes_export import load_correct, require_seconds
 from matrixrl.cli.schemes_plot import save_ratio_plot
+from matrixrl.schemes.cheaper import is_rational
+from matrixrl.schemes.programs import MODULI
 from matrixrl.schemes.scheme import Scheme, SchemeError
 from matrixrl.tracking.numbers import duration, significant
 from matrixrl.user_files import display_path
@@ -99,9 +101,14 @@ def _bench(command: Bench) -> int:
     if loaded is None:
         return 1
     scheme, path = loaded
-    if scheme.ring == "F2":
+    if scheme.ring in MODULI or not is_rational(scheme):
+        what = (
+            f"holds modulo {MODULI[scheme.ring]} only"
+            if scheme.ring in MODULI
+            else "has complex coefficients"
+        )
         raise SchemeError(
-            f"{display_path(path)}: holds modulo 2 only; floating-point products need a scheme over the integers"
+            f"{display_path(path)}: {what}; floating-point products need a scheme over the integers or rationals"
         )
     if command.png is not None and command.png.is_dir():
         raise SchemeError(f"--png {display_path(command.png)}: is a folder; name a file")

@@ -54,10 +54,11 @@ class Cheaper:
 
 def can_search(scheme: Scheme) -> bool:
     """Returns true if `find_cheaper` accepts a scheme: correct, with rational coefficients."""
-    return _is_rational(scheme) and bool(verify(scheme))
+    return is_rational(scheme) and bool(verify(scheme))
 
 
-def _is_rational(scheme: Scheme) -> bool:
+def is_rational(scheme: Scheme) -> bool:
+    """Returns true if all coefficients are integers or fractions."""
     return all(
         factor.dtype != object or all(isinstance(x, int | Fraction) for x in factor.ravel())
         for factor in scheme.factors
@@ -86,7 +87,7 @@ def find_cheaper(
     Raises:
       ValueError: if the scheme is wrong, or its coefficients are not rational.
     """
-    if not _is_rational(scheme):
+    if not is_rational(scheme):
         raise ValueError("the search needs rational coefficients")
     check = verify(scheme)
     if not check:

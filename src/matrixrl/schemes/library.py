@@ -12,6 +12,7 @@ from functools import lru_cache
 from importlib import resources
 from itertools import permutations
 
+from matrixrl.schemes.programs import MODULI
 from matrixrl.schemes.scheme import Format, Scheme, SchemeError, as_format, parse_scheme
 from matrixrl.schemes.symmetry import reorder
 from matrixrl.user_files import parse_json
@@ -64,8 +65,8 @@ def find_entry(format: Sequence[int], ring: str | None = None) -> Entry:
 
     Args:
       format: (n, m, p).
-      ring: the ring of the scheme; None prefers the lowest rank, then the integers. Modulo 2 an
-        integer scheme serves too, reduced.
+      ring: the ring of the scheme; None prefers the lowest rank, then the integers. An integer
+        scheme serves for every ring that contains the integers and, reduced, modulo 2.
 
     Raises:
       SchemeError: if the library has none; the message says what it has.
@@ -74,6 +75,8 @@ def find_entry(format: Sequence[int], ring: str | None = None) -> Entry:
     wanted = set(permutations(fmt))
     found = [entry for entry in all_entries() if tuple(entry.scheme.format) in wanted]
     fits = [entry for entry in found if ring in (None, entry.scheme.ring)]
+    if ring not in (None, "Z", *MODULI):  # a ring that contains the integers
+        fits += [entry for entry in found if entry.scheme.ring == "Z"]
     if ring == "F2":
         fits += [
             Entry(f"{entry.name}_mod2", entry.scheme.mod2()) for entry in found if entry.scheme.ring == "Z"

@@ -9,6 +9,7 @@ from typing import Literal
 
 import numpy as np
 
+from matrixrl.schemes.cheaper import is_rational
 from matrixrl.schemes.programs import (
     MODULI,
     BilinearProgram,
@@ -95,9 +96,8 @@ def make_plan(scheme: Scheme, *, seconds: float = 1.0, seed: int = 0) -> Plan:
     check = verify(scheme)
     if not check:
         raise SchemeError(f"not a correct scheme: {check.message}")
-    for name, factor in zip("uvw", scheme.factors, strict=True):
-        if factor.dtype == object and not all(isinstance(x, int | Fraction) for x in factor.ravel()):
-            raise SchemeError(f"{name}: holds complex coefficients; only rational ones are exported as code")
+    if not is_rational(scheme):
+        raise SchemeError("the scheme has complex coefficients; only rational ones are exported as code")
     scheme = _normalised(scheme)
     program = reduced_program(scheme, seconds=seconds, seed=seed)
     return plan_of(scheme, program)
