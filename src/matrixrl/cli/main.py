@@ -92,6 +92,15 @@ COMMANDS: dict[tuple[str, str], Command] = {
         "matrixrl.cli.schemes_convert", "Convert", "schemes from one file format into another"
     ),
     ("schemes", "records"): Command("matrixrl.cli.schemes", "Records", "best known ranks up to 16x16x16"),
+    ("schemes", "reduce"): Command("matrixrl.cli.schemes_reduce", "Reduce", "search for fewer additions"),
+    ("schemes", "export"): Command(
+        "matrixrl.cli.schemes_export", "Export", "a scheme as NumPy, JAX or C code, LaTeX or data"
+    ),
+    ("schemes", "bench"): Command(
+        "matrixrl.cli.schemes_bench", "Bench", "measure a scheme against NumPy's matrix product"
+    ),
+    ("schemes", "list"): Command("matrixrl.cli.schemes_library", "List", "the schemes found by this project"),
+    ("schemes", "get"): Command("matrixrl.cli.schemes_library", "Get", "one of these schemes, as a file"),
 }
 
 
