@@ -36,6 +36,7 @@ from matrixrl.tracking.wandb_names import check_entity, check_project, configure
 
 MAIN_METRICS: Mapping[str, tuple[str, ...]] = {
     "matmul": ("pretrain/loss", "episode/reward", "epoch_loss", "epoch_best_rank", "eval/rank"),
+    "ppo": ("train/mean_reward", "episode/return", "train/entropy"),
     "hackmatrix": ("train/mean_reward", "episode/return", "episode/highest_stage", "train/entropy"),
 }
 

@@ -146,6 +146,7 @@ class Session(Generic[Config, TrainerT]):
     summarize: Callable[[TrainerT, Any, float], str]
     show: Callable[[Outcome[TrainerT]], None]
     result: Callable[[Outcome[TrainerT]], Mapping[str, Any]]
+    episode_columns: Callable[[Config], Mapping[str, Any]] | None = None
 
 
 class GraceExpiry:
@@ -433,6 +434,9 @@ def _attempt(
                     system=system,
                     name_prefix=session.name_prefix,
                     run_config=settings,
+                    episode_columns=None
+                    if session.episode_columns is None
+                    else session.episode_columns(config),
                     reservation=reservation,
                 )
                 name = run.name.encode()

@@ -10,7 +10,7 @@ from matrixrl.tracking.clock import Tick
 
 Scalar = float | int | bool | str | None
 Kind = Literal["int", "float", "bool", "str"]
-System = Literal["matmul", "hackmatrix"]
+System = Literal["matmul", "hackmatrix", "ppo"]
 
 MATMUL_EPISODE_COLUMNS: Mapping[str, Kind] = {
     "Global Episode": "int",

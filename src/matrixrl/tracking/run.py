@@ -55,8 +55,9 @@ Status = Literal["finished", "interrupted", "crashed"]
 EPISODE_COLUMNS: Mapping[System, Mapping[str, Kind]] = {
     "matmul": MATMUL_EPISODE_COLUMNS,
     "hackmatrix": HACKMATRIX_EPISODE_COLUMNS,
+    "ppo": {"Global Episode": "int", "Update": "int", "Return": "float", "Steps": "int"},
 }
-PROJECTS: Mapping[System, str] = {"matmul": "rlmm", "hackmatrix": "hackmatrix"}
+PROJECTS: Mapping[System, str] = {"matmul": "rlmm", "hackmatrix": "hackmatrix", "ppo": "ppo"}
 
 
 @dataclass(frozen=True)
