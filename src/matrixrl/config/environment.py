@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 from matrixrl.config.fields import ConfigError, Settings, group, program_arguments, require, setting
-from matrixrl.config.ppo import PPOConfig, PPORunConfig
+from matrixrl.config.ppo import PPOConfig, PPOTrainerConfig
 from matrixrl.config.records import with_value
 from matrixrl.config.tracking import TrackingConfig
 
@@ -99,7 +99,7 @@ def default_tracking() -> TrackingConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class EnvironmentRunConfig(PPORunConfig):
+class EnvironmentRunConfig(PPOTrainerConfig):
     """All settings of a run of PPO on any environment."""
 
     preset: str = "default"
@@ -112,7 +112,7 @@ class EnvironmentRunConfig(PPORunConfig):
 
     ppo: PPOConfig = group(default_ppo)  # pyright: ignore[reportArgumentType]
     network: PolicyNetworkConfig = group(PolicyNetworkConfig)
-    tracking: TrackingConfig = group(default_tracking, may_change=True)  # pyright: ignore[reportArgumentType]
+    tracking: TrackingConfig = group(default_tracking)  # pyright: ignore[reportArgumentType]
 
     normalize_observations: Choice = "auto"
     """Running normalisation of observations. `auto`: on if actions are continuous."""
