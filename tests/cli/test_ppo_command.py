@@ -266,6 +266,25 @@ def test_gymnax_missing_names_the_extra(
 
 
 @pytest.mark.slow
+def test_the_cost_of_tracking_is_measured(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    command = [
+        "ppo",
+        "train",
+        "--env",
+        f"{source}:Walk",
+        *TINY,
+        "--total-timesteps",
+        str(STEPS),
+        "--benchmark",
+    ]
+    assert main([*command, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out.splitlines()[-1])
+
+
+@pytest.mark.slow
 def test_a_run_killed_in_the_middle_resumes_to_the_same_hash(
     runs: Path, source: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

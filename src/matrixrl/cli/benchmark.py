@@ -45,7 +45,13 @@ def _measure(session: Session[Any, Any]) -> list[Slowdown]:
 
     def train(tracking: TrackingConfig) -> Timing:
         opened = time.perf_counter()
-        run = open_run(tracking, system=session.system, name_prefix="benchmark", run_config=as_record(config))
+        run = open_run(
+            tracking,
+            system=session.system,
+            name_prefix="benchmark",
+            run_config=as_record(config),
+            episode_columns=session.columns,
+        )
         with run, StopRequest() as stop:
             trainer: Any = session.make_trainer(config, run)
             state = trainer.init()

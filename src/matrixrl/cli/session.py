@@ -132,6 +132,8 @@ class Session(Generic[Config, TrainerT]):
       show: prints further output at the end, without `--json`.
       result: further entries of the JSON object of `--json`, after identity, end and duration of
         the run.
+      episode_columns: columns of the episode table, where they depend on the settings; called after
+        `prepare`.
     """
 
     system: System
@@ -147,6 +149,11 @@ class Session(Generic[Config, TrainerT]):
     show: Callable[[Outcome[TrainerT]], None]
     result: Callable[[Outcome[TrainerT]], Mapping[str, Any]]
     episode_columns: Callable[[Config], Mapping[str, Any]] | None = None
+
+    @property
+    def columns(self) -> Mapping[str, Any] | None:
+        """Columns of the episode table, if they are not the system's own."""
+        return None if self.episode_columns is None else self.episode_columns(self.config)
 
 
 class GraceExpiry:
@@ -434,9 +441,7 @@ def _attempt(
                     system=system,
                     name_prefix=session.name_prefix,
                     run_config=settings,
-                    episode_columns=None
-                    if session.episode_columns is None
-                    else session.episode_columns(config),
+                    episode_columns=session.columns,
                     reservation=reservation,
                 )
                 name = run.name.encode()
