@@ -140,7 +140,7 @@ def test_the_result_for_scripts(runs: Path, capsys: pytest.CaptureFixture[str]) 
 
 
 def test_evaluate_prints_intervals(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    command = ["ppo", "evaluate", "whole", "--runs-dir", str(runs), "--episodes", "20"]
+    command = ["ppo", "evaluate", "whole", "--runs-dir", str(runs), "--games", "2e1"]
     assert main([*command, "--json"]) == 0
     output = capsys.readouterr().out
     record = json.loads(output.splitlines()[-1])

@@ -16,7 +16,7 @@ import tyro
 from matrixrl.cli.hackmatrix_agent import check_choice
 from matrixrl.cli.ppo_agent import TrainedAgent, load_agent
 from matrixrl.cli.progress import say, working
-from matrixrl.config import require
+from matrixrl.config import require, setting
 from matrixrl.tracking.numbers import duration, percent, plural
 from matrixrl.tracking.status import Status, activity
 
@@ -34,8 +34,8 @@ class Evaluate:
     run: tyro.conf.Positional[Annotated[str, tyro.conf.arg(metavar="RUN")]]
     """Name or id of a run, or `latest`."""
 
-    episodes: Annotated[int, tyro.conf.arg(aliases=["--games"])] = 256
-    """Number of episodes to play, each to its end."""
+    episodes: int = setting(256, aliases=("games",))
+    """Number of episodes to play, each to its end. --games is another name."""
 
     policy: Literal["both", "greedy", "sampled"] = "both"
     """Action selection.
