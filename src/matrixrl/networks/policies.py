@@ -1,6 +1,6 @@
 """Networks for any environment: vectors or images to a policy, discrete or continuous, and a value.
 
-Policy and value have separate layers, as in the reference implementations of PPO, after a common
+Policy and value have separate layers, as in the reference implementations, after a common
 convolution for images. Initialisation as in `networks.actor_critic`.
 """
 
