@@ -27,6 +27,7 @@ import optax
 from gymnax.environments.classic_control.cartpole import CartPole
 
 from matrixrl.agents.ppo import PPO
+from matrixrl.envs.adapters.gymnax import GymnaxEnvironment
 from matrixrl.networks.actor_critic import HIDDEN_INIT
 
 NUM_ENVS, NUM_STEPS = 256, 128
@@ -93,55 +94,6 @@ def rejax_learner(num_envs: int) -> Learner:
     return Learner(algorithm.init_state, algorithm.train_iteration, act)
 
 
-class Counted(NamedTuple):
-    """A game and what is told about it when it ends."""
-
-    game: Any
-    total: jax.Array
-    steps: jax.Array
-
-
-class CountedCartPole:
-    """gymnax's CartPole-v1 as an environment of `matrixrl.envs.base`: a mask, and the episode's return and length."""
-
-    def __init__(self) -> None:
-        self._env = CartPole()
-
-    @property
-    def default_params(self) -> Any:
-        """gymnax's."""
-        return self._env.default_params
-
-    @property
-    def num_actions(self) -> int:
-        """Left and right."""
-        return 2
-
-    def reset(self, key: jax.Array, params: Any = None) -> tuple[jax.Array, Counted]:
-        """Observation float32[4] and state of a new episode."""
-        observation, game = self._env.reset(key, params)
-        return observation, Counted(game, jnp.float32(0), jnp.int32(0))
-
-    def step(
-        self, key: jax.Array, state: Counted, action: jax.Array, params: Any = None
-    ) -> tuple[jax.Array, Counted, jax.Array, jax.Array, jax.Array, dict[str, Any]]:
-        """One transition. gymnax says both of a pole that falls in the last step: it fell."""
-        observation, game, reward, terminated, truncated, info = self._env.step(
-            key, state.game, action, params
-        )
-        total, steps, done = state.total + reward, state.steps + 1, terminated | truncated
-        info = {
-            "final_observation": info["final_observation"],
-            "episode": {"return": total, "steps": steps},
-        }
-        state = Counted(game, jnp.where(done, 0, total), jnp.where(done, 0, steps))
-        return observation, state, reward, terminated, truncated & ~terminated, info
-
-    def legal_action_mask(self, state: Counted) -> jax.Array:
-        """All, always."""
-        return jnp.ones(2, jnp.bool_)
-
-
 class TwoTowers(nn.Module):
     """The networks of PureJaxRL and rejax: separate tanh perceptrons for policy and value."""
 
@@ -160,7 +112,7 @@ class TwoTowers(nn.Module):
 
 def our_learner(num_envs: int) -> Learner:
     """The PPO of `matrixrl.agents.ppo`."""
-    env, network = CountedCartPole(), TwoTowers()
+    env, network = GymnaxEnvironment(CartPole(), None, "gymnax:CartPole-v1"), TwoTowers()
     ppo = PPO(
         env=env,
         apply=network.apply,  # pyright: ignore[reportArgumentType]

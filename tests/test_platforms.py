@@ -27,7 +27,8 @@ EXTRAS = {
     "wandb": ("wandb", "pyarrow"),
     "gymnasium": ("gymnasium",),
     "plots": ("matplotlib",),
-    "test": ("pytest", "hypothesis", "gymnax", "jaxtyping", "beartype"),
+    "gymnax": ("gymnax", "six"),
+    "test": ("pytest", "hypothesis", "jaxtyping", "beartype"),
 }
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from tests.forced_devices import said_on_eight_devices
 
 SCRIPT = """
@@ -64,4 +66,39 @@ print("equal")
 
 def test_two_and_eight_devices_learn_what_one_learns() -> None:
     said, complaint = said_on_eight_devices(SCRIPT)
+    assert said == "equal\n", complaint
+
+
+ANY_ENVIRONMENT = """
+import dataclasses
+import jax, jax.numpy as jnp, numpy as np
+from matrixrl.systems.ppo.environment import environment_task
+from matrixrl.systems.ppo.program import PPOProgram
+from tests.systems.test_any_environment import SMALL, settings
+
+ppo = dataclasses.replace(SMALL, total_timesteps=320, learning_rate=1e-3)
+config = settings("tests.envs.tiny:Continuous", ppo=ppo)
+task = environment_task(config)
+assert task.normalize_observations and task.normalize_rewards
+
+
+def trained(devices):
+    program = PPOProgram(dataclasses.replace(config, devices=devices), task)
+    key = jax.random.key(0)
+    state, updates = program.advance(program.init(key), key, jnp.int32(0), jnp.int32(2))
+    assert len(state.rollout.discounted.sharding.device_set) == devices
+    return jax.device_get((state, updates))
+
+
+one, two = trained(1), trained(2)
+assert float(one[0].statistics.observation.count) == 320
+for alone, spread in zip(jax.tree.leaves(one), jax.tree.leaves(two), strict=True):
+    np.testing.assert_allclose(spread, alone, rtol=2e-4, atol=2e-4)
+print("equal")
+"""
+
+
+@pytest.mark.slow
+def test_statistics_of_two_devices_are_those_of_one() -> None:
+    said, complaint = said_on_eight_devices(ANY_ENVIRONMENT)
     assert said == "equal\n", complaint

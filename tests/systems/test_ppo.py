@@ -71,7 +71,7 @@ class QuickProgram(PPOProgram):
 
     @cached_property
     def _compiled(self) -> Callable[..., Any]:
-        return jax.jit(self._advance, donate_argnums=0, compiler_options=QUICKLY)
+        return jax.jit(self.updates, donate_argnums=0, compiler_options=QUICKLY)
 
 
 def test_a_program_goes_when_nothing_uses_it_and_the_command_keeps_one(

@@ -1,5 +1,5 @@
-"""Proximal policy optimisation (Schulman et al. 2017) with masked actions, pure and jitted from
-rollout to weights.
+"""Proximal policy optimisation (Schulman et al. 2017) with masked or continuous actions, pure and
+jitted from rollout to weights.
 
 The batch of environments is cut into *groups*. Each group shuffles its own samples, a minibatch
 takes an equal share of every group, and gradients are summed group by group and then in pairs. The
@@ -18,7 +18,9 @@ import jax.numpy as jnp
 import optax
 from jax import Array
 
-from matrixrl.agents import masked
+from matrixrl.agents import normalization
+from matrixrl.agents.distributions import Distribution, MaskedCategorical
+from matrixrl.agents.normalization import Statistics
 from matrixrl.agents.returns import gae
 from matrixrl.envs.base import Environment, vectorized
 
@@ -29,8 +31,10 @@ MAX_GROUPS = 8
 MAX_PACKED = 1 << 16
 """Maximum size of a shuffle by packed integers: above it too few random bits remain."""
 
-# (params, observations [N, ...]) -> logits [N, A], values [N]
-Apply = Callable[[Any, Any], tuple[Array, Array]]
+# (params, observations [N, ...]) -> policy outputs such as logits [N, A], values [N]
+Apply = Callable[[Any, Any], tuple[Any, Array]]
+
+CATEGORICAL = MaskedCategorical()
 
 
 class RolloutState(NamedTuple):
@@ -40,11 +44,14 @@ class RolloutState(NamedTuple):
       env_state: state of every environment, [B, ...].
       observation: [B, ...].
       lane: int32 [B], the environment's number, from which its keys are derived.
+      discounted: float32 [B], discounted sum of the episode's rewards so far; () unless rewards are
+        normalised.
     """
 
     env_state: Any
     observation: Any
     lane: Array
+    discounted: Any = ()
 
 
 class Transition(NamedTuple):
@@ -53,7 +60,7 @@ class Transition(NamedTuple):
     Attributes:
       observation: before the step.
       legal: bool [T, B, A], legal actions.
-      action: int32.
+      action: int32, or float32 [T, B, D] if actions are continuous.
       log_prob: float32, of the action.
       value: float32, of the observation.
       reward: float32.
@@ -78,10 +85,17 @@ class Episodes(NamedTuple):
     Attributes:
       ended: bool [T, B].
       values: by name, [T, B, ...]: the environment's ``info["episode"]``; valid where `ended`.
+      faults: by name, number of steps of the rollout that break the rules of an environment
+        (`FAULTS`); empty unless the learner checks.
     """
 
     ended: Array
     values: dict[str, Array]
+    faults: Any = ()
+
+
+FAULTS = ("nonfinite_reward", "nonfinite_observation", "no_legal_action")
+"""Names of the faults of an environment that are counted."""
 
 
 class Samples(NamedTuple):
@@ -124,11 +138,16 @@ class UpdateMetrics(NamedTuple):
 
 
 class TrainState(NamedTuple):
-    """Complete state of training; keys are derived from the seed and the number of the update."""
+    """Complete state of training; keys are derived from the seed and the number of the update.
+
+    Attributes:
+      statistics: of observations and rewards; empty unless they are normalised.
+    """
 
     params: Any
     opt_state: Any
     rollout: RolloutState
+    statistics: Statistics = Statistics()
 
 
 def lane_keys(key: Array, lane: Array) -> Array:
@@ -160,6 +179,7 @@ def collect_rollout(
     key: Array,
     num_steps: int,
     env_params: Any = None,
+    distribution: Distribution = CATEGORICAL,
 ) -> tuple[RolloutState, Transition, Episodes]:
     """Runs `num_steps` steps of every environment with actions sampled from the policy."""
     games = vectorized(env)
@@ -170,11 +190,10 @@ def collect_rollout(
     def step(state: RolloutState, key: Array) -> tuple[RolloutState, tuple[Transition, Episodes]]:
         key_action, key_env = jax.random.split(key)
         legal = games.legal_action_mask_batch(state.env_state)
-        logits, value = apply(params, state.observation)
+        outputs, value = apply(params, state.observation)
         # Sample an action per environment; keys by lane keep the draws independent of sharding.
-        log_probs = masked.masked_log_softmax(logits, legal)
-        uniform = jax.vmap(jax.random.uniform)(lane_keys(key_action, state.lane))
-        action = masked.sample(uniform, log_probs)
+        policy = distribution.condition(outputs, legal)
+        action = distribution.sample(lane_keys(key_action, state.lane), policy)
         observation, env_state, reward, terminated, truncated, info = games.step_batch(
             lane_keys(key_env, state.lane), state.env_state, action, env_params
         )
@@ -188,7 +207,7 @@ def collect_rollout(
             observation=state.observation,
             legal=legal,
             action=action,
-            log_prob=masked.log_prob_of(log_probs, action),
+            log_prob=distribution.log_prob(policy, action),
             value=value,
             reward=reward,
             terminated=terminated,
@@ -196,7 +215,7 @@ def collect_rollout(
             final_value=final_value,
         )
         episodes = Episodes(terminated | truncated, info["episode"])
-        return RolloutState(env_state, observation, state.lane), (transition, episodes)
+        return state._replace(env_state=env_state, observation=observation), (transition, episodes)
 
     state, (transitions, episodes) = jax.lax.scan(step, state, jax.random.split(key, num_steps))
     return state, transitions, episodes
@@ -210,6 +229,7 @@ def loss(
     vf_coef: float | Array,
     ent_coef: float | Array,
     count: int | None = None,
+    distribution: Distribution = CATEGORICAL,
 ) -> tuple[Array, LossMetrics]:
     """Computes the clipped surrogate (equation 7), the clipped value loss and the entropy bonus
     (equation 9).
@@ -224,9 +244,9 @@ def loss(
       count: means are sums over the N samples divided by this; by default N. Losses of parts of a
         minibatch, each with the minibatch's size, add up to its loss.
     """
-    logits, value = apply(params, samples.observation)
-    log_probs = masked.masked_log_softmax(logits, samples.legal)
-    log_ratio = masked.log_prob_of(log_probs, samples.action) - samples.log_prob
+    outputs, value = apply(params, samples.observation)
+    policy = distribution.condition(outputs, samples.legal)
+    log_ratio = distribution.log_prob(policy, samples.action) - samples.log_prob
     ratio = jnp.exp(log_ratio)
     count = value.shape[0] if count is None else count
 
@@ -240,7 +260,7 @@ def loss(
     clipped_value = samples.value + jnp.clip(value - samples.value, -clip_eps, clip_eps)
     squared = jnp.maximum((value - samples.target) ** 2, (clipped_value - samples.target) ** 2)
     pg_loss, vf_loss = -mean(surrogate), 0.5 * mean(squared)
-    entropy = mean(masked.entropy(log_probs))
+    entropy = mean(distribution.entropy(policy))
     total = pg_loss + vf_coef * vf_loss - ent_coef * entropy
     return total, LossMetrics(
         total_loss=total,
@@ -283,6 +303,11 @@ class PPO:
         accelerator; on a CPU separate passes fit the cache.
       max_groups: maximum number of groups of a batch (`num_groups`); at least the number of
         devices.
+      distribution: meaning of the policy outputs of the network.
+      normalize_observations, normalize_rewards: True to keep running statistics of them, and to
+        show the learner normalised ones.
+      counts_faults: True to count the faults of the environment, for one that is not known to be
+        free of them.
     """
 
     env: Environment[Any, Any]
@@ -303,14 +328,24 @@ class PPO:
     axis_name: str | None = None
     at_once: bool = False
     max_groups: int = MAX_GROUPS
+    distribution: Distribution = CATEGORICAL
+    normalize_observations: bool = False
+    normalize_rewards: bool = False
+    counts_faults: bool = False
 
     def init(self, key: Array) -> TrainState:
         """Returns initial parameters, and environments at the start of an episode."""
         key_params, key_envs = jax.random.split(key)
         lane = jnp.arange(self.num_envs, dtype=jnp.int32)
         observation, env_state = vectorized(self.env).reset_batch(lane_keys(key_envs, lane), self.env_params)
-        params = self.init_params(key_params, jax.tree.map(lambda leaf: leaf[:1], observation))
-        state = TrainState(params, self.optimizer.init(params), RolloutState(env_state, observation, lane))
+        statistics = self._initial_statistics(observation)
+        first = jax.tree.map(lambda leaf: leaf[:1], observation)
+        params = self.init_params(
+            key_params, normalization.normalized_observation(statistics.observation, first)
+        )
+        discounted = jnp.zeros(self.num_envs, jnp.float32) if self.normalize_rewards else ()
+        rollout = RolloutState(env_state, observation, lane, discounted)
+        state = TrainState(params, self.optimizer.init(params), rollout, statistics)
         # The first update returns strongly typed leaves: weakly typed ones would compile it twice.
         return jax.tree.map(lambda leaf: jax.lax.convert_element_type(leaf, leaf.dtype), state)
 
@@ -321,14 +356,18 @@ class PPO:
           key: specific to this update.
         """
         key_rollout, key_shuffle = jax.random.split(key)
-        params, opt_state, rollout = state
+        params, opt_state, rollout, statistics = state
+        apply = self._apply_with(statistics)
         rollout, steps, episodes = collect_rollout(
-            self.env, self.apply, params, rollout, key_rollout, self.num_steps, self.env_params
+            self.env, apply, params, rollout, key_rollout, self.num_steps, self.env_params, self.distribution
         )
+        if self.counts_faults:
+            episodes = episodes._replace(faults=self._count_faults(steps))
+        rollout, statistics, learned_reward = self._normalized_rewards(rollout, steps, statistics)
         # Compute advantages over the rollout, bootstrapped from its last observation.
-        _, last_value = self.apply(params, rollout.observation)
+        _, last_value = apply(params, rollout.observation)
         advantage, target = gae(
-            steps.reward * self.reward_scale,
+            learned_reward * self.reward_scale,
             steps.value,
             steps.terminated,
             steps.truncated,
@@ -353,12 +392,13 @@ class PPO:
         )
         # Update the weights over shuffled minibatches.
         params, opt_state, metrics, grad_norm = self._learn(
-            params, opt_state, samples, key_shuffle, rollout.lane
+            apply, params, opt_state, samples, key_shuffle, rollout.lane
         )
+        statistics = self._with_observations(statistics, samples.observation)
         unexplained = self._moments(samples.advantage)[1]  # residual variance of the value
         variance = self._moments(samples.target)[1]
         return (
-            TrainState(params, opt_state, rollout),
+            TrainState(params, opt_state, rollout, statistics),
             UpdateMetrics(
                 *metrics,
                 grad_norm=grad_norm,
@@ -383,8 +423,69 @@ class PPO:
         """Number of groups over all devices."""
         return num_groups(self.num_envs, self.num_steps, self.num_minibatches, self.max_groups)
 
+    def _apply_with(self, statistics: Statistics) -> Apply:
+        """Returns the network behind the normalisation of observations."""
+        if not self.normalize_observations:
+            return self.apply
+
+        def apply(params: Any, observation: Any) -> tuple[Any, Array]:
+            shown = normalization.normalized_observation(statistics.observation, observation)
+            return self.apply(params, shown)
+
+        return apply
+
+    def _initial_statistics(self, observation: Any) -> Statistics:
+        return Statistics(
+            jax.tree.map(lambda leaf: normalization.initial(leaf.shape[1:]), observation)
+            if self.normalize_observations
+            else (),
+            normalization.initial() if self.normalize_rewards else (),
+        )
+
+    def _normalized_rewards(
+        self, rollout: RolloutState, steps: Transition, statistics: Statistics
+    ) -> tuple[RolloutState, Statistics, Array]:
+        """Returns the rewards of the learner, [T, B], with the statistics that include them."""
+        if not self.normalize_rewards:
+            return rollout, statistics, steps.reward
+        last, sums = normalization.discounted_sums(
+            rollout.discounted, steps.reward, steps.terminated | steps.truncated, self.gamma
+        )
+        count = self.num_envs * self.num_steps
+        moments = normalization.merged(statistics.reward, self.grouped(sums), self.sum_groups, count)
+        reward = normalization.scaled_reward(moments, steps.reward)
+        return rollout._replace(discounted=last), statistics._replace(reward=moments), reward
+
+    def _with_observations(self, statistics: Statistics, observation: Any) -> Statistics:
+        """Returns the statistics with the observations of a batch, [G, N, ...]."""
+        if not self.normalize_observations:
+            return statistics
+        count = self.num_envs * self.num_steps
+
+        def merged(moments: normalization.Moments, samples: Array) -> normalization.Moments:
+            return normalization.merged(moments, samples, self.sum_groups, count)
+
+        is_moments = lambda leaf: isinstance(leaf, normalization.Moments)  # noqa: E731
+        updated = jax.tree.map(merged, statistics.observation, observation, is_leaf=is_moments)
+        return statistics._replace(observation=updated)
+
+    def _count_faults(self, steps: Transition) -> dict[str, Array]:
+        """Counts the steps with a fault of the environment, over all devices."""
+
+        def nonfinite(leaf: Array) -> Array:
+            if not jnp.issubdtype(leaf.dtype, jnp.floating):
+                return jnp.zeros(leaf.shape[:2], jnp.bool_)
+            return ~jnp.isfinite(leaf).reshape(*leaf.shape[:2], -1).all(-1)
+
+        bad_observation = jnp.stack([nonfinite(leaf) for leaf in jax.tree.leaves(steps.observation)]).any(0)
+        found = dict(
+            zip(FAULTS, (~jnp.isfinite(steps.reward), bad_observation, ~steps.legal.any(-1)), strict=True)
+        )
+        return {name: self.total(steps.astype(jnp.float32)) for name, steps in found.items()}
+
     def _learn(
         self,
+        apply: Apply,
         params: Any,
         opt_state: Any,
         samples: Samples,
@@ -409,7 +510,14 @@ class PPO:
                 taken: Samples = jax.tree.map(lambda leaf: leaf[at, rows], samples)
                 taken = taken._replace(advantage=(taken.advantage - mean) / (jnp.sqrt(variance) + 1e-8))
                 return jax.grad(loss, has_aux=True)(
-                    params, self.apply, taken, self.clip_eps, self.vf_coef, self.ent_coef, count
+                    params,
+                    apply,
+                    taken,
+                    self.clip_eps,
+                    self.vf_coef,
+                    self.ent_coef,
+                    count,
+                    self.distribution,
                 )
 
             groups = (jnp.arange(local), chosen)

@@ -75,6 +75,13 @@ COMMANDS: dict[tuple[str, str], Command] = {
     ("hackmatrix", "bench"): Command(
         "matrixrl.cli.hackmatrix_bench", "HackmatrixBenchCommand", "measure the speed of the environment"
     ),
+    ("ppo", "train"): Command(
+        "matrixrl.cli.ppo", "EnvironmentRunConfig", "train an agent on any environment", own_parser=True
+    ),
+    ("ppo", "evaluate"): Command(
+        "matrixrl.cli.ppo_evaluate", "Evaluate", "how well a run's agent plays, over many whole episodes"
+    ),
+    ("ppo", "watch"): Command("matrixrl.cli.ppo_watch", "Watch", "watch a run's agent play an episode"),
     ("runs", "list"): Command("matrixrl.cli.runs", "List", "all runs, their state and best value"),
     ("runs", "show"): Command("matrixrl.cli.runs", "Show", "one run, with charts of its main metrics"),
     ("runs", "sync"): Command("matrixrl.cli.runs", "Sync", "deliver to W&B what is still pending"),

@@ -133,6 +133,8 @@ class Session(Generic[Config, TrainerT]):
       show: prints further output at the end, without `--json`.
       result: further entries of the JSON object of `--json`, after identity, end and duration of
         the run.
+      episode_columns: columns of the episode table, where they depend on the settings; called after
+        `prepare`.
     """
 
     system: str

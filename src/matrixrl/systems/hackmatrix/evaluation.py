@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -30,6 +29,7 @@ from matrixrl.config import require
 from matrixrl.envs.hackmatrix.env import EnvParams, HackMatrix
 from matrixrl.envs.hackmatrix.rules import DEFAULT_TIME_LIMIT, NUM_ACTIONS, NUM_STAGES, Outcome
 from matrixrl.envs.hackmatrix.state import State
+from matrixrl.systems.ppo.intervals import Interval, mean_interval, wilson_interval
 from matrixrl.tracking.status import activity
 
 LANES = 256
@@ -41,9 +41,6 @@ STEPS_BETWEEN_LOOKS = 16
 """Number of steps between two checks by the host for unfinished games. A check waits for the
 device, which otherwise works ahead.
 """
-
-Z_95 = 1.96
-"""Quantile of the normal distribution for 95 % confidence intervals."""
 
 Policy = Callable[[Array, Array], Array]
 """(packed observations uint32 [N, 117], legal actions bool [N, 28]) to logits or log-probabilities
@@ -113,42 +110,6 @@ def choose(key: Array, log_probs: Array, greedy: Array | bool) -> Array:
 
 
 # The outcome --------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Interval:
-    """A mean and its 95 % confidence interval; the bounds are NaN if the spread is unknown, as for
-    a single game.
-    """
-
-    mean: float
-    low: float
-    high: float
-
-    def as_record(self) -> dict[str, Any]:
-        """Returns JSON values: `mean` and `ci95`, which is None if unknown."""
-        return {"mean": self.mean, "ci95": None if math.isnan(self.low) else [self.low, self.high]}
-
-
-def mean_interval(values: np.ndarray) -> Interval:
-    """Computes mean +- 1.96 s / sqrt(n) with the sample's standard deviation s, for values [n]."""
-    mean = float(values.mean())
-    half = Z_95 * float(values.std(ddof=1)) / math.sqrt(values.size) if values.size > 1 else math.nan
-    return Interval(mean, mean - half, mean + half)
-
-
-def wilson_interval(successes: int, trials: int) -> Interval:
-    """Computes the score interval of Wilson 1927 for a fraction, which stays within 0 and 1 and is
-    valid at both ends.
-    """
-    share, z = successes / trials, Z_95
-    scale = 1 + z**2 / trials
-    centre = (share + z**2 / (2 * trials)) / scale
-    half = z / scale * math.sqrt(share * (1 - share) / trials + z**2 / (4 * trials**2))
-    # At either end the bound is exact, independent of rounding.
-    low = 0.0 if successes == 0 else centre - half
-    high = 1.0 if successes == trials else centre + half
-    return Interval(share, low, high)
 
 
 @dataclass(frozen=True)

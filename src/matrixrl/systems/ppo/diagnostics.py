@@ -58,12 +58,19 @@ DIAGNOSTICS = (
 )
 
 
-def check(streaks: Mapping[str, int], metrics: Mapping[str, float | int]) -> tuple[dict[str, int], list[str]]:
+OF_DISCRETE_ACTIONS = frozenset({"train/entropy"})
+"""Metrics whose range holds for discrete actions only: a density's entropy may be negative."""
+
+
+def check(
+    streaks: Mapping[str, int], metrics: Mapping[str, float | int], *, is_continuous: bool = False
+) -> tuple[dict[str, int], list[str]]:
     """Checks the row of a chunk.
 
     Args:
       streaks: by metric, number of chunks in a row that it has been out of its range.
       metrics: the row.
+      is_continuous: True if actions are continuous.
 
     Returns:
       The new streaks, and warnings: one for each metric whose streak has just reached `PATIENCE`.
@@ -71,6 +78,8 @@ def check(streaks: Mapping[str, int], metrics: Mapping[str, float | int]) -> tup
     counts: dict[str, int] = {}
     warnings: list[str] = []
     for diagnostic in DIAGNOSTICS:
+        if is_continuous and diagnostic.metric in OF_DISCRETE_ACTIONS:
+            continue
         name, value = diagnostic.metric, float(metrics[diagnostic.metric])
         counts[name] = streaks.get(name, 0) + 1 if diagnostic.is_out_of_range(value) else 0
         if counts[name] == PATIENCE:

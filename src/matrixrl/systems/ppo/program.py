@@ -14,7 +14,7 @@ import optax
 from jax import Array
 from jax.sharding import NamedSharding, PartitionSpec
 
-from matrixrl.agents.ppo import PPO, TrainState, UpdateMetrics, num_groups
+from matrixrl.agents.ppo import FAULTS, PPO, TrainState, UpdateMetrics, num_groups
 from matrixrl.config import PPOConfig, program_arguments
 from matrixrl.devices.groups import replicate, with_sharding
 from matrixrl.devices.mesh import DATA, data_mesh, max_groups
@@ -31,12 +31,15 @@ class UpdateResults(NamedTuple):
       ended: bool [K, T, B], steps that ended an episode.
       table: by name [K, T, B]: `PPOTask.table_values` of the episodes, where `ended`.
       sums: by name float32 [K]: sums over the episodes that ended.
+      faults: by name float32 [K]: numbers of steps with a fault of the environment; empty unless
+        they are counted.
     """
 
     metrics: UpdateMetrics
     ended: Array
     table: dict[str, Array]
     sums: dict[str, Array]
+    faults: Any = ()
 
 
 ENDS = ("anneal_lr", "final_ent_coef")
@@ -111,16 +114,25 @@ class PPOProgram:
             num_minibatches=settings.num_minibatches,
             update_epochs=settings.update_epochs,
             **{name: getattr(settings, name) for name in OF_LEARNER},
-            env_params=task.env_params(config.time_limit),
+            env_params=task.env_params(config.time_limit or 0),
             max_groups=max_groups(),
             axis_name=None if self.mesh is None else DATA,
             at_once=jax.default_backend() != "cpu",
+            distribution=task.distribution,
+            normalize_observations=task.normalize_observations,
+            normalize_rewards=task.normalize_rewards,
+            counts_faults=task.counts_faults,
         )
 
     @cached_property
     def coefficients(self) -> Coefficients:
         """Numbers of the config that are passed to the compiled program."""
-        settings = self.config.ppo
+        return self.coefficients_of(self.config)
+
+    @staticmethod
+    def coefficients_of(config: PPORunConfig) -> Coefficients:
+        """Returns the numbers of a config that are passed to the compiled program."""
+        settings = config.ppo
         last = {
             "learning_rate": 0.0 if settings.anneal_lr else settings.learning_rate,
             "ent_coef": settings.ent_coef if settings.final_ent_coef is None else settings.final_ent_coef,
@@ -129,7 +141,7 @@ class PPOProgram:
             first={name: np.float32(getattr(settings, name)) for name in COEFFICIENTS},
             last={name: np.float32(value) for name, value in last.items()},
             num_updates=np.int32(settings.num_updates),
-            time_limit=np.int32(self.config.time_limit),
+            time_limit=np.int32(config.time_limit or 0),
         )
 
     def _learner(self, coefficients: Coefficients, number: Array) -> PPO:
@@ -148,7 +160,7 @@ class PPOProgram:
         `data`.
         """
         replicas, shards = PartitionSpec(), PartitionSpec(DATA)
-        return TrainState(replicas, replicas, shards)  # pyright: ignore[reportArgumentType]
+        return TrainState(replicas, replicas, shards, replicas)  # pyright: ignore[reportArgumentType]
 
     @cached_property
     def template(self) -> TrainState:
@@ -207,13 +219,19 @@ class PPOProgram:
     @cached_property
     def _compiled(self) -> Callable[..., tuple[TrainState, UpdateResults]]:
         if self.mesh is None:
-            return jax.jit(self._advance, donate_argnums=0)
+            return jax.jit(self.updates, donate_argnums=0)
         replicas, shards = PartitionSpec(), PartitionSpec(None, None, DATA)
-        results = UpdateResults(metrics=replicas, ended=shards, table=shards, sums=replicas)  # pyright: ignore[reportArgumentType]
+        results = UpdateResults(
+            metrics=replicas,  # pyright: ignore[reportArgumentType]
+            ended=shards,  # pyright: ignore[reportArgumentType]
+            table=shards,  # pyright: ignore[reportArgumentType]
+            sums=replicas,  # pyright: ignore[reportArgumentType]
+            faults=replicas,  # pyright: ignore[reportArgumentType]
+        )
         mesh = self.mesh
         # Treat replicated inputs as plain values: the learner itself sums gradients over devices.
         advance = jax.shard_map(
-            self._advance,
+            self.updates,
             mesh=self.mesh,
             in_specs=(self._specs, replicas, replicas, replicas, replicas),
             out_specs=(self._specs, results),
@@ -227,9 +245,11 @@ class PPOProgram:
 
         return jax.jit(advance_and_gather, donate_argnums=0)
 
-    def _advance(
+    def updates(
         self, state: TrainState, key: Array, first: Array, count: Array, coefficients: Coefficients
     ) -> tuple[TrainState, UpdateResults]:
+        """Performs `count` updates; pure, to be compiled."""
+
         def one(index: Array, carry: tuple[TrainState, UpdateResults]) -> tuple[TrainState, UpdateResults]:
             state, results = carry
             number = first + index
@@ -240,7 +260,8 @@ class PPOProgram:
                 return self.ppo.total(jnp.where(episodes.ended, values.astype(jnp.float32), 0))
 
             table = {name: episodes.values[name] for name in self.task.table_values}
-            new = UpdateResults(metrics, episodes.ended, table, jax.tree.map(total, episodes.values))
+            sums = jax.tree.map(total, episodes.values)
+            new = UpdateResults(metrics, episodes.ended, table, sums, episodes.faults)
             return state, jax.tree.map(lambda whole, part: whole.at[index].set(part), results, new)
 
         return jax.lax.fori_loop(0, count, one, (state, self._no_updates(state.rollout.lane.shape[0])))
@@ -254,4 +275,7 @@ class PPOProgram:
             ended=jnp.zeros(steps, jnp.bool_),
             table={name: jnp.zeros(steps, values[name]) for name in self.task.table_values},
             sums={name: jnp.zeros(chunk, jnp.float32) for name in values},
+            faults={name: jnp.zeros(chunk, jnp.float32) for name in FAULTS}
+            if self.task.counts_faults
+            else (),
         )

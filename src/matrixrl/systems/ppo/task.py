@@ -6,6 +6,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from matrixrl.agents.distributions import Distribution, MaskedCategorical
+from matrixrl.agents.ppo import CATEGORICAL
 from matrixrl.config import CheckpointConfig, PPOConfig, TrackingConfig
 from matrixrl.envs.base import Environment
 from matrixrl.tracking.events import Kind
@@ -35,8 +37,8 @@ class PPORunConfig(Protocol):
         ...
 
     @property
-    def time_limit(self) -> int:
-        """Maximum number of steps of an episode."""
+    def time_limit(self) -> int | None:
+        """Maximum number of steps of an episode; None for the environment's own."""
         ...
 
     @property
@@ -83,11 +85,17 @@ class PPOTask:
       env: its steps report ``info["episode"]``, a dict with the values below; they are final where
         the episode ends.
       env_params: maximum number of steps of an episode -> parameters of the environment.
-      network: a flax module: observations [N, ...] -> logits [N, A], values [N].
+      network: a flax module: observations [N, ...] -> policy outputs such as logits [N, A], values
+        [N].
       episode_values: by name, the types of what ``info["episode"]`` holds; their means become
         `episode/<name>`. It has `return` and `steps`.
       columns: of the episode table, after the number of the episode and the update.
       maxima: names of episode values whose maximum over the run is kept.
+      distribution: meaning of the policy outputs.
+      normalize_observations, normalize_rewards: True to show the learner normalised ones.
+      counts_faults: True to count the faults of the environment in every update; a run stops at the
+        first with the message of `describe_fault`.
+      describe_fault: name and number of a fault (`agents.ppo.FAULTS`) -> the message.
     """
 
     name: str
@@ -98,6 +106,16 @@ class PPOTask:
     episode_values: Mapping[str, Any]
     columns: Mapping[str, EpisodeColumn]
     maxima: tuple[str, ...] = ()
+    distribution: Distribution = CATEGORICAL
+    normalize_observations: bool = False
+    normalize_rewards: bool = False
+    counts_faults: bool = False
+    describe_fault: Callable[[str, int], str] | None = None
+
+    @property
+    def is_continuous(self) -> bool:
+        """True if actions are not one of several."""
+        return not isinstance(self.distribution, MaskedCategorical)
 
     @property
     def table_values(self) -> tuple[str, ...]:

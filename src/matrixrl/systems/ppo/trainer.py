@@ -198,11 +198,12 @@ class PPOTrainer:
         """Fetches, stamps and commits the results of a call."""
         results = jax.device_get(outcome.updates)
         count, first = outcome.count, state.progress.recorded
+        metrics = {name: values[:count] for name, values in results.metrics._asdict().items()}
+        self._refuse_faults(results, metrics, count, first)
         self._pace(count)
         self._warn_if_slow(run)
         self._timed_updates += count
         ticks = run.clock.advance(count)
-        metrics = {name: values[:count] for name, values in results.metrics._asdict().items()}
         for name, values in metrics.items():
             bad = np.flatnonzero(~np.isfinite(values))
             if bad.size:
@@ -226,7 +227,7 @@ class PPOTrainer:
         if progress.recorded % self.config.chunk == 0 or progress.recorded == total:
             row, progress = self._chunk_row(progress, run)
             events.append(ScalarRow(ticks[-1], row))
-            counts, warnings = check(progress.streaks, row)
+            counts, warnings = check(progress.streaks, row, is_continuous=self.task.is_continuous)
             progress = dataclasses.replace(progress, streaks=counts)
             events += [LogMessage(ticks[-1], text, "warning") for text in warnings]
             between = max(1, total // self.config.chunk // MAX_TABLE_MARKS)
@@ -236,6 +237,29 @@ class PPOTrainer:
         size = self.config.ppo.batch_size
         run.progress("training", progress.recorded * size, total * size, "steps", _best(progress))
         return state._replace(progress=progress)
+
+    def _refuse_faults(
+        self, results: UpdateResults, metrics: Mapping[str, np.ndarray], count: int, first: int
+    ) -> None:
+        """Refuses an environment that broke its rules, unless training had diverged before: actions
+        that are NaN have such rewards.
+
+        Raises:
+          ConfigError: at the first fault. The clock stands still, so that a new run leaves nothing.
+        """
+        faults = results.faults if isinstance(results.faults, Mapping) else {}
+        diverged = np.zeros(count, bool)
+        for values in metrics.values():
+            diverged |= ~np.isfinite(values)
+        for index in range(count):
+            for name, numbers in faults.items():
+                if numbers[index] and self.task.describe_fault is not None:
+                    number = int(numbers[index])
+                    raise ConfigError(
+                        f"{self.task.describe_fault(name, number)} in update {first + index + 1}"
+                    )
+            if diverged[index]:
+                return
 
     def _pace(self, count: int) -> None:
         """Adjusts the number of updates per call to about `CALL_SECONDS`; the split changes no

@@ -1,0 +1,119 @@
+"""Distributions over actions: what a policy's outputs mean, and how actions are drawn from them.
+
+A learner sees a distribution through four functions. `condition` takes the outputs of the network
+and the mask of legal actions to the arguments of the other three, which then know no network and no
+mask. All are batched over leading axes.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any, NamedTuple, Protocol
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from matrixrl.agents import masked
+
+
+class Distribution(Protocol):
+    """A family of distributions over actions."""
+
+    def condition(self, outputs: Any, legal: Array) -> Any:
+        """Returns the distributions of a batch, from policy outputs [N, ...] and legal actions
+        bool [N, A].
+        """
+        ...
+
+    def sample(self, keys: Array, conditioned: Any) -> Array:
+        """Samples an action of each distribution; keys [N]."""
+        ...
+
+    def mode(self, conditioned: Any) -> Array:
+        """Returns the most probable action of each distribution."""
+        ...
+
+    def log_prob(self, conditioned: Any, action: Array) -> Array:
+        """Computes log-probabilities, or log-densities, float32 [N]."""
+        ...
+
+    def entropy(self, conditioned: Any) -> Array:
+        """Computes entropies in nats, float32 [N]."""
+        ...
+
+
+@dataclass(frozen=True)
+class MaskedCategorical:
+    """One of A actions; illegal ones have probability zero. Outputs are logits [N, A]."""
+
+    def condition(self, outputs: Array, legal: Array) -> Array:
+        """Returns log-probabilities [N, A]."""
+        return masked.masked_log_softmax(outputs, legal)
+
+    def sample(self, keys: Array, conditioned: Array) -> Array:
+        """Samples actions int32 [N]."""
+        return masked.sample(jax.vmap(jax.random.uniform)(keys), conditioned)
+
+    def mode(self, conditioned: Array) -> Array:
+        """Returns the most probable actions int32 [N], the first of several."""
+        return jnp.argmax(conditioned, axis=-1).astype(jnp.int32)
+
+    def log_prob(self, conditioned: Array, action: Array) -> Array:
+        """Returns the log-probabilities [N] of actions int32 [N]."""
+        return masked.log_prob_of(conditioned, action)
+
+    def entropy(self, conditioned: Array) -> Array:
+        """Computes the entropies [N]."""
+        return masked.entropy(conditioned)
+
+
+class Normal(NamedTuple):
+    """Independent normal distributions.
+
+    Attributes:
+      mean, log_std: float32 [N, D].
+    """
+
+    mean: Array
+    log_std: Array
+
+
+LOG_STD_LIMITS = (-20.0, 2.0)
+"""Limits of the logarithm of a standard deviation: outside of them densities overflow."""
+
+
+@dataclass(frozen=True)
+class DiagonalGaussian:
+    """A vector of D independent normal numbers. Outputs are a pair of means [N, D] and logarithms
+    of standard deviations, [N, D] or [D].
+
+    Actions are unbounded; an environment with bounds clips what it is given, and the density stays
+    that of the action before clipping.
+    """
+
+    def condition(self, outputs: tuple[Array, Array], legal: Array) -> Normal:
+        """Returns means and logarithms of standard deviations, both [N, D]."""
+        del legal
+        mean, log_std = outputs
+        return Normal(mean, jnp.broadcast_to(jnp.clip(log_std, *LOG_STD_LIMITS), mean.shape))
+
+    def sample(self, keys: Array, conditioned: Normal) -> Array:
+        """Samples actions float32 [N, D]."""
+        size = conditioned.mean.shape[-1:]
+        noise = jax.vmap(lambda key: jax.random.normal(key, size))(keys)
+        return conditioned.mean + jnp.exp(conditioned.log_std) * noise
+
+    def mode(self, conditioned: Normal) -> Array:
+        """Returns the means."""
+        return conditioned.mean
+
+    def log_prob(self, conditioned: Normal, action: Array) -> Array:
+        """Computes log-densities [N] of actions [N, D]."""
+        scaled = (action - conditioned.mean) * jnp.exp(-conditioned.log_std)
+        return -(0.5 * scaled**2 + conditioned.log_std + 0.5 * math.log(2 * math.pi)).sum(-1)
+
+    def entropy(self, conditioned: Normal) -> Array:
+        """Computes differential entropies [N], which may be negative."""
+        return (conditioned.log_std + 0.5 * math.log(2 * math.pi * math.e)).sum(-1)

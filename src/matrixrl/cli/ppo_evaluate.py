@@ -1,0 +1,234 @@
+"""`matrixrl ppo evaluate`: performance of an agent over many complete episodes."""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import numpy as np
+import tyro
+
+from matrixrl.cli.hackmatrix_agent import check_choice
+from matrixrl.cli.ppo_agent import TrainedAgent, load_agent
+from matrixrl.cli.progress import say, working
+from matrixrl.config import require, setting
+from matrixrl.tracking.numbers import duration, percent, plural
+from matrixrl.tracking.status import Status, activity
+
+if TYPE_CHECKING:
+    from matrixrl.systems.ppo.evaluation import EpisodeResults
+    from matrixrl.systems.ppo.intervals import Interval
+
+MAX_EPISODES = 1_000_000
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluate:
+    """Evaluate an agent over complete episodes."""
+
+    run: tyro.conf.Positional[Annotated[str, tyro.conf.arg(metavar="RUN")]]
+    """Name or id of a run, or `latest`."""
+
+    episodes: int = setting(256, aliases=("games",))
+    """Number of episodes to play, each to its end. --games is another name."""
+
+    policy: Literal["both", "greedy", "sampled"] = "both"
+    """Action selection.
+    `greedy` plays the most probable action; `sampled` samples from the policy, as in training.
+    """
+
+    seed: int = 0
+    """Seed of episodes and actions.
+    The same seed gives the same episodes, for any number of them.
+    """
+
+    time_limit: int | None = None
+    """Maximum number of steps per episode. Longer episodes are truncated.
+    Default: the value of the run, or the environment's own, or 10,000.
+    """
+
+    env: str | None = None
+    """Environment, if it is not the run's.
+    Needed once for a run from elsewhere with code of its own.
+    """
+
+    network: str | None = None
+    """Network, if it is not the run's.
+    Needed once for a run from elsewhere with code of its own.
+    """
+
+    step: int | None = None
+    """Step of the checkpoint to play. Default: the newest complete checkpoint."""
+
+    best: bool = False
+    """Play the checkpoint with the best mean return of its chunk."""
+
+    runs_dir: Path = Path("runs")
+    """Folder that holds one folder per run."""
+
+    json: bool = False
+    """Print one JSON object as the last line of output."""
+
+    def __post_init__(self) -> None:
+        require(
+            1 <= self.episodes <= MAX_EPISODES,
+            f"--episodes {self.episodes}: must be from 1 to {MAX_EPISODES}",
+        )
+        require(0 <= self.seed < 2**32, f"--seed {self.seed}: must be from 0 to 4294967295")
+        require(
+            self.time_limit is None or 1 <= self.time_limit < 2**31,
+            f"--time-limit {self.time_limit}: must be from 1 to 2147483647",
+        )
+        check_choice(self.step, self.best)
+
+
+def run_command(command: Evaluate) -> int:
+    """Evaluates the agent, and prints the results. Returns the exit status.
+
+    Raises:
+      ConfigError: if there is no such run, or it has no playable checkpoint.
+    """
+    with working(f"evaluating {command.run} over {plural(command.episodes, 'episode')}") as status:
+        return _evaluate(command, status)
+
+
+def _evaluate(command: Evaluate, status: Status) -> int:
+    with activity("starting JAX"):
+        from matrixrl.devices.compilation_cache import use_compilation_cache
+        from matrixrl.systems.ppo.evaluation import Evaluator
+
+        use_compilation_cache()
+        found = load_agent(
+            "evaluate",
+            command.run,
+            command.runs_dir,
+            command.step,
+            command.best,
+            command.env,
+            command.network,
+        )
+    evaluator = Evaluator(found.task, command.time_limit or found.config.time_limit)
+    began = time.perf_counter()
+    ways = ("greedy", "sampled") if command.policy == "both" else (command.policy,)
+    each: list[dict[str, EpisodeResults]] = []
+    for number, agent in enumerate(found.agents):
+        who = f"agent {number}, " if found.settings else ""
+        each.append(
+            {
+                way: evaluator.evaluate(
+                    agent,
+                    command.episodes,
+                    command.seed,
+                    way == "greedy",
+                    progress=lambda ended, all_, what=f"{who}{way} play": status.progress(
+                        what, ended, all_, "episodes"
+                    ),
+                )
+                for way in ways
+            }
+        )
+    results = each[0]
+    seconds = time.perf_counter() - began
+    compiling = sum(one.compile_seconds for results in each for one in results.values())
+    status.close()
+    say(
+        f"{found.where}: {plural(command.episodes, 'episode')} of {found.config.env}, seed {command.seed}, at most "
+        f"{evaluator.time_limit:,} steps each, {duration(seconds - compiling)} of play, {duration(compiling)} of compilation"
+    )
+    print(agents_table(found, each) if found.settings else table(results))
+    if command.json:
+        record = {
+            "run_name": found.name,
+            "step": found.step,
+            "env": found.config.env,
+            "episodes": command.episodes,
+            "seed": command.seed,
+            "time_limit": evaluator.time_limit,
+            **(agents_record(found, each) if found.settings else _record(results)),
+            "seconds": round(seconds, 3),
+        }
+        print(json.dumps(record))
+    return 0
+
+
+def _record(results: Mapping[str, EpisodeResults]) -> dict[str, Any]:
+    return {way: one.as_record() for way, one in results.items()}
+
+
+def agents_record(found: TrainedAgent, each: Sequence[Mapping[str, EpisodeResults]]) -> dict[str, Any]:
+    """Returns the results of every agent as JSON values, and the means over agents."""
+    from matrixrl.systems.ppo.intervals import interquartile_mean, mean_interval
+
+    record: dict[str, Any] = {}
+    for way in each[0]:
+        means = {
+            name: np.array([results[way].intervals[name].mean for results in each])
+            for name in each[0][way].intervals
+        }
+        record[way] = {
+            name: {**mean_interval(values).as_record(), "iqm": interquartile_mean(values)}
+            for name, values in means.items()
+        }
+    record["agents"] = [
+        {
+            "agent": one.number,
+            "seed": one.seed,
+            "settings": {name.removeprefix("ppo."): value for name, value in one.values.items()},
+            **_record(results),
+        }
+        for one, results in zip(found.settings, each, strict=True)
+    ]
+    return record
+
+
+def agents_table(found: TrainedAgent, each: Sequence[Mapping[str, EpisodeResults]]) -> str:
+    """Formats the mean return of every agent, and their means."""
+    ways = list(each[0])
+    rows = [
+        [f"agent {one.number}", *(spread(results[way].intervals["return"]) for way in ways), one.label]
+        for one, results in zip(found.settings, each, strict=True)
+    ]
+    record = agents_record(found, each)
+    for title, name in (("mean", "mean"), ("interquartile mean", "iqm")):
+        rows.append([title, *(f"{record[way]['return'][name]:,.2f}" for way in ways), ""])
+    rows.insert(0, ["return", *ways, ""])
+    widths = [2 + max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    return "\n".join(
+        "".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
+    )
+
+
+def spread(interval: Interval) -> str:
+    """Formats a mean with half the width of its interval."""
+    half = interval.high - interval.mean
+    return f"{interval.mean:,.2f}" + ("" if math.isnan(half) else f" +- {half:,.2f}")
+
+
+def table(results: Mapping[str, EpisodeResults]) -> str:
+    """Formats the results as a table, with a column for each action selection."""
+    columns = []
+    for one in results.values():
+        returns = one.values["return"]
+        ends = f"{one.count - int(one.cut_off.sum()):,} over, {int(one.cut_off.sum()):,} cut off"
+        means = {}
+        for name, interval in one.intervals.items():
+            if one.values[name].dtype == bool:
+                means[name] = (
+                    f"{percent(interval.mean)} ({percent(interval.low)} to {percent(interval.high)})"
+                )
+            else:
+                means[name] = spread(interval)
+        best = f"{returns.max():,.2f} in episode {returns.argmax()}"
+        columns.append({**means, "best return": best, "episodes": ends})
+    width = 2 + max(24, *(len(text) for column in columns for text in column.values()))
+    head = 2 + max(map(len, columns[0]))
+    lines = [f"{'':<{head}}" + "".join(f"{way:<{width}}" for way in results)]
+    lines += [
+        f"{name:<{head}}" + "".join(f"{column[name]:<{width}}" for column in columns) for name in columns[0]
+    ]
+    return "\n".join(line.rstrip() for line in lines)

@@ -1,0 +1,1 @@
+"""Adapters: environments of other projects and of users behind the protocol of `envs.base`."""
