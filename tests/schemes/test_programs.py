@@ -94,7 +94,7 @@ def test_a_program_that_computes_something_else_is_refused() -> None:
     first = program.left.steps[0]
     wrong = replace(first, second=Term(first.second.value, -first.second.scale))
     left = LinearProgram(4, (wrong, *program.left.steps[1:]), program.left.outputs)
-    broken = BilinearProgram(program.format, program.ring, left, program.right, program.result)
+    broken = BilinearProgram(program.problem, program.ring, left, program.right, program.result)
     with pytest.raises(AssertionError, match="factor u"):
         broken.check(strassen())
 

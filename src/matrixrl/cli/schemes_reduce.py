@@ -13,6 +13,7 @@ from matrixrl.cli.progress import complain, working
 from matrixrl.cli.schemes_export import load_correct, require_seconds
 from matrixrl.schemes.cheaper import find_cheaper
 from matrixrl.schemes.formulas import num_additions
+from matrixrl.schemes.problem import MatrixMultiplication
 from matrixrl.schemes.reduction import reduced_program
 from matrixrl.schemes.scheme import SchemeError
 from matrixrl.user_files import display_path
@@ -70,24 +71,26 @@ def _reduce(command: Reduce) -> int:
     scheme, _ = loaded
     written = num_additions(scheme)
     shared = reduced_program(scheme, seconds=min(1.0, command.seconds), seed=command.seed)
-    with working(f"searching for fewer additions: {scheme.format} in {scheme.rank} multiplications"):
-        found = find_cheaper(
-            scheme,
-            seconds=command.seconds,
-            seed=command.seed,
-            flips=command.flips,
-            target=command.target,
-        )
-    best, program = (
-        (scheme, shared)
-        if (scheme.rank, shared.num_additions) <= (found.scheme.rank, found.program.num_additions)
-        else (found.scheme, found.program)
-    )
+    best, program, moves, seconds = scheme, shared, 0, 0.0
+    is_of_matrices = isinstance(scheme.problem, MatrixMultiplication)
+    if is_of_matrices:  # other bases of a problem without known symmetries are not searched
+        with working(f"searching for fewer additions: {scheme.problem} in {scheme.rank} multiplications"):
+            found = find_cheaper(
+                scheme,
+                seconds=command.seconds,
+                seed=command.seed,
+                flips=command.flips,
+                target=command.target,
+            )
+        moves, seconds = found.moves, found.seconds
+        if (found.scheme.rank, found.program.num_additions) < (scheme.rank, shared.num_additions):
+            best, program = found.scheme, found.program
     kind = "a neighbouring or equivalent scheme" if command.flips else "an equivalent scheme"
-    print(f"{scheme.format} in {scheme.rank} multiplications")
+    print(f"{scheme.problem} in {scheme.rank} multiplications")
     print(f"  {written:>6,} additions as written")
     print(f"  {shared.num_additions:>6,} with shared sums")
-    print(f"  {program.num_additions:>6,} with shared sums, in {kind}")
+    if is_of_matrices:
+        print(f"  {program.num_additions:>6,} with shared sums, in {kind}")
     if best.rank < scheme.rank:
         print(f"  a product became zero: {best.rank} multiplications")
     parts = {
@@ -99,7 +102,7 @@ def _reduce(command: Reduce) -> int:
     if command.output is not None:
         source = {
             "additions": program.num_additions,
-            "reduced_by": f"{found.moves:,} moves, seed {command.seed}",
+            "reduced_by": f"{moves:,} moves, seed {command.seed}",
         }
         best.with_provenance(**source).save(command.output)
         print(f"scheme: {display_path(command.output)}")
@@ -107,14 +110,15 @@ def _reduce(command: Reduce) -> int:
         print(
             json.dumps(
                 {
-                    "format": list(scheme.format),
+                    "problem": scheme.problem.name,
+                    "format": list(scheme.format) if is_of_matrices else None,
                     "rank": best.rank,
                     "additions_written": written,
                     "additions_shared": shared.num_additions,
                     "additions": program.num_additions,
                     "additions_by_map": parts,
-                    "moves": found.moves,
-                    "seconds": found.seconds,
+                    "moves": moves,
+                    "seconds": seconds,
                     "output": command.output and str(command.output),
                 }
             )

@@ -21,6 +21,7 @@ from fractions import Fraction
 
 import numpy as np
 
+from matrixrl.schemes.problem import MatrixMultiplication
 from matrixrl.schemes.programs import MODULI, BilinearProgram
 from matrixrl.schemes.reduction import MAX_RESTARTS, balanced, greedy_additions, reduced_program
 from matrixrl.schemes.scheme import Scheme
@@ -53,8 +54,11 @@ class Cheaper:
 
 
 def can_search(scheme: Scheme) -> bool:
-    """Returns true if `find_cheaper` accepts a scheme: correct, with rational coefficients."""
-    return is_rational(scheme) and bool(verify(scheme))
+    """Returns true if `find_cheaper` accepts a scheme: of matrices, correct, with rational
+    coefficients.
+    """
+    of_matrices = isinstance(scheme.problem, MatrixMultiplication)
+    return of_matrices and is_rational(scheme) and bool(verify(scheme))
 
 
 def is_rational(scheme: Scheme) -> bool:

@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
 
-from matrixrl.schemes.scheme import Format, Scheme
+from matrixrl.schemes.problem import Problem
+from matrixrl.schemes.scheme import Scheme
 
 Number = Any
 """A coefficient: `int`, `Fraction`, or another exact number such as a complex rational."""
@@ -178,14 +179,14 @@ class BilinearProgram:
     """A scheme as three straight-line programs.
 
     Attributes:
-      format: (n, m, p).
+      problem: the bilinear map.
       ring: the ring of the scheme.
       left: the sums of entries of A, one output per product.
       right: the sums of entries of B, one output per product.
       result: the entries of C, from the products.
     """
 
-    format: Format
+    problem: Problem
     ring: str
     left: LinearProgram
     right: LinearProgram

@@ -62,7 +62,7 @@ def reduced_program(
         parts.append(
             reduce_matrix(matrix, seconds=seconds / 3, restarts=restarts, rng=rng, direct_first=index < 2)
         )
-    program = BilinearProgram(scheme.format, scheme.ring, *parts)
+    program = BilinearProgram(scheme.problem, scheme.ring, *parts)
     program.check(scheme)
     return program
 

@@ -180,11 +180,9 @@ def make_report(scheme: Scheme, check: Checked, seconds: float = 1.0) -> Report:
     )
 
 
-def _reduced(scheme: Scheme, seconds: float) -> int | None:
-    try:
-        from matrixrl.schemes.reduction import reduced_additions  # pyright: ignore[reportMissingImports]
-    except ImportError:
-        return None
+def _reduced(scheme: Scheme, seconds: float) -> int:
+    from matrixrl.schemes.reduction import reduced_additions
+
     return min(num_additions(scheme), reduced_additions(scheme, seconds=seconds))
 
 
