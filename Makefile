@@ -13,10 +13,10 @@ train: $(BASE)  ## the main job: discover Strassen's algorithm
 	$(BIN)/matrixrl matmul train --preset quick
 
 test: $(ALL)  ## everything that proves the behaviour, under ten minutes on two cores
-	$(BIN)/python -m pytest -n 2 -m "not slow"
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow"
 
 test-all: $(ALL)  ## the long checks too: kills, seeds, learning
-	$(BIN)/python -m pytest -n 2
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 lint: $(ALL)
 	$(BIN)/ruff format --check .

@@ -32,4 +32,4 @@ def pytest_configure(config: pytest.Config) -> None:
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     # The longest first: at the end one of them would keep a worker busy while the other has nothing left.
-    items.sort(key=lambda item: "test_every_command_of_the_readme" not in item.nodeid)
+    items.sort(key=lambda item: "commands_of_the_readme" not in item.nodeid)

@@ -72,26 +72,55 @@ def test_readme_names_commands() -> None:
     assert len(commands()) >= 8
 
 
+# Trainings beside the main one of each system: each compiles programs of its own for a minute.
+FURTHER = [line for line in SHORTER if line.startswith("matmul train") or line.endswith("bench")]
+
+
+@pytest.mark.timeout(1200)
+@pytest.mark.parametrize("hackmatrix", [False, True], ids=["matmul", "hackmatrix"])
+def test_the_commands_of_the_readme_run_in_order(hackmatrix: bool, tmp_path: Path) -> None:
+    """The commands of one system, which need none of the other's runs."""
+    run_in_order(hackmatrix, tmp_path, [words for words in word_lists() if " ".join(words) not in FURTHER])
+
+
+@pytest.mark.slow
 @pytest.mark.timeout(1200)
 @pytest.mark.parametrize("hackmatrix", [False, True], ids=["matmul", "hackmatrix"])
 def test_every_command_of_the_readme_runs_in_order(hackmatrix: bool, tmp_path: Path) -> None:
-    """The commands of one system, which need none of the other's runs.
+    run_in_order(hackmatrix, tmp_path, word_lists())
+
+
+def test_the_further_trainings_of_the_readme_are_accepted() -> None:
+    """Their settings fit together; the slow test runs them."""
+    from matrixrl.cli.matmul import read_config
+
+    lines = [words for words in word_lists() if " ".join(words) in FURTHER and words[1] == "train"]
+    assert len(lines) >= 4
+    for words in lines:
+        read_config([*words[2:], *SHORTER[" ".join(words)]])
+
+
+def word_lists() -> list[list[str]]:
+    return [shlex.split(line)[1:] for line in commands()]
+
+
+def run_in_order(hackmatrix: bool, folder: Path, lines: list[list[str]]) -> None:
+    """Runs the commands of one system.
 
     The main one runs as it stands: a process of its own with well optimised code. The others share a process, which
     imports JAX once.
     """
     shortened = []
-    for line in commands():
-        words = shlex.split(line)[1:]
+    for words in lines:
         if (words[0] == "hackmatrix") != hackmatrix:
             continue
         if words == QUICK:
             environment = {name: value for name, value in os.environ.items() if name != "XLA_FLAGS"}
-            output = run([sys.executable, "-m", "matrixrl", *words], tmp_path, environment)
+            output = run([sys.executable, "-m", "matrixrl", *words], folder, environment)
             assert "2x2x2 in 7 multiplications, verified over the integers, nothing shown" in output
         else:
             shortened.append([*words, *SHORTER.get(" ".join(words), [])])
-    run([sys.executable, "-m", "tests.command_lines", json.dumps(shortened)], tmp_path, dict(os.environ))
+    run([sys.executable, "-m", "tests.command_lines", json.dumps(shortened)], folder, dict(os.environ))
 
 
 QUICK = ["matmul", "train", "--preset", "quick"]

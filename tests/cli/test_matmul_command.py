@@ -21,6 +21,17 @@ from tests.systems.conftest import PRETRAINING, TINY, only_run
 
 ROOT = Path(__file__).resolve().parents[2]
 
+# What contractions report is most of what there is to compile.
+CHEAP = [
+    "--policy",
+    "tokens",
+    "--no-rank-profile",
+    "--refinement-rounds",
+    "0",
+    "--partial-solution-fraction",
+    "0",
+]
+
 # What is accepted by mistake ends soon.
 SHORT = ["--pretraining-steps", "1", "--num-epochs", "0"]
 
@@ -216,7 +227,7 @@ def test_a_signal_finishes_the_chunk_and_closes_the_journal(
     runs = tmp_path / "runs"
     process = subprocess.Popen(
         [
-            sys.executable, "-m", "matrixrl.cli.main", "matmul", "train", "--runs-dir", str(runs), *TINY,
+            sys.executable, "-m", "matrixrl.cli.main", "matmul", "train", "--runs-dir", str(runs), *TINY, *CHEAP,
             "--pretraining-steps", "1000000",
         ],
         env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
