@@ -90,7 +90,7 @@ COMMANDS: dict[tuple[str, str], Command] = {
     ),
     ("runs", "export"): Command("matrixrl.cli.runs", "Export", "scalars and episodes as Parquet or CSV"),
     ("runs", "copy"): Command(
-        "matrixrl.cli.runs", "Copy", "a run folder to a drive, also while the run goes on"
+        "matrixrl.cli.runs", "Copy", "a run folder to a drive, also while the run is active"
     ),
     ("runs", "restore"): Command("matrixrl.cli.runs", "Restore", "rebuild a run folder from W&B"),
     ("schemes", "verify"): Command("matrixrl.cli.schemes", "Verify", "prove a scheme file exactly"),

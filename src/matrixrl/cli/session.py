@@ -551,7 +551,7 @@ class Attempt:
             return self._rollback(lower)
         tracking = self.session.config.tracking
         how = resume_command(self.session.system, tracking, self.run.name, "--learning-rate", f"{rate / 2:g}")
-        text = f"{error}; {where}; go on from there with: {how}"
+        text = f"{error}; {where}; continue from there with: {how}"
         self.run.warn(text)
         self.run.finish("crashed")
         if self.manager is not None:
