@@ -697,7 +697,7 @@ def download_artifact(full_name: str, folder: Path) -> None:
 
 
 def own_values(row: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns a history row without what W&B adds (`_step`, `_runtime`, `_timestamp`)."""
+    """Returns a history row without the keys that W&B adds (`_step`, `_runtime`, `_timestamp`)."""
     return {key: value for key, value in row.items() if not key.startswith("_")}
 
 
