@@ -6,6 +6,7 @@ import ast
 import io
 import re
 import tokenize
+from collections import Counter
 from functools import cache
 from pathlib import Path
 
@@ -30,6 +31,27 @@ AVOIDED = re.compile(
     re.IGNORECASE,
 )
 
+# Names that two modules still share: a game and its referee, and results of two systems.
+SHARED_CLASSES = frozenset(
+    [
+        "Counted",
+        "Evaluation",
+        "Field",
+        "FieldContractions",
+        "GameState",
+        "Games",
+        "LossMetrics",
+        "Observation",
+        "Player",
+        "Plan",
+        "Program",
+        "Replay",
+        "Step",
+        "Timing",
+        "Transition",
+    ]
+)
+
 Definition = ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
 
 
@@ -43,6 +65,17 @@ def test_docstrings_and_comments_are_wrapped() -> None:
 
 def test_functions_are_short() -> None:
     assert [fault for path in FILES for fault in _long_bodies(path.read_text(), path)] == []
+
+
+def test_class_names_are_unique() -> None:
+    names = Counter(
+        node.name
+        for path in FILES
+        for node in ast.walk(_tree(path.read_text()))
+        if isinstance(node, ast.ClassDef)
+    )
+    shared = {name for name, count in names.items() if count > 1}
+    assert shared - SHARED_CLASSES == set()
 
 
 def test_code_and_documentation_use_plain_words() -> None:

@@ -358,7 +358,7 @@ def test_archives_hold_fractions_and_declare_f2(fractions: bool) -> None:
         u[0], w[0] = u[0] * Fraction(1, 2), w[0] * 2
         scheme = Scheme(strassen().format, "Q", u, strassen().v, w)
     read = read_bytes_as_schemes(export(scheme, "npz")).readings[0]
-    assert read.scheme.ring == ("Z[1/2]" if fractions else "F2")
+    assert read.scheme.ring == scheme.ring
     for got, want in zip(read.scheme.factors, scheme.factors, strict=True):
         assert np.array_equal(got, want)
 
