@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from matrixrl.cli import session
-from matrixrl.config import PPOTrainerConfig
+from matrixrl.config import HackmatrixConfig, PPOTrainerConfig
+from matrixrl.config.environment import EnvironmentRunConfig
 from matrixrl.devices.coordinator import Coordinator
 from matrixrl.tracking.numbers import duration, plural, significant
 from matrixrl.tracking.status import Status, activity, use
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 BENCHMARK_CHUNKS = 3
 """Number of chunks that `--benchmark` trains, at most."""
 
-ConfigT = TypeVar("ConfigT", bound=PPOTrainerConfig)
+ConfigT = TypeVar("ConfigT", HackmatrixConfig, EnvironmentRunConfig)
 
 
 def train(

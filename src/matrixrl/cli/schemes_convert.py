@@ -142,7 +142,7 @@ def _to_files(command: Convert, output: Path, sources: Sequence[_Source]) -> lis
     module = FORMATS[command.to]
     into_folder = output.is_dir() or str(output).endswith(os.sep)
     if not into_folder and (len(schemes) == 1 or module.HOLDS_SEVERAL):
-        export.write(output, render(schemes, command.to))
+        export.write(render(schemes, command.to), output)
         return [output]
     if not into_folder and output.suffix:
         raise SchemeError(
@@ -158,5 +158,5 @@ def _to_files(command: Convert, output: Path, sources: Sequence[_Source]) -> lis
             stem += f"_{names[stem]}"
         planned.append((output / f"{stem}{module.SUFFIX}", render([scheme], command.to)))
     for path, content in planned:
-        export.write(path, content)
+        export.write(content, path)
     return [path for path, _ in planned]
