@@ -1,4 +1,5 @@
-"""Reinforcement learning on JAX: discovers matrix-multiplication algorithms, plays HackMatrix, loses no number."""
+"""Reinforcement learning on JAX: matrix-multiplication algorithms, HackMatrix, and PPO on any
+environment."""
 
 __version__ = "0.1.0"
 

@@ -10,15 +10,16 @@ import numpy as np
 class TokenLayout(NamedTuple):
     """How an action (u, v, w) is spelled as a sequence of tokens.
 
-    A network draws the tokens in order; it needs to know only how many classes each has and which of them would make
-    a zero vector or a non-canonical sign.
+    A network draws the tokens in order; it needs to know only how many classes each has and which
+    of them would make a zero vector or a non-canonical sign.
 
     Attributes:
       num_classes: classes of each token.
       given: per token the earlier token whose class decides which classes are legal, or -1.
-      zero_after: per token the earlier tokens that spell the same vector before it; while all of them are class 0 the
-        vector is still zero.
-      legal: per token bool [classes of the given token or 1, classes], once the vector has a non-zero entry.
+      zero_after: per token the earlier tokens that spell the same vector before it; while all of
+        them are class 0 the vector is still zero.
+      legal: per token bool [classes of the given token or 1, classes], once the vector has a
+        non-zero entry.
       legal_while_zero: likewise, while it is still zero.
     """
 

@@ -1,9 +1,10 @@
 """Bounded reading of files that users name: scheme files, scenarios, lists of actions.
 
-A file may be anything: a device, a pipe without a writer, gigabytes, nested brackets without end. The readers here
-return in bounded time and memory or raise `UserFileError` with one line. They open regular files only, read at most
-`limit` bytes, and parse JSON strictly: no duplicate keys, no NaN, limited depth, limited number of containers.
-Standard library only; every layer may import this module.
+A file may be anything: a device, a pipe without a writer, gigabytes, nested brackets without end.
+The readers here return in bounded time and memory or raise `UserFileError` with one line. They open
+regular files only, read at most `limit` bytes, and parse JSON strictly: no duplicate keys, no NaN,
+limited depth, limited number of containers. Standard library only; every layer may import this
+module.
 """
 
 from __future__ import annotations
@@ -22,7 +23,8 @@ MAX_DEPTH = 64
 """Maximum nesting of arrays and objects in a JSON file."""
 
 MAX_CONTAINERS = 1_000_000
-"""Maximum number of arrays and objects in a JSON file: an empty one takes 3 bytes on disk and 70 in memory."""
+"""Maximum number of arrays and objects in a JSON file. An empty one takes 3 bytes on disk and 70
+bytes in memory."""
 
 MAX_DIGITS = 1_000
 """Maximum number of characters of a JSON number: converting a long one takes quadratic time."""
@@ -40,11 +42,12 @@ _TOKEN = re.compile(r'"(?:[^"\\]++|\\.)*+(?:"|\\?\Z)|[\[{]|[\]}]', re.DOTALL)
 
 
 class UserFileError(ValueError):
-    """A file cannot be read or parsed. The message is one line and names neither the file nor its reader."""
+    """A file cannot be read or parsed. The message is one line without the names of file and
+    reader."""
 
 
 def display_path(path: Path | str) -> str:
-    """Returns a path as it may stand in a one-line message: quoted if it holds what does not print."""
+    """Returns a path for a one-line message: quoted if it has unprintable characters."""
     text = str(path)
     return text if text.isprintable() else ascii(text)
 
@@ -52,7 +55,8 @@ def display_path(path: Path | str) -> str:
 def read_bytes(path: Path | str, limit: int = MAX_BYTES) -> bytes:
     """Reads a regular file of at most `limit` bytes.
 
-    Never waits: a pipe or a device is refused before it is opened, since opening alone may block or have effects.
+    Never waits: a pipe or a device is refused before it is opened, since opening alone may block or
+    have effects.
 
     Raises:
       UserFileError: if the file is missing, cannot be read, is no regular file or is too large.
@@ -69,7 +73,8 @@ def read_bytes(path: Path | str, limit: int = MAX_BYTES) -> bytes:
             _require_regular(status.st_mode)
             if status.st_size > limit:
                 raise UserFileError(f"has {status.st_size:,} bytes, at most {limit:,} are read")
-            # The size can be wrong (files of the kernel say 0) and can grow: what counts is what is read.
+            # The size can be wrong (files of the kernel say 0) and can grow: what counts is what is
+            # read.
             data = file.read(limit + 1)
     except UserFileError:
         raise
@@ -98,8 +103,9 @@ def parse_json(text: str) -> Any:
     """Parses JSON strictly.
 
     Raises:
-      UserFileError: if `text` is not JSON, holds a key twice in one object, NaN, an infinity, a number of more than
-        `MAX_DIGITS` characters, more than `MAX_CONTAINERS` arrays and objects, or nests them deeper than `MAX_DEPTH`.
+      UserFileError: if `text` is not JSON, holds a key twice in one object, NaN, an infinity, a
+        number of more than `MAX_DIGITS` characters, more than `MAX_CONTAINERS` arrays and objects,
+        or nests them deeper than `MAX_DEPTH`.
     """
     _require_shallow(text)
     try:

@@ -65,7 +65,7 @@ def test_a_checkpoint_that_breaks_off_half_written_leaves_the_run_as_it_was(
     texts = warnings_of(tmp_path / "r")
     assert len(texts) == 4  # at 140, 240, 340 and the end
     assert all(
-        "could not be written" in text and "step 40 stays good; training goes on" in text for text in texts
+        "could not be written" in text and "step 40 stays good; training continues" in text for text in texts
     )
     assert [entry.name for entry in (tmp_path / "r" / "checkpoints").iterdir() if entry.name > "40"] == []
     with JournalReader(tmp_path / "r") as reader:
@@ -105,7 +105,7 @@ def test_checkpoints_that_do_not_fit_leave_the_rest_of_the_disk_to_the_journal(
     folder = small_disk / "r"
     texts = warnings_of(folder)
     assert texts
-    assert all("No space left on device" in text and "training goes on" in text for text in texts)
+    assert all("No space left on device" in text and "training continues" in text for text in texts)
     kept = CheckpointStore(folder).steps()
     assert kept
     assert kept[-1] < STEPS
@@ -139,7 +139,7 @@ def test_a_damaged_newest_checkpoint_is_passed_over(damage: str, undisturbed: Pa
     assert_goes_on(folder, undisturbed)
     (text,) = warnings_of(folder)
     assert f"step {newest} is damaged" in text
-    assert f"goes on from step {before}" in text
+    assert f"resumes from step {before}" in text
     assert (folder / "checkpoints" / f"damaged-{newest}").is_dir()
 
 

@@ -360,7 +360,7 @@ def test_keys_in_a_real_terminal(scenario, tmp_path) -> None:
         terminal.keys("g")
         terminal.wait_for("debug is not possible: it needs an enemy on a block")
         terminal.keys("?")
-        terminal.wait_for("any key goes on")
+        terminal.wait_for("any key continues")
         terminal.keys("x")
         terminal.wait_for("Q quit")
         terminal.keys("S")

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from matrixrl.cli.hackmatrix_agent import load_agent
-from matrixrl.cli.hackmatrix_watch import Viewer, Watch
+from matrixrl.cli.hackmatrix_watch import HackmatrixWatchCommand, Viewer
 from matrixrl.cli.main import main
 from matrixrl.envs.hackmatrix.keyed_draws import replay_step
 from matrixrl.envs.hackmatrix.referee import ACTION_NAMES
@@ -218,7 +218,7 @@ def test_bad_input_is_one_line_and_status_2(
 
 
 def viewer(runs: Path, most: int = 5) -> Viewer:
-    command = Watch(run="agent", colour="never", delay=0.4)
+    command = HackmatrixWatchCommand(run="agent", colour="never", delay=0.4)
     return Viewer(agent_game(runs), command, most, "agent, sampled")
 
 

@@ -246,7 +246,7 @@ def test_the_measuring_process_does_not_see_the_pinning_variables(monkeypatch: p
         monkeypatch.setenv(name, "1")
     monkeypatch.setattr(schemes_bench, "_process", process)
     with pytest.raises(StoppedError):
-        schemes_bench._measure(schemes_bench.Bench(Path("x")), strassen(), "measuring")
+        schemes_bench._measure(schemes_bench.SchemesBenchCommand(Path("x")), strassen(), "measuring")
     assert not set(PINNING) & set(seen)
     assert seen["PATH"] == os.environ["PATH"]
 

@@ -8,13 +8,17 @@ import numpy as np
 import pytest
 import tyro
 
-from matrixrl.cli.schemes import Records, SchemesCommand, Show, Verify, run_command
+from matrixrl.cli.schemes import Records, SchemesCommand, SchemesShowCommand, Verify, run_command
 from matrixrl.schemes.formulas import formulas
 from matrixrl.schemes.known import standard, strassen, winograd
 
 
 def run(*arguments: str) -> int:
-    commands: dict[str, type[SchemesCommand]] = {"verify": Verify, "show": Show, "records": Records}
+    commands: dict[str, type[SchemesCommand]] = {
+        "verify": Verify,
+        "show": SchemesShowCommand,
+        "records": Records,
+    }
     return run_command(tyro.cli(commands[arguments[0]], args=arguments[1:]))
 
 

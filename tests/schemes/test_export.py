@@ -22,6 +22,7 @@ from matrixrl.schemes.export.c_source import c_source
 from matrixrl.schemes.export.latex import latex_source
 from matrixrl.schemes.export.plan import Plan, make_plan, schedule
 from matrixrl.schemes.export.python_source import jax_source, numpy_source
+from matrixrl.schemes.formats import read_bytes_as_schemes
 from matrixrl.schemes.known import known_scheme, laderman, standard, strassen, winograd
 from matrixrl.schemes.reduction import reduced_program
 from matrixrl.schemes.scheme import Scheme, SchemeError
@@ -347,6 +348,19 @@ def test_data_formats_hold_the_factors(tmp_path: Path) -> None:
         assert np.array_equal(v.T, scheme.v)
         # C is transposed there.
         assert np.array_equal(w.T.reshape(-1, p, n), scheme.w.reshape(-1, n, p).transpose(0, 2, 1))
+
+
+@pytest.mark.parametrize("fractions", [False, True])
+def test_archives_hold_fractions_and_declare_f2(fractions: bool) -> None:
+    scheme = SCHEMES["mod2"]
+    if fractions:
+        u, w = (factor.astype(object) for factor in (strassen().u, strassen().w))
+        u[0], w[0] = u[0] * Fraction(1, 2), w[0] * 2
+        scheme = Scheme(strassen().format, "Q", u, strassen().v, w)
+    read = read_bytes_as_schemes(export(scheme, "npz")).readings[0]
+    assert read.scheme.ring == scheme.ring
+    for got, want in zip(read.scheme.factors, scheme.factors, strict=True):
+        assert np.array_equal(got, want)
 
 
 def test_files_are_written_whole(tmp_path: Path) -> None:

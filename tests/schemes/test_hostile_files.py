@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from matrixrl.cli.schemes import Show, Verify, run_command
+from matrixrl.cli.schemes import SchemesShowCommand, Verify, run_command
 from tests.schemes.hostile import REFUSED, hostile_files
 from tests.schemes.hostile_formats import hostile_public_files
 
@@ -53,7 +53,7 @@ def test_special_files_are_refused_by_every_command_that_opens_schemes(
         tmp_path / "none",
     ]
     for path in paths:
-        for command in (Verify((path,)), Show(path)):
+        for command in (Verify((path,)), SchemesShowCommand(path)):
             assert run_command(command) == REFUSED
             out, err = capsys.readouterr()
             assert out == ""

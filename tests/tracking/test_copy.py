@@ -104,8 +104,8 @@ def test_a_copy_of_another_run_of_the_same_name_is_not_overwritten(stopped: Path
 @pytest.mark.parametrize(
     ("to", "says"),
     [
-        ("runs", "that is where the run itself lies"),
-        ("runs/r/copy", "that is where the run itself lies"),
+        ("runs", "the run itself is stored there"),
+        ("runs/r/copy", "the run itself is stored there"),
         ("not/mounted", "is the drive mounted?"),
         ("file", "name a folder that this user can write to"),
     ],

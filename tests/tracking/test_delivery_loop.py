@@ -17,7 +17,7 @@ from matrixrl.tracking.journal import Journal
 from matrixrl.tracking.sinks import RefusedError, UnavailableError, wandb_client, wandb_identity
 from matrixrl.tracking.sinks import wandb as wandb_sink
 from matrixrl.tracking.sinks.registry import find_sink
-from matrixrl.tracking.sinks.wandb_client import Plan
+from matrixrl.tracking.sinks.wandb_client import DeliveryMode
 from matrixrl.tracking.uploader_client import delivery_settings
 from tests.tracking.test_journal import StepClock, episode, new, resumed
 
@@ -71,7 +71,7 @@ def session(monkeypatch: pytest.MonkeyPatch) -> type[FakeSession]:
         "choose",
         lambda reader, state: wandb_identity.Target(reader.meta, "", "", 0, False, ""),
     )
-    monkeypatch.setattr(wandb_client, "resolve_mode", lambda: Plan("online", "http://server"))
+    monkeypatch.setattr(wandb_client, "resolve_mode", lambda: DeliveryMode("online", "http://server"))
     monkeypatch.setattr(
         wandb_client,
         "last_step_on_server",

@@ -202,7 +202,7 @@ def test_a_resumed_run_learns_where_it_stands_and_what_was_passed_over(tmp_path:
     with JournalReader(tmp_path / "c") as reader:
         warning = next(note.text for note in reader.notes() if note.level == "warning")
     assert "step 9 is damaged" in warning
-    assert "goes on from step 8" in warning
+    assert "resumes from step 8" in warning
 
 
 def test_a_checkpoint_that_cannot_be_written_is_told_and_training_goes_on(tmp_path: Path) -> None:
@@ -219,7 +219,7 @@ def test_a_checkpoint_that_cannot_be_written_is_told_and_training_goes_on(tmp_pa
     with JournalReader(tmp_path / "c") as reader:
         warnings = [note.text for note in reader.notes() if note.level == "warning"]
     assert len(warnings) == 3  # after chunks 4 and 8, and at the end
-    assert all("could not be written" in text and "training goes on" in text for text in warnings)
+    assert all("could not be written" in text and "training continues" in text for text in warnings)
 
 
 def test_it_stops_instead_where_that_was_asked_for(tmp_path: Path) -> None:

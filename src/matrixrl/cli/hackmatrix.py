@@ -2,27 +2,24 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from matrixrl import presets
-from matrixrl.cli import session
+from matrixrl.cli import ppo_training, session
 from matrixrl.cli.processes import agreed_settings
 from matrixrl.cli.settings import read_settings
 from matrixrl.config import HackmatrixConfig
 from matrixrl.devices.coordinator import SINGLE, Coordinator
-from matrixrl.tracking.numbers import duration, plural, significant
-from matrixrl.tracking.status import Status, activity, use
+from matrixrl.tracking.numbers import plural
 
 if TYPE_CHECKING:
     # `--help` answers without JAX.
     from matrixrl.systems.ppo.program import PPOProgram
+    from matrixrl.systems.ppo.task import PPOTask
     from matrixrl.systems.ppo.trainer import PPOProgress, PPOState, PPOTrainer
     from matrixrl.tracking.recorder import Recorder
-
-BENCHMARK_CHUNKS = 3
 
 
 def run(name: str, arguments: Sequence[str]) -> int:
@@ -45,32 +42,14 @@ def read_config(arguments: Sequence[str]) -> HackmatrixConfig:
 
 def train(config: HackmatrixConfig, coordinator: Coordinator = SINGLE) -> int:
     """Trains, and prints how the agent plays at the end. Returns the exit status."""
-    if config.auto_tune and config.tracking.resume_run is None:
-        config = tuned_shape(config)
-    if not config.benchmark:
-        return session.train(hackmatrix_session(config, coordinator), coordinator)
-    from matrixrl.cli.benchmark import benchmark_tracking
-
-    updates = min(config.ppo.num_updates, BENCHMARK_CHUNKS * config.tracking.log_interval)
-    ppo = dataclasses.replace(config.ppo, total_timesteps=updates * config.ppo.batch_size)
-    return benchmark_tracking(hackmatrix_session(dataclasses.replace(config, ppo=ppo, benchmark=False)))
+    return ppo_training.train(config, coordinator, hackmatrix_session, make_task)
 
 
-def tuned_shape(config: HackmatrixConfig) -> HackmatrixConfig:
-    """Returns the config with the batch shape that is quickest on this device, and prints what was
-    measured.
-    """
-    with use(Status()) as status:
-        status.line("auto-tune  measures batch shapes on this device, then trains with the quickest")
-        with activity("starting JAX"):
-            from matrixrl.devices.compilation_cache import use_compilation_cache
-            from matrixrl.systems.hackmatrix.task import hackmatrix_task
-            from matrixrl.systems.ppo.batch_shape import best_shape
+def make_task(config: HackmatrixConfig) -> PPOTask:
+    """Returns the task of a config; imports JAX."""
+    from matrixrl.systems.hackmatrix.task import hackmatrix_task
 
-            use_compilation_cache()
-        num_envs, num_steps = best_shape(config, hackmatrix_task(config), status.line)
-    ppo = dataclasses.replace(config.ppo, num_envs=num_envs, num_steps=num_steps)
-    return dataclasses.replace(config, ppo=ppo, auto_tune=False)
+    return hackmatrix_task(config)
 
 
 def hackmatrix_session(
@@ -82,12 +61,11 @@ def hackmatrix_session(
     compiled: dict[HackmatrixConfig, PPOProgram] = {}
 
     def program(config: HackmatrixConfig) -> PPOProgram:
-        from matrixrl.systems.hackmatrix.task import hackmatrix_task
         from matrixrl.systems.ppo.program import PPOProgram
 
         if config not in compiled:
             compiled.clear()  # that of before a rollback
-            compiled[config] = PPOProgram(config, hackmatrix_task(config))
+            compiled[config] = PPOProgram(config, make_task(config))
         return compiled[config]
 
     def make_trainer(config: HackmatrixConfig, run: Recorder) -> PPOTrainer:
@@ -106,7 +84,7 @@ def hackmatrix_session(
         prepare=program,
         make_trainer=make_trainer,
         summarize=partial(summary, config),
-        show=show,
+        show=partial(ppo_training.show_commands, "hackmatrix"),
         result=result,
     )
 
@@ -126,20 +104,8 @@ ENVIRONMENT_VERSION = 0
 
 def summary(config: HackmatrixConfig, trainer: PPOTrainer, state: PPOState, seconds: float) -> str:
     """Returns the line that summarises the progress of training."""
-    progress = state.progress
-    steps = progress.recorded * config.ppo.batch_size
-    parts = [
-        f"{progress.recorded:,} of {plural(config.ppo.num_updates, 'update')}",
-        plural(steps, "step"),
-        plural(progress.episodes, "episode"),
-    ]
-    if progress.mean_return is not None:
-        parts.append(
-            f"mean return {significant(progress.mean_return)} over the last chunk, highest stage {highest_stage(progress)}"
-        )
-    if trainer.steps_per_second:  # unknown before the end of the first chunk
-        parts.append(f"{significant(trainer.steps_per_second)} steps/s")
-    return f"{', '.join(parts)}; {duration(seconds)}"
+    stage = f", highest stage {highest_stage(state.progress)}"
+    return ppo_training.progress_summary(config, trainer, state, seconds, after_return=stage)
 
 
 def highest_stage(progress: PPOProgress) -> int:
@@ -147,29 +113,7 @@ def highest_stage(progress: PPOProgress) -> int:
     return int(progress.maxima.get("highest_stage", 0))
 
 
-def show(outcome: session.TrainingResult[PPOTrainer]) -> None:
-    """Prints commands that use the agent."""
-    where = (
-        "" if outcome.run.directory.parent.name == "runs" else f" --runs-dir {outcome.run.directory.parent}"
-    )
-    print(
-        f"evaluate it:\n  matrixrl hackmatrix evaluate {outcome.run.name}{where}\n"
-        f"watch it play:\n  matrixrl hackmatrix watch {outcome.run.name}{where}"
-    )
-
-
 def result(outcome: session.TrainingResult[PPOTrainer]) -> dict[str, Any]:
     """Returns the progress of training as JSON values."""
-    from matrixrl.training.parameters import params_sha256
-
-    state: PPOState = outcome.state
-    progress, config = state.progress, outcome.trainer.config
-    return {
-        "update_step": progress.recorded,
-        "total_timesteps": progress.recorded * config.ppo.batch_size,
-        "steps_per_second": round(outcome.trainer.steps_per_second, 1),
-        "params_sha256": params_sha256(state.device.params),
-        "mean_return": progress.mean_return,
-        "highest_stage": highest_stage(progress),
-        "episodes": progress.episodes,
-    }
+    stage = highest_stage(outcome.state.progress)
+    return {**ppo_training.progress_record(outcome), "highest_stage": stage}

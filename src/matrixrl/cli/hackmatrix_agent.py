@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class TrainedAgent:
+class TrainedHackmatrixAgent:
     """The network of a run, as a checkpoint holds it.
 
     Attributes:
@@ -51,7 +51,9 @@ def check_choice(step: int | None, best: bool) -> None:
     require(step is None or not best, f"--step {step} and --best exclude one another: leave one out")
 
 
-def load_agent(command: str, reference: str, runs_dir: Path, step: int | None, best: bool) -> TrainedAgent:
+def load_agent(
+    command: str, reference: str, runs_dir: Path, step: int | None, best: bool
+) -> TrainedHackmatrixAgent:
     """Loads the agent of a run from the checkpoint of a step, the best or the newest; reports and
     skips damaged ones.
 
@@ -84,4 +86,4 @@ def load_agent(command: str, reference: str, runs_dir: Path, step: int | None, b
     observation, _ = jax.eval_shape(HackMatrix(packed=True).reset, key)
     template = jax.eval_shape(lambda shown: network.init(key, shown[None]), observation)
     params = checkpoint.restore({"params": template})["params"]
-    return TrainedAgent(folder.name, checkpoint.step, config, NetworkPolicy(network, params))
+    return TrainedHackmatrixAgent(folder.name, checkpoint.step, config, NetworkPolicy(network, params))

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
-from matrixrl.cli.hackmatrix_agent import TrainedAgent, check_choice, load_agent
+from matrixrl.cli.hackmatrix_agent import TrainedHackmatrixAgent, check_choice, load_agent
 from matrixrl.cli.progress import say, working
 from matrixrl.config import HackmatrixConfig, require
 from matrixrl.tracking.numbers import duration, percent, plural
@@ -26,7 +26,7 @@ BAR_WIDTH = 20
 
 
 @dataclass(frozen=True, kw_only=True)
-class Evaluate:
+class HackmatrixEvaluateCommand:
     """Evaluate an agent over complete games."""
 
     run: tyro.conf.Positional[Annotated[str | None, tyro.conf.arg(metavar="RUN")]] = None
@@ -88,7 +88,7 @@ class Evaluate:
         )
 
 
-def run_command(command: Evaluate) -> int:
+def run_command(command: HackmatrixEvaluateCommand) -> int:
     """Evaluates the agent, and prints the results. Returns the exit status.
 
     Raises:
@@ -100,8 +100,8 @@ def run_command(command: Evaluate) -> int:
         return _evaluate(command, status)
 
 
-def _evaluate(command: Evaluate, status: Status) -> int:
-    agent: TrainedAgent | None = None
+def _evaluate(command: HackmatrixEvaluateCommand, status: Status) -> int:
+    agent: TrainedHackmatrixAgent | None = None
     with activity("starting JAX"):
         if command.run is not None:
             agent = load_agent("evaluate", command.run, command.runs_dir, command.step, command.best)

@@ -367,7 +367,7 @@ def run_terminal(session: PlaySession, command: HackmatrixPlayCommand) -> None:
             if key in ("Q", ""):
                 return
             if key == "?":
-                terminal.show(help_screen(session.state) + "\n\nany key goes on")
+                terminal.show(help_screen(session.state) + "\n\nany key continues")
                 terminal.read_key()
             elif key == "U":
                 session.back()

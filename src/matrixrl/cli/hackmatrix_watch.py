@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import tyro
 
 from matrixrl.cli import terminal
-from matrixrl.cli.hackmatrix_agent import TrainedAgent, check_choice, load_agent
+from matrixrl.cli.hackmatrix_agent import TrainedHackmatrixAgent, check_choice, load_agent
 from matrixrl.cli.hackmatrix_play import describe, outcome_line, read_scenario, reward_parts
 from matrixrl.cli.progress import working
 from matrixrl.config import ConfigError, require
@@ -36,7 +36,7 @@ Flag = Annotated[bool, tyro.conf.FlagCreatePairsOff]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Watch:
+class HackmatrixWatchCommand:
     """Watch a trained agent play (80 columns, 24 lines)."""
 
     run: tyro.conf.Positional[Annotated[str, tyro.conf.arg(metavar="RUN")]]
@@ -121,7 +121,7 @@ def check_writable(flag: str, path: Path) -> None:
     require(os.access(path.parent, os.W_OK), f"{flag} {path}: the folder {path.parent} cannot be written")
 
 
-def run_command(command: Watch) -> int:
+def run_command(command: HackmatrixWatchCommand) -> int:
     """Plays, shows and saves. Returns the exit status.
 
     Raises:
@@ -173,7 +173,7 @@ def run_command(command: Watch) -> int:
 # Without a terminal -------------------------------------------------------------------------------
 
 
-def print_steps(game: AgentGame, command: Watch, most: int) -> None:
+def print_steps(game: AgentGame, command: HackmatrixWatchCommand, most: int) -> None:
     """Plays to the end, with a line for each step."""
     print(f"{'step action':<14} {'chance':>6} {'expects':>8} {'reward':>8}  from")
     while not game.over and len(game.positions) <= most:
@@ -218,7 +218,7 @@ class Viewer:
       delay: seconds that a position is shown.
     """
 
-    def __init__(self, game: AgentGame, command: Watch, most: int, title: str) -> None:
+    def __init__(self, game: AgentGame, command: HackmatrixWatchCommand, most: int, title: str) -> None:
         self.game = game
         self._title = title
         self.at = 0
@@ -301,7 +301,7 @@ def watch_screen(viewer: Viewer) -> None:
 # Files --------------------------------------------------------------------------------------------
 
 
-def save(game: AgentGame, command: Watch, agent: TrainedAgent) -> None:
+def save(game: AgentGame, command: HackmatrixWatchCommand, agent: TrainedHackmatrixAgent) -> None:
     """Writes the requested files, and reports them.
 
     Raises:

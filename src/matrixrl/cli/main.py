@@ -50,13 +50,13 @@ COMMANDS: dict[tuple[str, str], Command] = {
     ),
     ("matmul", "evaluate"): Command(
         "matrixrl.cli.matmul_evaluate",
-        "Evaluate",
+        "MatmulEvaluateCommand",
         "play without exploration, with a run's newest checkpoint",
         own_parser=True,
     ),
     ("matmul", "bench"): Command(
         "matrixrl.cli.matmul_bench",
-        "Bench",
+        "MatmulBenchCommand",
         "measure the speed of search and learning, part by part",
         own_parser=True,
     ),
@@ -64,10 +64,14 @@ COMMANDS: dict[tuple[str, str], Command] = {
         "matrixrl.cli.hackmatrix", "HackmatrixConfig", "train a masked PPO agent on the game", own_parser=True
     ),
     ("hackmatrix", "evaluate"): Command(
-        "matrixrl.cli.hackmatrix_evaluate", "Evaluate", "how well a run's agent plays, over many whole games"
+        "matrixrl.cli.hackmatrix_evaluate",
+        "HackmatrixEvaluateCommand",
+        "how well a run's agent plays, over many whole games",
     ),
     ("hackmatrix", "watch"): Command(
-        "matrixrl.cli.hackmatrix_watch", "Watch", "watch a run's agent play, with what it thinks"
+        "matrixrl.cli.hackmatrix_watch",
+        "HackmatrixWatchCommand",
+        "watch a run's agent play, with what it thinks",
     ),
     ("hackmatrix", "play"): Command(
         "matrixrl.cli.hackmatrix_play", "HackmatrixPlayCommand", "play the game here"
@@ -79,9 +83,13 @@ COMMANDS: dict[tuple[str, str], Command] = {
         "matrixrl.cli.ppo", "EnvironmentRunConfig", "train an agent on any environment", own_parser=True
     ),
     ("ppo", "evaluate"): Command(
-        "matrixrl.cli.ppo_evaluate", "Evaluate", "how well a run's agent plays, over many whole episodes"
+        "matrixrl.cli.ppo_evaluate",
+        "PPOEvaluateCommand",
+        "how well a run's agent plays, over many whole episodes",
     ),
-    ("ppo", "watch"): Command("matrixrl.cli.ppo_watch", "Watch", "watch a run's agent play an episode"),
+    ("ppo", "watch"): Command(
+        "matrixrl.cli.ppo_watch", "PPOWatchCommand", "watch a run's agent play an episode"
+    ),
     ("runs", "list"): Command("matrixrl.cli.runs", "List", "all runs, their state and best value"),
     ("runs", "show"): Command("matrixrl.cli.runs", "Show", "one run, with charts of its main metrics"),
     ("runs", "sync"): Command("matrixrl.cli.runs", "Sync", "deliver to W&B what is still pending"),
@@ -90,23 +98,29 @@ COMMANDS: dict[tuple[str, str], Command] = {
     ),
     ("runs", "export"): Command("matrixrl.cli.runs", "Export", "scalars and episodes as Parquet or CSV"),
     ("runs", "copy"): Command(
-        "matrixrl.cli.runs", "Copy", "a run folder to a drive, also while the run goes on"
+        "matrixrl.cli.runs", "Copy", "a run folder to a drive, also while the run is active"
     ),
     ("runs", "restore"): Command("matrixrl.cli.runs", "Restore", "rebuild a run folder from W&B"),
     ("schemes", "verify"): Command("matrixrl.cli.schemes", "Verify", "prove a scheme file exactly"),
-    ("schemes", "show"): Command("matrixrl.cli.schemes", "Show", "a scheme as formulas and as a picture"),
+    ("schemes", "show"): Command(
+        "matrixrl.cli.schemes", "SchemesShowCommand", "a scheme as formulas and as a picture"
+    ),
     ("schemes", "convert"): Command(
         "matrixrl.cli.schemes_convert", "Convert", "schemes from one file format into another"
     ),
     ("schemes", "records"): Command("matrixrl.cli.schemes", "Records", "best known ranks up to 16x16x16"),
     ("schemes", "reduce"): Command("matrixrl.cli.schemes_reduce", "Reduce", "search for fewer additions"),
     ("schemes", "export"): Command(
-        "matrixrl.cli.schemes_export", "Export", "a scheme as NumPy, JAX or C code, LaTeX or data"
+        "matrixrl.cli.schemes_export",
+        "SchemesExportCommand",
+        "a scheme as NumPy, JAX or C code, LaTeX or data",
     ),
     ("schemes", "bench"): Command(
-        "matrixrl.cli.schemes_bench", "Bench", "measure a scheme against NumPy's matrix product"
+        "matrixrl.cli.schemes_bench", "SchemesBenchCommand", "measure a scheme against NumPy's matrix product"
     ),
-    ("schemes", "list"): Command("matrixrl.cli.schemes_library", "List", "the schemes found by this project"),
+    ("schemes", "list"): Command(
+        "matrixrl.cli.schemes_library", "SchemesListCommand", "the schemes found by this project"
+    ),
     ("schemes", "get"): Command("matrixrl.cli.schemes_library", "Get", "one of these schemes, as a file"),
 }
 

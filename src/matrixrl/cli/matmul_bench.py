@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Bench:
+class MatmulBenchCommand:
     """Settings of the measurement."""
 
     size: tuple[int, int, int] = (2, 2, 2)
@@ -113,7 +113,7 @@ def run(name: str, arguments: Sequence[str]) -> int:
     """Measures and prints; returns the exit status."""
     del name
     settings = parse(
-        Bench,
+        MatmulBenchCommand,
         arguments,
         prog="matrixrl matmul bench",
         description="Measure the speed of search and learning, part by part.",
@@ -135,7 +135,7 @@ def run(name: str, arguments: Sequence[str]) -> int:
     return 0
 
 
-def _values(settings: Bench, speed: Speed) -> dict[str, Any]:
+def _values(settings: MatmulBenchCommand, speed: Speed) -> dict[str, Any]:
     """Returns the measurements as JSON values."""
     search, simulations = speed.search, settings.num_simulations
     return {
@@ -154,7 +154,7 @@ def _values(settings: Bench, speed: Speed) -> dict[str, Any]:
     }
 
 
-def _rows(settings: Bench, speed: Speed) -> list[tuple[str, str]]:
+def _rows(settings: MatmulBenchCommand, speed: Speed) -> list[tuple[str, str]]:
     """Returns the measurements for people: what was measured, and the figure with its unit."""
     values = _values(settings, speed)
     simulation = values["milliseconds_per_simulation"]

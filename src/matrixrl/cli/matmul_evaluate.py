@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Evaluate:
+class MatmulEvaluateCommand:
     """Play games without exploration, from the standard basis."""
 
     run: tyro.conf.Positional[str]
@@ -59,7 +59,7 @@ class Evaluate:
 def run(name: str, arguments: Sequence[str]) -> int:
     """Reads the command line, and evaluates."""
     settings = parse(
-        Evaluate,
+        MatmulEvaluateCommand,
         arguments,
         prog=f"matrixrl matmul {name}",
         description="Play games without exploration, with the newest good checkpoint of a run.",
@@ -67,7 +67,7 @@ def run(name: str, arguments: Sequence[str]) -> int:
     return evaluate_run(settings)
 
 
-def evaluate_run(settings: Evaluate) -> int:
+def evaluate_run(settings: MatmulEvaluateCommand) -> int:
     """Evaluates a run, and prints the results. Returns the exit status.
 
     Raises:
@@ -80,7 +80,7 @@ def evaluate_run(settings: Evaluate) -> int:
         return _evaluate(settings, folder, status)
 
 
-def _evaluate(settings: Evaluate, folder: Path, status: Status) -> int:
+def _evaluate(settings: MatmulEvaluateCommand, folder: Path, status: Status) -> int:
     recorded = recorded_settings(MatmulConfig, folder)
 
     from matrixrl.devices.compilation_cache import use_compilation_cache

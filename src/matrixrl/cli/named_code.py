@@ -51,7 +51,7 @@ def require_named(command: str, folder: Path, config: EnvironmentRunConfig, name
       command: at the start of the message, such as `--resume-run NAME`.
       folder: of the run.
       config: its settings.
-      named: flags that the user gave now.
+      named: flags given in this command.
 
     Raises:
       ConfigError: with the flags to add.

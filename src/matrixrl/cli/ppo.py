@@ -6,26 +6,23 @@ import dataclasses
 from collections.abc import Sequence
 from functools import partial
 from math import prod
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from matrixrl.cli import named_code, session
+from matrixrl.cli import named_code, ppo_training, session
 from matrixrl.cli.processes import agreed_settings
 from matrixrl.cli.resume import flag_value
 from matrixrl.cli.settings import read_settings
 from matrixrl.config.environment import EnvironmentRunConfig, require_environment, with_whole_path
 from matrixrl.devices.coordinator import SINGLE, Coordinator
 from matrixrl.tracking.identity import find_run
-from matrixrl.tracking.numbers import duration, plural, significant
-from matrixrl.tracking.status import Status, activity, use
+from matrixrl.tracking.numbers import plural
 
 if TYPE_CHECKING:
     # `--help` answers without JAX.
+    from matrixrl.systems.ppo.task import PPOTask
     from matrixrl.systems.ppo.trainer import PPOState, PPOTrainer
     from matrixrl.tracking.recorder import Recorder
     from matrixrl.tracking.spec import SystemSpec
-
-BENCHMARK_CHUNKS = 3
 
 
 def run(name: str, arguments: Sequence[str]) -> int:
@@ -71,32 +68,14 @@ def with_whole_paths(config: EnvironmentRunConfig) -> EnvironmentRunConfig:
 
 def train(config: EnvironmentRunConfig, coordinator: Coordinator = SINGLE) -> int:
     """Trains, and prints how the agent plays at the end. Returns the exit status."""
-    if config.auto_tune and config.tracking.resume_run is None:
-        config = tuned_shape(config)
-    if not config.benchmark:
-        return session.train(environment_session(config, coordinator), coordinator)
-    from matrixrl.cli.benchmark import benchmark_tracking
-
-    updates = min(config.ppo.num_updates, BENCHMARK_CHUNKS * config.tracking.log_interval)
-    ppo = dataclasses.replace(config.ppo, total_timesteps=updates * config.ppo.batch_size)
-    return benchmark_tracking(environment_session(dataclasses.replace(config, ppo=ppo, benchmark=False)))
+    return ppo_training.train(config, coordinator, environment_session, make_task)
 
 
-def tuned_shape(config: EnvironmentRunConfig) -> EnvironmentRunConfig:
-    """Returns the config with the batch shape that is quickest on this device, and prints what was
-    measured.
-    """
-    with use(Status()) as status:
-        status.line("auto-tune  measures batch shapes on this device, then trains with the quickest")
-        with activity("starting JAX"):
-            from matrixrl.devices.compilation_cache import use_compilation_cache
-            from matrixrl.systems.ppo.batch_shape import best_shape
-            from matrixrl.systems.ppo.environment import environment_task
+def make_task(config: EnvironmentRunConfig) -> PPOTask:
+    """Returns the task of a config; imports JAX and the environment."""
+    from matrixrl.systems.ppo.environment import environment_task
 
-            use_compilation_cache()
-        num_envs, num_steps = best_shape(config, environment_task(config), status.line)
-    ppo = dataclasses.replace(config.ppo, num_envs=num_envs, num_steps=num_steps)
-    return dataclasses.replace(config, ppo=ppo, auto_tune=False)
+    return environment_task(config)
 
 
 def environment_session(
@@ -107,12 +86,11 @@ def environment_session(
 
     def program(config: EnvironmentRunConfig) -> Any:
         from matrixrl.systems.ppo.agents import AgentsProgram
-        from matrixrl.systems.ppo.environment import environment_task
         from matrixrl.systems.ppo.program import PPOProgram
 
         if config not in compiled:
             # That of before a rollback differs in numbers alone: its environment stays.
-            task = next(iter(compiled.values())).task if compiled else environment_task(config)
+            task = next(iter(compiled.values())).task if compiled else make_task(config)
             compiled.clear()
             kind = AgentsProgram if config.is_many else PPOProgram
             compiled[config] = kind(config, task)
@@ -148,16 +126,21 @@ def environment_session(
         prepare=program,
         make_trainer=make_trainer,
         summarize=partial(summary, config),
-        show=show,
+        show=partial(ppo_training.show_commands, "ppo"),
         result=result,
         make_spec=make_spec,
     )
 
 
+def num_agents(config: EnvironmentRunConfig) -> int:
+    """Returns the number of agents that a run trains: every combination with every seed."""
+    return config.num_seeds * prod(map(len, config.grid.values()))
+
+
 def describe(config: EnvironmentRunConfig) -> str:
     """Returns what is trained, in a line."""
     ppo = config.ppo
-    count = config.num_seeds * prod(map(len, config.grid.values()))
+    count = num_agents(config)
     who = "an agent" if count == 1 else plural(count, "agent")
     return (
         f"{who} for {config.env}: {plural(ppo.num_updates * ppo.batch_size, 'step')} in {plural(ppo.num_updates, 'update')} "
@@ -167,51 +150,17 @@ def describe(config: EnvironmentRunConfig) -> str:
 
 def summary(config: EnvironmentRunConfig, trainer: PPOTrainer, state: PPOState, seconds: float) -> str:
     """Returns the line that summarises the progress of training."""
-    progress = state.progress
-    count = config.num_seeds * prod(map(len, config.grid.values()))
-    parts = [
-        f"{progress.recorded:,} of {plural(config.ppo.num_updates, 'update')}",
-        plural(progress.recorded * config.ppo.batch_size * count, "step"),
-        plural(progress.episodes, "episode"),
-    ]
-    if progress.mean_return is not None:
-        parts.append(f"mean return {significant(progress.mean_return)} over the last chunk")
-    if trainer.steps_per_second:  # unknown before the end of the first chunk
-        parts.append(f"{significant(trainer.steps_per_second)} steps/s")
-    return f"{', '.join(parts)}; {duration(seconds)}"
-
-
-def folder_flag(folder: Path) -> str:
-    """Returns the flag that finds a run in a folder; empty for the default one."""
-    return "" if folder.parent.name == "runs" else f" --runs-dir {folder.parent}"
-
-
-def show(outcome: session.TrainingResult[PPOTrainer]) -> None:
-    """Prints commands that use the agent."""
-    where = folder_flag(outcome.run.directory)
-    print(
-        f"evaluate it:\n  matrixrl ppo evaluate {outcome.run.name}{where}\n"
-        f"watch it play:\n  matrixrl ppo watch {outcome.run.name}{where}"
-    )
+    return ppo_training.progress_summary(config, trainer, state, seconds, agents=num_agents(config))
 
 
 def result(outcome: session.TrainingResult[PPOTrainer]) -> dict[str, Any]:
     """Returns the progress of training as JSON values."""
-    from matrixrl.training.parameters import params_sha256
-
-    state: PPOState = outcome.state
-    progress, config = state.progress, outcome.trainer.config
+    config = outcome.trainer.config
     assert isinstance(config, EnvironmentRunConfig)
-    agents = {"agents": agents_result(outcome.trainer, progress)} if config.is_many else {}
-    return {
-        "update_step": progress.recorded,
-        "total_timesteps": progress.recorded * config.ppo.batch_size * max(1, len(agents.get("agents", ()))),
-        "steps_per_second": round(outcome.trainer.steps_per_second, 1),
-        "params_sha256": params_sha256(state.device.params),
-        "mean_return": progress.mean_return,
-        "episodes": progress.episodes,
-        **agents,
-    }
+    if not config.is_many:
+        return ppo_training.progress_record(outcome)
+    agents = agents_result(outcome.trainer, outcome.state.progress)
+    return {**ppo_training.progress_record(outcome, agents=len(agents)), "agents": agents}
 
 
 def agents_result(trainer: Any, progress: Any) -> list[dict[str, Any]]:

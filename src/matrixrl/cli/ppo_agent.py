@@ -8,10 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from matrixrl.cli import named_code
+from matrixrl.cli.checkpoints import choose_checkpoint
 from matrixrl.cli.ppo import with_whole_paths
-from matrixrl.cli.progress import complain
 from matrixrl.cli.resume import recorded_settings
-from matrixrl.config import ConfigError
 from matrixrl.config.environment import EnvironmentRunConfig
 from matrixrl.tracking.identity import find_run, has_checkpoint
 
@@ -85,24 +84,12 @@ def load_agent(
 
     import jax
 
-    from matrixrl.checkpoints.store import CheckpointStore
     from matrixrl.systems.ppo.agents import AgentsProgram
     from matrixrl.systems.ppo.environment import environment_task
     from matrixrl.systems.ppo.evaluation import Agent
     from matrixrl.systems.ppo.program import PPOProgram
 
-    store = CheckpointStore(folder)
-    if step is not None:
-        checkpoint = store.at(step)
-    else:
-        checkpoint, skipped = store.best() if best else store.newest()
-        for line in skipped:
-            complain(f"{line}: passed over")
-        if checkpoint is None:
-            raise ConfigError(
-                f"{command} {folder.name}: there is no whole checkpoint in {folder}; one is written every "
-                "--save-interval seconds of training and at its end"
-            )
+    checkpoint = choose_checkpoint(command, folder, step=step, best=best)
     task = environment_task(config)
     kind = AgentsProgram if config.is_many else PPOProgram
     program = kind(dataclasses.replace(config, devices=1), task)

@@ -28,7 +28,7 @@ MAX_EPISODES = 1_000_000
 
 
 @dataclass(frozen=True, kw_only=True)
-class Evaluate:
+class PPOEvaluateCommand:
     """Evaluate an agent over complete episodes."""
 
     run: tyro.conf.Positional[Annotated[str, tyro.conf.arg(metavar="RUN")]]
@@ -87,7 +87,7 @@ class Evaluate:
         check_choice(self.step, self.best)
 
 
-def run_command(command: Evaluate) -> int:
+def run_command(command: PPOEvaluateCommand) -> int:
     """Evaluates the agent, and prints the results. Returns the exit status.
 
     Raises:
@@ -97,7 +97,7 @@ def run_command(command: Evaluate) -> int:
         return _evaluate(command, status)
 
 
-def _evaluate(command: Evaluate, status: Status) -> int:
+def _evaluate(command: PPOEvaluateCommand, status: Status) -> int:
     with activity("starting JAX"):
         from matrixrl.devices.compilation_cache import use_compilation_cache
         from matrixrl.systems.ppo.evaluation import Evaluator

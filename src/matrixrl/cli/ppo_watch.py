@@ -30,7 +30,7 @@ MAX_PICTURES = 1_000
 
 
 @dataclass(frozen=True, kw_only=True)
-class Watch:
+class PPOWatchCommand:
     """Watch a trained agent play an episode."""
 
     run: tyro.conf.Positional[Annotated[str, tyro.conf.arg(metavar="RUN")]]
@@ -89,7 +89,7 @@ class Watch:
             check_writable("--gif", self.gif)
 
 
-def run_command(command: Watch) -> int:
+def run_command(command: PPOWatchCommand) -> int:
     """Plays, shows and saves. Returns the exit status.
 
     Raises:

@@ -51,7 +51,7 @@ class Verify:
 
 
 @dataclass(frozen=True)
-class Show:
+class SchemesShowCommand:
     """Print a scheme as formulas, with its rank, ring, additions, growth factor, symmetries and the
     verdict against the records.
     """
@@ -86,7 +86,7 @@ class Records:
     """Print one JSON object as the last line of output."""
 
 
-SchemesCommand = Verify | Show | Records
+SchemesCommand = Verify | SchemesShowCommand | Records
 
 
 def run_command(command: SchemesCommand) -> int:
@@ -96,7 +96,7 @@ def run_command(command: SchemesCommand) -> int:
     try:
         if isinstance(command, Verify):
             return _verify(command)
-        if isinstance(command, Show):
+        if isinstance(command, SchemesShowCommand):
             return _show(command)
         return _records(command)
     except SchemeError as error:
@@ -253,7 +253,7 @@ def _print_table(results: list[_Verified], correct: int, wrong: int, unreadable:
     print(f"{', '.join(parts)}; {skipped:,} {files} skipped, no scheme")
 
 
-def _show(command: Show) -> int:
+def _show(command: SchemesShowCommand) -> int:
     file = scheme_files(command.file, best_only=True)[0]
     if command.seconds < 0:
         raise SchemeError(f"--seconds {command.seconds:g}: want 0 or more")

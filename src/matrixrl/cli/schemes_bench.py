@@ -30,7 +30,7 @@ MAX_SIZE = 32_768
 
 
 @dataclass(frozen=True)
-class Bench:
+class SchemesBenchCommand:
     """Measure a scheme against NumPy's matrix product on square matrices; exit status 1 if the
     scheme is wrong.
     """
@@ -87,7 +87,7 @@ def _require_numbers(flag: str, values: Sequence[int], largest: int) -> None:
         raise SchemeError(f"{flag} {given}".strip() + f": want whole numbers between 1 and {largest:,}")
 
 
-def run_command(command: Bench) -> int:
+def run_command(command: SchemesBenchCommand) -> int:
     """Runs the command; returns the exit status."""
     try:
         return _bench(command)
@@ -96,7 +96,7 @@ def run_command(command: Bench) -> int:
         return 2
 
 
-def _bench(command: Bench) -> int:
+def _bench(command: SchemesBenchCommand) -> int:
     loaded = load_correct(command.file, command.number)
     if loaded is None:
         return 1
@@ -139,7 +139,7 @@ def _bench(command: Bench) -> int:
     return 0
 
 
-def _measure(command: Bench, scheme: Scheme, what: str) -> list[dict[str, Any]]:
+def _measure(command: SchemesBenchCommand, scheme: Scheme, what: str) -> list[dict[str, Any]]:
     """Runs the measuring process; returns its results."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     threads = {"one": [1], "all": [cores], "both": sorted({1, cores})}[command.threads]
@@ -251,7 +251,7 @@ def crossover(rows: Sequence[dict[str, Any]]) -> int | None:
 
 
 def _report(
-    command: Bench,
+    command: SchemesBenchCommand,
     scheme: Scheme,
     start: dict[str, Any],
     results: Sequence[dict[str, Any]],

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import json as json_module
 import os
 import sys
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +13,7 @@ from typing import Annotated, Any, Literal
 import tyro
 
 from matrixrl.cli.progress import complain
+from matrixrl.schemes import export
 from matrixrl.schemes.check import Checked, check_reading
 from matrixrl.schemes.files import NotASchemeError, read_scheme_file, select_files
 from matrixrl.schemes.formats import FORMATS, render
@@ -134,7 +133,7 @@ def _to_standard_output(command: Convert, schemes: Sequence[Scheme]) -> None:
     if command.json:
         raise SchemeError("--json needs --output: the standard output has the scheme")
     if command.to == "npz":
-        raise SchemeError("--to npz needs --output: an archive is no text")
+        raise SchemeError("--to npz needs --output: an archive is not text")
     sys.stdout.write(render(schemes, command.to).decode())
 
 
@@ -143,7 +142,7 @@ def _to_files(command: Convert, output: Path, sources: Sequence[_Source]) -> lis
     module = FORMATS[command.to]
     into_folder = output.is_dir() or str(output).endswith(os.sep)
     if not into_folder and (len(schemes) == 1 or module.HOLDS_SEVERAL):
-        _write(output, render(schemes, command.to))
+        export.write(render(schemes, command.to), output)
         return [output]
     if not into_folder and output.suffix:
         raise SchemeError(
@@ -159,28 +158,5 @@ def _to_files(command: Convert, output: Path, sources: Sequence[_Source]) -> lis
             stem += f"_{names[stem]}"
         planned.append((output / f"{stem}{module.SUFFIX}", render([scheme], command.to)))
     for path, content in planned:
-        _write(path, content)
+        export.write(content, path)
     return [path for path, _ in planned]
-
-
-def _write(path: Path, content: bytes) -> None:
-    """Writes a file completely, then renames it into place; raises `SchemeError`."""
-    temporary: str | None = None
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(temporary, 0o644)  # mkstemp makes it private
-        os.replace(temporary, path)
-        temporary = None
-    except (OSError, ValueError) as error:  # a null character in the path
-        raise SchemeError(
-            f"cannot write {display_path(path)}: {getattr(error, 'strerror', None) or error}"
-        ) from error
-    finally:
-        if temporary is not None:
-            with contextlib.suppress(OSError):
-                Path(temporary).unlink()

@@ -21,7 +21,7 @@ MAX_SECONDS = 3600.0
 
 
 @dataclass(frozen=True)
-class Export:
+class SchemesExportCommand:
     """Write a scheme as source code or data; exit status 1 if the scheme is wrong, 2 if a file
     cannot be read or written.
     """
@@ -87,7 +87,7 @@ def load_correct(file: Path, number: int) -> tuple[Scheme, Path] | None:
     return None
 
 
-def run_command(command: Export) -> int:
+def run_command(command: SchemesExportCommand) -> int:
     """Runs the command; returns the exit status."""
     try:
         return _export(command)
@@ -96,7 +96,7 @@ def run_command(command: Export) -> int:
         return 2
 
 
-def _export(command: Export) -> int:
+def _export(command: SchemesExportCommand) -> int:
     loaded = load_correct(command.file, command.number)
     if loaded is None:
         return 1

@@ -21,7 +21,7 @@ from matrixrl.user_files import display_path
 
 
 @dataclass(frozen=True)
-class List:
+class SchemesListCommand:
     """List the schemes that come with matrixrl, with how each was found."""
 
     json: bool = False
@@ -45,16 +45,16 @@ class Get:
     """Print the scheme as one JSON object as the last line of output."""
 
 
-def run_command(command: List | Get) -> int:
+def run_command(command: SchemesListCommand | Get) -> int:
     """Runs the command; returns the exit status."""
     try:
-        return _list(command) if isinstance(command, List) else _get(command)
+        return _list(command) if isinstance(command, SchemesListCommand) else _get(command)
     except SchemeError as error:
         complain(str(error))
         return 2
 
 
-def _list(command: List) -> int:
+def _list(command: SchemesListCommand) -> int:
     rows = [("format", "rank", "ring", "record", "additions", "time", "found by")]
     for entry in all_entries():
         seconds = entry.found_in_seconds

@@ -407,7 +407,7 @@ def _open_attempt(
     settings: Mapping[str, Any],
     reservation: Reservation | None,
     resources: contextlib.ExitStack,
-) -> Attempt:
+) -> TrainingAttempt:
     """Opens the run on the leader, a silent one on the other processes, and creates the trainer.
 
     Args:
@@ -450,11 +450,11 @@ def _open_attempt(
         follower = CheckpointFollower(coordinator, shared_folder)
     command.peer_failure.manager = manager
     trainer = session.make_trainer(config, run)
-    return Attempt(session, command, run, trainer, manager, follower, shared_folder, copies, how)
+    return TrainingAttempt(session, command, run, trainer, manager, follower, shared_folder, copies, how)
 
 
 @dataclass(frozen=True)
-class Attempt:
+class TrainingAttempt:
     """An attempt at a run that is open.
 
     Attributes:
@@ -551,7 +551,7 @@ class Attempt:
             return self._rollback(lower)
         tracking = self.session.config.tracking
         how = resume_command(self.session.system, tracking, self.run.name, "--learning-rate", f"{rate / 2:g}")
-        text = f"{error}; {where}; go on from there with: {how}"
+        text = f"{error}; {where}; continue from there with: {how}"
         self.run.warn(text)
         self.run.finish("crashed")
         if self.manager is not None:

@@ -124,7 +124,7 @@ def broadcast_result(
         if "error" in answer:
             raise ConfigError(f"process 0 says: {answer['error']}")
         return from_record(answer["result"])
-    answer: dict[str, Any] = {"error": "it cannot go on"}
+    answer: dict[str, Any] = {"error": "it cannot continue"}
     try:
         result = work()
         answer = {"result": to_record(result)}

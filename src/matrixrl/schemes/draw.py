@@ -81,7 +81,7 @@ class Tile:
 
 
 @dataclass(frozen=True)
-class Words:
+class TextLine:
     """A text.
 
     Attributes:
@@ -111,7 +111,7 @@ class Picture:
     width: float
     height: float
     tiles: tuple[Tile, ...]
-    words: tuple[Words, ...]
+    words: tuple[TextLine, ...]
 
 
 def compose(scheme: Scheme, subtitle: str | None = None) -> Picture:
@@ -125,8 +125,8 @@ def compose(scheme: Scheme, subtitle: str | None = None) -> Picture:
     note = page.fitted(found_how(scheme) if subtitle is None else subtitle)
     tiles: list[Tile] = []
     words = [
-        Words(page.margin, 0.34, title(scheme), page.title_size, _INK, "la", bold=True),
-        Words(page.margin, 0.72, note, page.title_size * 0.68, _SOFT, "la"),
+        TextLine(page.margin, 0.34, title(scheme), page.title_size, _INK, "la", bold=True),
+        TextLine(page.margin, 0.72, note, page.title_size * 0.68, _SOFT, "la"),
     ]
     columns, letters = page.columns, scheme.problem.letters
     for index, (factor, names) in enumerate(zip(scheme.factors, scheme.problem.labels, strict=True)):
@@ -283,30 +283,30 @@ def _grid_tiles(values: np.ndarray, columns: int, page: _Page, index: int) -> It
 
 def _grid_names(
     values: np.ndarray, names: Sequence[str], columns: int, page: _Page, index: int
-) -> Iterator[Words]:
+) -> Iterator[TextLine]:
     """Yields the names of the entries beside a grid, and those of the products over it."""
     size = page.name_size
     for row, name in enumerate(names):
         middle = page.cell_top(index, row, columns) + page.cell / 2
-        yield Words(page.left(index) - 0.12 * page.cell, middle, name, size, _INK, "rm")
+        yield TextLine(page.left(index) - 0.12 * page.cell, middle, name, size, _INK, "rm")
     if page.has_product_names(index):
         every = 1 if page.cell >= 0.3 else 5
         for column in range(values.shape[1]):
             if column == 0 or (column + 1) % every == 0:
                 x = page.left(index) + page.cell * (column + 0.5)
                 y = page.top(index) - 0.16 * page.cell
-                yield Words(x, y, f"M{column + 1}", size * 0.92, _SOFT, "ms")
+                yield TextLine(x, y, f"M{column + 1}", size * 0.92, _SOFT, "ms")
 
 
-def _heading(page: _Page, index: int, letter: str) -> Iterator[Words]:
+def _heading(page: _Page, index: int, letter: str) -> Iterator[TextLine]:
     """Yields the letter of x, y or z and the meaning of its grid."""
     y = page.top(index) - (0.30 if page.has_product_names(index) else 0.12)
     words = ("sum on the left", "sum on the right", "where the product goes")[index]
-    yield Words(page.left(index), y, letter, 12, _INK, "ls", bold=True)
-    yield Words(page.left(index) + 0.20, y, words, 9.5, _SOFT, "ls")
+    yield TextLine(page.left(index), y, letter, 12, _INK, "ls", bold=True)
+    yield TextLine(page.left(index) + 0.20, y, words, 9.5, _SOFT, "ls")
 
 
-def _legend(page: _Page, scheme: Scheme) -> Iterator[tuple[Tile, Words]]:
+def _legend(page: _Page, scheme: Scheme) -> Iterator[tuple[Tile, TextLine]]:
     """Yields the meaning of each colour, under the grids."""
     entries = [(1, "added, modulo 2" if scheme.ring == "F2" else "plus"), (0, "not used")]
     if scheme.ring != "F2":
@@ -316,7 +316,7 @@ def _legend(page: _Page, scheme: Scheme) -> Iterator[tuple[Tile, Words]]:
     x, side = page.margin + page.label, 0.17
     y = page.height - 0.24 - side
     for value, word in entries:
-        yield Tile(x, y, side, value, "", None), Words(x + side + 0.09, y + side / 2, word, 9, _SOFT, "lm")
+        yield Tile(x, y, side, value, "", None), TextLine(x + side + 0.09, y + side / 2, word, 9, _SOFT, "lm")
         x += side + 0.28 + 0.085 * len(word)
 
 
@@ -357,7 +357,7 @@ def _font(pixels: float) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
     return ImageFont.load_default(max(pixels, 1.0))
 
 
-def _write(canvas: ImageDraw.ImageDraw, words: Words) -> None:
+def _write(canvas: ImageDraw.ImageDraw, words: TextLine) -> None:
     pixels = words.size * _DPI / 72
     canvas.text(
         (words.x * _DPI, words.y * _DPI),

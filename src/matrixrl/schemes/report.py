@@ -21,7 +21,7 @@ Style = Literal["text", "markdown", "latex"]
 
 
 @dataclass(frozen=True)
-class Report:
+class SchemeReport:
     """The properties of a scheme.
 
     Attributes:
@@ -151,7 +151,7 @@ class Report:
         return "\n".join([*lines, r"\end{tabular}"])
 
 
-def make_report(scheme: Scheme, check: Checked, seconds: float = 1.0) -> Report:
+def make_report(scheme: Scheme, check: Checked, seconds: float = 1.0) -> SchemeReport:
     """Computes the properties of a scheme.
 
     Args:
@@ -165,7 +165,7 @@ def make_report(scheme: Scheme, check: Checked, seconds: float = 1.0) -> Report:
     omega = None
     if isinstance(problem, MatrixMultiplication) and size > 1:
         omega = 3 * math.log(scheme.rank) / math.log(size)
-    return Report(
+    return SchemeReport(
         scheme=scheme,
         check=check,
         formulas=formulas(scheme).splitlines(),

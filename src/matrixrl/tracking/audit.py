@@ -1,4 +1,5 @@
-"""The audit: proves that console, journal, episode table, W&B and files of a run agree by count and by value (rule 11)."""
+"""The audit: proves that console, journal, episode table, W&B and files of a run agree by count
+and by value (tracking contract, rule 11)."""
 
 from __future__ import annotations
 
@@ -51,7 +52,7 @@ class Report:
     Attributes:
         checks: places and the number of rows compared there.
         gaps: differences, the first one first.
-        notes: what is no difference but worth saying: rows that wait, places that were not asked.
+        notes: remarks that are not differences: rows that wait, places that were not compared.
     """
 
     run: str
@@ -65,16 +66,17 @@ class Report:
         return not self.gaps
 
     def gap(self, place: str, kind: str, step: int | None, text: str) -> None:
-        """Add a difference."""
+        """Adds a difference."""
         self.gaps.append(Gap(place, kind, step, text))
 
 
 def audit(directory: Path, server: bool | None = None) -> Report:
-    """Compare everything that a run left, in its folder and on the server.
+    """Compares all records of a run, in its folder and on the server.
 
     Args:
         directory: the run folder.
-        server: ask the W&B server; by default if rows were sent there. Files in the folder are always compared.
+        server: ask the W&B server; by default if rows were sent there. Files in the folder are
+            always compared.
 
     Raises:
         ConfigError: there is no journal.
@@ -112,17 +114,18 @@ def _audit_journal(reader: JournalReader, report: Report) -> None:
 
 
 def _complete(reader: JournalReader, report: Report) -> None:
-    """Episode numbers: each once, and none missing at a mark and at the end of a finished run.
+    """Checks that each episode number is recorded once, and that none is missing at a mark or at
+    the end of a finished run.
 
-    Of games played at once a later one may end first, so a number may come early; of a run that stopped between two
-    marks the others may not have ended.
+    Of games played at once a later one may end first, so a number may come early; of a run that
+    stopped between two marks the others may not have ended.
     """
     marks = iter(reader.marks())
     mark = next(marks, None)
     expected, early = 1, dict[int, int]()
 
     def missing(until_step: float) -> bool:
-        """Whether a number was missing at one of the marks up to this step."""
+        """Returns true if a number was missing at one of the marks up to this step."""
         nonlocal mark
         while mark is not None and mark.step < until_step:
             if early:
@@ -130,13 +133,13 @@ def _complete(reader: JournalReader, report: Report) -> None:
             mark = next(marks, None)
         return False
 
-    def tell() -> None:
+    def report_missing() -> None:
         number, step = next(iter(early.items()))
         report.gap("journal", "missing", step, f"episode {expected} expected, {number} found")
 
     for step, number in reader.episode_numbers():
         if mark is not None and mark.step < step and missing(step):
-            return tell()
+            return report_missing()
         if number == expected and not early and type(number) is int:
             expected += 1
             continue
@@ -148,7 +151,7 @@ def _complete(reader: JournalReader, report: Report) -> None:
             expected += 1
     attempts = reader.attempts()
     if early and (missing(math.inf) or not attempts or attempts[-1].status == "finished"):
-        tell()
+        report_missing()
     elif early:
         report.notes.append(f"episode {expected} had not ended when the run stopped; {next(iter(early))} had")
 
@@ -164,7 +167,8 @@ def _increasing(steps: Iterable[int], place: str, what: str, report: Report) -> 
 
 
 def _audit_console(reader: JournalReader, report: Report) -> None:
-    """The transcript holds the line of every row, in order. The tail of a killed run may not have been shown yet."""
+    """Checks that the transcript holds the line of every row, in order. Of a killed run the last
+    rows may not have been shown yet."""
     attempts = reader.attempts()
     ended = not attempts or attempts[-1].ended is not None
     for kind in TABLES:
@@ -188,13 +192,14 @@ def _audit_console(reader: JournalReader, report: Report) -> None:
 
 @dataclass
 class _Lines:
-    """What comparing the lines of one kind gave.
+    """Result of comparing the lines of one kind.
 
     Attributes:
         shown: lines of the transcript.
         differ: a line is not the one that the journal makes, which was reported.
         first_surplus: the first line of the transcript behind all that the journal makes.
-        first_not_shown, not_shown: the first line behind the end of the transcript, and how many there are.
+        first_not_shown, not_shown: the first line behind the end of the transcript, and how many
+            there are.
     """
 
     shown: int = 0
@@ -231,7 +236,7 @@ def _compare_lines(shown: Iterator[str], wanted: Iterator[str], report: Report) 
 
 
 def _audit_offline(reader: JournalReader, report: Report) -> None:
-    """Wandb's offline files, one after another, against the journal."""
+    """Compares wandb's offline files, one after another, with the journal."""
 
     def rows() -> Iterator[tuple[StoredRow, Path]]:
         for path in wandb_client.fragments(reader.directory):
@@ -256,7 +261,7 @@ def _audit_offline(reader: JournalReader, report: Report) -> None:
 
 
 def _audit_server(reader: JournalReader, state: DeliveryState, report: Report) -> None:
-    """The rows, tables and artifacts that the server gives through its API against the journal."""
+    """Compares the rows, tables and artifacts that the server's API returns with the journal."""
     place, path = "W&B server", state.place["path"]
     try:
         wandb_client.require_server()
@@ -320,7 +325,8 @@ def _audit_sinks(reader: JournalReader, report: Report) -> None:
 
 
 def _audit_owner(reader: JournalReader, path: str, report: Report) -> None:
-    """Whether the W&B run carries the identity of this run; one of an older matrixrl has none."""
+    """Checks that the W&B run carries the identity of this run; one of an older matrixrl has
+    none."""
     entity, project, identity = path.split("/", 2)
     try:
         found = wandb_client.server_run(project, entity, identity)
@@ -412,7 +418,7 @@ def _superseded(reader: JournalReader) -> dict[int, list[dict[str, Any]]]:
 
 
 def _difference(metrics: dict[str, Any], has_table: bool | None, there: dict[str, Any]) -> str | None:
-    """What differs between a journal row and W&B's, in words; None where they agree."""
+    """Returns the difference between a journal row and W&B's, in words; None if they agree."""
     rest = {key: value for key, value in there.items() if not key.startswith(EPISODE_TABLE)}
     for name, value in metrics.items():
         if name not in rest:
@@ -427,7 +433,8 @@ def _difference(metrics: dict[str, Any], has_table: bool | None, there: dict[str
 
 
 def same_value(ours: Any, theirs: Any) -> bool:
-    """Whether two values agree; JSON has no NaN and no infinity, W&B writes them as words."""
+    """Returns true if two values agree; JSON has no NaN and no infinity, W&B writes them as
+    words."""
     if isinstance(ours, float) and not math.isfinite(ours):
         return str(theirs).lower() in {str(ours), str(ours).replace("inf", "infinity")}
     return ours == theirs
@@ -441,7 +448,7 @@ def _compare_tables(
     report: Report,
     compared: int,
 ) -> None:
-    """Compare the logged episode tables with the journal's episodes up to their step."""
+    """Compares the logged episode tables with the journal's episodes up to their step."""
     marks: dict[int, Mark] = {mark.step: mark for mark in reader.marks()}
     limit = wandb_client.MAX_TABLE_ROWS
     newest = sorted(tables)[-compared:]
@@ -508,7 +515,7 @@ def _compare_artifacts(reader: JournalReader, state: DeliveryState, report: Repo
         if sent.get("pruned") or path not in recorded:
             continue
         if sent["sha256"] != recorded[path].sha256:
-            continue  # written anew since; it will be sent again
+            continue  # rewritten since; it will be sent again
         local = reader.directory / path
         if not local.exists():
             continue

@@ -1,4 +1,5 @@
-"""`--benchmark`: what tracking costs, by runs with and without it on the same seeds, alternating (rule 12)."""
+"""`--benchmark`: the cost of tracking, measured by alternating runs with and without it on the same
+seeds (tracking contract, rule 12)."""
 
 from __future__ import annotations
 
@@ -61,7 +62,8 @@ class Slowdown:
         baseline_seconds: median time of the training alone.
         variant_seconds: median time with it.
         slowdowns_pct: one per pair of neighbouring runs, from the training loop after the start.
-        start_seconds: median time from the start of the run until W&B takes rows; None where nothing starts.
+        start_seconds: median time from the start of the run until W&B takes rows; None where
+            nothing starts.
     """
 
     variant: str
@@ -83,7 +85,7 @@ class Slowdown:
 
     @property
     def verdict(self) -> str:
-        """`below 1 %`, `above 1 %`, or that the spread is too wide to tell."""
+        """`below 1 %`, `above 1 %`, or that the spread is too wide to decide."""
         low, high = self.spread_pct
         if high < LIMIT_PCT:
             return f"below {LIMIT_PCT:g} %"
@@ -93,7 +95,7 @@ class Slowdown:
         return f"{side} {LIMIT_PCT:g} % by the median, but the spread reaches across: run more pairs"
 
     def as_record(self) -> dict[str, Any]:
-        """JSON values."""
+        """Returns the result as JSON values."""
         low, high = self.spread_pct
         return {
             **dataclasses.asdict(self),
@@ -111,16 +113,17 @@ def benchmark(
     pairs: int = MIN_PAIRS,
     clock: Callable[[], float] = time.perf_counter,
 ) -> list[Slowdown]:
-    """Run a short training with and without W&B, alternating, and compare.
+    """Runs a short training with and without W&B, alternating, and compares.
 
-    The baseline journals and shows nothing on the console; `console` adds the console as configured; `wandb` adds W&B as
-    well (offline, unless WANDB_MODE says otherwise). Every second round goes backwards, so that a machine that slows down
-    with time favours nobody. One run comes first and is not counted: it compiles.
+    The baseline journals and shows nothing on the console; `console` adds the console as
+    configured; `wandb` adds W&B as well (offline, unless WANDB_MODE says otherwise). Every second
+    round goes backwards, so that a machine that slows down with time favours nobody. One run comes
+    first and is not counted: it compiles.
 
     Args:
-        train: trains with the given tracking and the same seed each time; returns the seconds of its training loop
-            (without start-up, compile and finish), with those of W&B's start if it waited for it (`wait_for_start`), or
-            None to have the whole call timed.
+        train: trains with the given tracking and the same seed each time; returns the seconds of
+            its training loop (without start-up, compile and finish), with those of W&B's start if
+            it waited for it (`wait_for_start`), or None to have the whole call timed.
         config: the tracking settings to compare; runs go to a temporary folder.
         pairs: rounds, at least 5.
 
@@ -195,7 +198,7 @@ def _timed(
 
 
 def compare(runs: Mapping[str, Callable[[], float]], baseline: str, pairs: int) -> list[Slowdown]:
-    """Call every run `pairs` times, alternating, and compare each with the baseline of its round.
+    """Calls every run `pairs` times, alternating, and compares each with the baseline of its round.
 
     Args:
         runs: by name; each returns the seconds it took.
@@ -226,7 +229,7 @@ def compare(runs: Mapping[str, Callable[[], float]], baseline: str, pairs: int) 
 
 
 def as_table(results: list[Slowdown]) -> str:
-    """The results as lines of text."""
+    """Returns the results as lines of text."""
     lines = [f"{'tracker':<10}{'alone':>10}{'with':>10}{'slowdown':>11}   {'quartiles':<20}verdict"]
     for result in results:
         low, high = result.spread_pct
@@ -244,5 +247,5 @@ def as_table(results: list[Slowdown]) -> str:
 
 
 def as_json(results: list[Slowdown]) -> dict[str, Any]:
-    """The results as JSON values, by tracker."""
+    """Returns the results as JSON values, by tracker."""
     return {"pairs": len(results[0].slowdowns_pct), "trackers": {r.variant: r.as_record() for r in results}}

@@ -1,7 +1,9 @@
-"""Summaries of consecutive stream rows, so that a reader of a long run needs a fraction of its rows.
+"""Summaries of consecutive stream rows, so that a reader of a long run needs a fraction of its
+rows.
 
-The journal's writer keeps one summary per `BLOCK_ROWS` rows of the stream, in the table `stream_blocks`. A block stands
-for all rows of the history whose ids are in its range; rows outside of every block are summarised by the reader.
+The journal's writer keeps one summary per `BLOCK_ROWS` rows of the stream, in the table
+`stream_blocks`. A block stands for all rows of the history whose ids are in its range; rows outside
+of every block are summarised by the reader.
 """
 
 from __future__ import annotations
@@ -21,7 +23,8 @@ NUMBERS = ("bool", "int", "float")
 
 
 class MetricSummary(NamedTuple):
-    """What the rows of a block say about one metric. Means and extremes leave out values that are not finite.
+    """What the rows of a block say about one metric. Means and extremes leave out values that are
+    not finite.
 
     Attributes:
         kind: the narrowest kind that holds every value.
@@ -129,7 +132,7 @@ class BlockBuilder:
 
 
 def kind_of(value: Any) -> ValueKind:
-    """Returns the kind of a metric's value; integers beyond 64 bits count as floating-point numbers."""
+    """Returns the kind of a metric's value; integers beyond 64 bits count as floats."""
     if value is None:
         return "null"
     if isinstance(value, bool):

@@ -18,7 +18,8 @@ def chart(
     x_label: str = "step",
     last_value: float | None = None,
 ) -> str:
-    """Returns a chart of y over x; values that share a column are averaged, those that are not finite left out.
+    """Returns a chart of y over x; values that share a column are averaged, those that are not
+    finite left out.
 
     Args:
         width: of the plot in characters, two dots each.

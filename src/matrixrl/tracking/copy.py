@@ -1,4 +1,4 @@
-"""A run folder copied to another folder, such as a mounted drive, at any moment: also while the run goes on."""
+"""Copies a run folder to another folder, such as a mounted drive, also while the run is written."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class Copied:
         directory: the copy.
         step: of its newest checkpoint; None where there is none yet.
         recorded_until: the last step of its journal.
-        new_checkpoints: how many checkpoints were copied; those that were there are not copied again.
+        new_checkpoints: number of checkpoints that were copied; existing ones are not copied again.
     """
 
     directory: Path
@@ -51,23 +51,27 @@ class Copied:
 
 
 def copy_run(directory: Path, to: Path) -> Copied:
-    """Copy a run folder to `to/<its name>`, or bring an earlier copy of it up to date. Its writer is not held up.
+    """Copies a run folder to `to/<its name>`, or updates an earlier copy of it. Does not block
+    the writer of the run.
 
-    Every file of the copy is the old one or the new one, never a part. What is recorded goes on while files are copied,
-    so the journal comes last: it reaches at least as far as each checkpoint and each line of the transcript.
+    Every file of the copy is the old one or the new one, never a part. Recording continues
+    while files are copied, so the journal comes last: it reaches at least as far as each checkpoint
+    and each line of the transcript.
 
     Args:
-        to: a folder, made if its parent exists: a drive that is not mounted must not become a local folder.
+        to: a folder, made if its parent exists: a drive that is not mounted must not become a local
+            folder.
 
     Raises:
-        ConfigError: `to` cannot be written, holds the run itself, or a copy of another run of this name.
+        ConfigError: `to` cannot be written, holds the run itself, or a copy of another run of this
+            name.
         JournalError: the journal is damaged.
     """
     target = to / directory.name
     flag = f"--to {to}"
     require(
         not to.resolve().is_relative_to(directory.resolve()) and target.resolve() != directory.resolve(),
-        f"{flag}: that is where the run itself lies; name another folder",
+        f"{flag}: the run itself is stored there; name another folder",
     )
     require(to.parent.is_dir(), f"{flag}: there is no folder {to.parent}; is the drive mounted?")
     earlier, own = read_run_file(target), read_run_file(directory)
@@ -111,7 +115,7 @@ def _steps(directory: Path) -> list[int]:
 
 
 def _small_files(directory: Path) -> Iterator[Path]:
-    """All files but journal, checkpoints and drafts; links are left out."""
+    """Yields all files but journal, checkpoints and drafts; links are left out."""
     for folder, folders, files in os.walk(directory):
         left_out = set[str]()
         if Path(folder) == directory:
@@ -126,7 +130,7 @@ def _small_files(directory: Path) -> Iterator[Path]:
 
 
 def _copy_file(source: Path, target: Path) -> None:
-    """Copy one file, whole and then renamed, unless it is there already."""
+    """Copies one file, whole and then renamed, unless it is there already."""
     try:
         there, here = (target.stat() if target.exists() else None), source.stat()
         if there and (there.st_size, there.st_mtime_ns) == (here.st_size, here.st_mtime_ns):
@@ -140,10 +144,12 @@ def _copy_file(source: Path, target: Path) -> None:
 
 
 def _copy_checkpoint(source: Path, copy: Path) -> bool:
-    """Copy one checkpoint, whole and then renamed; False where it is there already, or was pruned meanwhile."""
+    """Copies one checkpoint, whole and then renamed. Returns false if it exists already, or was
+    pruned meanwhile."""
     target = copy / CHECKPOINTS_FOLDER / source.name
     try:
-        # Of one step there can be another one: a run that goes back to a checkpoint passes a step again.
+        # Of one step there can be another one: a run that goes back to a checkpoint passes a step
+        # again.
         manifest = (source / MANIFEST_FILE).read_bytes()
         if (target / MANIFEST_FILE).exists() and (target / MANIFEST_FILE).read_bytes() == manifest:
             return False
@@ -162,7 +168,8 @@ def _copy_checkpoint(source: Path, copy: Path) -> bool:
 
 
 def _copy_journal(directory: Path, copy: Path) -> int:
-    """Copy the journal by way of the local disk, for SQLite never writes to a drive; the last step that it holds."""
+    """Copies the journal by way of the local disk, because SQLite must not write to a drive.
+    Returns the last step of the copy."""
     with tempfile.TemporaryDirectory(prefix="matrixrl-") as local:
         with JournalReader(directory) as reader:
             reader.copy_to(Path(local) / JOURNAL_FILE)

@@ -139,7 +139,7 @@ class DeliveryLoop:
 
     @property
     def seconds_left(self) -> float:
-        """Time in seconds until the deadline; infinite while training goes on."""
+        """Time in seconds until the deadline; infinite while training continues."""
         return float("inf") if self._deadline is None else self._deadline - time.monotonic()
 
     def notify(self, text: str, level: str = "info") -> None:

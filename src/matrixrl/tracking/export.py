@@ -41,7 +41,7 @@ def default_form() -> Literal["parquet", "csv"]:
 def export(
     reader: JournalReader, folder: Path, form: Literal["parquet", "csv", "tensorboard"]
 ) -> dict[str, int]:
-    """Write the history of a run to `scalars`, `episodes` and, where there are any, `moves`.
+    """Writes the history of a run to `scalars`, `episodes` and, where there are any, `moves`.
 
     Scalars have a row per step and a column per metric, empty where a step does not have it.
 
@@ -83,7 +83,8 @@ def export(
 
 
 def write_csv(path: Path, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> int:
-    """Writes rows as CSV, whole, then renamed; an empty field is no value. Returns the number of rows."""
+    """Writes rows as CSV, whole, then renamed; a missing value is an empty field. Returns the
+    number of rows."""
     count = 0
 
     def counted() -> Iterator[Sequence[Any]]:

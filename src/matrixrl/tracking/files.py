@@ -10,10 +10,11 @@ from matrixrl.whole_files import write_whole as write_whole
 
 
 def sha256_of(path: Path) -> tuple[str, int]:
-    """Checksum and size of a file, or of a folder over its files in order of their names.
+    """Returns checksum and size of a file, or of a folder over its files in order of their names.
 
     Returns:
-        The hex digest and the number of bytes. A folder's digest covers, per file, its relative path and its digest.
+        The hex digest and the number of bytes. A folder's digest covers, per file, its relative
+        path and its digest.
     """
     if path.is_file():
         with path.open("rb") as file:
@@ -71,11 +72,13 @@ LOCAL_FUSE_FILE_SYSTEMS = frozenset(
         "fuse.zfs",
     ]
 )
-"""FUSE file systems that are on this machine; all others count as network drives (sshfs, gcsfuse, s3fs, drive, ...)."""
+"""FUSE file systems that are on this machine; all others count as network drives (sshfs, gcsfuse,
+s3fs, drive, ...)."""
 
 
 def network_file_system(path: Path, mounts: Path = Path("/proc/mounts")) -> str | None:
-    """The type of the file system of `path` where it is a network drive; None elsewhere, and where nobody can tell."""
+    """Returns the type of the file system of `path` if it is a network drive; None if it is not, or
+    is unknown."""
     try:
         lines = mounts.read_text(errors="surrogateescape").splitlines()
     except OSError:

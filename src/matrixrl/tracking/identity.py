@@ -29,15 +29,17 @@ RESERVED = ".new-"
 
 
 def run_id(name: str) -> str:
-    """`md5(name)[:8]`: the same name finds the same W&B run again (tracking contract, section 2)."""
+    """Returns `md5(name)[:8]`: the same name finds the same W&B run again (tracking contract,
+    section 2)."""
     return hashlib.md5(name.encode(errors="surrogateescape"), usedforsecurity=False).hexdigest()[:8]
 
 
 def check_name(name: str, flag: str = "--run-name") -> str:
-    """Return `name` if it can be a folder's name and a W&B display name.
+    """Returns `name` if it can be a folder's name and a W&B display name.
 
     Raises:
-        ConfigError: it is empty, too long, holds a separator, `..` or a control character, or starts with a dot.
+        ConfigError: it is empty, too long, holds a separator, `..` or a control character, or
+            starts with a dot.
     """
     given = f"{flag} {name!r}"
     require(name.strip() == name and name != "", f"{given}: must not be empty or start or end with a space")
@@ -68,7 +70,8 @@ def check_name(name: str, flag: str = "--run-name") -> str:
 
 
 def automatic_name(prefix: str, suffix: str | None, taken: list[str], today: date) -> str:
-    """`<prefix>-<mon><dd>-<yy>-<N>[-suffix]` with N one above the highest N among `taken` of prefix and date."""
+    """Returns `<prefix>-<mon><dd>-<yy>-<N>[-suffix]` with N one above the highest N among `taken`
+    of prefix and date."""
     stem = f"{prefix}-{MONTHS[today.month - 1]}{today.day:02d}-{today.year % 100:02d}".lower()
     pattern = re.compile(re.escape(stem) + r"-(\d+)(?:-.*)?", re.DOTALL)
     numbers = [int(match[1]) for name in taken if (match := pattern.fullmatch(name))]
@@ -77,10 +80,12 @@ def automatic_name(prefix: str, suffix: str | None, taken: list[str], today: dat
 
 
 class Reservation:
-    """A name that no other run can take. Its folder is out of sight until `publish`, and gone after `release`.
+    """A name that no other run can take. Its folder is out of sight until `publish`, and gone after
+    `release`.
 
     Args:
-        made: the runs folder and the folders around it that were made for this reservation, the innermost first.
+        made: the runs folder and the folders around it that were made for this reservation, the
+            innermost first.
 
     Attributes:
         name: the run's name.
@@ -120,7 +125,8 @@ class Reservation:
         return self.directory
 
     def release(self) -> None:
-        """Gives the name back and leaves the runs folder as it was. Does nothing once the run is published."""
+        """Releases the name and restores the runs folder. Does nothing once the run is
+        published."""
         if self._hidden is None:
             return
         # The folder goes before the lock, so that no other process finds it unlocked.
@@ -147,8 +153,8 @@ def _remove_empty(folders: Iterable[Path]) -> None:
 def reserve(runs_dir: Path, *, prefix: str, name: str | None, suffix: str | None, today: date) -> Reservation:
     """Reserves the name of a new run: the given one, or prefix, date and the next free number.
 
-    A reservation is a hidden folder whose lock is held. Of two processes that chose the same number one has to choose
-    again, and the reservation of a process that died is taken over.
+    A reservation is a hidden folder whose lock is held. Of two processes that chose the same number
+    one has to choose again, and the reservation of a process that died is taken over.
 
     Raises:
         ConfigError: the name is impossible or taken, or the runs folder cannot be written.
@@ -191,7 +197,7 @@ def _reserve(
         except (FileNotFoundError, FileExistsError):
             if hidden.is_file():
                 raise
-            continue  # another process published the run, or gave the name back, in between
+            continue  # another process published the run, or released the name, in between
         except OSError:
             if is_new:  # the disk is full, say: nothing of it stays
                 shutil.rmtree(hidden, ignore_errors=True)
@@ -224,7 +230,8 @@ def _unwritable(runs_dir: Path, error: OSError) -> ConfigError:
 
 
 def require_local(runs_dir: Path) -> None:
-    """Refuses a URL, which a path turns into the name of a local folder: `gs:/bucket` for `gs://bucket`.
+    """Refuses a URL, which a path turns into the name of a local folder: `gs:/bucket` for
+    `gs://bucket`.
 
     Raises:
         ConfigError: if the path looks like one and there is no such folder.
@@ -238,7 +245,7 @@ def require_local(runs_dir: Path) -> None:
 
 
 def read_run_file(directory: Path) -> dict[str, Any] | None:
-    """Returns the content of `run.json`, or None if the folder is no run."""
+    """Returns the content of `run.json`, or None if the folder is not a run."""
     try:
         content = json.loads((directory / RUN_FILE).read_text())
     except (OSError, ValueError):
@@ -302,7 +309,8 @@ def has_checkpoint(directory: Path) -> bool:
 
 
 def has_records(directory: Path) -> bool:
-    """Returns whether a run holds a checkpoint or a row of its journal, damaged or not, or is being written."""
+    """Returns whether a run holds a checkpoint or a row of its journal, damaged or not, or is being
+    written."""
     if has_checkpoint(directory) or Lock.owner(directory / LOCK_FILE) is not None:
         return True
     from matrixrl.tracking.journal import JOURNAL_FILE, JournalError
@@ -327,7 +335,8 @@ def find_run(
     """Returns the folder of a run that is named by its name, its id, or `latest`.
 
     Args:
-        has_something: whether a run counts as the latest; where none does, the newest one is `latest`.
+        has_something: whether a run counts as the latest; where none does, the newest one is
+            `latest`.
 
     Raises:
         ConfigError: there is no such run; the message names what there is.

@@ -536,7 +536,7 @@ class Journal:
         )
 
     def copy_to(self, path: Path) -> None:
-        """Copy the journal as it stands to `path`: written beside it, then renamed.
+        """Copies the journal as it is to `path`: written beside it, then renamed.
 
         Raises:
             JournalError: the copy cannot be written.
@@ -696,7 +696,7 @@ def connect(path: Path) -> sqlite3.Connection:
 
 
 def copy_database(connection: sqlite3.Connection, path: Path) -> None:
-    """Copy a database as it stands to `path`: written beside it, then renamed.
+    """Copies a database as it is to `path`: written beside it, then renamed.
 
     Raises:
         JournalError: the copy cannot be written.

@@ -99,7 +99,7 @@ class FileRecord(NamedTuple):
 
 
 class NoteRecord(NamedTuple):
-    """Something the user was told."""
+    """A message that was shown to the user."""
 
     step: int | None
     attempt: int
@@ -121,7 +121,8 @@ class Attempt(NamedTuple):
 
 
 class PendingRow(NamedTuple):
-    """A row for the sinks: the metrics at a step, and the number of rows of the episode table there.
+    """A row for the sinks: the metrics at a step, and the number of rows of the episode table
+    there.
 
     `time` is in seconds since the epoch, 0 for a step that only has a table.
     """
@@ -407,14 +408,16 @@ class JournalReader:
         return recorded_spec(self.meta, str(self.path))
 
     def deliverable(self, after: int, limit: int) -> list[PendingRow]:
-        """Returns the next rows for a sink: stream rows and table marks of the history, one per step, in order.
+        """Returns the next rows for a sink: stream rows and table marks of the history, one per
+        step, in order.
 
         Raises:
             JournalError: the journal is damaged.
         """
         connection = self._connection
         try:
-            # One transaction, so that a row and a mark that were committed together are seen together.
+            # One transaction, so that a row and a mark that were committed together are seen
+            # together.
             connection.execute("BEGIN")
             try:
                 rows = connection.execute(

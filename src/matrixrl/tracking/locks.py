@@ -1,18 +1,21 @@
 """The lock that keeps two processes from writing one run.
 
-The kernel's lock on the file `NAME` decides where the file system has one; it is released when its process ends, however
-it ends. A record of the owner in `NAME.owner` says who that is. Where the kernel cannot be asked, the record decides:
+The kernel's lock on the file `NAME` decides where the file system has one; it is released when its
+process ends, however it ends. A record of the owner in `NAME.owner` says who that is. Where the
+kernel cannot be asked, the record decides:
 
-- A file system without locks (`flock` fails with ENOSYS or ENOLCK, as on many network mounts): the owner lives if its
-  process does, where processes of its kind can be seen (the same host and PID namespace); elsewhere if it refreshed the
-  record within `Lock.GRACE_SECONDS`.
-- A network drive, where another host may not see the kernel's lock: likewise for owners on other hosts. On a local disk
-  the kernel's answer is enough: after a restart under another host name a container takes its run over at once.
+- A file system without locks (`flock` fails with ENOSYS or ENOLCK, as on many network mounts): the
+  owner lives if its process does, where processes of its kind can be seen (the same host and PID
+  namespace); elsewhere if it refreshed the record within `Lock.GRACE_SECONDS`.
+- A network drive, where another host may not see the kernel's lock: likewise for owners on other
+  hosts. On a local disk the kernel's answer is enough: after a restart under another host name a
+  container takes its run over at once.
 
-In both cases a thread refreshes the record for as long as the lock is held, however long training records nothing.
+In both cases a thread refreshes the record for as long as the lock is held, however long training
+records nothing.
 
-Two processes that start at the same moment on a file system without locks are not kept apart; `Lock.is_guarded` is
-False there, and the run warns.
+Two processes that start at the same moment on a file system without locks are not kept apart;
+`Lock.is_guarded` is False there, and the run warns.
 """
 
 from __future__ import annotations
@@ -47,9 +50,10 @@ class Owner:
         pid: process id.
         host: name of its host.
         since: time when it took the lock, in seconds since the epoch.
-        namespace: PID namespace in which `pid` is its number, such as that of its container; "" where unknown.
-        seconds_left: time after which it counts as dead unless it refreshes the record; None where its process is known
-            to live.
+        namespace: PID namespace in which `pid` is its number, such as that of its container; ""
+            where unknown.
+        seconds_left: time after which it counts as dead unless it refreshes the record; None where
+            its process is known to live.
     """
 
     pid: int
@@ -84,7 +88,8 @@ class Lock:
         self._identity = _identity(path)
         self._released = threading.Event()
         if not self.is_guarded or network_file_system(path.parent) is not None:
-            # A compilation or a chunk may take longer than the grace time: other hosts must not take that for death.
+            # A compilation or a chunk may take longer than the grace time: other hosts must not
+            # take that for death.
             arguments = (weakref.ref(self), self._released, self.REFRESH_SECONDS)
             threading.Thread(target=_refresh_regularly, args=arguments, name="lock", daemon=True).start()
 
@@ -154,7 +159,8 @@ class Lock:
         self.path = path
 
     def suspend(self) -> None:
-        """Lets the kernel's lock go, where an open file keeps its folder from being renamed (Windows)."""
+        """Lets the kernel's lock go, where an open file keeps its folder from being renamed
+        (Windows)."""
         if os.name == "nt" and self._kernel_lock is not None:
             self._kernel_lock.release()
 
@@ -199,7 +205,8 @@ def _refresh_regularly(lock: weakref.ref[Lock], released: threading.Event, secon
 
 
 def _pid_namespace() -> str:
-    """Returns the PID namespace of this process: two containers may share a host name and a process id."""
+    """Returns the PID namespace of this process: containers may share host names and process
+    ids."""
     try:
         return os.readlink("/proc/self/ns/pid")
     except OSError:
@@ -212,7 +219,7 @@ def _identity(path: Path) -> tuple[int, int]:
 
 
 def _read(path: Path) -> Owner | None:
-    """Returns the recorded owner. Versions before 0.2 wrote the record into the locked file itself."""
+    """Returns the recorded owner. Versions before 0.2 wrote it into the locked file itself."""
     for file in (owner_file(path), path):
         try:
             record: Any = json.loads(file.read_text(encoding="utf-8"))
@@ -224,7 +231,8 @@ def _read(path: Path) -> Owner | None:
 
 
 def _living(path: Path, *, is_guarded: bool) -> Owner | None:
-    """Returns the recorded owner if it may live although this process got the kernel's lock, or there is none.
+    """Returns the recorded owner if it may live although this process got the kernel's lock, or
+    there is none.
 
     Args:
         is_guarded: whether the file system has locks.
@@ -244,9 +252,11 @@ def _living(path: Path, *, is_guarded: bool) -> Owner | None:
 
 
 def _is_running(owner: Owner) -> bool:
-    """Returns whether the recorded process of this host still runs, and is not another one with its number.
+    """Returns whether the recorded process of this host still runs, and is not another one with its
+    number.
 
-    The number may even be our own: a container that is restarted under its old name numbers its processes as before.
+    The number may even be our own: a container that is restarted under its old name numbers its
+    processes as before.
     """
     import psutil  # rarely needed, and slow to load
 
@@ -257,7 +267,8 @@ def _is_running(owner: Owner) -> bool:
 
 
 def _is_locked(path: Path) -> bool | None:
-    """Returns whether some process holds the kernel's lock; None where the file system has none. Changes nothing."""
+    """Returns whether some process holds the kernel's lock; None where the file system has none.
+    Changes nothing."""
     try:
         import fcntl
     except ImportError:  # Windows: a probe that takes the lock for a moment

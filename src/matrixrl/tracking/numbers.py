@@ -27,7 +27,8 @@ def significant(value: float, digits: int = 3) -> str:
 
 
 def percent(share: float) -> str:
-    """Returns a share as a percentage with three significant digits at most: `0 %`, `4.69 %`, `100 %`."""
+    """Returns a share as a percentage with three significant digits at most: `0 %`, `4.69 %`, `100
+    %`."""
     if not math.isfinite(share):
         return f"{share} %"
     value = 100 * share

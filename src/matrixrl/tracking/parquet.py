@@ -1,4 +1,5 @@
-"""The complete episode table as Parquet, written in parts so that its cost does not grow with the square of the run."""
+"""Writes the complete episode table as Parquet, in parts so that the cost does not grow with the
+square of the run's length."""
 
 from __future__ import annotations
 
@@ -25,10 +26,10 @@ def has_pyarrow() -> bool:
 
 
 def write_episode_parts(reader: JournalReader, folder: Path) -> tuple[int, int]:
-    """Bring the Parquet parts of the episode table up to date.
+    """Updates the Parquet parts of the episode table.
 
-    A part that is full never changes again (W&B then sends it once); only the last one is written anew. A history that was
-    shortened after a resume rewrites the parts that differ.
+    A part that is full never changes again (W&B then sends it once); only the last one is
+    rewritten. A history that was shortened after a resume rewrites the parts that differ.
 
     Returns:
         The rows in all parts, and the rows that had to be written.
@@ -58,12 +59,12 @@ def write_episode_parts(reader: JournalReader, folder: Path) -> tuple[int, int]:
 
 
 def part_name(index: int) -> str:
-    """File name of a part."""
+    """Returns the file name of a part."""
     return f"episodes-{index:05d}.parquet"
 
 
 def write_parquet(path: Path, columns: Mapping[str, Kind], rows: Iterable[Sequence[Scalar]]) -> None:
-    """Write rows as one Parquet file, whole, then renamed."""
+    """Writes rows as one Parquet file, whole, then renamed."""
     import pyarrow as pa
 
     types = {"int": pa.int64(), "float": pa.float64(), "bool": pa.bool_(), "str": pa.string()}
@@ -73,10 +74,12 @@ def write_parquet(path: Path, columns: Mapping[str, Kind], rows: Iterable[Sequen
 
 
 def write_stream(path: Path, columns: Mapping[str, ValueKind], rows: Iterable[Sequence[Any]]) -> int:
-    """Writes rows as one Parquet file, whole, then renamed, with a part of them in memory at a time.
+    """Writes rows as one Parquet file, whole, then renamed, with a part of them in memory at a
+    time.
 
     Args:
-        columns: names and the kinds of their values; rows may lack values, and a column without any is of the type null.
+        columns: names and the kinds of their values; rows may lack values, and a column without any
+            is of the type null.
 
     Returns:
         The number of rows.
@@ -107,7 +110,8 @@ def write_stream(path: Path, columns: Mapping[str, ValueKind], rows: Iterable[Se
 
 
 def _converted(values: Sequence[Any], kind: ValueKind) -> Sequence[Any]:
-    """Returns the values of a column as the type of its kind; a damaged journal may hold others, which are left out."""
+    """Returns the values of a column as the type of its kind; a damaged journal may hold others,
+    which are left out."""
     if kind == "float":
         # pyarrow refuses integers that a floating-point number only comes close to.
         return [float(value) if isinstance(value, int | float) else None for value in values]
@@ -126,7 +130,8 @@ def _write_table(path: Path, table: Any) -> None:
 
 
 def _last_id(reader: JournalReader, path: Path, key: str) -> int | None:
-    """The id of the last episode of a part; None if the part is not full, or the history has another one there.
+    """Returns the id of the last episode of a part; None if the part is not full, or the history
+    has another one there.
 
     Not by number: of games played at once a later one may end first.
     """
@@ -143,7 +148,7 @@ def _last_id(reader: JournalReader, path: Path, key: str) -> int | None:
 
 
 def _last_row(path: Path) -> dict[str, Any]:
-    """The last row of a file, of which only the last group is read."""
+    """Returns the last row of a file; reads its last row group only."""
     import pyarrow.parquet as pq
 
     with pq.ParquetFile(path) as file:

@@ -1,4 +1,5 @@
-"""Repairs a damaged journal before its run is resumed: what can be read is saved to a new one, the damaged file is kept."""
+"""Repairs a damaged journal before its run is resumed: what can be read is saved to a new one, the
+damaged file is kept."""
 
 from __future__ import annotations
 
@@ -21,10 +22,12 @@ def repair_journal(directory: Path) -> str | None:
     """Repairs the journal of a run if it is damaged. Call it with the run's lock held.
 
     Returns:
-        What was damaged and what was done, in a line; None for a good journal, which is left as it is.
+        What was damaged and what was done, in a line; None for a good journal, which is left as it
+        is.
 
     Raises:
-        JournalError: if nothing of it can be read, or the repaired one cannot be written; nothing was changed then.
+        JournalError: if nothing of it can be read, or the repaired one cannot be written; nothing
+            was changed then.
         ConfigError: if its schema is newer than this version of matrixrl.
     """
     path = directory / JOURNAL_FILE
@@ -73,7 +76,8 @@ def _free_name(path: Path) -> Path:
 
 
 def _save(reader: JournalReader, draft: Path) -> int:
-    """Writes what can be read to a new journal. Returns the number of rows of its history and beside it."""
+    """Writes what can be read to a new journal. Returns the number of rows in and outside its
+    history."""
     saved = 0
     with contextlib.closing(sqlite3.connect(draft, isolation_level=None)) as connection:
         connection.executescript(f"BEGIN;\n{schema(reader.episode_columns)}\nCOMMIT;")
@@ -86,7 +90,8 @@ def _save(reader: JournalReader, draft: Path) -> int:
                 with contextlib.suppress(sqlite3.IntegrityError):
                     connection.execute(f"INSERT INTO {table} VALUES ({marks})", row)
                     saved += table in STEPPED_TABLES
-        # Every attempt that recorded something is listed, so that the next one gets a number of its own.
+        # Every attempt that recorded something is listed, so that the next one gets a number of its
+        # own.
         used = [
             connection.execute(f"SELECT coalesce(max(attempt), 0) FROM {table}").fetchone()[0]
             for table in STEPPED_TABLES
@@ -100,7 +105,8 @@ def _save(reader: JournalReader, draft: Path) -> int:
 
 
 def _is_sound(reader: JournalReader, table: str, row: tuple[Any, ...]) -> bool:
-    """Returns whether the values of a row are of the types that readers need; a bad page may hold anything."""
+    """Returns true if the values of a row have the types that readers need; a damaged page may hold
+    any bytes."""
     if table == "attempts":
         return reader.is_attempt(row[:7]) and isinstance(row[7], str)
     if table in STEPPED_TABLES and not (type(row[1]) is int and type(row[2]) is int):

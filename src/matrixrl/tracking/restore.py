@@ -1,4 +1,4 @@
-"""A run folder made of what W&B holds of a run: a checkpoint, and the copy of the journal that reaches as far."""
+"""Restores a run folder from W&B: a checkpoint, and the copy of the journal that reaches it."""
 
 from __future__ import annotations
 
@@ -63,21 +63,23 @@ def restore(
     step: int | None = None,
     best: bool = False,
 ) -> Restored:
-    """Download a run from W&B into a new run folder.
+    """Downloads a run from W&B into a new run folder.
 
-    Taken is the newest whole checkpoint that the copy of the journal reaches, unless `step` or `best` says another. The
-    folder is filled under a hidden name and renamed when it is whole.
+    Taken is the newest whole checkpoint that the copy of the journal reaches, unless `step` or
+    `best` says another. The folder is filled under a hidden name and renamed when it is whole.
 
     Args:
         reference: name or id of the run.
         projects: where to look for it, in this order.
         entity: None for WANDB_ENTITY or the account's own.
-        check: is given a checkpoint's folder; returns its record, or raises ValueError where it is not whole.
+        check: is given a checkpoint's folder; returns its record, or raises ValueError where it is
+            not whole.
         step: take the checkpoint of this step.
         best: take the best one.
 
     Raises:
-        ConfigError: W&B cannot be used, there is no such run or checkpoint, the folder exists, or cannot be written.
+        ConfigError: W&B cannot be used, there is no such run or checkpoint, the folder exists, or
+            cannot be written.
     """
     try:
         wandb_client.require_server()
@@ -107,7 +109,7 @@ def restore(
 def _find(
     reference: str, projects: Sequence[str], entity: str | None
 ) -> tuple[ServerRun, list[LoggedArtifact]]:
-    """The run on the server, and the artifacts that it logged."""
+    """Returns the run on the server, and the artifacts that it logged."""
     identities = [reference] if RUN_ID.fullmatch(reference) else []
     for identity in [*identities, run_id(reference)]:
         for project in projects:
@@ -162,7 +164,7 @@ def _fill(
 
 
 def _fetch_journal(there: Sequence[LoggedArtifact], identity: str, draft: Path, run: Path) -> int | None:
-    """Unpack the newest copy of the journal; the last step that it holds, None where there is no copy."""
+    """Unpacks the newest copy of the journal. Returns its last step; None if there is no copy."""
     copies = [artifact for artifact in there if artifact.name == f"journal-{identity}"]
     if not copies:
         return None
@@ -186,8 +188,9 @@ def _fetch_checkpoint(
     best: bool,
     warnings: list[str],
 ) -> tuple[int, dict[str, Any]]:
-    """Download the checkpoint that is asked for and whole; its step and record."""
-    # Before their names held the run's id, runs of one project shared collections; these versions are the run's own.
+    """Downloads the requested complete checkpoint. Returns its step and record."""
+    # Before their names held the run's id, runs of one project shared collections; these versions
+    # are the run's own.
     pattern = re.compile(rf"checkpoint-(?:{re.escape(identity)}-)?(\d+)")
     saved = [(int(match[1]), a) for a in there if (match := pattern.fullmatch(a.name))]
     # Of one step the newest version: a run that went back to a checkpoint passes a step again.
@@ -234,7 +237,7 @@ def _version(artifact: LoggedArtifact) -> int:
 
 
 def _write_run_file(run: Path, server: ServerRun, record: dict[str, Any]) -> None:
-    """`run.json` of a run whose journal is lost, from what its checkpoint and the server say."""
+    """Writes `run.json` of a run whose journal is lost, from its checkpoint and the server."""
     name, system = record.get("run"), record.get("system")
     identity = server.path.rpartition("/")[2]
     same = record.get("identity", server.identity) == server.identity
@@ -254,7 +257,7 @@ def _write_run_file(run: Path, server: ServerRun, record: dict[str, Any]) -> Non
 
 
 def _fetch_files(there: Sequence[LoggedArtifact], draft: Path, run: Path) -> None:
-    """Download the other files that the journal knows, such as the best scheme; they can be made again."""
+    """Downloads the other files that the journal lists, such as the best scheme."""
     state = DeliveryState.load(run, WANDB)
     if state is None:
         return

@@ -39,7 +39,7 @@ from matrixrl.tracking.recorder import FinishReport, Level, Recorder, Status
 from matrixrl.tracking.repair import repair_journal
 from matrixrl.tracking.sinks.registry import find_sinks, remember_named
 from matrixrl.tracking.sinks.wandb_identity import refuse_taken
-from matrixrl.tracking.sinks.wandb_names import belonging_of
+from matrixrl.tracking.sinks.wandb_names import Belonging, belonging_of
 from matrixrl.tracking.spec import SystemSpec, resolve_spec, spec_from_record
 from matrixrl.tracking.status import activity, notify
 from matrixrl.tracking.summary import drop_summary, keep_summary
@@ -147,24 +147,9 @@ def open_run(
             journal = Journal.resume(path, run_config, spec)
             complete_transcript(directory)
         else:
-            # If the journal of a run is lost, `run.json` still has its identity.
-            about = read_run_file(directory) or {}
             if belonging is None:
                 belonging = belonging_of(config.project, config.entity, spec.project, config.wandb)
-            meta = {
-                "name": directory.name,
-                "run_id": run_id(directory.name),
-                "identity": about.get("identity"),
-                "attempt_tokens": about.get("attempt_tokens", []),
-                "system": spec.name,
-                "project": belonging.project,
-                "entity": belonging.entity,
-                "sweep": belonging.sweep,
-                "created": wall_time(),
-                "matrixrl": matrixrl.__version__,
-                "config": dict(run_config),
-                "spec": spec.as_record(),
-            }
+            meta = _journal_meta(directory, spec, belonging, run_config, wall_time())
             journal = Journal.create(path, meta, spec.episode_columns)
     except BaseException:
         if reservation is not None:
@@ -175,6 +160,32 @@ def open_run(
     if repaired is not None:
         run.warn(repaired)
     return run
+
+
+def _journal_meta(
+    directory: Path,
+    spec: SystemSpec,
+    belonging: Belonging,
+    run_config: Mapping[str, Any],
+    created: float,
+) -> dict[str, Any]:
+    """Returns the description of the run that a new journal starts with."""
+    # If the journal of a run is lost, `run.json` still has its identity.
+    about = read_run_file(directory) or {}
+    return {
+        "name": directory.name,
+        "run_id": run_id(directory.name),
+        "identity": about.get("identity"),
+        "attempt_tokens": about.get("attempt_tokens", []),
+        "system": spec.name,
+        "project": belonging.project,
+        "entity": belonging.entity,
+        "sweep": belonging.sweep,
+        "created": created,
+        "matrixrl": matrixrl.__version__,
+        "config": dict(run_config),
+        "spec": spec.as_record(),
+    }
 
 
 def _resumed_spec(directory: Path, spec: SystemSpec) -> SystemSpec:

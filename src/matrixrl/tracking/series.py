@@ -1,4 +1,4 @@
-"""Metrics of a run's stream over its steps, as a chart needs them: in a second for a million rows."""
+"""Metrics of a run's stream over its steps, for charts: takes a second for a million rows."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from matrixrl.tracking.blocks import StreamBlock
 from matrixrl.tracking.journal_reader import EXACT_ROWS, JournalReader, containing_one
 
 DENSE_VALUES = 200
-"""A metric with this many values in the sample of a long range of rows is drawn from the sample, a rarer one from all rows."""
+"""A metric with this many values in the sample of a long range of rows is drawn from the sample, a
+rarer one from all rows."""
 
 MAX_SHAPES = 30
 """Number of different sets of metrics beyond which every row is parsed for its names."""
@@ -91,7 +92,8 @@ class _Collected:
 
 
 def _sample(reader: JournalReader, ids: range, collected: _Collected) -> None:
-    """Reads a long range of rows that the writer did not summarise: metrics of most rows from a sample of the rows."""
+    """Reads a long range of rows that the writer did not summarise: metrics of most rows from a
+    sample of the rows."""
     for name in _names(reader, ids):
         collected.note(name)
     wanted = [name for name, series in collected.names.items() if series is not None]
@@ -112,7 +114,7 @@ def _sample(reader: JournalReader, ids: range, collected: _Collected) -> None:
 
 
 def _names(reader: JournalReader, ids: range) -> Iterator[str]:
-    """Yields the metrics of a range of rows. A row is parsed only if it has not the shape of one before."""
+    """Yields the metrics of a range of rows. Parses a row only if its shape is new."""
     conditions: list[str] = []
     given: list[str] = []
     position = ids.start

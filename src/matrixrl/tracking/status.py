@@ -1,11 +1,12 @@
-"""The status line: what a command does at the moment, with the time so far, how far it is and what is best.
+"""The status line: what a command does at the moment, with the time so far, how far it is and what
+is best.
 
-On a terminal it is the last line, redrawn in place, and it disappears when the command prints or ends. Elsewhere (a pipe,
-a log file) a plain line says the same now and then. A thread of its own keeps the time, because compilation holds the
-main thread for a minute or more.
+On a terminal it is the last line, redrawn in place, and it disappears when the command prints or
+ends. Elsewhere (a pipe, a log file) a plain line says the same now and then. A thread of its own
+keeps the time, because compilation holds the main thread for a minute or more.
 
-Deep code, such as the first call of a compiled program, names what it does with `activity`; whoever talks to the user
-shows it. Without a `Status` in use it costs nothing and shows nothing.
+Deep code, such as the first call of a compiled program, names what it does with `activity`; whoever
+talks to the user shows it. Without a `Status` in use it costs nothing and shows nothing.
 """
 
 from __future__ import annotations
@@ -93,8 +94,8 @@ class _Phase:
     """How far a phase is.
 
     Attributes:
-        first, first_at: the count and the time when the phase was first seen: the rate counts from there, so that
-            compilation before it is left out.
+        first, first_at: the count and the time when the phase was first seen: the rate counts from
+            there, so that compilation before it is left out.
         paused: seconds since then that went into activities.
     """
 
@@ -120,7 +121,7 @@ class _Phase:
         return None if self.rate is None else (self.total - self.done) / self.rate
 
     def facts(self, short: bool) -> list[str]:
-        """Returns the count, the rate, the time left and the best so far, the most important first."""
+        """Returns the count, rate, time left and best result, the most important first."""
         counted = f"{self.done:,}/{self.total:,}" if short else f"{self.done:,} of {self.total:,}"
         found = [f"{counted} {self.unit}".rstrip()]
         if self.rate is not None and self.done < self.total:
@@ -133,8 +134,8 @@ class Status:
     """Prints lines and keeps a status line below them. May be used from several threads.
 
     Args:
-        stream: returns the stream to write to; standard output by default. Looked up at each line, because programs
-            and tests replace it.
+        stream: returns the stream to write to; standard output by default. Looked up at each line,
+            because programs and tests replace it.
         terminal: whether to redraw in place; by default if the stream is a terminal.
         shown: False prints lines but shows no status.
         clock: returns seconds.
@@ -290,7 +291,8 @@ class Status:
         return f"{name}  {full * filled}{empty * (room - filled)}  {text}"
 
     def _shows_activity(self) -> bool:
-        """Returns whether an activity is what happens now: one that began before the phase only stands around it."""
+        """Returns whether an activity is what happens now: one that began before the phase only
+        stands around it."""
         if not self._activities:
             return False
         return self._phase is None or self._activities[-1].began >= self._phase.first_at
@@ -308,7 +310,8 @@ class Status:
         self._next_draw = self._clock() + TICK_SECONDS
         text = self.status_text(terminal_width() - 1)
         if text:
-            # The output of a notebook's cell handles carriage returns only: there a shorter line has to cover the longer one.
+            # The output of a notebook's cell handles carriage returns only: there a shorter line
+            # has to cover the longer one.
             self._write(f"{CLEAR_LINE}{text.ljust(self._drawn)}")
             self._drawn = len(text)
         else:
@@ -330,7 +333,8 @@ class Status:
         self._plain(f"{phase.name}: {', '.join(phase.facts(short=False))}")
 
     def _plain_activity(self, now: float) -> None:
-        """Announces activities that take time, the outer ones first; says of the innermost how long it has taken."""
+        """Announces activities that take time, the outer ones first; says of the innermost how long
+        it has taken."""
         for entry in self._activities:
             if not entry.announced and now >= entry.next_line:
                 self._plain(f"{entry.text} ...")
@@ -340,7 +344,7 @@ class Status:
             entry.next_line = now + PLAIN_SECONDS
 
     def _write(self, text: str) -> None:
-        """Writes to the stream. A stream that fails is given up, and what is under way continues without it."""
+        """Writes to the stream. After a failure nothing more is written; the work continues."""
         if self._broken:
             return
         stream = self._stream()
@@ -386,7 +390,8 @@ _in_use: list[Status] = []
 
 @contextmanager
 def use(status: Status) -> Iterator[Status]:
-    """Makes a status the one that `activity` and `progress` show on, until the block ends, and closes it then."""
+    """Makes a status the one that `activity` and `progress` show on, until the block ends, and
+    closes it then."""
     _in_use.append(status)
     try:
         yield status
@@ -402,7 +407,8 @@ def notify(text: str) -> None:
 
 
 def clear() -> None:
-    """Takes drawn status lines away before somebody else writes to the terminal; they come back by themselves."""
+    """Clears drawn status lines before other output to the terminal; the next update redraws
+    them."""
     for status in _in_use:
         status.clear()
 
@@ -421,7 +427,8 @@ def end_use(status: Status) -> None:
 
 @contextmanager
 def activity(text: str) -> Iterator[None]:
-    """Shows that something is under way on the status in use, if there is one; see `Status.activity`."""
+    """Shows that something is under way on the status in use, if there is one; see
+    `Status.activity`."""
     if not _in_use:
         yield
         return

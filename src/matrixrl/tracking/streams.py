@@ -1,6 +1,8 @@
-"""Standard output and standard error of a command: no text, full device or closed descriptor ends it with a traceback.
+"""Standard output and standard error of a command: no text, full device or closed descriptor ends
+it with a traceback.
 
-Characters that a stream's encoding lacks are escaped, as in `Z\\xfcrich`. A stream that fails is given up, which is said once.
+Characters that a stream's encoding lacks are escaped, as in `Z\\xfcrich`. A stream that fails is
+given up, which is said once.
 """
 
 from __future__ import annotations
@@ -21,7 +23,7 @@ class OutputError(Exception):
     """Standard output cannot be written.
 
     Attributes:
-        reader_gone: the reader of a pipe closed it, as `head` does, which is no fault.
+        reader_gone: the reader of a pipe closed it, as `head` does, which is not an error.
     """
 
     def __init__(self, reason: str, reader_gone: bool = False) -> None:
@@ -48,7 +50,7 @@ def write(stream: TextIO, text: str) -> None:
 
 
 def drop_buffered(stream: TextIO) -> None:
-    """Drops what a stream that failed still holds: it would fail again when the interpreter ends."""
+    """Drops the buffer of a failed stream, which would fail again when the interpreter ends."""
     with contextlib.suppress(OSError, ValueError):
         descriptor = stream.fileno()
         kept, nowhere = os.dup(descriptor), os.open(os.devnull, os.O_WRONLY)
@@ -63,7 +65,8 @@ def drop_buffered(stream: TextIO) -> None:
 
 
 def is_first_failure(stream: TextIO) -> bool:
-    """Returns whether the failure of a stream has not been reported yet. It counts as reported from now on."""
+    """Returns true if the failure of a stream has not been reported yet, and marks it as
+    reported."""
     stream = stream.wrapped if isinstance(stream, CheckedStream) else stream
     first = stream not in _reported
     _reported.add(stream)
@@ -71,11 +74,13 @@ def is_first_failure(stream: TextIO) -> bool:
 
 
 class CheckedStream:
-    """A text stream whose failure is one exception of its own, or nothing. Everything else is the stream's.
+    """A text stream whose failure is one exception of its own, or nothing. Everything else is the
+    stream's.
 
     Args:
         stream: None where the descriptor was closed before the interpreter started.
-        required: raise `OutputError` when the stream fails; otherwise what is written is dropped from then on.
+        required: raise `OutputError` when the stream fails; otherwise what is written is dropped
+            from then on.
     """
 
     def __init__(self, stream: TextIO | None, *, required: bool) -> None:
@@ -129,7 +134,8 @@ class CheckedStream:
 
 @contextmanager
 def checked_streams() -> Iterator[None]:
-    """Checks standard output and standard error until the block ends, and puts back the streams that were there.
+    """Checks standard output and standard error until the block ends, and puts back the streams
+    that were there.
 
     Raises:
         OutputError: from `print` and the like, where standard output cannot be written.

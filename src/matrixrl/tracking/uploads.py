@@ -23,7 +23,7 @@ HISTORY_SECONDS = 600.0
 """Interval between two uploads of a long episode table as Parquet; one more follows at the end."""
 
 JOURNAL_SECONDS = 60.0
-"""Minimum interval between two uploads of the journal while the run goes on."""
+"""Minimum interval between two uploads of the journal while the run is active."""
 
 JOURNAL_SHARE = 0.05
 """Maximum share of the time that making and uploading copies of the journal takes."""
@@ -34,7 +34,7 @@ class UploadLimits(Protocol):
 
     Attributes:
         finishing: whether training has ended.
-        seconds_left: time until the deadline; infinite while training goes on.
+        seconds_left: time until the deadline; infinite while training continues.
     """
 
     @property

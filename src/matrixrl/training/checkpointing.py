@@ -140,7 +140,7 @@ class CheckpointManager:
         where = f"step {step}" if checkpoint else "the beginning (there is no whole checkpoint)"
         self._run.restore_clock(step, 0 if checkpoint is None else checkpoint.recorded_until)
         if skipped:
-            self._run.warn(f"{'; '.join(skipped)}: the run goes on from {where}; set aside as damaged-<step>")
+            self._run.warn(f"{'; '.join(skipped)}: the run resumes from {where}; set aside as damaged-<step>")
         self._run.note(f"resumed {self._run.name} at {where}, attempt {self._run.attempt}")
         if checkpoint is not None:
             self.last_step = step
@@ -244,7 +244,7 @@ class CheckpointManager:
         text = f"the checkpoint at step {failed.step} could not be written ({failed.reason}): {kept}"
         if self._config.failed_checkpoint == "stop":
             raise CheckpointError(f"{text}; stopped as --failed-checkpoint asks")
-        self._run.warn(f"{text}; training goes on")
+        self._run.warn(f"{text}; training continues")
 
     @property
     def where(self) -> str:

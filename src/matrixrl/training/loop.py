@@ -142,10 +142,10 @@ class StopRequest:
                 self._previous[number] = signal.signal(number, self._handle)
             if self._on_expiry is not None:
                 # Python's handlers wait for the main thread; the wake-up byte of a signal does not.
-                heard, told = self._sockets = socket.socketpair()
-                told.setblocking(False)
-                self._previous_wakeup = signal.set_wakeup_fd(told.fileno(), warn_on_full_buffer=False)
-                threading.Thread(target=self._watch, args=(heard,), name="grace", daemon=True).start()
+                receiver, sender = self._sockets = socket.socketpair()
+                sender.setblocking(False)
+                self._previous_wakeup = signal.set_wakeup_fd(sender.fileno(), warn_on_full_buffer=False)
+                threading.Thread(target=self._watch, args=(receiver,), name="grace", daemon=True).start()
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -160,14 +160,14 @@ class StopRequest:
             # None: it was not installed by Python, and Python cannot install it again.
             signal.signal(number, signal.SIG_DFL if handler is None else handler)
 
-    def _watch(self, heard: socket.socket) -> None:
+    def _watch(self, receiver: socket.socket) -> None:
         """Waits for a signal, then for the end of the grace period or of the program, whichever is
         first.
         """
-        with heard:
+        with receiver:
             number = 0
             while number not in self._previous:
-                data = heard.recv(1)
+                data = receiver.recv(1)
                 if not data:
                     return
                 number = data[0]
@@ -181,9 +181,9 @@ class StopRequest:
                 )
                 answer.start()
             while (left := self._deadline - time.monotonic()) > 0:
-                heard.settimeout(left)
+                receiver.settimeout(left)
                 try:
-                    if not (data := heard.recv(1)):
+                    if not (data := receiver.recv(1)):
                         return
                 except TimeoutError:
                     break

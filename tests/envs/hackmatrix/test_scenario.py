@@ -26,10 +26,10 @@ from matrixrl.envs.hackmatrix.referee import (
     step,
 )
 from matrixrl.envs.hackmatrix.scenario import (
-    Replay,
     ReplayStep,
     Rng,
     ScenarioError,
+    ScenarioReplay,
     canonical_text,
     dump,
     dump_text,
@@ -386,7 +386,7 @@ def test_a_dump_has_every_field() -> None:
 def test_dump_carries_meta_rng_and_replay() -> None:
     state = load(minimal()).state
     rng = Rng("threefry2x32", (7, 2**32 - 1))
-    replay = Replay((4, 0), ((1, 2), (3, 4)), ({"reward": 1.5, "breakdown": {"stage": 0.0}}, None))
+    replay = ScenarioReplay((4, 0), ((1, 2), (3, 4)), ({"reward": 1.5, "breakdown": {"stage": 0.0}}, None))
     again = load(json.dumps(dump(state, meta={"name": "x"}, rng=rng, replay=replay)))
     assert (again.meta, again.rng, again.replay) == ({"name": "x"}, rng, replay)
     assert "rng" not in dump(state)

@@ -6,9 +6,10 @@ An environment is an object with
     step(key, state, action, params)  -> observation, state, reward, terminated, truncated, info
 
 written for one environment. ``step`` resets automatically, as `matrixrl.envs.base` draws it. Its
-actions are declared by ``action_space(params)`` or ``num_actions``. Optional are ``default_params``,
-``observation_space(params)``, ``legal_action_mask(state)`` (or ``(state, params)``; the name
-``action_mask`` serves as well, as a method or as a field of the state) and ``render``.
+actions are declared by ``action_space(params)`` or ``num_actions``. Optional are
+``default_params``, ``observation_space(params)``, ``legal_action_mask(state)`` (or ``(state,
+params)``; the name ``action_mask`` serves as well, as a method or as a field of the state) and
+``render``.
 
 Nothing of gymnax is imported. The environment is run through `jax.eval_shape` first, so that what
 contradicts its declaration is found before anything compiles.
@@ -37,7 +38,7 @@ STANDARD_INFO = frozenset({"final_observation", "terminated", "truncated", "disc
 """Entries of ``info`` that gymnax itself writes."""
 
 LOG_WRAPPER_PREFIX = "returned_episode"
-"""Prefix of the entries that gymnax's `LogWrapper` writes: return and length, which are counted here."""
+"""Prefix of the entries of gymnax's `LogWrapper`: return and length, which are counted here."""
 
 RESERVED_NAMES = frozenset(
     {"return", "steps", "count", "update", "global episode"}
@@ -49,7 +50,8 @@ table of episodes has. A scalar of this name becomes `info_<name>`.
 
 
 class EnvironmentInterfaceError(ConfigError):
-    """An environment breaks the interface. The message names it, what was expected, and what came."""
+    """An environment breaks the interface. The message has its name, the expected and the actual
+    value."""
 
 
 class Counted(NamedTuple):
@@ -422,7 +424,8 @@ class GymnaxEnvironment:
         return info
 
     def _require_same(self, what: str, which: str, expected: Any, came: Any, origin: str) -> None:
-        """Requires one structure and the same shapes; types may differ where JAX converts them without loss."""
+        """Requires one structure and the same shapes; types may differ where JAX converts them
+        without loss."""
         if jax.tree.structure(expected) != jax.tree.structure(came):
             raise EnvironmentInterfaceError(
                 f"--env {self.name}: {what}: expected {which} of the structure that {origin} returns, "

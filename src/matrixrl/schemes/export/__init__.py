@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
 from pathlib import Path
 from typing import Literal, get_args
 
-from matrixrl.schemes.export import data
 from matrixrl.schemes.export.c_source import c_source
+from matrixrl.schemes.export.data import m_text
 from matrixrl.schemes.export.latex import latex_source
 from matrixrl.schemes.export.plan import Plan, make_plan, plan_of
 from matrixrl.schemes.export.python_source import jax_source, numpy_source
+from matrixrl.schemes.formats import render
 from matrixrl.schemes.scheme import Scheme, SchemeError
 from matrixrl.user_files import display_path
+from matrixrl.whole_files import write_whole
 
 Target = Literal["numpy", "jax", "c", "latex", "json", "m", "npz"]
 TARGETS: tuple[str, ...] = get_args(Target)
@@ -47,9 +47,9 @@ def export(scheme: Scheme, target: Target, *, seconds: float = 1.0, seed: int = 
     """
     if target in _CODE:
         return _CODE[target](make_plan(scheme, seconds=seconds, seed=seed)).encode()
-    if target == "npz":
-        return data.npz_bytes(scheme)
-    return (data.json_text(scheme) if target == "json" else data.m_text(scheme)).encode()
+    if target == "m":
+        return m_text(scheme).encode()
+    return render([scheme], target)
 
 
 def write(content: bytes, path: Path) -> None:
@@ -58,20 +58,9 @@ def write(content: bytes, path: Path) -> None:
     Raises:
       SchemeError: if it cannot be written.
     """
-    temporary: str | None = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(temporary, 0o644)  # mkstemp makes it private
-        os.replace(temporary, path)
-        temporary = None
+        write_whole(path, content, fsync=True)
     except (OSError, ValueError) as error:  # ValueError: a null character in the path
         reason = getattr(error, "strerror", None) or error
         raise SchemeError(f"cannot write {display_path(path)}: {reason}") from error
-    finally:
-        if temporary is not None:
-            Path(temporary).unlink(missing_ok=True)

@@ -239,9 +239,22 @@ def c_source(plan: Plan) -> str:
     unused = [
         f"    (void){name};" for name, stored in (("s", left_stored), ("t", right_stored)) if not stored
     ]
+    marks = _marks_of(plan) | {
+        "@LEFT_SUMS@": str(len(left_stored)),
+        "@RIGHT_SUMS@": str(len(right_stored)),
+        "@CALLS@": "\n".join(unused + calls),
+    }
+    text = "".join(parts)
+    for mark, replacement in marks.items():
+        text = text.replace(mark, replacement)
+    return text
+
+
+def _marks_of(plan: Plan) -> dict[str, str]:
+    """Returns the replacements of the template's marks that depend on format and ring alone."""
     scalar = "uint8_t" if plan.over_f2 else "int32_t" if plan.modulus else "double"
     n, m, p = plan.format
-    marks = {
+    return {
         "@DESCRIPTION@": "\n".join(f" * {line}" for line in provenance_lines(plan)),
         "@TYPES@": (
             ""
@@ -260,8 +273,6 @@ def c_source(plan: Plan) -> str:
         "@M@": str(m),
         "@P@": str(p),
         "@RANK@": str(plan.rank),
-        "@LEFT_SUMS@": str(len(left_stored)),
-        "@RIGHT_SUMS@": str(len(right_stored)),
         "@ASSERT@": (
             '_Static_assert((SCALAR)0.5 != 0, "coefficients are fractions: SCALAR must be float or double");\n'
             if plan.has_fractions
@@ -272,7 +283,6 @@ def c_source(plan: Plan) -> str:
             if plan.modulus
             else ""
         ),
-        "@CALLS@": "\n".join(unused + calls),
         "@GUARD@": " && N * M * P > 1" if plan.format.naive_rank == 1 else "",
         "@PLUS@": "^" if plan.over_f2 else "+",
         "@PRODUCT@": (
@@ -290,10 +300,6 @@ def c_source(plan: Plan) -> str:
             else ""
         ),
     }
-    text = "".join(parts)
-    for mark, replacement in marks.items():
-        text = text.replace(mark, replacement)
-    return text
 
 
 def _stored(plan: Plan, side: str) -> list[int]:

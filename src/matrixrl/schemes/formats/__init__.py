@@ -20,7 +20,7 @@ from matrixrl.schemes.formats import (
     products,
     sms,
 )
-from matrixrl.schemes.formats.draft import Draft, FormatError, NotASchemeError, Reading, settle
+from matrixrl.schemes.formats.draft import Draft, FormatError, NotASchemeError, Reading, first_correct
 from matrixrl.schemes.formats.text import Source
 from matrixrl.schemes.rings import Ring
 from matrixrl.schemes.scheme import Scheme, SchemeError
@@ -72,15 +72,15 @@ def read_bytes_as_schemes(
         return _read_json(text, ring)
     head = Source.of(text[:65536], blocks=True).text
     if mathematica.is_one(head):
-        return SchemesRead(mathematica.NAME, [settle(mathematica.parse(text), ring)])
+        return SchemesRead(mathematica.NAME, [first_correct(mathematica.parse(text), ring)])
     if maple.is_one(head):
-        return SchemesRead(maple.NAME, [settle(maple.parse(text), ring)])
+        return SchemesRead(maple.NAME, [first_correct(maple.parse(text), ring)])
     if sms.is_one(head):
-        return SchemesRead(sms.NAME, [settle(_sms(text, sibling), ring)])
+        return SchemesRead(sms.NAME, [first_correct(_sms(text, sibling), ring)])
     if products.is_one(head):
-        return SchemesRead(products.NAME, [settle(products.parse(text), ring)])
+        return SchemesRead(products.NAME, [first_correct(products.parse(text), ring)])
     if matrices_text.is_one(head):
-        return SchemesRead(matrices_text.NAME, [settle(matrices_text.parse(text), ring)])
+        return SchemesRead(matrices_text.NAME, [first_correct(matrices_text.parse(text), ring)])
     raise NotASchemeError(
         "in no known format of schemes; want JSON, .npz, a nested-list table, a product list, a Maple tensor, three "
         "matrices of numbers or SMS matrices"
@@ -89,7 +89,7 @@ def read_bytes_as_schemes(
 
 def _named(name: str, drafts: Sequence[Draft], ring: Ring | None) -> Reading:
     try:
-        return settle(drafts, ring)
+        return first_correct(drafts, ring)
     except SchemeError as error:
         raise FormatError(f"entry {name}: {error}" if name else str(error)) from error
 
@@ -134,7 +134,7 @@ def _read_json(text: str, ring: Ring | None) -> SchemesRead:
 
 def _read_record(record: Any, ring: Ring | None) -> tuple[str, Reading]:
     if elements_json.is_one(record) and not own_json.is_ours(record):
-        return elements_json.NAME, settle(elements_json.parse(record), ring)
+        return elements_json.NAME, first_correct(elements_json.parse(record), ring)
     return own_json.NAME, Reading(own_json.parse(record), declared=True)
 
 

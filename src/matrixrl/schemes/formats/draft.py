@@ -2,7 +2,7 @@
 
 A public file often leaves open how its factors are to be read: whether C is transposed, which side
 of a table counts the products. A parser returns every reading that its file allows, the documented
-one first, and `settle` takes the first that multiplies matrices.
+one first, and `first_correct` takes the first that multiplies matrices.
 """
 
 from __future__ import annotations
@@ -114,7 +114,7 @@ def both_orientations(
     return drafts
 
 
-def settle(drafts: Sequence[Draft], ring: Ring | None = None) -> Reading:
+def first_correct(drafts: Sequence[Draft], ring: Ring | None = None) -> Reading:
     """Returns the first reading that multiplies matrices, or the first one if none does.
 
     Args:

@@ -16,7 +16,7 @@ from typing import Any, cast
 
 from matrixrl.schemes.formats.draft import Draft, FormatError, both_orientations
 from matrixrl.schemes.formats.text import (
-    Term,
+    EntryTerm,
     coefficients,
     entry_index,
     entry_names,
@@ -151,7 +151,7 @@ def _elements(formulas: Any, rows: int, columns: int, rank: int) -> list[list[Nu
     return w
 
 
-def _product_number(term: Term, rank: int, where: str) -> int:
+def _product_number(term: EntryTerm, rank: int, where: str) -> int:
     if "," in term.index or not 1 <= int(term.index) <= rank:
         raise FormatError(f"{where}: m{term.index}, want a product of m1 to m{rank}")
     return int(term.index) - 1

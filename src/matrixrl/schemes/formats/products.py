@@ -12,8 +12,8 @@ from collections.abc import Iterable, Sequence
 
 from matrixrl.schemes.formats.draft import Draft, FormatError, both_orientations
 from matrixrl.schemes.formats.text import (
+    EntryTerm,
     Source,
-    Term,
     coefficients,
     entry_names,
     heading,
@@ -42,7 +42,7 @@ def is_one(text: str) -> bool:
 def parse(text: str) -> list[Draft]:
     """Returns the readings of a file; raises `FormatError` with the line."""
     source = Source.of(text)
-    products: list[list[list[Term]]] = []
+    products: list[list[list[EntryTerm]]] = []
     lines = []
     for number, line in source.lines():
         try:
@@ -55,7 +55,7 @@ def parse(text: str) -> list[Draft]:
                 f"line {number}: {error}; want a product such as (a11-a22)*(b12)*(c21+2*c22)"
             ) from error
         if scale != 1:
-            sums[2] = [Term(simplify(scale * term.value), term.letter, term.index) for term in sums[2]]
+            sums[2] = [EntryTerm(simplify(scale * term.value), term.letter, term.index) for term in sums[2]]
         products.append(sums)
         lines.append(number)
     if not products:
@@ -78,7 +78,7 @@ _Factors = tuple[list, list, list]
 
 
 def _read(
-    products: Sequence[Sequence[Sequence[Term]]],
+    products: Sequence[Sequence[Sequence[EntryTerm]]],
     lines: Sequence[int],
     shapes: tuple[tuple[int, int], tuple[int, int], tuple[int, int]],
 ) -> tuple[_Factors | None, str]:
@@ -93,7 +93,7 @@ def _read(
     return factors, ""
 
 
-def _format(products: Sequence[Sequence[Sequence[Term]]]) -> Format:
+def _format(products: Sequence[Sequence[Sequence[EntryTerm]]]) -> Format:
     """Returns the format that the indices imply.
 
     Indices of one digit have one meaning, and the largest ones are the sizes. Otherwise the format

@@ -84,7 +84,7 @@ class Numbers:
 
 
 @dataclass(frozen=True)
-class Term:
+class EntryTerm:
     """A coefficient and an entry such as ``a12``, whose indices may still be one word.
 
     Attributes:
@@ -107,7 +107,7 @@ _TERM = re.compile(
 )
 
 
-def parse_sum(text: str, letters: str) -> list[Term]:
+def parse_sum(text: str, letters: str) -> list[EntryTerm]:
     """Returns the terms of a sum such as ``a11 - 2*a12 + 1/2b211``; none for ``0``.
 
     Raises:
@@ -116,7 +116,7 @@ def parse_sum(text: str, letters: str) -> list[Term]:
     stripped = text.strip()
     if stripped in ("0", "-0", "+0"):
         return []
-    terms: list[Term] = []
+    terms: list[EntryTerm] = []
     position = 0
     while position < len(stripped):
         match = _TERM.match(stripped, position)
@@ -130,7 +130,7 @@ def parse_sum(text: str, letters: str) -> list[Term]:
         index = match["digits"] or ",".join(str(int(side[:9])) for side in pair)
         if len(index) > 20:
             raise ValueError(f"the index {shorten(index)} is too long")
-        terms.append(Term(-value if match["sign"] == "-" else value, match["letter"].lower(), index))
+        terms.append(EntryTerm(-value if match["sign"] == "-" else value, match["letter"].lower(), index))
         position = match.end()
     if not terms:
         raise ValueError("a sum of entries is missing")
@@ -146,7 +146,7 @@ def splits(index: str) -> list[tuple[int, int]]:
     return [(int(row), int(column)) for row, column in pairs if row[0] != "0" and column[0] != "0"]
 
 
-def entry_index(term: Term, rows: int, columns: int) -> int:
+def entry_index(term: EntryTerm, rows: int, columns: int) -> int:
     """Returns the number of an entry, row-major, in a matrix of `rows` x `columns`.
 
     Raises:
@@ -163,7 +163,7 @@ def entry_index(term: Term, rows: int, columns: int) -> int:
     return (i - 1) * columns + j - 1
 
 
-def coefficients(terms: Sequence[Term], rows: int, columns: int) -> list[Number]:
+def coefficients(terms: Sequence[EntryTerm], rows: int, columns: int) -> list[Number]:
     """Returns the coefficients of all entries of a matrix in a sum; raises `ValueError`."""
     row: list[Number] = [0] * (rows * columns)
     for term in terms:

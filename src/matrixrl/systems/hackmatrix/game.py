@@ -22,7 +22,7 @@ from matrixrl.envs.hackmatrix.env import HackMatrix
 from matrixrl.envs.hackmatrix.keyed_draws import KeyedDraws
 from matrixrl.envs.hackmatrix.referee import GameState, StepResult, legal_action_mask, new_game, step
 from matrixrl.envs.hackmatrix.render.thoughts import Thoughts
-from matrixrl.envs.hackmatrix.scenario import Replay, dump_text
+from matrixrl.envs.hackmatrix.scenario import ScenarioReplay, dump_text
 from matrixrl.envs.hackmatrix.state import State
 from matrixrl.systems.hackmatrix.evaluation import NetworkPolicy, choose, game_key, start_key, step_keys
 
@@ -109,7 +109,7 @@ class AgentGame:
           meta: free text for the scenario, such as the name of the run.
         """
         played = [position for position in self.positions if position.result is not None]
-        replay = Replay(
+        replay = ScenarioReplay(
             actions=tuple(position.action for position in played if position.action is not None),
             keys=tuple(position.key for position in self.positions[: len(played)]),
             expect=tuple(

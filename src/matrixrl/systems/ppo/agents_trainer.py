@@ -137,7 +137,7 @@ class AgentsTrainer:
         return state.progress.updates >= self.config.ppo.num_updates
 
     def needs_record(self, state: AgentsState) -> bool:
-        """Returns true if calls are so long that two at once would delay a signal."""
+        """Returns true if two calls at once would delay a signal."""
         return self._seconds_per_call > LONG_CALL_SECONDS
 
     def advance(self, state: AgentsState) -> tuple[AgentsState, AgentsOutcome]:

@@ -49,7 +49,7 @@ MAX_TABLE_MARKS = 50
 
 @dataclass(frozen=True)
 class PPOProgress:
-    """PPOProgress of a run as plain numbers, so that its checkpoint is readable.
+    """Progress of a run as plain numbers, so that its checkpoint is readable.
 
     Attributes:
       updates: number of updates started.

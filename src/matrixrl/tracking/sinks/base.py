@@ -232,7 +232,7 @@ class Sink(Protocol):
         ...
 
     def check(self) -> None:
-        """Called while no row waits. May raise `TakenOverError`."""
+        """Checks the target while no row waits. May raise `TakenOverError`."""
 
     def upload(self, item: UploadItem) -> Upload:
         """Starts the upload of a file or folder. Only called for kinds in `uploads`."""

@@ -69,7 +69,7 @@ REFUSALS = (
 PYTHON_TYPES: Mapping[Kind, type] = {"int": int, "float": float, "bool": bool, "str": str}
 
 
-class Plan(NamedTuple):
+class DeliveryMode(NamedTuple):
     """What will happen to the rows of a run.
 
     Attributes:
@@ -86,7 +86,7 @@ class NameGoneError(RefusedError):
     """A run of this id was deleted on the server, which never gives the id to another one."""
 
 
-def resolve_mode() -> Plan:
+def resolve_mode() -> DeliveryMode:
     """Decides between online, offline and none before wandb.init could block or ask (rule 4).
 
     Honours WANDB_MODE, WANDB_BASE_URL and W&B's settings files (`wandb offline`, `wandb disabled`).
@@ -98,26 +98,26 @@ def resolve_mode() -> Plan:
     by_variable = setting is not None and setting.source == "WANDB_MODE"
     if mode not in MODES:
         if by_variable:
-            return Plan("none", f"WANDB_MODE={mode} is none of {', '.join(MODES)}")
+            return DeliveryMode("none", f"WANDB_MODE={mode} is none of {', '.join(MODES)}")
         mode = ""  # wandb ignores such a settings file
     elif by_variable:
         os.environ["WANDB_MODE"] = mode
     said = "" if setting is None else said_by(setting)
     if mode == "disabled":
-        return Plan("none", said)
+        return DeliveryMode("none", said)
     try:
         with pandas_hidden():
             import wandb
     except ImportError as error:
-        return Plan("none", f"wandb cannot be imported ({error}); {INSTALL_HINT}")
+        return DeliveryMode("none", f"wandb cannot be imported ({error}); {INSTALL_HINT}")
     if not hasattr(wandb, "init"):
-        return Plan("none", f"wandb is not installed; {INSTALL_HINT}")
+        return DeliveryMode("none", f"wandb is not installed; {INSTALL_HINT}")
     if mode in ("offline", "dryrun"):
-        return Plan("offline", said)
+        return DeliveryMode("offline", said)
     if problem := key_problem():
-        return Plan("offline", problem)
+        return DeliveryMode("offline", problem)
     host = server_url()
-    return Plan("online", host) if answers(host) else Plan("wait", f"{host} does not answer")
+    return DeliveryMode("online", host) if answers(host) else DeliveryMode("wait", f"{host} does not answer")
 
 
 def said_by(setting: Configured) -> str:
@@ -218,7 +218,7 @@ def answers(url: str, timeout: float = 5.0) -> bool:
     return True
 
 
-class Upload:
+class ArtifactUpload:
     """An artifact version on its way to the server.
 
     A `wait` of wandb that times out cancels the upload, so a thread waits without a limit.
@@ -363,7 +363,7 @@ class WandbRun:
 
     def send_files(
         self, name: str, kind: str, files: Sequence[Path], aliases: Sequence[str], metadata: Mapping[str, Any]
-    ) -> Upload:
+    ) -> ArtifactUpload:
         """Sends files of the run folder as one artifact version, without a copy."""
         artifact = self._wandb.Artifact(name, kind, metadata=dict(metadata))
         for path in files:
@@ -371,7 +371,7 @@ class WandbRun:
                 artifact.add_dir(str(path), policy="immutable", skip_cache=True)
             else:
                 artifact.add_file(str(path), policy="immutable", skip_cache=True)
-        return Upload(self._run.log_artifact(artifact, aliases=list(aliases)))
+        return ArtifactUpload(self._run.log_artifact(artifact, aliases=list(aliases)))
 
     def send_again(self, source: Path, name: str) -> None:
         """Sends a file that an earlier process wrote for this run and whose upload was cut off.
@@ -697,7 +697,7 @@ def download_artifact(full_name: str, folder: Path) -> None:
 
 
 def own_values(row: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns a history row without what W&B adds (`_step`, `_runtime`, `_timestamp`)."""
+    """Returns a history row without the keys that W&B adds (`_step`, `_runtime`, `_timestamp`)."""
     return {key: value for key, value in row.items() if not key.startswith("_")}
 
 

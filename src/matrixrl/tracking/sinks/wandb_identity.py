@@ -109,8 +109,8 @@ def choose(reader: JournalReader, state: DeliveryState) -> Target:
             state.name = "" if name == meta["name"] else name
             how = "allow" if sweep else "never" if found is None else "must"
             path, url, last = ("", "", 0) if found is None else (found.path, found.url, found.last_step)
-            told = f"{news} {name}" if news else ""
-            return Target({**own, "resume": how}, path, url, last, verdict == "not yet", told)
+            notice = f"{news} {name}" if news else ""
+            return Target({**own, "resume": how}, path, url, last, verdict == "not yet", notice)
         assert found is not None
         if verdict == "other copy":
             news = (
@@ -204,7 +204,7 @@ def refuse_taken(name: str, belonging: Belonging) -> None:
     later.
 
     Args:
-        name: the name that the user gave; in a sweep the trial's run is asked for instead.
+        name: the name given by the user; in a sweep the trial's run is asked for instead.
 
     Raises:
         ConfigError: there is a W&B run of this name, or the trial's run belongs to another
@@ -245,7 +245,7 @@ def _ask(question: Mapping[str, Any]) -> dict[str, Any] | None:
 
 def main() -> None:
     """Answers one question on standard input: the W&B run as JSON, or null where there is none or
-    nobody can tell.
+    it is unknown.
     """
     question = json.loads(sys.stdin.readline())
     set_identity_variables(None)

@@ -131,17 +131,8 @@ def step(state: GameState, action: int, draws: Draws, *, reduced_reward: bool = 
 
     # 3: the player's part
     tally = Tally()
-    quality = 0.0
-    if action < SIPHON:
-        attack_or_move(new, action, tally)
-        uses_turn = True
-    elif action == SIPHON:
-        quality = siphon_quality(new)  # on the untouched board (rule 7.2)
-        siphon(new)
-        uses_turn = True
-    else:
-        use_program(new, ACTION_NAMES[action], draws, tally)
-        uses_turn = ACTION_NAMES[action] == "wait"
+    quality = siphon_quality(new) if action == SIPHON else 0.0  # on the untouched board (rule 7.2)
+    uses_turn = _player_part(new, action, draws, tally)
 
     # 4 and 5: the exit, or else the enemy phase
     won = False
@@ -179,6 +170,18 @@ def step(state: GameState, action: int, draws: Draws, *, reduced_reward: bool = 
         kills=tally.kills,
         data_siphon_collected=tally.data_siphon_collected,
     )
+
+
+def _player_part(state: GameState, action: int, draws: Draws, tally: Tally) -> bool:
+    """Applies the action. Returns true if it uses the turn, so that the enemies act."""
+    if action < SIPHON:
+        attack_or_move(state, action, tally)
+        return True
+    if action == SIPHON:
+        siphon(state)
+        return True
+    use_program(state, ACTION_NAMES[action], draws, tally)
+    return ACTION_NAMES[action] == "wait"
 
 
 def line_of_fire_target(state: GameState, direction: int) -> Enemy | Transmission | None:

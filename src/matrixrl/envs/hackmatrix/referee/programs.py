@@ -124,12 +124,9 @@ def use_program(state: GameState, name: str, draws: Draws, tally: Tally) -> None
             poly(state, draws, tally)
         case "wait":
             pass  # the enemy phase runs
-        case "debug":
-            damage(state, [e for e in state.enemies if e.cell in state.blocks], player.attack_damage, tally)
-        case "row":
-            damage(state, [e for e in state.enemies if e.row == player.row], player.attack_damage, tally)
-        case "col":
-            damage(state, [e for e in state.enemies if e.col == player.col], player.attack_damage, tally)
+        case "debug" | "row" | "col" | "hack":
+            victims = [enemy for enemy in state.enemies if _is_hit(state, name, enemy)]
+            damage(state, victims, player.attack_damage, tally)
         case "undo":
             undo(state)
         case "step":
@@ -160,15 +157,22 @@ def use_program(state: GameState, name: str, draws: Draws, tally: Tally) -> None
         case "atk_plus":
             player.attack_damage += 1
             state.atk_plus_uses += 1
-        case "hack":
-            damage(
-                state,
-                [e for e in state.enemies if e.cell in state.siphoned_cells],
-                player.attack_damage,
-                tally,
-            )
         case _:
             raise ValueError(f"{name!r} is no program")
+
+
+def _is_hit(state: GameState, name: str, enemy: Enemy) -> bool:
+    """Returns true if an attack program hits the enemy."""
+    match name:
+        case "debug":
+            return enemy.cell in state.blocks
+        case "row":
+            return enemy.row == state.player.row
+        case "col":
+            return enemy.col == state.player.col
+        case "hack":
+            return enemy.cell in state.siphoned_cells
+    raise ValueError(f"{name!r} attacks no enemies")
 
 
 # Damage and kills (rules 12.3, 12.5).

@@ -46,7 +46,7 @@ MAX_TURN = 10**9  # turns, steps, and the turns of the schedule
 MAX_RETURN = 1e9
 
 
-class Program(NamedTuple):
+class ProgramEntry(NamedTuple):
     """One row of the table of programs (rule 12.1): its costs and the spawn count of a generated
     block that holds it.
     """
@@ -60,29 +60,29 @@ class Program(NamedTuple):
 
 # A program's number is its position; its action is the number plus 5 (rule 12.1).
 PROGRAMS = (
-    Program("push", 0, 2, 4, "PUSH"),
-    Program("pull", 0, 2, 4, "PULL"),
-    Program("crash", 3, 2, 6, "CRASH"),
-    Program("warp", 2, 2, 5, "WARP"),
-    Program("poly", 1, 1, 3, "POLY"),
-    Program("wait", 0, 1, 1, "WAIT"),
-    Program("debug", 3, 0, 4, "DEBUG"),
-    Program("row", 3, 1, 2, "ROW"),
-    Program("col", 3, 1, 2, "COL"),
-    Program("undo", 1, 0, 3, "UNDO"),
-    Program("step", 0, 3, 4, "STEP"),
-    Program("siph_plus", 5, 0, 7, "SIPH+"),
-    Program("exch", 4, 0, 3, "EXCH"),
-    Program("show", 2, 0, 2, "SHOW"),
-    Program("reset", 0, 4, 2, "RESET"),
-    Program("calm", 2, 4, 6, "CALM"),
-    Program("d_bom", 3, 0, 4, "D_BOM"),
-    Program("delay", 1, 2, 4, "DELAY"),
-    Program("anti_v", 3, 0, 4, "ANTI-V"),
-    Program("score", 0, 5, 5, "SCORE"),
-    Program("reduc", 2, 1, 3, "REDUC"),
-    Program("atk_plus", 4, 4, 8, "ATK+"),
-    Program("hack", 2, 2, 4, "HACK"),
+    ProgramEntry("push", 0, 2, 4, "PUSH"),
+    ProgramEntry("pull", 0, 2, 4, "PULL"),
+    ProgramEntry("crash", 3, 2, 6, "CRASH"),
+    ProgramEntry("warp", 2, 2, 5, "WARP"),
+    ProgramEntry("poly", 1, 1, 3, "POLY"),
+    ProgramEntry("wait", 0, 1, 1, "WAIT"),
+    ProgramEntry("debug", 3, 0, 4, "DEBUG"),
+    ProgramEntry("row", 3, 1, 2, "ROW"),
+    ProgramEntry("col", 3, 1, 2, "COL"),
+    ProgramEntry("undo", 1, 0, 3, "UNDO"),
+    ProgramEntry("step", 0, 3, 4, "STEP"),
+    ProgramEntry("siph_plus", 5, 0, 7, "SIPH+"),
+    ProgramEntry("exch", 4, 0, 3, "EXCH"),
+    ProgramEntry("show", 2, 0, 2, "SHOW"),
+    ProgramEntry("reset", 0, 4, 2, "RESET"),
+    ProgramEntry("calm", 2, 4, 6, "CALM"),
+    ProgramEntry("d_bom", 3, 0, 4, "D_BOM"),
+    ProgramEntry("delay", 1, 2, 4, "DELAY"),
+    ProgramEntry("anti_v", 3, 0, 4, "ANTI-V"),
+    ProgramEntry("score", 0, 5, 5, "SCORE"),
+    ProgramEntry("reduc", 2, 1, 3, "REDUC"),
+    ProgramEntry("atk_plus", 4, 4, 8, "ATK+"),
+    ProgramEntry("hack", 2, 2, 4, "HACK"),
 )
 PROGRAM_NUMBER = {program.name: number for number, program in enumerate(PROGRAMS)}
 

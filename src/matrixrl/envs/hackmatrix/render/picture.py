@@ -37,6 +37,7 @@ SUPERSAMPLING = 3  # draw larger, then reduce, for smooth edges
 CELL = 76
 MARGIN = 20
 PANEL_LEFT = MARGIN + BOARD_SIZE * CELL + 20
+PANEL_RIGHT = WIDTH - MARGIN
 
 BACKGROUND = "#0b1016"
 TILE = "#151d27"
@@ -394,7 +395,16 @@ def _draw_transmission(
 
 
 def _draw_panel(canvas: _Canvas, state: GameState) -> None:
-    player, left, right = state.player, PANEL_LEFT, WIDTH - MARGIN
+    _draw_status(canvas, state)
+    _draw_switches(canvas, state)
+    _draw_owned_programs(canvas, state)
+    if state.episode.outcome is not None:
+        _draw_outcome(canvas, state.episode.outcome)
+
+
+def _draw_status(canvas: _Canvas, state: GameState) -> None:
+    """Draws stage, turn, hearts, points and resources."""
+    player, left, right = state.player, PANEL_LEFT, PANEL_RIGHT
     canvas.text(left, MARGIN + 14, f"STAGE {state.stage}", 24, anchor="lm")
     canvas.text(right, MARGIN + 14, f"turn {state.turn}", 13, fill=FAINT, anchor="rm")
     step = (right - left) / LAST_STAGE
@@ -417,29 +427,32 @@ def _draw_panel(canvas: _Canvas, state: GameState) -> None:
         ("data siphons", player.data_siphons, PICKUP),
         ("attack", player.attack_damage, TEXT),
     )
-    y = MARGIN + 98
-    for name, value, colour in rows:
+    for index, (name, value, colour) in enumerate(rows):
+        y = MARGIN + 98 + index * 22
         canvas.text(left, y, name, 13, fill=FAINT, anchor="lm")
         canvas.text(right, y, str(value), 16, fill=colour, anchor="rm")
-        y += 22
 
+
+def _draw_switches(canvas: _Canvas, state: GameState) -> None:
     switches = (
         ("SHOW", state.flags.show_activated),
         ("CALM", state.flags.scheduled_tasks_disabled),
         ("STEP", state.flags.step_active),
     )
-    y += 6
-    step = (right - left + 6) / len(switches)
+    y = MARGIN + 192
+    step = (PANEL_RIGHT - PANEL_LEFT + 6) / len(switches)
     for index, (name, active) in enumerate(switches):
-        x = left + index * step
+        x = PANEL_LEFT + index * step
         colour = PLAYER if active else TILE_LINE
         canvas.box(x, y - 10, x + step - 6, y + 10, line=colour, radius=5)
         canvas.text(x + (step - 6) / 2, y, name, 11, fill=colour if active else FAINT)
 
-    y += 32
-    canvas.text(left, y, "PROGRAMS", 11, fill=FAINT, anchor="lm")
+
+def _draw_owned_programs(canvas: _Canvas, state: GameState) -> None:
+    left, right = PANEL_LEFT, PANEL_RIGHT
+    canvas.text(left, MARGIN + 224, "PROGRAMS", 11, fill=FAINT, anchor="lm")
     owned = [program for program in PROGRAMS if program.name in state.owned_programs]
-    y += 14
+    y = MARGIN + 238
     columns, height = 3, 24
     step = (right - left + 6) / columns
     for index, program in enumerate(owned):
@@ -450,15 +463,17 @@ def _draw_panel(canvas: _Canvas, state: GameState) -> None:
     if not owned:
         canvas.text(left, y + 10, "none yet", 12, fill=FAINT, anchor="lm")
 
-    if state.episode.outcome is not None:
-        words = {
-            "won": ("YOU WON", PLAYER),
-            "died": ("YOU DIED", HEART),
-            "invalid_action": ("INVALID ACTION", TRANSMISSION),
-        }
-        text, colour = words[state.episode.outcome]
-        canvas.box(left, HEIGHT - MARGIN - 34, right, HEIGHT - MARGIN, line=colour, width=2, radius=6)
-        canvas.text((left + right) / 2, HEIGHT - MARGIN - 17, text, 16, fill=colour)
+
+def _draw_outcome(canvas: _Canvas, outcome: str) -> None:
+    words = {
+        "won": ("YOU WON", PLAYER),
+        "died": ("YOU DIED", HEART),
+        "invalid_action": ("INVALID ACTION", TRANSMISSION),
+    }
+    text, colour = words[outcome]
+    bottom = HEIGHT - MARGIN
+    canvas.box(PANEL_LEFT, bottom - 34, PANEL_RIGHT, bottom, line=colour, width=2, radius=6)
+    canvas.text((PANEL_LEFT + PANEL_RIGHT) / 2, bottom - 17, text, 16, fill=colour)
 
 
 def _draw_thoughts(canvas: _Canvas, state: GameState, thoughts: Thoughts) -> None:

@@ -11,16 +11,16 @@ One topic per file: `fields` (checked JSON values), `reading`, `writing`, `repla
 """
 
 from matrixrl.envs.hackmatrix.scenario.fields import ScenarioError
-from matrixrl.envs.hackmatrix.scenario.reading import Replay, Rng, Scenario, load
+from matrixrl.envs.hackmatrix.scenario.reading import Rng, Scenario, ScenarioReplay, load
 from matrixrl.envs.hackmatrix.scenario.replay import ReplayStep, run_replay
 from matrixrl.envs.hackmatrix.scenario.writing import canonical_text, dump, dump_text, state_hash
 
 __all__ = [
-    "Replay",
     "ReplayStep",
     "Rng",
     "Scenario",
     "ScenarioError",
+    "ScenarioReplay",
     "canonical_text",
     "dump",
     "dump_text",

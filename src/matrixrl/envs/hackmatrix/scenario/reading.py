@@ -66,7 +66,7 @@ class Rng:
 
 
 @dataclass(frozen=True)
-class Replay:
+class ScenarioReplay:
     """Actions to play from a scenario, with optional keys and expectations, one per action."""
 
     actions: tuple[int, ...]
@@ -81,7 +81,7 @@ class Scenario:
     state: GameState
     meta: dict[str, Any] = field(default_factory=dict)
     rng: Rng | None = None
-    replay: Replay | None = None
+    replay: ScenarioReplay | None = None
 
 
 def load(source: str | Mapping[str, Any], sizes: Sizes | None = None) -> Scenario:
@@ -415,7 +415,7 @@ def _key(value: Any, path: str) -> Key:
     return read_pair(value, path, 2**32 - 1)
 
 
-def _read_replay(top: JsonObject) -> Replay | None:
+def _read_replay(top: JsonObject) -> ScenarioReplay | None:
     if top.get("replay", None) is None:
         return None
     item = JsonObject(top.value["replay"], "replay")
@@ -435,7 +435,7 @@ def _read_replay(top: JsonObject) -> Replay | None:
                 "expect", f"{len(expect)} entries for {len(actions)} actions; give one per action, or null"
             )
     item.finish()
-    return Replay(actions, keys, expect)
+    return ScenarioReplay(actions, keys, expect)
 
 
 def _read_expectation(value: Any, path: str) -> dict[str, Any] | None:

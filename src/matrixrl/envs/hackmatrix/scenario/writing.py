@@ -15,7 +15,7 @@ from matrixrl.envs.hackmatrix.referee.state import (
     Player,
     Transmission,
 )
-from matrixrl.envs.hackmatrix.scenario.reading import FORMAT, VERSION, Replay, Rng
+from matrixrl.envs.hackmatrix.scenario.reading import FORMAT, VERSION, Rng, ScenarioReplay
 
 
 def dump(
@@ -23,7 +23,7 @@ def dump(
     *,
     meta: Mapping[str, Any] | None = None,
     rng: Rng | None = None,
-    replay: Replay | None = None,
+    replay: ScenarioReplay | None = None,
 ) -> dict[str, Any]:
     """Returns the scenario of a state with every field present, as plain JSON values."""
     player = state.player
