@@ -58,9 +58,14 @@ def test_an_agent_is_that_of_a_run_of_its_own() -> None:
     [
         ({"num_seeds": 0}, "--num-seeds 0: must be 1 or more"),
         (
-            {"sweep": ("num_envs=1,2",)},
-            "--sweep num_envs=1,2: must be a setting that is an argument of the compiled",
+            {"sweep": ("seed=1,2",)},
+            "--sweep seed=1,2: must be a setting with its values: one of num_envs, num_steps",
         ),
+        ({"sweep": ("num_envs=16,17", "num_steps=9,10")}, "--num-minibatches 2 does not divide"),
+        ({"sweep": ("num_envs=1.5",)}, "must be NAME=NUMBER,NUMBER"),
+        ({"sweep": ("anneal_lr=yes",)}, "must be true or false"),
+        ({"sweep": ("activation=tanh,sine",)}, "must be one of tanh, relu"),
+        ({"sweep": ("hidden_dim=8,0",)}, "--hidden-dim 0: must be 1 or more"),
         ({"sweep": ("gamma",)}, "must be NAME=NUMBER,NUMBER"),
         ({"sweep": ("gamma=a,b",)}, "must be NAME=NUMBER,NUMBER"),
         ({"sweep": ("gamma=0.9,2",)}, "--gamma 2.0: must be from 0 to 1"),

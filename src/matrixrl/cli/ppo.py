@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from matrixrl.cli import named_code, session
+from matrixrl.cli import named_code, ppo_sweep, session
 from matrixrl.cli.processes import agreed_settings
 from matrixrl.cli.resume import flag_value
 from matrixrl.cli.settings import read_settings
+from matrixrl.config import require
 from matrixrl.config.environment import EnvironmentRunConfig, require_environment, with_whole_path
 from matrixrl.devices.coordinator import SINGLE, Coordinator
 from matrixrl.tracking.identity import find_run
@@ -71,6 +72,8 @@ def with_whole_paths(config: EnvironmentRunConfig) -> EnvironmentRunConfig:
 
 def train(config: EnvironmentRunConfig, coordinator: Coordinator = SINGLE) -> int:
     """Trains, and prints how the agent plays at the end. Returns the exit status."""
+    if config.outer_grid:
+        return ppo_sweep.train_sweep(config, train_of_sweep)
     if config.auto_tune and config.tracking.resume_run is None:
         config = tuned_shape(config)
     if not config.benchmark:
@@ -80,6 +83,14 @@ def train(config: EnvironmentRunConfig, coordinator: Coordinator = SINGLE) -> in
     updates = min(config.ppo.num_updates, BENCHMARK_CHUNKS * config.tracking.log_interval)
     ppo = dataclasses.replace(config.ppo, total_timesteps=updates * config.ppo.batch_size)
     return benchmark_tracking(environment_session(dataclasses.replace(config, ppo=ppo, benchmark=False)))
+
+
+def train_of_sweep(
+    config: EnvironmentRunConfig, about: Mapping[str, Any], on_result: Callable[[dict[str, Any]], None]
+) -> int:
+    """Trains a run of a sweep; its result goes to `on_result`. Returns the exit status."""
+    one = environment_session(config)
+    return session.train(dataclasses.replace(one, about={**one.about, **about}, on_result=on_result), SINGLE)
 
 
 def tuned_shape(config: EnvironmentRunConfig) -> EnvironmentRunConfig:
@@ -103,6 +114,10 @@ def environment_session(
     config: EnvironmentRunConfig, coordinator: Coordinator = SINGLE
 ) -> session.Session[EnvironmentRunConfig, PPOTrainer]:
     """Returns the session of the shared command; its trainers of one config share programs."""
+    require(
+        not config.outer_grid,
+        f"--sweep {' '.join(config.sweep)}: trains several runs, one after the other; `matrixrl ppo train` does so",
+    )
     compiled: dict[EnvironmentRunConfig, Any] = {}
 
     def program(config: EnvironmentRunConfig) -> Any:
@@ -141,6 +156,7 @@ def environment_session(
 
     return session.Session(
         system="ppo",
+        about=ppo_sweep.recorded_group(config),
         name_prefix=f"ppo-{config.short_name}",
         config=config,
         learning_rate="ppo.learning_rate",
@@ -209,6 +225,7 @@ def result(outcome: session.TrainingResult[PPOTrainer]) -> dict[str, Any]:
         "steps_per_second": round(outcome.trainer.steps_per_second, 1),
         "params_sha256": params_sha256(state.device.params),
         "mean_return": progress.mean_return,
+        "seed": config.seed,
         "episodes": progress.episodes,
         **agents,
     }

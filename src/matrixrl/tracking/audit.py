@@ -94,7 +94,9 @@ def audit(directory: Path, server: bool | None = None) -> Report:
             report.notes.append(f"{reader.count_deliverable()} rows wait for a W&B server")
         _audit_sinks(reader, report)
         if reader.local_metrics:
-            report.notes.append(f"metrics {', '.join(reader.local_metrics)} stay in the journal: no tracker gets them")
+            report.notes.append(
+                f"metrics {', '.join(reader.local_metrics)} stay in the journal: no tracker gets them"
+            )
         _audit_files(reader, report)
         for damage in reader.damage:
             report.gap("journal", "missing", None, damage)
