@@ -55,6 +55,9 @@ OF_ONE_RUN = frozenset(
 )
 """Settings that identify a run, where its system is not installed."""
 
+OPERATIONAL = ("tracking.", "checkpoint.", "processes.", "benchmark", "monolithic", "auto_tune", "preset")
+"""Settings that do not change what is trained, by the start of their names."""
+
 LOWEST_WORDS = ("loss", "error", "rank", "residual", "regret", "cost")
 """Words in the names of metrics of which lower values are better, unless the spec says otherwise."""
 
@@ -205,10 +208,21 @@ def comparable_settings(system: str, record: Mapping[str, Any]) -> dict[str, Any
 
 
 def differing(settings: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:
-    """Returns the values of the settings in which runs differ, None where a run has none, by name."""
+    """Returns the values of the settings in which runs differ, None where a run has none, by name.
+
+    Of settings that do not change what is trained, such as those of tracking, only those that every
+    run has.
+    """
     names = dict.fromkeys(name for one in settings for name in one)
-    found = {name: [one.get(name) for one in settings] for name in names}
-    return {name: values for name, values in found.items() if any(value != values[0] for value in values)}
+    found: dict[str, list[Any]] = {}
+    for name in names:
+        values = [one.get(name) for one in settings]
+        is_everywhere = all(name in one for one in settings)
+        if any(value != values[0] for value in values) and (
+            is_everywhere or not name.startswith(OPERATIONAL)
+        ):
+            found[name] = values
+    return found
 
 
 def _metrics(runs: Sequence[Compared], command: Compare) -> list[str]:
@@ -298,7 +312,9 @@ def _setting(value: Any) -> str:
         return "-"
     if isinstance(value, float):
         return f"{value:.6g}"  # a setting is exact: three digits could hide the difference
-    return " ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
+    if isinstance(value, list | tuple):
+        return " ".join(map(str, value)) or "none"
+    return str(value)
 
 
 def _metrics_tables(

@@ -330,7 +330,8 @@ def line_of(members: Sequence[Member], axis: str, window: int, band: Band) -> Li
     if not same and every.size > GRID_POINTS:
         every = np.linspace(every[0], every[-1], GRID_POINTS)
     rows = np.stack([np.interp(every, xs, ys, left=np.nan, right=np.nan) for xs, ys in curves])
-    return Line(every, *centre_and_band(rows, band))
+    known = ~np.isnan(rows).all(0)  # between the end of a curve and the start of another there is none
+    return Line(every[known], *centre_and_band(rows[:, known], band))
 
 
 def centre_and_band(rows: np.ndarray, band: Band) -> tuple[np.ndarray, np.ndarray | None, np.ndarray | None]:
@@ -405,7 +406,8 @@ def _write(command: Plot, groups: Sequence[Group], lines: Sequence[Line]) -> Non
         if command.title:
             axes.set_title(command.title)
         note = _note(command, has_band)
-        legend = axes.legend(title=note, frameon=False, alignment="left", fontsize=9, title_fontsize=8)
+        legend = axes.legend(title=note, alignment="left", fontsize=9, title_fontsize=8)
+        legend.get_frame().set(edgecolor="none", alpha=0.85)
         legend.get_title().set_color("#555555")
         try:
             command.output.parent.mkdir(parents=True, exist_ok=True)
