@@ -78,6 +78,16 @@ def test_labels_axes_and_legend(runs: Path, tmp_path: Path) -> None:
     assert "interval" not in output.read_text()  # one agent has no band
 
 
+def test_metric_and_file_have_defaults(
+    runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(["runs", "plot", "other", "--runs-dir", str(runs), "--json"]) == 0
+    found = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert (found["metric"], found["output"]) == ("episode/return", "plot.png")
+    assert (tmp_path / "plot.png").exists()
+
+
 def test_the_same_plot_has_the_same_bytes(runs: Path, tmp_path: Path) -> None:
     files = [tmp_path / "a.svg", tmp_path / "b.svg"]
     for file in files:
@@ -97,7 +107,7 @@ def test_bands() -> None:
     mean, low, high = centre_and_band(rows, "interval")
     assert low is not None
     assert high is not None
-    half = 1.96 * np.std([0, 2, 4, 6], ddof=1) / 2
+    half = 1.96 * float(np.std([0, 2, 4, 6], ddof=1)) / 2
     np.testing.assert_allclose([mean[0], low[0], high[0]], [3, 3 - half, 3 + half])
     np.testing.assert_allclose([mean[1], low[1], high[1]], [1, 1, 1])
     centre, low, high = centre_and_band(rows, "interquartile")

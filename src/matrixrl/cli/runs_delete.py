@@ -165,10 +165,10 @@ def _agreed(runs: Sequence[Doomed]) -> bool:
     Raises:
         ConfigError: if there is no terminal to ask on.
     """
-    require(
-        sys.stdin is not None and sys.stdin.isatty() and sys.stderr.isatty(),
-        "runs delete: asks on a terminal, and this is none; give --yes to delete without being asked",
-    )
+    if sys.stdin is None or not (sys.stdin.isatty() and sys.stderr.isatty()):
+        raise ConfigError(
+            "runs delete: asks on a terminal, and this is none; give --yes to delete without being asked"
+        )
     for run in runs:
         summary = run.summary
         sys.stderr.write(

@@ -64,10 +64,10 @@ class Plot(Common):
     settings, except for the seed, are one curve.
     """
 
-    metric: str
-    """Metric to plot, such as `episode/return`."""
+    metric: str | None = None
+    """Metric to plot, such as `episode/return`. Default: the one that `runs list` judges runs by."""
 
-    output: Path
+    output: Path = Path("plot.png")
     """File to write: PNG or SVG, by its ending."""
 
     band: Band = "interval"
@@ -143,22 +143,23 @@ def plot(command: Plot) -> tuple[int, dict[str, Any]]:
     _require_matplotlib()
     folders = find_folders(command.runs_dir, command.runs, "runs plot")
     require(bool(folders), "runs plot: name runs; see `matrixrl runs list`")
-    with working(f"plotting {command.metric} of {plural(len(folders), 'run')}"):
-        members = [member for folder in folders for member in read_members(folder, command.metric)]
+    metric = command.metric or main_metric(folders[0])
+    with working(f"plotting {metric} of {plural(len(folders), 'run')}"):
+        members = [member for folder in folders for member in read_members(folder, metric)]
         if not members:
             raise ConfigError(
-                f"--metric {command.metric}: none of these runs has it; they have {_there(folders) or 'no metrics'}"
+                f"--metric {metric}: none of these runs has it; they have {_there(folders) or 'no metrics'}"
             )
         groups = grouped(members)
         lines = [line_of(group.members, command.x, command.smooth, command.band) for group in groups]
-        _write(command, groups, lines)
+        _write(command, metric, groups, lines)
     if not command.json:
         for group in groups:
             say(f"{group.label}: {_counted(group)}")
         say(str(command.output))
     return 0, {
         "output": str(command.output),
-        "metric": command.metric,
+        "metric": metric,
         "curves": [
             {
                 "label": group.label,
@@ -168,6 +169,20 @@ def plot(command: Plot) -> tuple[int, dict[str, Any]]:
             for group in groups
         ],
     }
+
+
+def main_metric(directory: Path) -> str:
+    """Returns the metric by which a run is judged.
+
+    Raises:
+        ConfigError: if its system names none.
+    """
+    with JournalReader(directory) as reader:
+        spec = reader.spec
+    found = None if spec is None or spec.best is None else spec.best.metric
+    if found is None:
+        raise ConfigError(f"runs plot {directory.name}: its system names no main metric; give --metric NAME")
+    return found
 
 
 def _require_matplotlib() -> None:
@@ -365,7 +380,7 @@ def _counted(group: Group) -> str:
     return f"{plural(len(group.members), 'agent')} of {plural(runs, 'run')}"
 
 
-def _write(command: Plot, groups: Sequence[Group], lines: Sequence[Line]) -> None:
+def _write(command: Plot, metric: str, groups: Sequence[Group], lines: Sequence[Line]) -> None:
     """Draws the curves and writes the file whole.
 
     Raises:
@@ -376,9 +391,9 @@ def _write(command: Plot, groups: Sequence[Group], lines: Sequence[Line]) -> Non
 
     require(
         not command.log or any((line.centre > 0).any() for line in lines),
-        f"--log: {command.metric} has no value above 0; leave the flag out",
+        f"--log: {metric} has no value above 0; leave the flag out",
     )
-    style = {
+    style: dict[Any, Any] = {
         "font.size": 10,
         "font.family": "sans-serif",
         "svg.fonttype": "none",
@@ -399,8 +414,8 @@ def _write(command: Plot, groups: Sequence[Group], lines: Sequence[Line]) -> Non
         axes.grid(visible=True, color="#d9d9d9", linewidth=0.6)
         axes.set_axisbelow(True)
         axes.margins(x=0.01)
-        axes.set_xlabel(f"time in training ({unit})" if unit else _step_label(command.metric))
-        axes.set_ylabel(_with_unit(command.metric))
+        axes.set_xlabel(f"time in training ({unit})" if unit else _step_label(metric))
+        axes.set_ylabel(_with_unit(metric))
         if not unit:
             _short_ticks(axes)
         if command.title:
@@ -468,7 +483,7 @@ def _time_unit(lines: Sequence[Line]) -> tuple[float, str]:
 def _short_ticks(axes: Axes) -> None:
     """Labels large steps as 200k and 1.5M."""
 
-    def text(value: float, _: int | None = None) -> str:
+    def text(value: float, _: float) -> str:
         for scale, letter in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
             if abs(value) >= scale:
                 return f"{value / scale:g}{letter}"
