@@ -143,7 +143,18 @@ def test_one_run_holds_all_agents(tmp_path: Path, capsys: pytest.CaptureFixture[
     assert last["episode/return_low"] < last["episode/return"] < last["episode/return_high"]
     assert "episode/return_iqm" in last
     assert main(["ppo", "evaluate", "whole", "--runs-dir", str(tmp_path), "--episodes", "8", "--json"]) == 0
-    record = json.loads(capsys.readouterr().out.splitlines()[-1])
+    lines = capsys.readouterr().out.splitlines()
+    words = [line.split() for line in lines]
+    assert sum(line[:3] == ["95", "%", "interval"] for line in words) == 3  # all, and each point
+    assert [line[-2:] for line in words if line[:1] == ["mean"]][1:] == [
+        ["learning_rate", "0.001"],
+        ["learning_rate", "0.02"],
+    ]
+    record = json.loads(lines[-1])
+    assert [point["settings"] for point in record["settings"]] == [
+        {"learning_rate": 0.001},
+        {"learning_rate": 0.02},
+    ]
     assert [agent["agent"] for agent in record["agents"]] == [0, 1, 2, 3]
     means = [agent["greedy"]["return"]["mean"] for agent in record["agents"]]
     assert record["greedy"]["return"]["mean"] == pytest.approx(np.mean(means))
