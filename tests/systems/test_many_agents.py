@@ -58,9 +58,14 @@ def test_an_agent_is_that_of_a_run_of_its_own() -> None:
     [
         ({"num_seeds": 0}, "--num-seeds 0: must be 1 or more"),
         (
-            {"sweep": ("num_envs=1,2",)},
-            "--sweep num_envs=1,2: must be a setting that is an argument of the compiled",
+            {"sweep": ("seed=1,2",)},
+            "--sweep seed=1,2: must be a setting with its values: one of num_envs, num_steps",
         ),
+        ({"sweep": ("num_envs=16,17", "num_steps=9,10")}, "--num-minibatches 2 does not divide"),
+        ({"sweep": ("num_envs=1.5",)}, "must be NAME=NUMBER,NUMBER"),
+        ({"sweep": ("anneal_lr=yes",)}, "must be true or false"),
+        ({"sweep": ("activation=tanh,sine",)}, "must be one of tanh, relu"),
+        ({"sweep": ("hidden_dim=8,0",)}, "--hidden-dim 0: must be 1 or more"),
         ({"sweep": ("gamma",)}, "must be NAME=NUMBER,NUMBER"),
         ({"sweep": ("gamma=a,b",)}, "must be NAME=NUMBER,NUMBER"),
         ({"sweep": ("gamma=0.9,2",)}, "--gamma 2.0: must be from 0 to 1"),
@@ -138,7 +143,18 @@ def test_one_run_holds_all_agents(tmp_path: Path, capsys: pytest.CaptureFixture[
     assert last["episode/return_low"] < last["episode/return"] < last["episode/return_high"]
     assert "episode/return_iqm" in last
     assert main(["ppo", "evaluate", "whole", "--runs-dir", str(tmp_path), "--episodes", "8", "--json"]) == 0
-    record = json.loads(capsys.readouterr().out.splitlines()[-1])
+    lines = capsys.readouterr().out.splitlines()
+    words = [line.split() for line in lines]
+    assert sum(line[:3] == ["95", "%", "interval"] for line in words) == 3  # all, and each point
+    assert [line[-2:] for line in words if line[:1] == ["mean"]][1:] == [
+        ["learning_rate", "0.001"],
+        ["learning_rate", "0.02"],
+    ]
+    record = json.loads(lines[-1])
+    assert [point["settings"] for point in record["settings"]] == [
+        {"learning_rate": 0.001},
+        {"learning_rate": 0.02},
+    ]
     assert [agent["agent"] for agent in record["agents"]] == [0, 1, 2, 3]
     means = [agent["greedy"]["return"]["mean"] for agent in record["agents"]]
     assert record["greedy"]["return"]["mean"] == pytest.approx(np.mean(means))

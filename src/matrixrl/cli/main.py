@@ -90,8 +90,13 @@ COMMANDS: dict[tuple[str, str], Command] = {
     ("ppo", "watch"): Command(
         "matrixrl.cli.ppo_watch", "PPOWatchCommand", "watch a run's agent play an episode"
     ),
-    ("runs", "list"): Command("matrixrl.cli.runs", "List", "all runs, their state and best value"),
-    ("runs", "show"): Command("matrixrl.cli.runs", "Show", "one run, with charts of its main metrics"),
+    ("runs", "list"): Command("matrixrl.cli.runs_list", "List", "all runs, their state and best value"),
+    ("runs", "show"): Command("matrixrl.cli.runs_show", "Show", "one run, with charts of its main metrics"),
+    ("runs", "compare"): Command(
+        "matrixrl.cli.runs_compare", "Compare", "settings, best and final values of several runs"
+    ),
+    ("runs", "plot"): Command("matrixrl.cli.runs_plot", "Plot", "curves with bands, as PNG or SVG"),
+    ("runs", "delete"): Command("matrixrl.cli.runs_delete", "Delete", "remove runs; never a running one"),
     ("runs", "sync"): Command("matrixrl.cli.runs", "Sync", "deliver to W&B what is still pending"),
     ("runs", "audit"): Command(
         "matrixrl.cli.runs", "Audit", "prove that journal, console, table and W&B agree"

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from math import prod
 from typing import TYPE_CHECKING, Any
 
-from matrixrl.cli import named_code, ppo_training, session
+from matrixrl.cli import named_code, ppo_sweep, ppo_training, session
 from matrixrl.cli.processes import agreed_settings
 from matrixrl.cli.resume import flag_value
 from matrixrl.cli.settings import read_settings
+from matrixrl.config import require
 from matrixrl.config.environment import EnvironmentRunConfig, require_environment, with_whole_path
 from matrixrl.devices.coordinator import SINGLE, Coordinator
 from matrixrl.tracking.identity import find_run
@@ -68,7 +69,17 @@ def with_whole_paths(config: EnvironmentRunConfig) -> EnvironmentRunConfig:
 
 def train(config: EnvironmentRunConfig, coordinator: Coordinator = SINGLE) -> int:
     """Trains, and prints how the agent plays at the end. Returns the exit status."""
+    if config.outer_grid:
+        return ppo_sweep.train_sweep(config, train_of_sweep)
     return ppo_training.train(config, coordinator, environment_session, make_task)
+
+
+def train_of_sweep(
+    config: EnvironmentRunConfig, about: Mapping[str, Any], on_result: Callable[[dict[str, Any]], None]
+) -> int:
+    """Trains a run of a sweep; its result goes to `on_result`. Returns the exit status."""
+    one = environment_session(config)
+    return session.train(dataclasses.replace(one, about={**one.about, **about}, on_result=on_result), SINGLE)
 
 
 def make_task(config: EnvironmentRunConfig) -> PPOTask:
@@ -82,6 +93,10 @@ def environment_session(
     config: EnvironmentRunConfig, coordinator: Coordinator = SINGLE
 ) -> session.Session[EnvironmentRunConfig, PPOTrainer]:
     """Returns the session of the shared command; its trainers of one config share programs."""
+    require(
+        not config.outer_grid,
+        f"--sweep {' '.join(config.sweep)}: trains several runs, one after the other; `matrixrl ppo train` does so",
+    )
     compiled: dict[EnvironmentRunConfig, Any] = {}
 
     def program(config: EnvironmentRunConfig) -> Any:
@@ -119,6 +134,7 @@ def environment_session(
 
     return session.Session(
         system="ppo",
+        about=ppo_sweep.recorded_group(config),
         name_prefix=f"ppo-{config.short_name}",
         config=config,
         learning_rate="ppo.learning_rate",
@@ -158,9 +174,10 @@ def result(outcome: session.TrainingResult[PPOTrainer]) -> dict[str, Any]:
     config = outcome.trainer.config
     assert isinstance(config, EnvironmentRunConfig)
     if not config.is_many:
-        return ppo_training.progress_record(outcome)
+        return {**ppo_training.progress_record(outcome), "seed": config.seed}
     agents = agents_result(outcome.trainer, outcome.state.progress)
-    return {**ppo_training.progress_record(outcome, agents=len(agents)), "agents": agents}
+    record = ppo_training.progress_record(outcome, agents=len(agents))
+    return {**record, "seed": config.seed, "agents": agents}
 
 
 def agents_result(trainer: Any, progress: Any) -> list[dict[str, Any]]:

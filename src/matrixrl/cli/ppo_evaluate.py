@@ -17,7 +17,7 @@ from matrixrl.cli.hackmatrix_agent import check_choice
 from matrixrl.cli.ppo_agent import TrainedAgent, load_agent
 from matrixrl.cli.progress import say, working
 from matrixrl.config import require, setting
-from matrixrl.tracking.numbers import duration, percent, plural
+from matrixrl.tracking.numbers import duration, percent, plural, significant
 from matrixrl.tracking.status import Status, activity
 
 if TYPE_CHECKING:
@@ -162,23 +162,21 @@ def _record(results: Mapping[str, EpisodeResults]) -> dict[str, Any]:
 
 def agents_record(found: TrainedAgent, each: Sequence[Mapping[str, EpisodeResults]]) -> dict[str, Any]:
     """Returns the results of every agent as JSON values, and the means over agents."""
-    from matrixrl.systems.ppo.intervals import interquartile_mean, mean_interval
-
-    record: dict[str, Any] = {}
-    for way in each[0]:
-        means = {
-            name: np.array([results[way].intervals[name].mean for results in each])
-            for name in each[0][way].intervals
-        }
-        record[way] = {
-            name: {**mean_interval(values).as_record(), "iqm": interquartile_mean(values)}
-            for name, values in means.items()
-        }
+    record: dict[str, Any] = {way: means_over_agents(each, way) for way in each[0]}
+    points = points_of(found)
+    if len(points) > 1:
+        record["settings"] = [
+            {
+                "settings": _short(found.settings[numbers[0]].values),
+                **{way: means_over_agents([each[number] for number in numbers], way) for way in each[0]},
+            }
+            for numbers in points
+        ]
     record["agents"] = [
         {
             "agent": one.number,
             "seed": one.seed,
-            "settings": {name.removeprefix("ppo."): value for name, value in one.values.items()},
+            "settings": _short(one.values),
             **_record(results),
         }
         for one, results in zip(found.settings, each, strict=True)
@@ -186,21 +184,63 @@ def agents_record(found: TrainedAgent, each: Sequence[Mapping[str, EpisodeResult
     return record
 
 
+def _short(values: Mapping[str, Any]) -> dict[str, Any]:
+    return {name.removeprefix("ppo."): value for name, value in values.items()}
+
+
+def points_of(found: TrainedAgent) -> list[list[int]]:
+    """Returns the positions of the agents of each point of the grid."""
+    points: dict[int, list[int]] = {}
+    for position, one in enumerate(found.settings):
+        points.setdefault(one.setting, []).append(position)
+    return list(points.values())
+
+
+def means_over_agents(each: Sequence[Mapping[str, EpisodeResults]], way: str) -> dict[str, dict[str, Any]]:
+    """Returns mean, 95 % interval and interquartile mean over agents, by the name of the value."""
+    from matrixrl.systems.ppo.intervals import interquartile_mean, mean_interval
+
+    means = {
+        name: np.array([results[way].intervals[name].mean for results in each])
+        for name in each[0][way].intervals
+    }
+    return {
+        name: {**mean_interval(values).as_record(), "iqm": interquartile_mean(values)}
+        for name, values in means.items()
+    }
+
+
 def agents_table(found: TrainedAgent, each: Sequence[Mapping[str, EpisodeResults]]) -> str:
-    """Formats the mean return of every agent, and their means."""
+    """Formats the mean return of every agent, then mean, 95 % interval and interquartile mean over
+    all agents, and over the seeds of each point of the grid.
+    """
     ways = list(each[0])
-    rows = [
+    rows = [["return", *ways, ""]]
+    rows += [
         [f"agent {one.number}", *(spread(results[way].intervals["return"]) for way in ways), one.label]
         for one, results in zip(found.settings, each, strict=True)
     ]
-    record = agents_record(found, each)
-    for title, name in (("mean", "mean"), ("interquartile mean", "iqm")):
-        rows.append([title, *(f"{record[way]['return'][name]:,.2f}" for way in ways), ""])
-    rows.insert(0, ["return", *ways, ""])
+    over = [("all agents", list(range(len(each))))]
+    points = points_of(found)
+    if len(points) > 1:
+        over += [(found.settings[numbers[0]].point, numbers) for numbers in points]
+    for label, numbers in over:
+        of = [means_over_agents([each[number] for number in numbers], way)["return"] for way in ways]
+        rows += [
+            ["mean", *(significant(float(one["mean"])) for one in of), label],
+            ["  95 % interval", *(_bounds(one["ci95"]) for one in of), ""],
+            ["  IQM", *(significant(float(one["iqm"])) for one in of), ""],
+        ]
     widths = [2 + max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    return "\n".join(
+    lines = [
         "".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
-    )
+    ]
+    lines.insert(1 + len(each), "")
+    return "\n".join([*lines, "(IQM: interquartile mean, the mean of the middle half of the agents)"])
+
+
+def _bounds(interval: Sequence[float] | None) -> str:
+    return "-" if interval is None else " to ".join(significant(float(bound)) for bound in interval)
 
 
 def spread(interval: Interval) -> str:

@@ -1,12 +1,14 @@
-"""`matrixrl runs list|show|sync|audit|export|copy|restore`: recorded runs and their uploads."""
+"""`matrixrl runs sync|audit|export|copy|restore`: recorded runs and their uploads.
+
+The other commands have files of their own: `runs_list`, `runs_show`, `runs_compare`, `runs_plot` and
+`runs_delete`.
+"""
 
 from __future__ import annotations
 
 import dataclasses
-import json
 import os
-import time
-from collections.abc import Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -14,21 +16,19 @@ from typing import Any, Literal
 import tyro
 
 from matrixrl.cli.progress import complain, say, working
-from matrixrl.cli.resume import recorded_settings
-from matrixrl.cli.settings import settings_of_system
-from matrixrl.config import ConfigError, TrackingConfig, as_record, require, settings_toml
+from matrixrl.cli.runs_common import Common, perform
+from matrixrl.cli.runs_list import List, list_runs
+from matrixrl.cli.runs_show import Show, show
+from matrixrl.config import ConfigError, TrackingConfig, require
 from matrixrl.systems.spec import projects
 from matrixrl.tracking.audit import audit
-from matrixrl.tracking.chart import chart
 from matrixrl.tracking.copy import copy_run
 from matrixrl.tracking.delivery_state import delivering, load_states
 from matrixrl.tracking.export import default_form, export
 from matrixrl.tracking.identity import LOCK_FILE, Lock, find_run, run_folders
-from matrixrl.tracking.journal import TrackingError
 from matrixrl.tracking.journal_reader import JournalReader
 from matrixrl.tracking.numbers import plural
 from matrixrl.tracking.restore import restore
-from matrixrl.tracking.series import read_series
 from matrixrl.tracking.sinks.registry import (
     DEFAULT_SINK,
     Found,
@@ -40,51 +40,8 @@ from matrixrl.tracking.sinks.registry import (
 from matrixrl.tracking.sinks.wandb import readdress
 from matrixrl.tracking.sinks.wandb_client import never_asking
 from matrixrl.tracking.sinks.wandb_names import check_entity, check_project, configured
-from matrixrl.tracking.spec import SystemSpec, is_metric
-from matrixrl.tracking.summary import RunSummary, keep_summary, summarize
+from matrixrl.tracking.summary import keep_summary, summarize
 from matrixrl.tracking.uploader_client import DeliveryOutcome, DeliveryProcess, delivery_settings
-
-
-def _main_metrics(spec: SystemSpec | None, there: Iterable[str]) -> list[str]:
-    """Returns the main metrics that a run has, under the names that it recorded; those of each
-    problem size if there are several.
-    """
-    there = list(there)
-    found = []
-    for name in () if spec is None else spec.charts:
-        for stem in (name, *(spec.old_names(name) if spec is not None else ())):
-            found += [other for other in there if is_metric(other, stem)]
-    return list(dict.fromkeys(found))
-
-
-@dataclass(frozen=True, kw_only=True)
-class Common:
-    """Flags of every command."""
-
-    runs_dir: Path = Path("runs")
-    """Folder that holds one folder per run."""
-
-    json: bool = False
-    """Print one JSON object as the last line of output."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class List(Common):
-    """List runs with their state, best value and rows that wait for a tracker."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Show(Common):
-    """Show a run: state, attempts, warnings, and charts of its main metrics."""
-
-    run: tyro.conf.Positional[str]
-    """Name or id of a run, or `latest`."""
-
-    metric: tuple[str, ...] = ()
-    """Metrics to draw instead of the main ones."""
-
-    config: bool = False
-    """Print the run's settings only, as TOML that `--config FILE` of its trainer reads."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -180,133 +137,14 @@ class Restore(Common):
     """W&B entity. Default: WANDB_ENTITY, or the default entity of the account."""
 
 
-def run_command(command: List | Show | Sync | Audit | Export | Copy | Restore) -> int:
+def run_command(command: Common) -> int:
     """Runs a command.
 
     Returns:
-        The exit status: 0 for success, 1 if an audit found a gap or rows are still pending, 2 for
-          bad input (one line on stderr).
+      The exit status: 0 for success, 1 if an audit found a gap or rows are still pending, 2 for
+        bad input (one line on stderr).
     """
-    try:
-        match command:
-            case List():
-                status, answer = list_runs(command)
-            case Show():
-                status, answer = show(command)
-            case Sync():
-                status, answer = sync(command)
-            case Audit():
-                status, answer = run_audit(command)
-            case Export():
-                status, answer = run_export(command)
-            case Copy():
-                status, answer = run_copy(command)
-            case Restore():
-                status, answer = run_restore(command)
-    except (ConfigError, TrackingError) as error:
-        complain(str(error))
-        return 2
-    if command.json:
-        print(json.dumps(answer))
-    return status
-
-
-def list_runs(command: List) -> tuple[int, dict[str, Any]]:
-    """Prints a table of all runs, the newest last."""
-    summaries = [summarize(folder) for folder in run_folders(command.runs_dir)]
-    if not command.json:
-        if not summaries:
-            print(f"no runs in {command.runs_dir}")
-        else:
-            rows = [_row(summary) for summary in summaries]
-            _table(["run", "id", "state", "steps", "episodes", "best", "pending", "last active"], rows)
-    return 0, {"runs": [dataclasses.asdict(summary) for summary in summaries]}
-
-
-def _row(summary: RunSummary) -> list[str]:
-    best = "-" if summary.best is None else f"{summary.best_label} {summary.best:g}"
-    pending = "-" if summary.pending_rows is None else str(summary.pending_rows)
-    active = time.strftime("%Y-%m-%d %H:%M", time.localtime(summary.last_activity))
-    return [
-        summary.name,
-        summary.run_id,
-        summary.state,
-        str(summary.last_step),
-        str(summary.episodes),
-        best,
-        pending,
-        active,
-    ]
-
-
-def _table(head: list[str], rows: list[list[str]]) -> None:
-    widths = [max(len(row[column]) for row in [head, *rows]) for column in range(len(head))]
-    for row in [head, *rows]:
-        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
-
-
-def show(command: Show) -> tuple[int, dict[str, Any]]:
-    """Shows one run: its summary, attempts, last warnings and charts."""
-    directory = find_run(command.runs_dir, command.run, flag="runs show")
-    summary = summarize(directory)
-    if command.config:
-        return 0, _show_settings(directory, summary, command)
-    with JournalReader(directory) as reader:
-        spec = reader.spec
-        # A renamed metric is found by both of its names.
-        asked = {name: _names_of(name, spec) for name in command.metric}
-        wanted = {name for names in asked.values() for name in names}
-        names, series = read_series(reader, lambda name: name in wanted or bool(_main_metrics(spec, [name])))
-        attempts = [attempt._asdict() for attempt in reader.attempts()]
-        warnings = [note.text for note in reader.notes() if note.level == "warning"]
-        if summary.state == "damaged" and not reader.damage:
-            reader.fault()
-        damage = list(reader.damage)
-    found = {name: next((known for known in asked[name] if known in series), None) for name in asked}
-    if unknown := [name for name, known in found.items() if known is None]:
-        raise ConfigError(
-            f"--metric {unknown[0]}: not in {directory.name}; it has {', '.join(names) or 'no metrics'}"
-            + (f" ({damage[0]})" if damage else "")
-        )
-    metrics = [name for name in found.values() if name is not None] or _main_metrics(spec, names)
-    if not command.json:
-        _table(["run", "id", "state", "steps", "episodes", "best", "pending", "last active"], [_row(summary)])
-        for attempt in attempts:
-            ended = attempt["status"] or ("running" if summary.state == "running" else "no end recorded")
-            print(
-                f"attempt {attempt['attempt']}: {ended}, process {attempt['pid']} on {attempt['host']}, "
-                f"from step {attempt['start_step']}"
-            )
-        for text in [*damage, *warnings[-5:]]:
-            print(f"warning: {text}")
-        for name in metrics:
-            label, shown = "epoch" if name.startswith("epoch_") else "step", series[name]
-            last = shown.last if isinstance(shown.last, int | float) else None
-            print("\n" + chart(name, shown.xs, shown.ys, x_label=label, last_value=last))
-    last = {name: series[name].last for name in metrics}
-    answer = {**dataclasses.asdict(summary), "attempt_list": attempts, "warnings": warnings, "damage": damage}
-    return 0, {**answer, "last": last}
-
-
-def _show_settings(directory: Path, summary: RunSummary, command: Show) -> dict[str, Any]:
-    """Prints the settings of a run's newest attempt as TOML, and returns them for `--json`."""
-    if command.metric:
-        raise ConfigError("runs show: --config prints the settings only: leave --metric out")
-    kind = settings_of_system(summary.system)
-    if kind is None:
-        raise ConfigError(f"runs show {directory.name} --config: {summary.system} has no settings file")
-    settings = recorded_settings(kind, directory)
-    if not command.json:
-        trainer = f"matrixrl {summary.system} train --config FILE"
-        say(settings_toml(settings, f"Settings of {directory.name}, for: {trainer}").rstrip("\n"))
-    return {"name": summary.name, "run_id": summary.run_id, "settings": as_record(settings)}
-
-
-def _names_of(name: str, spec: SystemSpec | None) -> list[str]:
-    """Returns the names under which a run may have recorded a metric."""
-    if spec is None:
-        return [name]
-    return list(dict.fromkeys([name, spec.current_name(name), *spec.old_names(name)]))
+    return perform(command, PERFORM[type(command)])
 
 
 def sync(command: Sync) -> tuple[int, dict[str, Any]]:
@@ -493,3 +331,14 @@ def run_restore(command: Restore) -> tuple[int, dict[str, Any]]:
         say(f"{name} restored to {restored.directory} at step {restored.step:,}; continue with: {resume}")
     answer = dataclasses.asdict(restored) | {"directory": str(restored.directory), "run": name}
     return 0, {**answer, "command": resume}
+
+
+PERFORM: dict[type[Common], Callable[[Any], tuple[int, dict[str, Any]]]] = {
+    List: list_runs,
+    Show: show,
+    Sync: sync,
+    Audit: run_audit,
+    Export: run_export,
+    Copy: run_copy,
+    Restore: run_restore,
+}

@@ -133,8 +133,7 @@ class Session(Generic[Config, TrainerT]):
       show: prints further output at the end, without `--json`.
       result: further entries of the JSON object of `--json`, after identity, end and duration of
         the run.
-      episode_columns: columns of the episode table, where they depend on the settings; called after
-        `prepare`.
+      on_result: takes the result as JSON values instead of printing it: the run is one of several.
     """
 
     system: str
@@ -150,6 +149,7 @@ class Session(Generic[Config, TrainerT]):
     show: Callable[[TrainingResult[TrainerT]], None]
     result: Callable[[TrainingResult[TrainerT]], Mapping[str, Any]]
     make_spec: Callable[[Config], SystemSpec] | None = None
+    on_result: Callable[[dict[str, Any]], None] | None = None
 
     @property
     def spec(self) -> SystemSpec:
@@ -235,7 +235,9 @@ def _show(session: Session[Any, Any], result: TrainingResult[Any]) -> bool:
       success without it.
     """
     try:
-        if session.config.json:
+        if session.on_result is not None:
+            session.on_result(_result(session, result))
+        elif session.config.json:
             print(json.dumps(_result(session, result)))
         else:
             session.show(result)

@@ -2,12 +2,25 @@
 
 from __future__ import annotations
 
+import dataclasses
+import itertools
 import re
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, ClassVar, Literal
 
-from matrixrl.config.fields import ConfigError, Settings, group, program_arguments, require, setting
+from matrixrl.config.fields import (
+    ConfigError,
+    Settings,
+    group,
+    literals,
+    optional_type,
+    program_arguments,
+    require,
+    setting,
+    settings_of,
+)
 from matrixrl.config.ppo import PPOConfig, PPOTrainerConfig
 from matrixrl.config.records import with_value
 from matrixrl.config.tracking import TrackingConfig
@@ -102,6 +115,8 @@ def default_tracking() -> TrackingConfig:
 class EnvironmentRunConfig(PPOTrainerConfig):
     """All settings of a run of PPO on any environment."""
 
+    recorded_beside: ClassVar[tuple[str, ...]] = ("sweep_group",)
+
     preset: str = "default"
     """Preset that supplies the other defaults: default."""
 
@@ -131,8 +146,9 @@ class EnvironmentRunConfig(PPOTrainerConfig):
     """Number of agents with different seeds, --seed and those that follow, in one program."""
 
     sweep: tuple[str, ...] = ()
-    """Grid of settings, such as learning_rate=1e-4,3e-4 ent_coef=0,0.01, in one program.
-    Every combination is trained with every seed.
+    """Grid of settings, such as learning_rate=1e-4,3e-4 num_envs=8,16.
+    Every combination is trained with every seed. Settings that are arguments of the compiled
+    program are trained in one program; each combination of the others is a run of its own.
     """
 
     def check(self) -> None:
@@ -151,6 +167,13 @@ class EnvironmentRunConfig(PPOTrainerConfig):
         for name, values in self.grid.items():
             for value in values:
                 with_value(self.ppo, name.removeprefix("ppo."), value)  # checks it
+        if self.outer_grid:
+            require(
+                self.tracking.resume_run is None,
+                "--sweep with --resume-run: each run of a sweep resumes by itself, without --sweep",
+            )
+            for _ in self.each_run():  # checks it
+                pass
 
     @property
     def is_many(self) -> bool:
@@ -160,31 +183,127 @@ class EnvironmentRunConfig(PPOTrainerConfig):
     @property
     def grid(self) -> dict[str, tuple[float, ...]]:
         """Values of the swept settings, by dotted name."""
-        found: dict[str, tuple[float, ...]] = {}
-        allowed = swept_settings()
+        inner = swept_settings()
+        return {name: values for name, (_, values) in self._swept.items() if name in inner}
+
+    @property
+    def outer_grid(self) -> dict[str, tuple[Any, ...]]:
+        """Values of the swept settings that are not arguments of the compiled program, by dotted
+        name: each combination is a run of its own.
+        """
+        inner = swept_settings()
+        return {name: values for name, (_, values) in self._swept.items() if name not in inner}
+
+    @property
+    def _swept(self) -> dict[str, tuple[str, tuple[Any, ...]]]:
+        """Text and values of each entry of `sweep`, by dotted name."""
+        found: dict[str, tuple[str, tuple[Any, ...]]] = {}
+        allowed, inner = sweepable_settings(), swept_settings()
         for text in self.sweep:
-            name, _, values = text.partition("=")
-            name = f"ppo.{name.replace('-', '_').removeprefix('ppo.')}"
-            require(
-                name in allowed,
-                f"--sweep {text}: must be a setting that is an argument of the compiled program, with its values: one of "
-                f"{', '.join(item.removeprefix('ppo.') for item in allowed)}; train other ones in runs of their own",
-            )
+            given, _, values = text.partition("=")
+            word = given.replace("-", "_")
+            name = next((name for name in allowed if word in (name, name.rpartition(".")[2])), None)
+            if name is None:
+                words = ", ".join(name.rpartition(".")[2] for name in allowed)
+                raise ConfigError(f"--sweep {text}: must be a setting with its values: one of {words}")
             require(name not in found, f"--sweep {text}: name each setting once")
-            try:
-                found[name] = tuple(float(value) for value in values.split(","))
-            except ValueError:
-                raise ConfigError(
-                    f"--sweep {text}: must be NAME=NUMBER,NUMBER, such as learning_rate=1e-4,3e-4"
-                ) from None
-            require(len(set(found[name])) == len(found[name]), f"--sweep {text}: name each value once")
+            hint = float if name in inner else allowed[name]
+            found[name] = text, _swept_values(text, values, hint)
+            require(len(set(found[name][1])) == len(found[name][1]), f"--sweep {text}: name each value once")
         return found
+
+    def each_run(self) -> Iterator[tuple[dict[str, Any], EnvironmentRunConfig]]:
+        """Yields, for each combination of `outer_grid`, its values by dotted name, and the settings
+        of its run.
+
+        Raises:
+          ConfigError: if a combination is impossible; the message names it.
+        """
+        inner = swept_settings()
+        sweep = tuple(text for name, (text, _) in self._swept.items() if name in inner)
+        alone = dataclasses.replace(self, sweep=sweep)
+        outer = self.outer_grid
+        for point in itertools.product(*outer.values()):
+            values = dict(zip(outer, point, strict=True))
+            yield values, _with_values(alone, values)
 
     @property
     def short_name(self) -> str:
         """Name of the environment for the name of a run: `cartpole-v1`."""
         word = self.env.rpartition(":")[2]
         return re.sub(r"[^a-z0-9._-]+", "-", word.lower()).strip("-.")[:48].replace("..", ".") or "env"
+
+
+def sweepable_settings() -> dict[str, Any]:
+    """Returns the types of the settings that `--sweep` takes, by dotted name."""
+    return {
+        name: hint
+        for name, item, hint in settings_of(EnvironmentRunConfig)
+        if name.startswith(("ppo.", "network."))
+        or name in ("normalize_observations", "normalize_rewards", "time_limit")
+    }
+
+
+def _swept_values(text: str, values: str, hint: Any) -> tuple[Any, ...]:
+    """Returns the values of an entry of `--sweep` as its setting has them.
+
+    Raises:
+      ConfigError: if one is of another type.
+    """
+    found = []
+    kind = optional_type(hint)
+    for value in values.split(","):
+        if kind is not None and value.lower() == "none":
+            found.append(None)
+            continue
+        try:
+            found.append(_swept_value(value, kind or hint))
+        except ValueError:
+            choices = literals(hint)
+            if choices:
+                form = f"one of {', '.join(map(str, choices))}"
+            elif hint is bool:
+                form = "true or false"
+            else:
+                form = f"NAME={'NUMBER,NUMBER' if (kind or hint) is not str else 'TEXT,TEXT'}"
+            example = (
+                "learning_rate=1e-4,3e-4" if form.startswith("NAME") else f"{text.partition('=')[0]}=..."
+            )
+            raise ConfigError(f"--sweep {text}: must be {form}, such as {example}") from None
+    return tuple(found)
+
+
+def _swept_value(text: str, hint: Any) -> Any:
+    if hint is float:
+        return float(text)
+    if hint is int:
+        number = float(text.replace("_", ""))  # 1e6, as on the command line
+        if not number.is_integer():
+            raise ValueError(text)
+        return int(number)
+    if hint is bool:
+        if text.lower() not in ("true", "false"):
+            raise ValueError(text)
+        return text.lower() == "true"
+    if not text or (literals(hint) and text not in literals(hint)):
+        raise ValueError(text)
+    return text
+
+
+def _with_values(config: EnvironmentRunConfig, values: Mapping[str, Any]) -> EnvironmentRunConfig:
+    """Returns the config with several values at once: one after the other, a combination that is
+    possible could be refused on its way.
+    """
+    groups: dict[str, dict[str, Any]] = {}
+    own: dict[str, Any] = {}
+    for name, value in values.items():
+        group_name, _, rest = name.rpartition(".")
+        if group_name:
+            groups.setdefault(group_name, {})[rest] = value
+        else:
+            own[name] = value
+    changed = {name: dataclasses.replace(getattr(config, name), **inner) for name, inner in groups.items()}
+    return dataclasses.replace(config, **changed, **own)
 
 
 def swept_settings() -> tuple[str, ...]:

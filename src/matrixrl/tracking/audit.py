@@ -95,6 +95,10 @@ def audit(directory: Path, server: bool | None = None) -> Report:
         elif state is not None and server is not False:
             report.notes.append(f"{reader.count_deliverable()} rows wait for a W&B server")
         _audit_sinks(reader, report)
+        if reader.local_metrics:
+            report.notes.append(
+                f"metrics {', '.join(reader.local_metrics)} stay in the journal: no tracker gets them"
+            )
         _audit_files(reader, report)
         for damage in reader.damage:
             report.gap("journal", "missing", None, damage)
@@ -368,7 +372,7 @@ def _compare_rows(
                 break
             there = by_step.pop(row.step, None)
             if there is None:
-                if sink is not None and not row.metrics:
+                if not row.metrics and (sink is not None or row.table_rows is None):
                     continue
                 if any(a <= row.step <= b for a, b in thinned):
                     left_out += 1
@@ -410,7 +414,7 @@ def _superseded(reader: JournalReader) -> dict[int, list[dict[str, Any]]]:
     found: dict[int, list[dict[str, Any]]] = {}
     for row in reader.stream(history=False):
         if row.superseded_by is not None:
-            found.setdefault(row.step, []).append(row.metrics)
+            found.setdefault(row.step, []).append(reader.delivered(row.metrics))
     for mark in reader.marks(history=False):
         if mark.superseded_by is not None:
             found.setdefault(mark.step, [{}])

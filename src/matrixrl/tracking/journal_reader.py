@@ -13,6 +13,7 @@ import shutil
 import sqlite3
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -30,7 +31,7 @@ from matrixrl.tracking.journal import (
     wal_of,
 )
 from matrixrl.tracking.numbers import plural
-from matrixrl.tracking.spec import VARIANT, SystemSpec, recorded_spec
+from matrixrl.tracking.spec import VARIANT, SystemSpec, delivered_metrics, recorded_spec
 
 READ_SECONDS = 10.0
 """Maximum time in seconds that a reader waits for a process that has the journal locked."""
@@ -287,8 +288,8 @@ class JournalReader:
                 yield StreamRow(step, attempt, time, values, by)
 
     def recorded_rows(self, first: int, last: int) -> dict[int, list[dict[str, Any]]]:
-        """Returns the metrics recorded at the steps from `first` to `last`, superseded attempts
-        included.
+        """Returns the metrics for sinks that were recorded at the steps from `first` to `last`,
+        superseded attempts included.
 
         A step with only a table snapshot has an empty mapping.
         """
@@ -296,7 +297,7 @@ class JournalReader:
         between = f"step >= {first:d} AND step <= {last:d}"
         for step, metrics in self._rows("stream", "step, metrics", None, None, False, between):
             if (values := self._parsed(metrics, "stream")) is not None:
-                found.setdefault(step, []).append(values)
+                found.setdefault(step, []).append(self.delivered(values))
         for (step,) in self._rows("table_marks", "step", None, None, False, between):
             found.setdefault(step, [{}])
         return found
@@ -407,9 +408,25 @@ class JournalReader:
         """
         return recorded_spec(self.meta, str(self.path))
 
+    @cached_property
+    def local_metrics(self) -> tuple[str, ...]:
+        """Patterns of the metrics that stay in the journal (`SystemSpec.local_metrics`), as the run
+        recorded them.
+        """
+        recorded = self.meta.get("spec")
+        patterns = recorded.get("local_metrics", ()) if isinstance(recorded, dict) else ()
+        return tuple(pattern for pattern in patterns if isinstance(pattern, str))
+
+    def delivered(self, metrics: Mapping[str, Any]) -> dict[str, Any]:
+        """Returns the metrics of a row that go to sinks."""
+        return delivered_metrics(metrics, self.local_metrics)
+
     def deliverable(self, after: int, limit: int) -> list[PendingRow]:
         """Returns the next rows for a sink: stream rows and table marks of the history, one per
         step, in order.
+
+        They are without the metrics that stay in the journal. A row that has no others is empty: it
+        only moves the cursor on.
 
         Raises:
             JournalError: the journal is damaged.
@@ -431,7 +448,10 @@ class JournalReader:
                 ).fetchall()
             finally:
                 connection.execute("COMMIT")
-            merged = {step: PendingRow(step, at, json.loads(metrics), None) for step, at, metrics in rows}
+            merged = {
+                step: PendingRow(step, at, self.delivered(json.loads(metrics)), None)
+                for step, at, metrics in rows
+            }
         except (sqlite3.DatabaseError, TypeError, ValueError) as error:
             raise self._unreadable("damaged", error) from error
         for step, table_rows in marks:

@@ -9,9 +9,11 @@ Tracking imports no system: packages that know systems add a source of specs (`a
 
 from __future__ import annotations
 
+import fnmatch
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import MISSING, dataclass, field, fields, replace
+from functools import cache
 from typing import Any, Literal, TypeVar, get_type_hints
 
 from matrixrl.config import ConfigError, require
@@ -120,6 +122,8 @@ class SystemSpec:
       console_columns: formatting of columns of the episode table; others get a default.
       aliases: old name -> current name of metrics and episode columns that were renamed: runs that
         recorded the old one are read, resumed and compared under the current one.
+      local_metrics: patterns (`agent/*`) of metrics that stay in the journal: `runs` commands show
+        them, and no sink gets them. For details that a dashboard would drown in.
 
     Raises:
       ConfigError: if a value is impossible; the message names it.
@@ -133,6 +137,7 @@ class SystemSpec:
     console_metrics: tuple[ConsoleMetric | str, ...] = ()
     console_columns: tuple[ConsoleMetric | str, ...] = ()
     aliases: Mapping[str, str] = field(default_factory=dict)
+    local_metrics: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         where = f"system {self.name!r}"
@@ -142,7 +147,7 @@ class SystemSpec:
         )
         require(bool(self.project), f"{where}: needs the name of a W&B project")
         check_columns(self.episode_columns, where)
-        for name in ("charts", "console_metrics", "console_columns"):
+        for name in ("charts", "console_metrics", "console_columns", "local_metrics"):
             require(not isinstance(getattr(self, name), str), f"{where}: {name} must be a tuple")
             object.__setattr__(self, name, tuple(getattr(self, name)))
         if isinstance(best := self.best, BestMetric):
@@ -222,6 +227,23 @@ def is_metric(name: str, stem: str) -> bool:
     )
 
 
+def delivered_metrics(metrics: Mapping[str, Any], local: Sequence[str]) -> dict[str, Any]:
+    """Returns the metrics of a row that go to sinks: those that no pattern keeps in the journal.
+
+    Args:
+      local: `SystemSpec.local_metrics`. `*` stands for any text, slashes included.
+    """
+    if not local:
+        return dict(metrics)
+    is_local = _pattern(tuple(local)).match
+    return {name: value for name, value in metrics.items() if not is_local(name)}
+
+
+@cache
+def _pattern(local: tuple[str, ...]) -> re.Pattern[str]:
+    return re.compile("|".join(f"(?:{fnmatch.translate(pattern)})" for pattern in local))
+
+
 def check_columns(columns: Mapping[str, Kind], where: str) -> None:
     """Checks the columns of an episode table.
 
@@ -270,10 +292,10 @@ def spec_from_record(record: Any, where: str) -> SystemSpec:
     values = _checked(SystemSpec, record, where)
     if isinstance(values.get("best_metric"), Mapping):
         values["best_metric"] = _built(BestMetric, values["best_metric"], f"{where}, best_metric")
-    for name in ("charts", "console_metrics", "console_columns"):
+    for name in ("charts", "console_metrics", "console_columns", "local_metrics"):
         items = values.get(name, ())
         require(isinstance(items, list | tuple), f"{where}: {name} is {items!r}; must be a list")
-        if name == "charts":
+        if name in ("charts", "local_metrics"):
             require(all(isinstance(item, str) for item in items), f"{where}: {name} must hold names")
             values[name] = tuple(items)
         else:

@@ -48,8 +48,12 @@ class AgentSettings:
     @property
     def label(self) -> str:
         """Seed and settings in words."""
-        values = [f"{name.rpartition('.')[2]} {value:g}" for name, value in self.values.items()]
-        return ", ".join([f"seed {self.seed}", *values])
+        return ", ".join([f"seed {self.seed}", *([self.point] if self.values else [])])
+
+    @property
+    def point(self) -> str:
+        """Settings in words."""
+        return ", ".join(f"{name.rpartition('.')[2]} {value:g}" for name, value in self.values.items())
 
 
 def agents_of(config: EnvironmentRunConfig) -> list[AgentSettings]:

@@ -17,6 +17,9 @@ from matrixrl.tracking.spec import SystemSpec
 AGENT_COLUMN = "Agent"
 """Column of the episode table of a run of many agents."""
 
+LOCAL_METRICS = ("agent/*",)
+"""Metrics of single agents: hundreds of charts on a dashboard, where the means over agents count."""
+
 _FAULTS = {
     "nonfinite_reward": ("finite rewards", "NaN or infinite rewards"),
     "nonfinite_observation": ("finite observations", "observations with NaN or infinity"),
@@ -47,6 +50,7 @@ def spec_of(task: PPOTask, has_agents: bool) -> SystemSpec:
         {**agent, **columns},
         charts=(*SPEC.charts, *(f"episode/{name}" for name in own)),
         console_metrics=tuple(f"episode/{name}" for name in own[:3]),
+        local_metrics=LOCAL_METRICS if has_agents else (),
     )
 
 

@@ -47,6 +47,7 @@ def ppo_spec(
     console_columns: Sequence[ConsoleMetric | str] = (),
     best_metric: BestMetric | str | None = BEST_METRIC,
     aliases: Mapping[str, str] | None = None,
+    local_metrics: Sequence[str] = (),
 ) -> SystemSpec:
     """Returns the spec of a system that trains with `systems.ppo`.
 
@@ -55,6 +56,7 @@ def ppo_spec(
         `PPOTask.columns`.
       console_metrics: metrics on the console after the return.
       console_columns: formatting of further columns of the episode table.
+      local_metrics: patterns of metrics that no tracker gets.
     """
     return SystemSpec(
         name=name,
@@ -65,6 +67,7 @@ def ppo_spec(
         console_metrics=(UPDATE, RETURN, *console_metrics, *LEARNER_METRICS),
         console_columns=(*CONSOLE_COLUMNS, *console_columns),
         aliases=aliases or {},
+        local_metrics=tuple(local_metrics),
     )
 
 
