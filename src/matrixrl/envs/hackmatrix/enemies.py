@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import lax
+from jax import Array, lax
+from jaxtyping import Bool, Int32, UInt32
 
 from matrixrl.envs.hackmatrix import bitboard, lists, spawning
 from matrixrl.envs.hackmatrix.bitboard import Bits, Ways
@@ -22,7 +22,7 @@ _SECOND_ROUND = np.uint32(1 << 31)
 _SLOT_MASK = 63
 
 
-def enemy_phase(key: Words, order: Words, state: State, runs: jax.Array) -> State:
+def enemy_phase(key: Words, order: Words, state: State, runs: Bool[Array, "*B"]) -> State:
     """Runs steps 1 to 6 of the enemy phase (rule 8), where `runs`; the caller pushes the snapshot
     (step 7).
     """
@@ -60,7 +60,9 @@ def enemy_phase(key: Words, order: Words, state: State, runs: jax.Array) -> Stat
     )
 
 
-def action_order(order: Words, enemies: jax.Array, active: jax.Array) -> jax.Array:
+def action_order(
+    order: Words, enemies: UInt32[Array, 36 * B], active: Bool[Array, "*B"]
+) -> UInt32[Array, 72 * B]:
     """Computes the order keys of both rounds, uint32[72, B], from the words of `Stream.ORDER`
     [36, B].
 
@@ -84,12 +86,14 @@ class _Acting(NamedTuple):
     act.
     """
 
-    queue: jax.Array
-    enemies: jax.Array
-    damage: jax.Array
+    queue: Array
+    enemies: Array
+    damage: Array
 
 
-def act(order: Words, state: State, active: jax.Array) -> tuple[jax.Array, jax.Array]:
+def act(
+    order: Words, state: State, active: Bool[Array, "*B"]
+) -> tuple[UInt32[Array, 36 * B], Int32[Array, "*B"]]:
     """Runs both rounds of enemy actions and returns the moved enemies and the hp the player loses
     (int32[B]).
     """
@@ -100,7 +104,7 @@ def act(order: Words, state: State, active: jax.Array) -> tuple[jax.Array, jax.A
     # Paths that ignore other enemies depend on blocks and player alone: compute them once for all.
     ways = bitboard.ways_to((player - blocks).where(active), ~blocks)
 
-    def anyone(carry: _Acting) -> jax.Array:
+    def anyone(carry: _Acting) -> Array:
         return jnp.any(carry.queue != _NEVER)
 
     def one_each(carry: _Acting) -> _Acting:
@@ -141,12 +145,14 @@ class Mover(NamedTuple):
     glitch (bool[B]).
     """
 
-    cell: jax.Array
-    moves: jax.Array
-    walks_on_blocks: jax.Array
+    cell: Int32[Array, "*B"]
+    moves: Bool[Array, "*B"]
+    walks_on_blocks: Bool[Array, "*B"]
 
 
-def choose_move(mover: Mover, player: jax.Array, blocks: Bits, taken: Bits, ways: Ways) -> jax.Array:
+def choose_move(
+    mover: Mover, player: Int32[Array, "*B"], blocks: Bits, taken: Bits, ways: Ways
+) -> Int32[Array, "*B"]:
     """Returns the cell an enemy moves to, int32[B]; its own cell if it stays (rule 9.2).
 
     Args:
