@@ -10,12 +10,13 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 from jax import Array
+from jaxtyping import Bool, Float, Int32, Integer
 
 # Finite, so that a gradient through a masked logit is 0 and not NaN.
 MASKED = -1e9
 
 
-def masked_log_softmax(logits: Array, legal: Array) -> Array:
+def masked_log_softmax(logits: Float[Array, "*N A"], legal: Bool[Array, "*N A"]) -> Float[Array, "*N A"]:
     """Returns the log-probabilities [..., A] of logits [..., A] over the legal actions bool [...,
     A]; about `MASKED` elsewhere.
     """
@@ -23,18 +24,18 @@ def masked_log_softmax(logits: Array, legal: Array) -> Array:
     return jax.nn.log_softmax(jnp.where(legal, logits, MASKED))
 
 
-def log_prob_of(log_probs: Array, action: Array) -> Array:
+def log_prob_of(log_probs: Float[Array, "*N A"], action: Integer[Array, "*N"]) -> Float[Array, "*N"]:
     """Selects the entry [...] of each action, int [...], from log-probabilities [..., A]."""
     chosen = action[..., None] == jnp.arange(log_probs.shape[-1])
     return jnp.where(chosen, log_probs, 0.0).sum(-1)
 
 
-def entropy(log_probs: Array) -> Array:
+def entropy(log_probs: Float[Array, "*N A"]) -> Float[Array, "*N"]:
     """Computes the entropy [...] in nats, -sum p log p, of log-probabilities [..., A]."""
     return -(jnp.exp(log_probs) * jnp.maximum(log_probs, MASKED)).sum(-1)
 
 
-def sample(uniform: Array, log_probs: Array) -> Array:
+def sample(uniform: Float[Array, "*N"], log_probs: Float[Array, "*N A"]) -> Int32[Array, "*N"]:
     """Samples actions int32 [...] by inverse transform of one uniform number each, float32 [...] in
     [0, 1).
     """

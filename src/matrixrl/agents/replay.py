@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax import Array
+from jaxtyping import Bool, Float32, Int8, Int32, Integer, PRNGKeyArray, PyTree, UInt16
 
 from matrixrl.agents.refinement import shuffled
 from matrixrl.agents.selfplay import Games
@@ -34,19 +35,19 @@ class Replay(NamedTuple):
       clock: float32, batches inserted so far.
     """
 
-    target: Array
-    format_id: Array
-    basis: Any
-    actions: Array
-    candidates: Array
-    weights: Array
-    cost: Array
-    num_moves: Array
-    expiry: Array
-    clock: Array
+    target: Int8[Array, "G ..."]
+    format_id: Int32[Array, "G"]
+    basis: PyTree[Int32[Array, "G ..."]]
+    actions: UInt16[Array, "G M tokens"]
+    candidates: UInt16[Array, "G M K tokens"]
+    weights: Float32[Array, "G M K"]
+    cost: Float32[Array, "G"]
+    num_moves: Int32[Array, "G"]
+    expiry: Float32[Array, "G"]
+    clock: Float32[Array, ""]
 
     @property
-    def num_games(self) -> Array:
+    def num_games(self) -> Integer[Array, ""]:
         """Number of filled slots."""
         return (self.num_moves > 0).sum()
 
@@ -65,14 +66,14 @@ class Positions(NamedTuple):
       filled: bool [B], false if the buffer is empty.
     """
 
-    target: Array
-    actions: Array
-    move: Array
-    candidates: Array
-    weights: Array
-    cost: Array
-    good: Array
-    filled: Array
+    target: Int8[Array, "B ..."]
+    actions: UInt16[Array, "B M tokens"]
+    move: Int32[Array, "B"]
+    candidates: UInt16[Array, "B K tokens"]
+    weights: Float32[Array, "B K"]
+    cost: Int32[Array, "B"]
+    good: Bool[Array, "B"]
+    filled: Bool[Array, "B"]
 
 
 def empty(games: Games, size: int) -> Replay:
@@ -85,7 +86,7 @@ def empty(games: Games, size: int) -> Replay:
     return Replay(**stored, expiry=jnp.full(size, -1.0, jnp.float32), clock=jnp.float32(0))
 
 
-def is_good(games: Games) -> Array:
+def is_good(games: Games) -> Bool[Array, "B"]:
     """Selects the best tenth of a finished batch, of each format, and at least one: bool [B]."""
     played = games.num_moves > 0
     cost = jnp.where(played, games.cost, jnp.inf)
@@ -96,7 +97,7 @@ def is_good(games: Games) -> Array:
     return played & ((same & before).sum(-1) < jnp.maximum(1, same.sum(-1) // 10))
 
 
-def insert(replay: Replay, games: Games, good: Array, good_lifetime: float) -> Replay:
+def insert(replay: Replay, games: Games, good: Bool[Array, "B"], good_lifetime: float) -> Replay:
     """Writes a finished batch over the games that expire first.
 
     A game expires one batch after insertion, a good one (`is_good`) after `good_lifetime` batches;
@@ -114,7 +115,7 @@ def insert(replay: Replay, games: Games, good: Array, good_lifetime: float) -> R
     return Replay(**stored, expiry=write(replay.expiry, expiry), clock=replay.clock + 1)
 
 
-def costs_of_good_games(replay: Replay, fraction: float, num_formats: int) -> Array:
+def costs_of_good_games(replay: Replay, fraction: float, num_formats: int) -> Float32[Array, "formats"]:
     """Returns the largest cost of a good game of each format, float32 [num_formats].
 
     At most the `fraction` of a format's games reach this cost, unless more have the minimum cost:
@@ -135,7 +136,9 @@ def costs_of_good_games(replay: Replay, fraction: float, num_formats: int) -> Ar
     return jnp.stack(limits)
 
 
-def sample(key: Array, replay: Replay, count: int, good_costs: Array | None = None) -> Positions:
+def sample(
+    key: PRNGKeyArray, replay: Replay, count: int, good_costs: Float32[Array, "formats"] | None = None
+) -> Positions:
     """Samples positions: a filled slot uniformly, then one of its moves uniformly.
 
     Args:
@@ -179,15 +182,19 @@ class PartialSolutions(NamedTuple):
       found: bool [B], false where the buffer holds no solution of the format.
     """
 
-    target: Array
-    basis: Any
-    actions: Array
-    prefix_length: Array
-    found: Array
+    target: Int8[Array, "B ..."]
+    basis: PyTree[Int32[Array, "B ..."]]
+    actions: UInt16[Array, "B M tokens"]
+    prefix_length: Int32[Array, "B"]
+    found: Bool[Array, "B"]
 
 
 def partial_solutions(
-    key: Array, replay: Replay, format_id: Array, num_remaining: Array, good_costs: Array
+    key: PRNGKeyArray,
+    replay: Replay,
+    format_id: Int32[Array, "B"],
+    num_remaining: Integer[Array, ""],
+    good_costs: Float32[Array, "formats"],
 ) -> PartialSolutions:
     """Samples a good solution of the same format for each game and shuffles its actions (they
     commute).

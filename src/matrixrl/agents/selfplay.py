@@ -12,6 +12,7 @@ from typing import Any, NamedTuple, Protocol
 import jax
 import jax.numpy as jnp
 from jax import Array
+from jaxtyping import Bool, Float, Float32, Int8, Int32, Integer, PRNGKeyArray, PyTree, Shaped, UInt16
 
 from matrixrl.search.sampled import SearchResult
 
@@ -20,17 +21,17 @@ class GameState(Protocol):
     """A state with its observation and termination; a NamedTuple of arrays."""
 
     @property
-    def residual(self) -> Array:
+    def residual(self) -> Int8[Array, "B ..."]:
         """Observation."""
         ...
 
     @property
-    def terminated(self) -> Array:
+    def terminated(self) -> Bool[Array, "B"]:
         """True if the game is over."""
         ...
 
     @property
-    def solved(self) -> Array:
+    def solved(self) -> Bool[Array, "B"]:
         """True if it ended at the goal."""
         ...
 
@@ -52,16 +53,16 @@ class Games(NamedTuple):
       active: bool [B], false for the lanes that a smaller batch leaves empty.
     """
 
-    state: Any
-    target: Array
-    format_id: Array
-    basis: Any
-    actions: Array
-    candidates: Array
-    weights: Array
-    cost: Array
-    num_moves: Array
-    active: Array
+    state: PyTree[Shaped[Array, "B ..."]]
+    target: Int8[Array, "B ..."]
+    format_id: Int32[Array, "B"]
+    basis: PyTree[Int32[Array, "B ..."]]
+    actions: UInt16[Array, "B M tokens"]
+    candidates: UInt16[Array, "B M K tokens"]
+    weights: Float32[Array, "B M K"]
+    cost: Float32[Array, "B"]
+    num_moves: Int32[Array, "B"]
+    active: Bool[Array, "B"]
 
 
 class Move(NamedTuple):
@@ -80,22 +81,22 @@ class Move(NamedTuple):
       value: float32 [B], root value of the search.
     """
 
-    live: Array
-    action: Array
-    reward: Array
-    residual: Array
-    terminated: Array
-    solved: Array
-    cost: Array
-    num_moves: Array
-    value: Array
+    live: Bool[Array, "B"]
+    action: UInt16[Array, "B tokens"]
+    reward: Float32[Array, "B"]
+    residual: Int32[Array, "B"]
+    terminated: Bool[Array, "B"]
+    solved: Bool[Array, "B"]
+    cost: Float32[Array, "B"]
+    num_moves: Int32[Array, "B"]
+    value: Float32[Array, "B"]
 
 
 def start(
     state: Any,
-    format_id: Array,
-    basis: Any,
-    active: Array,
+    format_id: Int32[Array, "B"],
+    basis: PyTree[Shaped[Array, "B ..."]],
+    active: Bool[Array, "B"],
     max_moves: int,
     num_candidates: int,
     num_tokens: int,
@@ -120,7 +121,13 @@ def start(
 
 
 def overlay(
-    games: Games, chosen: Array, state: Any, target: Array, basis: Any, actions: Array, prefix_length: Array
+    games: Games,
+    chosen: Bool[Array, "B"],
+    state: PyTree[Shaped[Array, "B ..."]],
+    target: Int8[Array, "B ..."],
+    basis: PyTree[Shaped[Array, "B ..."]],
+    actions: UInt16[Array, "B M tokens"],
+    prefix_length: Int32[Array, "B"],
 ) -> Games:
     """Overlays partial solutions on the games selected by `chosen` [B]: their first `prefix_length`
     moves are already applied.
@@ -153,7 +160,7 @@ def overlay(
     return jax.tree.map(choose, partial_games, games)
 
 
-def play(games: Games, found: SearchResult, state: Any, reward: Array) -> tuple[Games, Move]:
+def play(games: Games, found: SearchResult, state: Any, reward: Float32[Array, "B"]) -> tuple[Games, Move]:
     """Records one move of every live game.
 
     Args:
@@ -185,7 +192,9 @@ def play(games: Games, found: SearchResult, state: Any, reward: Array) -> tuple[
     return played, move
 
 
-def sample_labels(key: Array, candidates: Array, weights: Array, count: int) -> Array:
+def sample_labels(
+    key: PRNGKeyArray, candidates: Integer[Array, "B K tokens"], weights: Float[Array, "B K"], count: int
+) -> Integer[Array, "B M tokens"]:
     """Samples `count` of the candidates [B, K, num_tokens] by their weights [B, K]: int [B, count,
     num_tokens].
     """

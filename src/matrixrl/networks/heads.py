@@ -18,6 +18,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
+from jaxtyping import Float, Float32, Integer, PRNGKeyArray
 
 from matrixrl.types import TokenLayout
 
@@ -36,8 +37,8 @@ class Candidates(NamedTuple):
         it).
     """
 
-    tokens: Array
-    log_prob: Array
+    tokens: Integer[Array, "*B K tokens"]
+    log_prob: Float32[Array, "*B K"]
 
 
 class TokenPolicy(nn.Module):
@@ -73,13 +74,19 @@ class TokenPolicy(nn.Module):
             for t, classes in enumerate(layout.num_classes)
         ]
 
-    def state_parts(self, hidden: Array) -> tuple[Array, ...]:
+    def state_parts(self, hidden: Float[Array, "*B D"]) -> tuple[Float[Array, "*B width"], ...]:
         """Computes the state's contribution to each token's layer, once per state: [..., width] per
         token.
         """
         return tuple(layer(hidden) for layer in self.state_layers)
 
-    def token_logits(self, index: int, state_part: Array, earlier: Array, prior: Array | None) -> Array:
+    def token_logits(
+        self,
+        index: int,
+        state_part: Float[Array, "B 1 width"],
+        earlier: Integer[Array, "B K index"],
+        prior: Float[Array, "B classes"] | Float[Array, "B given classes"] | None,
+    ) -> Float[Array, "B _ classes"]:
         """Computes logits [B, K or 1, classes] of token `index` conditioned on the tokens before
         it; illegal ones masked.
 
@@ -109,7 +116,12 @@ class TokenPolicy(nn.Module):
             allowed = jnp.where(nonzero, jnp.asarray(layout.legal[index])[row], allowed)
         return jnp.where(allowed, logits, MASKED)
 
-    def log_prob(self, hidden: Array, tokens: Array, priors: tuple[Array, ...] | None) -> Array:
+    def log_prob(
+        self,
+        hidden: Float[Array, "B D"],
+        tokens: Integer[Array, "B M tokens"],
+        priors: tuple[Float[Array, "B ..."], ...] | None,
+    ) -> Float[Array, "B M"]:
         """Computes the log-probability [B, M] of actions `tokens` [B, M, num_tokens] in states
         `hidden` [B, D].
         """
@@ -127,11 +139,11 @@ class TokenPolicy(nn.Module):
 
     def draw(
         self,
-        key: Array,
-        hidden: Array,
+        key: PRNGKeyArray,
+        hidden: Float[Array, "B D"],
         num_candidates: int,
         temperature: float,
-        priors: tuple[Array, ...] | None,
+        priors: tuple[Float[Array, "B ..."], ...] | None,
     ) -> Candidates:
         """Samples K actions for each state `hidden` [B, D] from the policy flattened by
         `temperature` (1: unchanged).
@@ -148,10 +160,10 @@ class TokenPolicy(nn.Module):
 
 
 def draw_tokens(
-    key: Array,
+    key: PRNGKeyArray,
     logits_of: Callable[[int, Array], Array],
     shape: tuple[int, int, int],
-    temperature: float | Array,
+    temperature: float | Float[Array, ""],
 ) -> Candidates:
     """Samples actions token by token, with one uniform number per state and token.
 
@@ -243,7 +255,7 @@ class IntegerValue(nn.Module):
     max_value: int
 
     @nn.compact
-    def __call__(self, hidden: Array) -> Array:
+    def __call__(self, hidden: Float[Array, "*B D"]) -> Float[Array, "*B values"]:
         """Returns logits [..., max_value + 1]."""
         hidden = jax.nn.relu(nn.Dense(hidden.shape[-1] // 2)(hidden))
         return nn.Dense(
@@ -251,7 +263,7 @@ class IntegerValue(nn.Module):
         )(hidden)
 
 
-def best_fraction_mean(logits: Array, fraction: float) -> Array:
+def best_fraction_mean(logits: Float[Array, "*B values"], fraction: float) -> Float[Array, "*B"]:
     """Computes the mean of the best (lowest) `fraction` of a distribution over 0..n given by logits
     [..., n + 1].
 

@@ -83,17 +83,17 @@ class StepResults(NamedTuple):
 
     observation: EncodedBatch
     states: State
-    reward: Float32[Array, B]
-    terminated: Bool[Array, B]
-    truncated: Bool[Array, B]
+    reward: Float32[Array, "B"]
+    terminated: Bool[Array, "B"]
+    truncated: Bool[Array, "B"]
     info: dict[str, Any]
 
 
 def step(
     key: Words,
     states: State,
-    action: Int32[Array, B],
-    limit: Int32[Array, B],
+    action: Int32[Array, "B"],
+    limit: Int32[Array, "B"],
     *,
     resets: bool = True,
     encode: Encode = observation.encode,

@@ -40,15 +40,15 @@ class Bits(NamedTuple):
     def __invert__(self) -> Bits:
         return Bits(~self.lo & HALF, ~self.hi & HALF)
 
-    def any(self) -> Bool[Array, ...]:
+    def any(self) -> Bool[Array, "..."]:
         """Returns True where the set is not empty."""
         return (self.lo | self.hi) != 0
 
-    def size(self) -> Int32[Array, ...]:
+    def size(self) -> Int32[Array, "..."]:
         """Returns the number of cells, int32."""
         return (lax.population_count(self.lo) + lax.population_count(self.hi)).astype(jnp.int32)
 
-    def has(self, cell: Integer[Array, ...]) -> Bool[Array, ...]:
+    def has(self, cell: Integer[Array, "..."]) -> Bool[Array, "..."]:
         """Returns True where `cell` (int32 or uint32, 0..35, broadcast against the words) is in the
         set.
         """
@@ -56,7 +56,7 @@ class Bits(NamedTuple):
         low = position < 21
         return (jnp.where(low, self.lo, self.hi) >> jnp.where(low, position, position - 21)) & 1 != 0
 
-    def where(self, condition: Bool[Array, ...]) -> Bits:
+    def where(self, condition: Bool[Array, "..."]) -> Bits:
         """Returns the set where `condition` holds, the empty set elsewhere."""
         return Bits(jnp.where(condition, self.lo, 0), jnp.where(condition, self.hi, 0))
 
@@ -80,7 +80,7 @@ def constant(cells: tuple[int, ...]) -> Bits:
     return Bits(jnp.uint32(lo), jnp.uint32(hi))
 
 
-def choose(condition: Bool[Array, ...], yes: Bits, no: Bits) -> Bits:
+def choose(condition: Bool[Array, "..."], yes: Bits, no: Bits) -> Bits:
     """Returns `yes` where the condition holds, else `no`."""
     return Bits(jnp.where(condition, yes.lo, no.lo), jnp.where(condition, yes.hi, no.hi))
 
@@ -107,7 +107,7 @@ def of_cell(cell: Integer[Array, "*B"]) -> Bits:
     )
 
 
-def of_list(cells: Integer[Array, slots * B], present: Bool[Array, slots * B]) -> Bits:
+def of_list(cells: Integer[Array, "slots * B"], present: Bool[Array, "slots * B"]) -> Bits:
     """Returns the set of the `present` cells of a list along the first axis."""
     single = of_cell(cells).where(present)
     return Bits(
@@ -186,7 +186,7 @@ def to_cells(bits: Bits) -> UInt32[Array, "36 ..."]:
     return jnp.concatenate([(bits.lo >> shifts) & 1, (bits.hi >> shifts) & 1])
 
 
-def nth_cell(bits: Bits, n: Integer[Array, ...]) -> Int32[Array, ...]:
+def nth_cell(bits: Bits, n: Integer[Array, "..."]) -> Int32[Array, "..."]:
     """Returns the cell number of the `n`-th member (from 0, ascending), int32. `n` must be below
     the size.
     """

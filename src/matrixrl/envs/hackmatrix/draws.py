@@ -89,7 +89,7 @@ def key_words(key: Key[Array, "*B"] | UInt32[Array, "*B 2"]) -> Words:
 
 
 def block(
-    key: Words, stream: Stream | np.ndarray, index: Integer[Array, ...] | Integer[np.ndarray, ...] | int
+    key: Words, stream: Stream | np.ndarray, index: Integer[Array, "..."] | Integer[np.ndarray, "..."] | int
 ) -> Words:
     """Computes the two words for this key, stream and index; shapes broadcast, so one call serves
     several streams.
@@ -108,7 +108,7 @@ def block(
     return materialized(Words(x, y), k0)
 
 
-def pick(word: UInt32[Array, ...], n: Integer[Array, ...] | int) -> Int32[Array, ...]:
+def pick(word: UInt32[Array, "..."], n: Integer[Array, "..."] | int) -> Int32[Array, "..."]:
     """Returns an index below `n`, int32: ``(word * n) >> 32`` in 32-bit arithmetic, for n up to
     65535.
     """

@@ -61,8 +61,8 @@ def enemy_phase(key: Words, order: Words, state: State, runs: Bool[Array, "*B"])
 
 
 def action_order(
-    order: Words, enemies: UInt32[Array, 36 * B], active: Bool[Array, "*B"]
-) -> UInt32[Array, 72 * B]:
+    order: Words, enemies: UInt32[Array, "36 * B"], active: Bool[Array, "*B"]
+) -> UInt32[Array, "72 * B"]:
     """Computes the order keys of both rounds, uint32[72, B], from the words of `Stream.ORDER`
     [36, B].
 
@@ -93,7 +93,7 @@ class _Acting(NamedTuple):
 
 def act(
     order: Words, state: State, active: Bool[Array, "*B"]
-) -> tuple[UInt32[Array, 36 * B], Int32[Array, "*B"]]:
+) -> tuple[UInt32[Array, "36 * B"], Int32[Array, "*B"]]:
     """Runs both rounds of enemy actions and returns the moved enemies and the hp the player loses
     (int32[B]).
     """

@@ -176,7 +176,7 @@ class HackMatrix:
         observation, state, reward, terminated, _, info = result
         return observation, state, reward, terminated, {**info, "discount": _discount(terminated)}
 
-    def legal_action_mask(self, state: State) -> Bool[Array, 28]:
+    def legal_action_mask(self, state: State) -> Bool[Array, "28"]:
         """Returns the mask of valid actions, bool[28] (rule 20)."""
         return self._run("mask", state)
 
@@ -198,24 +198,24 @@ class HackMatrix:
         del key, action, params
         return self.observation(state)
 
-    def is_terminated(self, state: State, params: EnvParams | None = None) -> Bool[Array, ...]:
+    def is_terminated(self, state: State, params: EnvParams | None = None) -> Bool[Array, "..."]:
         """Returns whether the game of a state is over; never true for a state that `step` returned,
         which resets.
         """
         del params
         return jnp.asarray(state.outcome) != Outcome.PLAYING
 
-    def is_terminal(self, state: State, params: EnvParams | None = None) -> Bool[Array, ...]:
+    def is_terminal(self, state: State, params: EnvParams | None = None) -> Bool[Array, "..."]:
         """Returns whether the game of a state is over: `is_terminated`, by its older name in
         gymnax.
         """
         return self.is_terminated(state, params)
 
-    def is_truncated(self, state: State, params: EnvParams | None = None) -> Bool[Array, ...]:
+    def is_truncated(self, state: State, params: EnvParams | None = None) -> Bool[Array, "..."]:
         """Returns whether a state has reached the time limit while its game is not over."""
         return ~self.is_terminated(state) & (jnp.asarray(state.time) >= self._limit(params))
 
-    def discount(self, state: State, params: EnvParams | None = None) -> Float32[Array, ...]:
+    def discount(self, state: State, params: EnvParams | None = None) -> Float32[Array, "..."]:
         """Returns the discount factor of the states that follow: 0 where the game is over, else
         1.
         """
@@ -226,7 +226,7 @@ class HackMatrix:
         raise ValueError(f"{self.name} does not support transition gradients: its states are whole numbers")
 
     def reset_batch(
-        self, keys: Key[Array, B] | UInt32[Array, "B 2"], params: EnvParams | None = None
+        self, keys: Key[Array, "B"] | UInt32[Array, "B 2"], params: EnvParams | None = None
     ) -> tuple[EncodedBatch, State]:
         """Starts games for keys [B]: the function that `jax.vmap(env.reset)` calls."""
         del params
@@ -234,11 +234,11 @@ class HackMatrix:
 
     def step_batch(
         self,
-        keys: Key[Array, B] | UInt32[Array, "B 2"],
+        keys: Key[Array, "B"] | UInt32[Array, "B 2"],
         states: State,
-        actions: Integer[Array, B],
+        actions: Integer[Array, "B"],
         params: EnvParams | None = None,
-    ) -> tuple[EncodedBatch, State, Float32[Array, B], Bool[Array, B], Bool[Array, B], dict[str, Any]]:
+    ) -> tuple[EncodedBatch, State, Float32[Array, "B"], Bool[Array, "B"], Bool[Array, "B"], dict[str, Any]]:
         """Runs one step of B games: the function that `jax.vmap(env.step)` calls. Every array has
         the batch first.
         """

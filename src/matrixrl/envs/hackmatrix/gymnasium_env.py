@@ -77,7 +77,7 @@ class HackMatrixEnv(gymnasium.Env):
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
-    ) -> tuple[Float32[np.ndarray, 1545], dict[str, Any]]:
+    ) -> tuple[Float32[np.ndarray, "1545"], dict[str, Any]]:
         """Starts a new game, or the scenario in `options`."""
         _require_usable_process()
         scenario = _read_options(options)
@@ -92,7 +92,7 @@ class HackMatrixEnv(gymnasium.Env):
         self._last = None
         return np.array(observation), {}
 
-    def step(self, action: int) -> tuple[Float32[np.ndarray, 1545], float, bool, bool, dict[str, Any]]:
+    def step(self, action: int) -> tuple[Float32[np.ndarray, "1545"], float, bool, bool, dict[str, Any]]:
         """Applies one action; an invalid one ends the episode with reward 0."""
         self._require_reset("step")
         number = _read_action(action)
@@ -118,7 +118,7 @@ class HackMatrixEnv(gymnasium.Env):
             self._last = shown.copy()
         return shown, float(reward), bool(terminated), False, plain
 
-    def action_masks(self) -> Bool[np.ndarray, 28]:
+    def action_masks(self) -> Bool[np.ndarray, "28"]:
         """Returns the mask of legal actions, bool[28]."""
         self._require_reset("action_masks")
         with jax.enable_x64(False):
@@ -243,9 +243,9 @@ class HackMatrixVectorEnv(VectorEnv):
         self, actions: np.ndarray
     ) -> tuple[
         Float32[np.ndarray, "B 1545"],
-        Num[np.ndarray, B],
-        Bool[np.ndarray, B],
-        Bool[np.ndarray, B],
+        Num[np.ndarray, "B"],
+        Bool[np.ndarray, "B"],
+        Bool[np.ndarray, "B"],
         dict[str, Any],
     ]:
         """Applies one action in every game."""

@@ -84,7 +84,7 @@ _MASK = np.array([(1 << run.width) - 1 for run in _LAYOUT], np.uint32)
 _UNIT = np.array([run.unit for run in _LAYOUT], np.float32)
 
 
-def cell_words(state: State) -> list[UInt32[Array, 36 * B]]:
+def cell_words(state: State) -> list[UInt32[Array, "36 * B"]]:
     """Packs all features of each cell into three words, uint32[36, B]; see `_layout`."""
     board = state.board
     blocks = bitboard.to_cells(board.blocks)
@@ -151,7 +151,7 @@ def scalar_words(state: State) -> list[UInt32[Array, "*B"]]:
     return [scalar.astype(jnp.uint32) for scalar in scalars]
 
 
-def head_values(scalars: list[UInt32[Array, B]]) -> Float32[Array, "33 B"]:
+def head_values(scalars: list[UInt32[Array, "B"]]) -> Float32[Array, "33 B"]:
     """Computes the ten player values and the 23 programs, float32[33, B], from `scalar_words`
     (rules 19.1, 19.2).
     """

@@ -90,7 +90,7 @@ def simple_effects(state: State, uses: Uses) -> State:
     )
 
 
-def undo(state: State, newest: UInt32[Array, words * B], used: Bool[Array, "*B"]) -> State:
+def undo(state: State, newest: UInt32[Array, "words * B"], used: Bool[Array, "*B"]) -> State:
     """Restores the `newest` snapshot (uint32[SNAPSHOT_WORDS, B]), where `used` (rule 13)."""
     restored = state._replace(**unpack_snapshot(newest)._asdict())
     return jax.tree.map(lambda new, old: jnp.where(used, new, old), restored, state)
@@ -132,8 +132,8 @@ class Harm(NamedTuple):
       kills: int32[B], kills among the `destroyed` enemies.
     """
 
-    damage: Int32[Array, 36 * B]
-    destroyed: Bool[Array, 36 * B]
+    damage: Int32[Array, "36 * B"]
+    destroyed: Bool[Array, "36 * B"]
     transmissions: Bits
     kills: Int32[Array, "*B"]
 
@@ -241,7 +241,7 @@ def push_and_pull(state: State, uses: Uses) -> State:
     return state._replace(enemies=enemies)
 
 
-def poly(key: Words, enemies: UInt32[Array, 36 * B], used: Bool[Array, "*B"]) -> UInt32[Array, 36 * B]:
+def poly(key: Words, enemies: UInt32[Array, "36 * B"], used: Bool[Array, "*B"]) -> UInt32[Array, "36 * B"]:
     """Changes every enemy to one of the three other types, keeping its damage; hp 0 where it dies
     (rule 12.4).
     """
@@ -263,8 +263,8 @@ def poly(key: Words, enemies: UInt32[Array, 36 * B], used: Bool[Array, "*B"]) ->
 class Survivors(NamedTuple):
     """Enemies and transmissions after the harm, and the kills counted (rule 12.5)."""
 
-    enemies: UInt32[Array, 36 * B]
-    transmissions: UInt32[Array, 36 * B]
+    enemies: UInt32[Array, "36 * B"]
+    transmissions: UInt32[Array, "36 * B"]
     kills: Int32[Array, "*B"]
 
 

@@ -35,11 +35,11 @@ def spawn(
     count: Int32[Array, "*B"],
     scheduled: Int32[Array, "*B"],
     from_siphon: bool,
-    transmissions: UInt32[Array, 36 * B],
+    transmissions: UInt32[Array, "36 * B"],
     blocks: Bits,
     enemies: Bits,
     player: Bits,
-) -> UInt32[Array, 36 * B]:
+) -> UInt32[Array, "36 * B"]:
     """Spawns `count` transmissions one after another, each on a cell that is free after the earlier
     ones.
 
@@ -89,8 +89,8 @@ def spawn(
 
 
 def tick(
-    enemies: UInt32[Array, 36 * B], transmissions: UInt32[Array, 36 * B], active: Bool[Array, "*B"]
-) -> tuple[UInt32[Array, 36 * B], UInt32[Array, 36 * B]]:
+    enemies: UInt32[Array, "36 * B"], transmissions: UInt32[Array, "36 * B"], active: Bool[Array, "*B"]
+) -> tuple[UInt32[Array, "36 * B"], UInt32[Array, "36 * B"]]:
     """Turns due transmissions into enemies at the end of their list and counts down the others,
     where `active`.
     """

@@ -77,7 +77,7 @@ class StageInput(NamedTuple):
     stage: Int32[Array, "*B"]
     player: Int32[Array, "*B"]
     enemies: Bits
-    transmissions: UInt32[Array, 36 * B]
+    transmissions: UInt32[Array, "36 * B"]
 
 
 class Stage(NamedTuple):
@@ -92,7 +92,7 @@ class Stage(NamedTuple):
 
     board: Board
     exit: Int32[Array, "*B"]
-    transmissions: UInt32[Array, 36 * B]
+    transmissions: UInt32[Array, "36 * B"]
     opening: NewGame
 
 
@@ -159,7 +159,7 @@ def generate(inputs: StageInput) -> Stage:
 
 
 def place(
-    key: Words, attempt: Int32[Array, ...], candidates: Bits, count: Int32[Array, ...]
+    key: Words, attempt: Int32[Array, "..."], candidates: Bits, count: Int32[Array, "..."]
 ) -> tuple[Bits, Int32[Array, "11 ..."]]:
     """Draws the placement of an attempt: the set of blocks and their cells in order of choice,
     int32[11, ...].
@@ -186,7 +186,7 @@ def place(
     return left - after, cells
 
 
-def valid_placement(blocks: Bits, exit_bits: Bits) -> Bool[Array, ...]:
+def valid_placement(blocks: Bits, exit_bits: Bits) -> Bool[Array, "..."]:
     """Returns True where no block is walled in and the empty cells are connected from (0,0) without
     crossing the exit.
     """
@@ -215,7 +215,7 @@ def valid_placement(blocks: Bits, exit_bits: Bits) -> Bool[Array, ...]:
 
 def first_valid_placement(
     key: Words, candidates: Bits, count: Int32[Array, "*B"], exit_bits: Bits
-) -> Int32[Array, 11 * B]:
+) -> Int32[Array, "11 * B"]:
     """Returns the cells of the first valid placement in order of choice, int32[11, B]; all -1 if
     every attempt fails.
     """

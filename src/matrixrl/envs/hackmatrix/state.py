@@ -50,8 +50,8 @@ class Field(NamedTuple):
         return word & jnp.uint32(0xFFFFFFFF ^ (self.limit << self.shift))
 
     def set(
-        self, word: UInt32[Array, ...], value: Num[Array, ...] | Bool[Array, ...] | int
-    ) -> UInt32[Array, ...]:
+        self, word: UInt32[Array, "..."], value: Num[Array, "..."] | Bool[Array, "..."] | int
+    ) -> UInt32[Array, "..."]:
         """Returns the word with the field set to this value."""
         return self.clear(word) | self.of(value)
 
@@ -144,7 +144,7 @@ class Board(NamedTuple):
     siphoned: Bits
     centers: Bits
     pickups: Bits
-    values: UInt32[Array, 36 * B]
+    values: UInt32[Array, "36 * B"]
 
 
 class History(NamedTuple):
@@ -187,8 +187,8 @@ class State(NamedTuple):
     stage: Int32[Array, "*B"]
     turn: Int32[Array, "*B"]
     exit: Int32[Array, "*B"]
-    enemies: UInt32[Array, 36 * B]
-    transmissions: UInt32[Array, 36 * B]
+    enemies: UInt32[Array, "36 * B"]
+    transmissions: UInt32[Array, "36 * B"]
     show_activated: Bool[Array, "*B"]
     scheduled_tasks_disabled: Bool[Array, "*B"]
     step_active: Bool[Array, "*B"]
@@ -213,8 +213,8 @@ class BoardSnapshot(NamedTuple):
     board: Board
     owned: UInt32[Array, "*B"]
     turn: Int32[Array, "*B"]
-    enemies: UInt32[Array, 36 * B]
-    transmissions: UInt32[Array, 36 * B]
+    enemies: UInt32[Array, "36 * B"]
+    transmissions: UInt32[Array, "36 * B"]
     show_activated: Bool[Array, "*B"]
     scheduled_tasks_disabled: Bool[Array, "*B"]
     atk_plus_uses: Int32[Array, "*B"]
@@ -224,7 +224,7 @@ NUM_SCALARS = 7 + 12 + 5
 SNAPSHOT_WORDS = NUM_SCALARS + NUM_CELLS + ENEMY_SLOTS + TRANSMISSION_SLOTS
 
 
-def pack_snapshot(state: State) -> UInt32[Array, words * B]:
+def pack_snapshot(state: State) -> UInt32[Array, "words * B"]:
     """Packs the snapshot of a batch-last state, uint32[SNAPSHOT_WORDS, B], without the origin
     flags.
     """
@@ -248,7 +248,7 @@ def pack_snapshot(state: State) -> UInt32[Array, words * B]:
     )
 
 
-def unpack_snapshot(words: UInt32[Array, words * B] | UInt32[np.ndarray, words * B]) -> BoardSnapshot:
+def unpack_snapshot(words: UInt32[Array, "words * B"] | UInt32[np.ndarray, "words * B"]) -> BoardSnapshot:
     """Unpacks the words of `pack_snapshot`, uint32[SNAPSHOT_WORDS, ...]."""
     lists = words[NUM_SCALARS:]
     bits = [Bits(words[i], words[i + 1]) for i in range(7, 19, 2)]

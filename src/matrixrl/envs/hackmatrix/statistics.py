@@ -80,7 +80,7 @@ class CountedHackMatrix:
         return observation, _nothing_counted(game)
 
     def reset_batch(
-        self, keys: Key[Array, B] | UInt32[Array, "B 2"], params: EnvParams | None = None
+        self, keys: Key[Array, "B"] | UInt32[Array, "B 2"], params: EnvParams | None = None
     ) -> tuple[EncodedBatch, Counted]:
         """Starts games for keys [B]."""
         observation, game = self.game.reset_batch(keys, params)
@@ -94,15 +94,17 @@ class CountedHackMatrix:
 
     def step_batch(
         self,
-        keys: Key[Array, B] | UInt32[Array, "B 2"],
+        keys: Key[Array, "B"] | UInt32[Array, "B 2"],
         states: Counted,
-        actions: Integer[Array, B],
+        actions: Integer[Array, "B"],
         params: EnvParams | None = None,
-    ) -> tuple[EncodedBatch, Counted, Float32[Array, B], Bool[Array, B], Bool[Array, B], dict[str, Any]]:
+    ) -> tuple[
+        EncodedBatch, Counted, Float32[Array, "B"], Bool[Array, "B"], Bool[Array, "B"], dict[str, Any]
+    ]:
         """Runs one step of B games."""
         return _counted(states, actions, *self.game.step_batch(keys, states.game, actions, params))
 
-    def legal_action_mask(self, state: Counted) -> Bool[Array, 28]:
+    def legal_action_mask(self, state: Counted) -> Bool[Array, "28"]:
         """Returns the mask of valid actions, bool[28] (rule 20)."""
         return self.game.legal_action_mask(state.game)
 

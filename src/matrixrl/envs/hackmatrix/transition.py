@@ -50,7 +50,7 @@ class Transition(NamedTuple):
     state: State
     advances: Bool[Array, "*B"]
     facts: reward.Facts
-    snapshot: UInt32[Array, words * B]
+    snapshot: UInt32[Array, "words * B"]
     pushed: Bool[Array, "*B"]
     undone: Bool[Array, "*B"]
     new_key: Words
@@ -66,7 +66,7 @@ class _Played(NamedTuple):
 
 
 def transition(
-    key: Words, state: State, newest: UInt32[Array, words * B], action: Int32[Array, "*B"]
+    key: Words, state: State, newest: UInt32[Array, "words * B"], action: Int32[Array, "*B"]
 ) -> Transition:
     """Computes all effects of `action`.
 

@@ -13,6 +13,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 from jax import Array
+from jaxtyping import Int32, Integer, PRNGKeyArray
 
 from matrixrl.envs.matmul.tensors import Ring
 
@@ -25,8 +26,8 @@ class Basis(NamedTuple):
       inverse: int32, likewise.
     """
 
-    forward: tuple[Array, Array, Array]
-    inverse: tuple[Array, Array, Array]
+    forward: tuple[Int32[Array, "*B a a"], Int32[Array, "*B b b"], Int32[Array, "*B c c"]]
+    inverse: tuple[Int32[Array, "*B a a"], Int32[Array, "*B b b"], Int32[Array, "*B c c"]]
 
 
 def identity(shape: tuple[int, int, int]) -> Basis:
@@ -35,7 +36,9 @@ def identity(shape: tuple[int, int, int]) -> Basis:
     return Basis(eyes, eyes)  # pyright: ignore[reportArgumentType]
 
 
-def random_unimodular(key: Array, length: int, ring: Ring, density: float) -> tuple[Array, Array]:
+def random_unimodular(
+    key: PRNGKeyArray, length: int, ring: Ring, density: float
+) -> tuple[Int32[Array, "length length"], Int32[Array, "length length"]]:
     """Samples a signed permutation times unit triangular matrices, and its inverse, int32 [length,
     length].
 
@@ -71,7 +74,7 @@ def _unit_inverse(nilpotent: Array) -> Array:
     return jax.lax.fori_loop(1, nilpotent.shape[0], lambda _, total: eye - nilpotent @ total, eye)
 
 
-def random_basis(key: Array, shape: tuple[int, int, int], ring: Ring, density: float = 0.1) -> Basis:
+def random_basis(key: PRNGKeyArray, shape: tuple[int, int, int], ring: Ring, density: float = 0.1) -> Basis:
     """Samples a random basis of each mode."""
     pairs = [
         random_unimodular(subkey, length, ring, density)
@@ -80,7 +83,7 @@ def random_basis(key: Array, shape: tuple[int, int, int], ring: Ring, density: f
     return Basis(tuple(pair[0] for pair in pairs), tuple(pair[1] for pair in pairs))  # pyright: ignore[reportArgumentType]
 
 
-def signed_permutation(key: Array, shape: tuple[int, int, int], ring: Ring) -> Basis:
+def signed_permutation(key: PRNGKeyArray, shape: tuple[int, int, int], ring: Ring) -> Basis:
     """Samples a signed permutation of each mode: keeps ternary factors ternary. Over F2 a
     permutation.
     """
@@ -95,12 +98,16 @@ def _permutations(key: Array, shape: tuple[int, int, int]) -> Basis:
     return Basis(forward, tuple(matrix.T for matrix in forward))  # pyright: ignore[reportArgumentType]
 
 
-def reduce(values: Array, ring: Ring) -> Array:
+def reduce(values: Integer[Array, "*B"], ring: Ring) -> Integer[Array, "*B"]:
     """Reduces values modulo 2 over F2; unchanged over the integers."""
     return values & 1 if ring.modulus == 2 else values
 
 
-def transform_tensor(tensor: Array, matrices: tuple[Array, Array, Array], ring: Ring) -> Array:
+def transform_tensor(
+    tensor: Integer[Array, "a b c"],
+    matrices: tuple[Integer[Array, "a a"], Integer[Array, "b b"], Integer[Array, "c c"]],
+    ring: Ring,
+) -> Int32[Array, "a b c"]:
     """Transforms the tensor [a, b, c] to the new basis, int32 of the same shape."""
     p, q, r = matrices
     result = jnp.einsum("xa,abc->xbc", p, tensor.astype(jnp.int32))
@@ -108,6 +115,8 @@ def transform_tensor(tensor: Array, matrices: tuple[Array, Array, Array], ring: 
     return reduce(jnp.einsum("zc,xyc->xyz", r, result), ring)
 
 
-def transform_vectors(vectors: Array, matrix: Array, ring: Ring) -> Array:
+def transform_vectors(
+    vectors: Integer[Array, "*B a"], matrix: Integer[Array, "a a"], ring: Ring
+) -> Int32[Array, "*B a"]:
     """Transforms vectors [..., a] to the new basis, int32."""
     return reduce(vectors.astype(jnp.int32) @ matrix.T, ring)

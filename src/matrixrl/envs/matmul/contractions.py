@@ -34,10 +34,12 @@ from typing import NamedTuple
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
+from jaxtyping import Float, Float32, Int8, Int32, Integer, UInt32
 
 from matrixrl.envs.matmul.factors import ActionCodec
 from matrixrl.envs.matmul.finite_fields import FIELDS, Echelon, Field, Packed, eliminate
 from matrixrl.envs.matmul.rank_profile import contractions_mod3, group_vectors
+from matrixrl.types import Cases, Functions
 
 # Over F2, vectors of more entries than this are sampled in two parts.
 MAX_HEAD = 12
@@ -59,7 +61,7 @@ class FieldState(NamedTuple):
       third: of z . T, with the first vector's mode on one side and the second's on the other.
     """
 
-    ranks: tuple[Array, Array, Array]
+    ranks: tuple[Int32[Array, "B _"], Int32[Array, "B _"], Int32[Array, "B _"]]
     second: Echelon
     third: Echelon
 
@@ -84,7 +86,7 @@ class FieldContractions:
         """
         return max(0, self.shape[index] - self.max_head) if self.prime == 2 else 0
 
-    def contracted_with(self, index: int) -> np.ndarray:
+    def contracted_with(self, index: int) -> Int8[np.ndarray, "contractions length"]:
         """Returns the vectors x of the contractions for the vector `index`, int8 [contractions,
         entries], in order.
         """
@@ -119,7 +121,7 @@ class FieldContractions:
         """Returns true if the cases of the vector `index` have signs: the last vector's over F3."""
         return self.prime == 3 and index == 2
 
-    def __call__(self, residual: Array) -> FieldState:
+    def __call__(self, residual: Integer[Array, "B first second third"]) -> FieldState:
         """Computes ranks and echelon forms of integer residuals [B, first, second, third]."""
         residues = jnp.mod(residual, self.prime)
         first = self._contract(residues, 0, 1 if self.shape[1] <= self.shape[2] else 2)
@@ -223,7 +225,9 @@ class FieldContractions:
                     product = (3 - product) % 3
         return (in_rows, in_columns, product) if rows_first else (in_columns, in_rows, product)
 
-    def cases(self, index: int, state: FieldState, earlier: tuple[Packed, ...]) -> tuple[Array, Array | None]:
+    def cases(
+        self, index: int, state: FieldState, earlier: tuple[Packed, ...]
+    ) -> tuple[UInt32[Array, "B K _"], Float32[Array, "B K _"] | None]:
         """Returns the case of each contraction, conditioned on the vectors sampled so far, and its
         sign.
 
@@ -255,7 +259,9 @@ class FieldContractions:
         case = first.astype(jnp.uint32) + 2 * second.astype(jnp.uint32) + (product != 0)
         return case, (product == 1).astype(jnp.float32) - (product == 2) if self.signed(index) else None
 
-    def transform(self, index: int, even: Array, odd: Array | None) -> Array:
+    def transform(
+        self, index: int, even: Float32[Array, "*B _"], odd: Float32[Array, "*B _"] | None
+    ) -> Float32[Array, "*B classes"]:
         """Computes Fourier transforms at all vectors of mode `index`, or at all of its heads,
         float32 [..., p^n], by class.
 
@@ -271,7 +277,17 @@ class FieldContractions:
         transformed = even @ jnp.asarray(matrices[0])
         return transformed if odd is None else transformed + odd @ jnp.asarray(matrices[1])
 
-    def tail_transform(self, index: int, even: Array, heads: Array) -> Array:
+    def tail_transform(
+        self,
+        index: int,
+        even: Float32[
+            Array,
+            (
+                B  # K _
+            ),
+        ],
+        heads: Integer[Array, "B K"],
+    ) -> Float32[Array, "B K tails"]:
         """Computes transforms at all tails of the heads, over F2, float32 [B, K, 2^tail], by class.
 
         Args:
@@ -314,7 +330,7 @@ def _all_sums(words: Array) -> Array:
     return seen
 
 
-def hadamard(values: Array) -> Array:
+def hadamard(values: Float32[Array, "*B size"]) -> Float32[Array, "*B size"]:
     """Computes sum_x (-1)^<x, u> values[x] for every u: float32 [..., 2^n] to [..., 2^n]."""
     size = values.shape[-1]
     if size <= MAX_SINGLE_TRANSFORM:
@@ -384,18 +400,18 @@ class Contractions:
         return self.fields[0].tail(index)
 
     def tail_logits(
-        self, index: int, functions: tuple[tuple[Array, Array | None], ...], heads: Array
-    ) -> Array:
+        self, index: int, functions: Functions, heads: Integer[Array, "B K"]
+    ) -> Float32[Array, "B K tails"]:
         """Computes `logits` at the tails of the heads: float32 [B, K, tails]."""
         ((field, (even, _)),) = zip(self.fields, functions, strict=True)
         return field.tail_transform(index, even, heads)
 
-    def __call__(self, residual: Array) -> tuple[FieldState, ...]:
+    def __call__(self, residual: Integer[Array, "B a b c"]) -> tuple[FieldState, ...]:
         """Computes the states of residuals [B, a, b, c]."""
         turned = jnp.transpose(residual, (0, *(mode + 1 for mode in self.order)))
         return tuple(field(turned) for field in self.fields)
 
-    def histograms(self, states: tuple[FieldState, ...]) -> Array:
+    def histograms(self, states: tuple[FieldState, ...]) -> Float32[Array, "B F"]:
         """Computes the fraction of contractions of every rank, by field and mode, float32 [B, F]:
         the same in every basis.
         """
@@ -406,9 +422,7 @@ class Contractions:
                 parts.append(counted.mean(axis=1, dtype=jnp.float32))
         return jnp.concatenate(parts, axis=-1)
 
-    def cases(
-        self, index: int, states: tuple[FieldState, ...], tokens: Array
-    ) -> tuple[tuple[Array, Array | None], ...]:
+    def cases(self, index: int, states: tuple[FieldState, ...], tokens: Integer[Array, "B K index"]) -> Cases:
         """Returns, per field, the case and sign of each contraction, [B, K or 1, contractions],
         conditioned on the tokens sampled so far.
         """
@@ -428,7 +442,7 @@ class Contractions:
             for value in range(1, field.prime)
         )
 
-    def logits(self, index: int, functions: tuple[tuple[Array, Array | None], ...]) -> Array:
+    def logits(self, index: int, functions: Functions) -> Float[Array, "B _ classes"]:
         """Sums over the fields the transforms at the vectors of the classes, float32 [...,
         classes].
 

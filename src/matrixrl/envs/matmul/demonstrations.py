@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
+from jaxtyping import Bool, Float, Int8, Int32, Integer, PRNGKeyArray
 
 from matrixrl.envs.matmul.factors import ActionCodec
 
@@ -22,14 +23,19 @@ class Demonstration(NamedTuple):
       num_factors: int32, how many rows count.
     """
 
-    residual: Array
-    tokens: Array
-    num_factors: Array
+    residual: Int8[Array, "a b c"]
+    tokens: Int32[Array, "terms tokens"]
+    num_factors: Int32[Array, ""]
 
 
 def random_vectors(
-    key: Array, codec: ActionCodec, length: int, density: Array, count: int, used: Array | None = None
-) -> Array:
+    key: PRNGKeyArray,
+    codec: ActionCodec,
+    length: int,
+    density: Float[Array, ""] | float,
+    count: int,
+    used: Integer[Array, ""] | None = None,
+) -> Int8[Array, "count length"]:
     """Samples `count` non-zero vectors int8 [count, length]; an entry is non-zero with probability
     `density`.
 
@@ -48,14 +54,14 @@ def random_vectors(
 
 
 def synthetic(
-    key: Array,
+    key: PRNGKeyArray,
     codec: ActionCodec,
     min_factors: int,
     max_factors: int,
     min_density: float,
     max_density: float,
-    used: tuple[Array, Array, Array] | None = None,
-    most: Array | int | None = None,
+    used: tuple[Integer[Array, ""], Integer[Array, ""], Integer[Array, ""]] | None = None,
+    most: Integer[Array, ""] | int | None = None,
 ) -> Demonstration:
     """Samples the sum of a random number of random terms (docs/matmul_method.md, section 4).
 
@@ -79,7 +85,13 @@ def synthetic(
     return Demonstration(sum_of_terms(codec, u, v, w, active), codec.encode(u, v, w), num_factors)
 
 
-def sum_of_terms(codec: ActionCodec, u: Array, v: Array, w: Array, active: Array) -> Array:
+def sum_of_terms(
+    codec: ActionCodec,
+    u: Integer[Array, "R a"],
+    v: Integer[Array, "R b"],
+    w: Integer[Array, "R c"],
+    active: Bool[Array, "R"],
+) -> Int8[Array, "a b c"]:
     """Sums the active terms [R] of u [R, a], v [R, b], w [R, c] in the ring, int8 [a, b, c], at
     most +-127.
     """
@@ -92,7 +104,11 @@ def sum_of_terms(codec: ActionCodec, u: Array, v: Array, w: Array, active: Array
 
 
 def from_factors(
-    key: Array, codec: ActionCodec, u: np.ndarray | Array, v: np.ndarray | Array, w: np.ndarray | Array
+    key: PRNGKeyArray,
+    codec: ActionCodec,
+    u: Integer[np.ndarray, "R a"] | Integer[Array, "R a"],
+    v: Integer[np.ndarray, "R b"] | Integer[Array, "R b"],
+    w: Integer[np.ndarray, "R c"] | Integer[Array, "R c"],
 ) -> Demonstration:
     """Samples a position within a scheme u [R, a], v [R, b], w [R, c]: a random non-empty subset of
     its terms remains.

@@ -16,6 +16,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 from jax import Array
+from jaxtyping import Bool, Float32, Int8, Int32, Integer
 
 from matrixrl.envs.base import in_standard_settings
 from matrixrl.envs.matmul.factors import ActionCodec
@@ -37,13 +38,13 @@ class TensorState(NamedTuple):
       terminated: bool, true if the game is over; further actions have no effect.
     """
 
-    residual: Array
-    num_factors: Array
-    step_limit: Array
-    terminated: Array
+    residual: Int8[Array, "*B a b c"]
+    num_factors: Int32[Array, "*B"]
+    step_limit: Int32[Array, "*B"]
+    terminated: Bool[Array, "*B"]
 
     @property
-    def solved(self) -> Array:
+    def solved(self) -> Bool[Array, "*B"]:
         """True if the residual is exactly zero, by an integer test."""
         return ~jnp.any(self.residual != 0, axis=(-3, -2, -1))
 
@@ -59,7 +60,11 @@ class TensorGame:
 
     codec: ActionCodec
 
-    def reset(self, target: Array, step_limit: Array | int) -> TensorState:
+    def reset(
+        self,
+        target: Integer[Array, "a b c"] | Integer[np.ndarray, "a b c"],
+        step_limit: Integer[Array, ""] | int,
+    ) -> TensorState:
         """Returns a game that starts from `target` [a, b, c]."""
         residual = jnp.asarray(target, jnp.int8)
         return TensorState(
@@ -69,7 +74,9 @@ class TensorGame:
             ~jnp.any(residual != 0, axis=(-3, -2, -1)),
         )
 
-    def step(self, state: TensorState, tokens: Array) -> tuple[TensorState, Array]:
+    def step(
+        self, state: TensorState, tokens: Integer[Array, "tokens"]
+    ) -> tuple[TensorState, Float32[Array, ""]]:
         """Applies the action encoded by `tokens` [num_tokens].
 
         Returns:
@@ -86,7 +93,13 @@ class TensorGame:
         reward = jnp.where(state.terminated, 0.0, -cost).astype(jnp.float32)
         return TensorState(residual, num_factors, state.step_limit, terminated), reward
 
-    def subtract(self, residual: Array, u: Array, v: Array, w: Array) -> Array:
+    def subtract(
+        self,
+        residual: Int8[Array, "*B a b c"],
+        u: Int8[Array, "*B a"],
+        v: Int8[Array, "*B b"],
+        w: Int8[Array, "*B c"],
+    ) -> Int8[Array, "*B a b c"]:
         """Subtracts u (x) v (x) w from `residual` in the ring, int8.
 
         Over Z an entry saturates at +-127: it must not wrap around to a false zero.
@@ -97,7 +110,7 @@ class TensorGame:
         left = jnp.clip(residual.astype(jnp.int16) - term.astype(jnp.int16), -127, 127).astype(jnp.int8)
         return jnp.where(jnp.abs(residual) == 127, residual, left)
 
-    def leftover_bound(self, residual: Array) -> Array:
+    def leftover_bound(self, residual: Integer[Array, "*B a b c"]) -> Int32[Array, "*B"]:
         """Computes an upper bound on the rank of `residual` [..., a, b, c], int32.
 
         It is the minimum over the three modes of the sum of the ranks of the slices: a slice of
@@ -117,7 +130,7 @@ class TensorGame:
         return jnp.minimum(jnp.minimum(bounds[0], bounds[1]), bounds[2])
 
 
-def rank_mod_large_prime(matrices: Array) -> Array:
+def rank_mod_large_prime(matrices: Integer[Array, "*B rows columns"]) -> Int32[Array, "*B"]:
     """Computes the rank, int32 [...], of small integer matrices [..., rows, columns], modulo
     `LARGE_PRIME`.
 

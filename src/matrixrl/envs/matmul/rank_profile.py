@@ -23,12 +23,13 @@ from functools import cached_property
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
+from jaxtyping import Float32, Int8, Int32, Integer, UInt32
 
 from matrixrl.envs.matmul.factors import ActionCodec
 from matrixrl.envs.matmul.finite_fields import add_mod3, pack_bits, rank_mod2, rank_mod3
 
 
-def group_vectors(prime: int, entries: int) -> np.ndarray:
+def group_vectors(prime: int, entries: int) -> Int8[np.ndarray, "count entries"]:
     """Returns non-zero vectors of F_p^entries up to units, int8 [count, entries], in the order of
     `contractions`.
 
@@ -82,7 +83,7 @@ class RankProfile:
         """Number of contractions in a profile."""
         return self.blocks[-1][2].stop
 
-    def __call__(self, residual: Array) -> Array:
+    def __call__(self, residual: Integer[Array, "*B a b c"]) -> Int32[Array, "*B length"]:
         """Computes the ranks of all contractions, int32 [..., length], of a residual [..., a, b,
         c].
         """
@@ -117,7 +118,7 @@ class RankProfile:
                 ranks.append(rank_mod3(*contractions_mod3(*group)))
         return jnp.concatenate(ranks, axis=-1)
 
-    def priors(self, ranks: Array) -> tuple[tuple[Array, ...], ...]:
+    def priors(self, ranks: Int32[Array, "B length"]) -> tuple[tuple[Float32[Array, "B ..."], ...], ...]:
         """Computes transforms of a batch of profiles [B, length], per token of the codec's layout.
 
         Each is float32 [B, classes], or [B, classes of the conditioning token, classes] for a token
@@ -151,7 +152,9 @@ class RankProfile:
         return [(group, counted.sum(-1)), (token, matrix)]
 
 
-def transform_matrix(prime: int, vectors: np.ndarray) -> np.ndarray:
+def transform_matrix(
+    prime: int, vectors: Integer[np.ndarray, "n entries"]
+) -> Float32[np.ndarray, "contractions n"]:
     """Returns the matrix float32 [contractions, n] that maps ranks to W of each vector, int [n,
     entries]; 0 for zero ones.
     """
@@ -166,7 +169,7 @@ def transform_matrix(prime: int, vectors: np.ndarray) -> np.ndarray:
     return matrix.astype(np.float32)
 
 
-def contractions_mod2(rows: Array) -> Array:
+def contractions_mod2(rows: UInt32[Array, "*B entries rows"]) -> UInt32[Array, "*B contractions rows"]:
     """Computes packed rows of x . T for the x of `group_vectors(2, k)`: words [..., k, rows] to
     [..., 2^k - 1, rows].
     """
@@ -181,7 +184,9 @@ def contractions_mod2(rows: Array) -> Array:
     return jnp.concatenate(chosen, axis=-2)
 
 
-def contractions_mod3(ones: Array, twos: Array) -> tuple[Array, Array]:
+def contractions_mod3(
+    ones: UInt32[Array, "*B entries rows"], twos: UInt32[Array, "*B entries rows"]
+) -> tuple[UInt32[Array, "*B contractions rows"], UInt32[Array, "*B contractions rows"]]:
     """Computes the contractions over F3: pairs of words [..., k, rows] to pairs [..., (3^k - 1) /
     2, rows].
     """

@@ -84,7 +84,7 @@ class StepResult:
         return self.outcome == "won"
 
 
-def legal_action_mask(state: GameState) -> Bool[np.ndarray, 28]:
+def legal_action_mask(state: GameState) -> Bool[np.ndarray, "28"]:
     """Returns the action mask, [28] bool, True where the action can be carried out (rule 20)."""
     return np.array([is_legal(state, action) for action in range(NUM_ACTIONS)])
 

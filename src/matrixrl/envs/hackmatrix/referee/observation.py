@@ -76,7 +76,7 @@ def is_visible(state: GameState, enemy: Enemy) -> bool:
     return enemy.type != "cryptog" or state.flags.show_activated or in_line_with_player(state, enemy.cell)
 
 
-def cell_features(state: GameState, cell: Cell) -> Float32[np.ndarray, 42]:
+def cell_features(state: GameState, cell: Cell) -> Float32[np.ndarray, "42"]:
     """Computes the 42 features of a cell, float32 (rule 19.3)."""
     features = np.zeros(NUM_FEATURES, np.float32)
     siphoned = cell in state.siphoned_cells
