@@ -116,7 +116,7 @@ class Vectorized(Protocol[State]):
     """
 
     def reset_batch(
-        self, keys: Key[Array, "B"] | UInt32[Array, "B 2"], params: Any = None
+        self, keys: Key[Array, "B"] | UInt32[Array, "B 2"], params: PyTree = None
     ) -> tuple[PyTree[Shaped[Array, "B ..."]], State]:
         """Starts episodes for keys [B]."""
         ...
@@ -126,7 +126,7 @@ class Vectorized(Protocol[State]):
         keys: Key[Array, "B"] | UInt32[Array, "B 2"],
         states: State,
         actions: Num[Array, "B ..."],
-        params: Any = None,
+        params: PyTree = None,
     ) -> tuple[
         PyTree[Shaped[Array, "B ..."]],
         State,

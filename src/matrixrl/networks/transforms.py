@@ -149,7 +149,7 @@ class TransformPolicy(nn.Module):
 
     def case_scores(
         self, hidden: Float[Array, "B D"], states: tuple[Any, ...]
-    ) -> tuple[tuple[Float[Array, "B cases _"], ...], ...]:
+    ) -> tuple[tuple[Float[Array, "B _ _"], ...], ...]:
         """Computes, per vector and field, the score of each case at each contraction, float32 [B,
         cases, contractions].
 
@@ -174,7 +174,7 @@ class TransformPolicy(nn.Module):
         self,
         index: int,
         states: tuple[Any, ...],
-        case_scores: tuple[tuple[Float[Array, "B cases _"], ...], ...],
+        case_scores: tuple[tuple[Float[Array, "B _ _"], ...], ...],
         tokens: Integer[Array, "B K index"],
     ) -> Functions:
         """Computes, per field, the score of each contraction for the vector `index`, conditioned on

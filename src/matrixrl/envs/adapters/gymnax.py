@@ -203,14 +203,14 @@ class GymnaxEnvironment:
 
     # One environment ------------------------------------------------------------------------------
 
-    def reset(self, key: PRNGKeyArray, params: Any = None) -> tuple[PyTree[Shaped[Array, "..."]], Counted]:
+    def reset(self, key: PRNGKeyArray, params: PyTree = None) -> tuple[PyTree[Shaped[Array, "..."]], Counted]:
         """Starts an episode."""
         observation, game = self.env.reset(key, self._params if params is None else params)
         observation, game = self._typed((observation, game))
         return observation, self._fresh(game, observation)
 
     def step(
-        self, key: PRNGKeyArray, state: Counted, action: Num[Array, "..."], params: Any = None
+        self, key: PRNGKeyArray, state: Counted, action: Num[Array, "..."], params: PyTree = None
     ) -> tuple[
         PyTree[Shaped[Array, "..."]],
         Counted,

@@ -89,7 +89,9 @@ def key_words(key: Key[Array, "*B"] | UInt32[Array, "*B 2"]) -> Words:
 
 
 def block(
-    key: Words, stream: Stream | np.ndarray, index: Integer[Array, "..."] | Integer[np.ndarray, "..."] | int
+    key: Words,
+    stream: Stream | Integer[np.ndarray, "..."],
+    index: Integer[Array, "..."] | Integer[np.ndarray, "..."] | int,
 ) -> Words:
     """Computes the two words for this key, stream and index; shapes broadcast, so one call serves
     several streams.

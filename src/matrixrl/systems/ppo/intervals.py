@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from jaxtyping import Num
+from jaxtyping import Bool, Num
 
 Z_95 = 1.96
 """Quantile of the normal distribution for 95 % confidence intervals."""
@@ -49,7 +49,7 @@ def wilson_interval(successes: int, trials: int) -> Interval:
     return Interval(share, low, high)
 
 
-def interquartile_mean(values: np.ndarray) -> float:
+def interquartile_mean(values: Num[np.ndarray, "N"] | Bool[np.ndarray, "N"]) -> float:
     """Computes the mean of the middle half of values [n]; the two at its ends count in part
     (Agarwal et al. 2021, "Deep reinforcement learning at the edge of the statistical precipice").
     """
