@@ -24,11 +24,11 @@ class Targets(NamedTuple):
     """A batch to learn from.
 
     Attributes:
-      residual: int8 [B, ...], observations.
-      tokens: integer [B, M, num_tokens], actions that the policy should sample.
-      weights: float32 [B, M], how much each counts; a row sums to 1, or to 0 to leave the policy
+      residual: observations.
+      tokens: actions that the policy should sample.
+      weights: how much each counts; a row sums to 1, or to 0 to leave the policy
         alone.
-      cost: int32 [B], minus the return from here on.
+      cost: minus the return from here on.
     """
 
     residual: Int8[Array, "B ..."]
@@ -119,8 +119,6 @@ class AlphaZero:
     def draw(
         self, params: PyTree, key: PRNGKeyArray, residual: Integer[Array, "B ..."]
     ) -> Int32[Array, "B tokens"]:
-        """Samples one action from the policy for each of a batch of residuals, int32 [B,
-        num_tokens].
-        """
+        """Samples one action from the policy for each of a batch of residuals."""
         applied: Any = self.network.apply(params, key, residual, 1, 1.0, method="expand")
         return applied[0].tokens[:, 0]

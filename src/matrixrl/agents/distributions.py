@@ -25,15 +25,13 @@ class Distribution(Protocol):
     def condition(
         self, outputs: PyTree[Shaped[Array, "..."]], legal: Bool[Array, "N A"]
     ) -> PyTree[Shaped[Array, "N ..."]]:
-        """Returns the distributions of a batch, from policy outputs [N, ...] and legal actions
-        bool [N, A].
-        """
+        """Returns the distributions of a batch, from policy outputs and legal actions."""
         ...
 
     def sample(
         self, keys: Key[Array, "N"] | UInt32[Array, "N 2"], conditioned: PyTree[Shaped[Array, "N ..."]]
     ) -> Num[Array, "N ..."]:
-        """Samples an action of each distribution; keys [N]."""
+        """Samples an action of each distribution."""
         ...
 
     def mode(self, conditioned: PyTree[Shaped[Array, "N ..."]]) -> Num[Array, "N ..."]:
@@ -43,11 +41,11 @@ class Distribution(Protocol):
     def log_prob(
         self, conditioned: PyTree[Shaped[Array, "N ..."]], action: Num[Array, "N ..."]
     ) -> Float[Array, "N"]:
-        """Computes log-probabilities, or log-densities, float32 [N]."""
+        """Computes log-probabilities, or log-densities."""
         ...
 
     def entropy(self, conditioned: PyTree[Shaped[Array, "N ..."]]) -> Float[Array, "N"]:
-        """Computes entropies in nats, float32 [N]."""
+        """Computes entropies in nats."""
         ...
 
 
@@ -56,34 +54,30 @@ class MaskedCategorical:
     """One of A actions; illegal ones have probability zero. Outputs are logits [N, A]."""
 
     def condition(self, outputs: Float[Array, "*N A"], legal: Bool[Array, "*N A"]) -> Float[Array, "*N A"]:
-        """Returns log-probabilities [N, A]."""
+        """Returns log-probabilities."""
         return masked.masked_log_softmax(outputs, legal)
 
     def sample(
         self, keys: Key[Array, "N"] | UInt32[Array, "N 2"], conditioned: Float[Array, "N A"]
     ) -> Int32[Array, "N"]:
-        """Samples actions int32 [N]."""
+        """Samples actions."""
         return masked.sample(jax.vmap(jax.random.uniform)(keys), conditioned)
 
     def mode(self, conditioned: Float[Array, "*N A"]) -> Int32[Array, "*N"]:
-        """Returns the most probable actions int32 [N], the first of several."""
+        """Returns the most probable actions, the first of several."""
         return jnp.argmax(conditioned, axis=-1).astype(jnp.int32)
 
     def log_prob(self, conditioned: Float[Array, "*N A"], action: Integer[Array, "*N"]) -> Float[Array, "*N"]:
-        """Returns the log-probabilities [N] of actions int32 [N]."""
+        """Returns the log-probabilities of actions."""
         return masked.log_prob_of(conditioned, action)
 
     def entropy(self, conditioned: Float[Array, "*N A"]) -> Float[Array, "*N"]:
-        """Computes the entropies [N]."""
+        """Computes the entropies."""
         return masked.entropy(conditioned)
 
 
 class Normal(NamedTuple):
-    """Independent normal distributions.
-
-    Attributes:
-      mean, log_std: float32 [N, D].
-    """
+    """Independent normal distributions."""
 
     mean: Float[Array, "N D"]
     log_std: Float[Array, "N D"]
@@ -107,7 +101,7 @@ class DiagonalGaussian:
         outputs: tuple[Float[Array, "N D"], Float[Array, "N D"] | Float[Array, "D"]],
         legal: Bool[Array, "N A"],
     ) -> Normal:
-        """Returns means and logarithms of standard deviations, both [N, D]."""
+        """Returns means and logarithms of standard deviations."""
         del legal
         mean, log_std = outputs
         return Normal(mean, jnp.broadcast_to(jnp.clip(log_std, *LOG_STD_LIMITS), mean.shape))
@@ -115,7 +109,7 @@ class DiagonalGaussian:
     def sample(
         self, keys: Key[Array, "N"] | UInt32[Array, "N 2"], conditioned: Normal
     ) -> Float[Array, "N D"]:
-        """Samples actions float32 [N, D]."""
+        """Samples actions."""
         size = conditioned.mean.shape[-1:]
         noise = jax.vmap(lambda key: jax.random.normal(key, size))(keys)
         return conditioned.mean + jnp.exp(conditioned.log_std) * noise
@@ -125,10 +119,10 @@ class DiagonalGaussian:
         return conditioned.mean
 
     def log_prob(self, conditioned: Normal, action: Float[Array, "N D"]) -> Float[Array, "N"]:
-        """Computes log-densities [N] of actions [N, D]."""
+        """Computes log-densities of actions."""
         scaled = (action - conditioned.mean) * jnp.exp(-conditioned.log_std)
         return -(0.5 * scaled**2 + conditioned.log_std + 0.5 * math.log(2 * math.pi)).sum(-1)
 
     def entropy(self, conditioned: Normal) -> Float[Array, "N"]:
-        """Computes differential entropies [N], which may be negative."""
+        """Computes differential entropies, which may be negative."""
         return (conditioned.log_std + 0.5 * math.log(2 * math.pi * math.e)).sum(-1)

@@ -25,7 +25,7 @@ class Moments(NamedTuple):
 
     Attributes:
       count: float32, their number.
-      mean, variance: float32 [...] of each element.
+      mean, variance: of each element.
     """
 
     count: Float32[Array, ""]
@@ -56,7 +56,7 @@ def merged(
     """Returns the statistics with more samples.
 
     Args:
-      samples: [G, N, ...], by group.
+      samples: by group.
       total: sums over the groups of all devices, [G, ...] to [...].
       count: number of samples over all devices.
     """
@@ -71,7 +71,7 @@ def merged(
 
 
 def normalized(moments: Moments, values: Num[Array, "..."]) -> Float32[Array, "..."]:
-    """Returns observations [..., ...] with mean 0 and variance 1, limited to `MAX_ABSOLUTE`."""
+    """Returns observations with mean 0 and variance 1, limited to `MAX_ABSOLUTE`."""
     scaled = (values.astype(jnp.float32) - moments.mean) * jax.lax.rsqrt(moments.variance + EPSILON)
     return jnp.clip(scaled, -MAX_ABSOLUTE, MAX_ABSOLUTE)
 
@@ -100,12 +100,11 @@ def discounted_sums(
     """Computes the discounted sum of an episode's rewards so far, G_t = gamma G_{t-1} + r_t.
 
     Args:
-      start: float32 [B], before the first step.
-      reward: float32 [T, B].
-      ended: bool [T, B]; the sum restarts at 0 after these steps.
+      start: before the first step.
+      ended: the sum restarts at 0 after these steps.
 
     Returns:
-      The sum before the next step, [B], and the sums [T, B].
+      The sum before the next step, and the sums.
     """
 
     def step(before: Array, inputs: tuple[Array, Array]) -> tuple[Array, Array]:

@@ -44,8 +44,8 @@ class RolloutState(NamedTuple):
     Attributes:
       env_state: state of every environment, [B, ...].
       observation: [B, ...].
-      lane: int32 [B], the environment's number, from which its keys are derived.
-      discounted: float32 [B], discounted sum of the episode's rewards so far; () unless rewards are
+      lane: the environment's number, from which its keys are derived.
+      discounted: discounted sum of the episode's rewards so far; () unless rewards are
         normalised.
     """
 
@@ -60,7 +60,7 @@ class Transition(NamedTuple):
 
     Attributes:
       observation: before the step.
-      legal: bool [T, B, A], legal actions.
+      legal: legal actions.
       action: int32, or float32 [T, B, D] if actions are continuous.
       log_prob: float32, of the action.
       value: float32, of the observation.
@@ -84,7 +84,6 @@ class Episodes(NamedTuple):
     """Episodes that ended in a rollout.
 
     Attributes:
-      ended: bool [T, B].
       values: by name, [T, B, ...]: the environment's ``info["episode"]``; valid where `ended`.
       faults: by name, number of steps of the rollout that break the rules of an environment
         (`FAULTS`); empty unless the learner checks.
@@ -203,7 +202,7 @@ def lane_keys(key: PRNGKeyArray, lane: Integer[Array, "B"]) -> Key[Array, "B"] |
 
 
 def shuffled(key: PRNGKeyArray, size: int) -> Int32[Array, "size"]:
-    """Returns the numbers 0 .. size - 1 in random order, int32 [size].
+    """Returns the numbers 0 .. size - 1 in random order.
 
     Up to `MAX_PACKED` numbers, it sorts single integers that hold random high bits above the number
     itself, seven times as fast on a CPU as the two sorts of pairs of `jax.random.permutation`.
@@ -599,7 +598,7 @@ class PPO:
         return total if self.axis_name is None else jax.lax.psum(total, self.axis_name)
 
     def total(self, values: Float[Array, "T B"]) -> Float[Array, ""]:
-        """Sums a number for each step, [T, B], over all environments and devices."""
+        """Sums a number for each step over all environments and devices."""
         return self.sum_groups(self.grouped(values).sum(1))
 
     def _moments(self, values: Array) -> Moments:

@@ -57,7 +57,7 @@ def empty_totals() -> RefinementTotals:
 def shuffled(
     key: PRNGKeyArray, actions: Integer[Array, "B M tokens"], num_moves: Integer[Array, "B"]
 ) -> Integer[Array, "B M tokens"]:
-    """Shuffles the first `num_moves` [B] of actions [B, M, num_tokens]; the others follow."""
+    """Shuffles the first `num_moves` actions of each lane; the others follow."""
     order = jax.random.uniform(key, actions.shape[:2])
     order = jnp.argsort(jnp.where(jnp.arange(actions.shape[1]) < num_moves[:, None], order, 2.0), axis=-1)
     return jnp.take_along_axis(actions, order[..., None], axis=1)
@@ -78,9 +78,9 @@ def refine(
 
     Args:
       key: consumed.
-      actions: int32 [B, M, num_tokens]; of each solution the first `num_moves` count.
-      num_moves: int32 [B]; 0 for a lane without a solution.
-      terms: int32, number of moves removed from each, at most `max_terms`.
+      actions: of each solution the first `num_moves` count.
+      num_moves: 0 for a lane without a solution.
+      terms: number of moves removed from each, at most `max_terms`.
       max_terms: at least `terms` and at most M.
       total: sum of the removed moves, (actions [B, M, num_tokens], bool [B, M]) to residuals.
       draw: samples one move for each residual.

@@ -23,15 +23,11 @@ class Replay(NamedTuple):
     which is far smaller.
 
     Attributes:
-      target: int8 [G, ...].
-      format_id: int32 [G], index of the format.
+      format_id: index of the format.
       basis: arrays of G, the transformation of the actions back to the format `format_id`.
-      actions: uint16 [G, M, num_tokens].
-      candidates: uint16 [G, M, K, num_tokens].
-      weights: float32 [G, M, K].
-      cost: float32 [G], minus the return of the complete game.
-      num_moves: int32 [G]; 0 marks an empty slot.
-      expiry: float32 [G]; the slot with the smallest is overwritten first, empty ones before all.
+      cost: minus the return of the complete game.
+      num_moves: 0 marks an empty slot.
+      expiry: the slot with the smallest is overwritten first, empty ones before all.
       clock: float32, batches inserted so far.
     """
 
@@ -56,14 +52,11 @@ class Positions(NamedTuple):
     """Sampled positions.
 
     Attributes:
-      target: int8 [B, ...].
-      actions: uint16 [B, M, num_tokens], of the complete game.
-      move: int32 [B], the position is the one before this move.
-      candidates: uint16 [B, K, num_tokens].
-      weights: float32 [B, K].
-      cost: int32 [B], minus the return from here on.
-      good: bool [B], the game is among the best of its format in the buffer.
-      filled: bool [B], false if the buffer is empty.
+      actions: of the complete game.
+      move: the position is the one before this move.
+      cost: minus the return from here on.
+      good: the game is among the best of its format in the buffer.
+      filled: false if the buffer is empty.
     """
 
     target: Int8[Array, "B ..."]
@@ -87,7 +80,7 @@ def empty(games: Games, size: int) -> Replay:
 
 
 def is_good(games: Games) -> Bool[Array, "B"]:
-    """Selects the best tenth of a finished batch, of each format, and at least one: bool [B]."""
+    """Selects the best tenth of a finished batch, of each format, and at least one."""
     played = games.num_moves > 0
     cost = jnp.where(played, games.cost, jnp.inf)
     same = (games.format_id[:, None] == games.format_id) & played
@@ -116,7 +109,7 @@ def insert(replay: Replay, games: Games, good: Bool[Array, "B"], good_lifetime: 
 
 
 def costs_of_good_games(replay: Replay, fraction: float, num_formats: int) -> Float32[Array, "formats"]:
-    """Returns the largest cost of a good game of each format, float32 [num_formats].
+    """Returns the largest cost of a good game of each format.
 
     At most the `fraction` of a format's games reach this cost, unless more have the minimum cost:
     if many games have equal costs and a few are better, only these count. With a fraction of 0 no
@@ -145,7 +138,7 @@ def sample(
       key: consumed.
       replay: the buffer.
       count: positions.
-      good_costs: float32 [formats], the largest cost of a good game (`costs_of_good_games`); by
+      good_costs: the largest cost of a good game (`costs_of_good_games`); by
         default all are good.
     """
     key_game, key_move = jax.random.split(key)
@@ -175,11 +168,10 @@ class PartialSolutions(NamedTuple):
     """Partial solutions from the buffer: some moves are already applied, the rest is to be found.
 
     Attributes:
-      target: int8 [B, ...].
       basis: arrays of B.
-      actions: uint16 [B, M, num_tokens], all moves of the solution in random order.
-      prefix_length: int32 [B], number of them that are applied.
-      found: bool [B], false where the buffer holds no solution of the format.
+      actions: all moves of the solution in random order.
+      prefix_length: number of them that are applied.
+      found: false where the buffer holds no solution of the format.
     """
 
     target: Int8[Array, "B ..."]
@@ -202,9 +194,8 @@ def partial_solutions(
     Args:
       key: consumed.
       replay: the buffer. A game is solved if its cost equals its number of moves.
-      format_id: int32 [B].
-      num_remaining: int32, number of moves that are not applied.
-      good_costs: float32 [formats], the largest cost of a good game.
+      num_remaining: number of moves that are not applied.
+      good_costs: the largest cost of a good game.
     """
     key_game, key_order = jax.random.split(key)
     # Mark the good, solved games of each lane's format, then sample one by inverse transform.

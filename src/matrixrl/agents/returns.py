@@ -28,15 +28,14 @@ def gae(
     omitted.
 
     Args:
-      reward: float32 [T, B].
-      value: float32 [T, B], of the observation before the step.
-      terminated, truncated: bool [T, B], see `matrixrl.envs.base`.
-      final_value: float32 [T, B], value of the last observation of the episode; read where
+      value: of the observation before the step.
+      terminated, truncated: see `matrixrl.envs.base`.
+      final_value: value of the last observation of the episode; read where
         `truncated`.
-      last_value: float32 [B], value of the observation after the last step.
+      last_value: value of the observation after the last step.
 
     Returns:
-      Advantages and value targets A + V, float32 [T, B] each.
+      Advantages and value targets A + V.
     """
 
     def backwards(carry: tuple[Array, Array], step: tuple[Array, ...]) -> tuple[tuple[Array, Array], Array]:

@@ -41,16 +41,16 @@ class Games(NamedTuple):
 
     Attributes:
       state: game states, B of each leaf.
-      target: int8 [B, ...], the residuals that the games started from.
-      format_id: int32 [B], index of the format.
+      target: the residuals that the games started from.
+      format_id: index of the format.
       basis: arrays of B, the transformation of the actions back to the format `format_id`; not used
         by the learner.
-      actions: uint16 [B, M, num_tokens], actions played.
-      candidates: uint16 [B, M, K, num_tokens], candidates of the search.
-      weights: float32 [B, M, K], the improved policy over the candidates.
-      cost: float32 [B], minus the return so far.
-      num_moves: int32 [B], moves played.
-      active: bool [B], false for the lanes that a smaller batch leaves empty.
+      actions: actions played.
+      candidates: candidates of the search.
+      weights: the improved policy over the candidates.
+      cost: minus the return so far.
+      num_moves: moves played.
+      active: false for the lanes that a smaller batch leaves empty.
     """
 
     state: PyTree[Shaped[Array, "B ..."]]
@@ -69,16 +69,13 @@ class Move(NamedTuple):
     """Results of one move of all games, for the record.
 
     Attributes:
-      live: bool [B], games in which a move was played.
-      action: uint16 [B, num_tokens].
-      reward: float32 [B].
-      residual: int32 [B], sum of the absolute values of the residual after this move (tracking rule
+      live: games in which a move was played.
+      residual: sum of the absolute values of the residual after this move (tracking rule
         8).
-      terminated: bool [B], the game ended.
-      solved: bool [B], and its residual is zero.
-      cost: float32 [B], minus the return of the game so far.
-      num_moves: int32 [B].
-      value: float32 [B], root value of the search.
+      terminated: the game ended.
+      solved: the game ended with a residual of zero.
+      cost: minus the return of the game so far.
+      value: root value of the search.
     """
 
     live: Bool[Array, "B"]
@@ -129,16 +126,15 @@ def overlay(
     actions: UInt16[Array, "B M tokens"],
     prefix_length: Int32[Array, "B"],
 ) -> Games:
-    """Overlays partial solutions on the games selected by `chosen` [B]: their first `prefix_length`
+    """Overlays partial solutions on the games selected by `chosen`: their first `prefix_length`
     moves are already applied.
 
     Args:
       games: new games, or games whose moves are to be replaced.
-      chosen: bool [B]; the other games are unchanged.
+      chosen: the other games are unchanged.
       state: game states after the applied moves.
       target, basis: of the games that supply these moves.
-      actions: uint16 [B, M, num_tokens], of which the first `prefix_length` count.
-      prefix_length: int32 [B].
+      actions: the first `prefix_length` count.
     """
     prefix_mask = jnp.arange(actions.shape[1]) < prefix_length[:, None]
     actions = jnp.where(prefix_mask[..., None], actions, 0)
@@ -195,8 +191,6 @@ def play(games: Games, found: SearchResult, state: Any, reward: Float32[Array, "
 def sample_labels(
     key: PRNGKeyArray, candidates: Integer[Array, "B K tokens"], weights: Float[Array, "B K"], count: int
 ) -> Integer[Array, "B M tokens"]:
-    """Samples `count` of the candidates [B, K, num_tokens] by their weights [B, K]: int [B, count,
-    num_tokens].
-    """
+    """Samples `count` of the candidates by their weights."""
     chosen = jax.random.categorical(key, jnp.log(weights + 1e-12)[:, None], shape=(weights.shape[0], count))
     return jnp.take_along_axis(candidates, chosen[..., None], axis=1)

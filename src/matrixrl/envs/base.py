@@ -106,7 +106,7 @@ class Environment(Protocol[State, Params]):
         ...
 
     def legal_action_mask(self, state: State) -> Bool[Array, "A"]:
-        """Returns the mask of the actions the state allows: bool[num_actions], True where legal."""
+        """Returns the mask of the actions the state allows, True where legal."""
         ...
 
 
@@ -118,7 +118,7 @@ class Vectorized(Protocol[State]):
     def reset_batch(
         self, keys: Key[Array, "B"] | UInt32[Array, "B 2"], params: PyTree = None
     ) -> tuple[PyTree[Shaped[Array, "B ..."]], State]:
-        """Starts episodes for keys [B]."""
+        """Starts an episode for each key."""
         ...
 
     def step_batch(
@@ -139,7 +139,7 @@ class Vectorized(Protocol[State]):
         ...
 
     def legal_action_mask_batch(self, states: State) -> Bool[Array, "B A"]:
-        """Returns the masks of legal actions, bool[B, num_actions]."""
+        """Returns the masks of legal actions."""
         ...
 
 
@@ -170,7 +170,7 @@ class Discrete:
         return ()
 
     def sample(self, key: PRNGKeyArray) -> Integer[Array, ""]:
-        """Draws a uniform action, int32."""
+        """Draws a uniform action."""
         return jax.random.randint(key, (), 0, self.n, self.dtype)
 
     def contains(self, x: Num[Array, "..."] | int) -> Bool[Array, "..."] | bool:

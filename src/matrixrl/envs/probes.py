@@ -65,7 +65,7 @@ class ProbeState(NamedTuple):
 
     Attributes:
       number: int32, index of the state in the tables.
-      legal: bool [A], its legal actions.
+      legal: its legal actions.
       total: float32, sum of rewards so far.
       steps: int32, number of steps so far.
       illegal: int32, number of illegal actions so far.
@@ -98,8 +98,8 @@ class ProbeEnvironment:
     def reset(
         self, key: PRNGKeyArray, params: Tables | None = None
     ) -> tuple[Float32[Array, "F"], ProbeState]:
-        """Starts an episode in one of its start states and returns the observation, float32 [F],
-        and the state.
+        """Starts an episode in one of its start states and returns the observation and the
+        state.
         """
         tables = self._tables(params)
         number = jax.random.categorical(key, jnp.where(tables.start, 0.0, -jnp.inf)).astype(jnp.int32)
@@ -132,7 +132,7 @@ class ProbeEnvironment:
         return tables.observation[now.number], now, reward, terminated, truncated, info
 
     def legal_action_mask(self, state: ProbeState) -> Bool[Array, "A"]:
-        """Returns the mask of legal actions, bool [A]."""
+        """Returns the mask of legal actions."""
         return state.legal
 
     def _tables(self, params: Tables | None) -> Tables:

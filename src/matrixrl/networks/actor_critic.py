@@ -38,7 +38,7 @@ class ActorCritic(nn.Module):
     def __call__(
         self, observation: PyTree[Shaped[Array, "N ..."]]
     ) -> tuple[Float32[Array, "N A"], Float32[Array, "N"]]:
-        """Maps observations [N, ...] to logits float32 [N, A] and values float32 [N]."""
+        """Maps observations to logits and values."""
         hidden = self.torso(self.features(observation))
         # One product for both heads: A + 1 columns cost the same as A.
         kernel = self.param(
@@ -72,7 +72,7 @@ class MLP(nn.Module):
 
     @nn.compact
     def __call__(self, features: Float[Array, "N F"]) -> Float32[Array, "N hidden"]:
-        """Maps features [N, F] to [N, hidden_dim]."""
+        """Maps features to hidden units."""
         hidden = features
         for _ in range(self.num_layers):
             layer = nn.Dense(self.hidden_dim, dtype=self.dtype, kernel_init=HIDDEN_INIT)
@@ -104,9 +104,7 @@ class GridTorso(nn.Module):
     def __call__(
         self, features: tuple[Float[Array, "N F"], Float[Array, "N cells C"], Integer[Array, "N"]]
     ) -> Float32[Array, "N hidden"]:
-        """Maps vector [N, F], cells [N, side * side, C] and the agent's cell int32 [N] to [N,
-        hidden_dim].
-        """
+        """Maps a vector, the cells and the agent's cell to hidden units."""
         vector, cells, agent = features
         num_cells, (first, second) = self.side**2, self.cell_dim
         offsets = 2 * self.side - 1

@@ -32,8 +32,7 @@ class Candidates(NamedTuple):
     """K actions sampled from a policy.
 
     Attributes:
-      tokens: int32 [..., K, num_tokens].
-      log_prob: float32 [..., K], of each action under the policy (not the flattened one that drew
+      log_prob: of each action under the policy (not the flattened one that drew
         it).
     """
 
@@ -75,9 +74,7 @@ class TokenPolicy(nn.Module):
         ]
 
     def state_parts(self, hidden: Float[Array, "*B D"]) -> tuple[Float[Array, "*B width"], ...]:
-        """Computes the state's contribution to each token's layer, once per state: [..., width] per
-        token.
-        """
+        """Computes the state's contribution to each token's layer, once per state."""
         return tuple(layer(hidden) for layer in self.state_layers)
 
     def token_logits(
@@ -87,13 +84,11 @@ class TokenPolicy(nn.Module):
         earlier: Integer[Array, "B K index"],
         prior: Float[Array, "B classes"] | Float[Array, "B given classes"] | None,
     ) -> Float[Array, "B _ classes"]:
-        """Computes logits [B, K or 1, classes] of token `index` conditioned on the tokens before
-        it; illegal ones masked.
+        """Computes logits of token `index` conditioned on the tokens before it; illegal ones are
+        masked. There is one row for all candidates if the token does not depend on them.
 
         Args:
-          state_part: float32 [B, 1, width].
-          earlier: int32 [B, K, index].
-          prior: float32 [B, classes], or [B, classes of the conditioning token, classes], or None.
+          prior: may depend on the class of the conditioning token.
         """
         layout = self.layout
         given = layout.given[index]
@@ -122,9 +117,7 @@ class TokenPolicy(nn.Module):
         tokens: Integer[Array, "B M tokens"],
         priors: tuple[Float[Array, "B ..."], ...] | None,
     ) -> Float[Array, "B M"]:
-        """Computes the log-probability [B, M] of actions `tokens` [B, M, num_tokens] in states
-        `hidden` [B, D].
-        """
+        """Computes the log-probability of actions `tokens` in states `hidden`."""
         total = jnp.zeros(tokens.shape[:-1])
         for index, part in enumerate(self.state_parts(hidden)):
             prior = None if priors is None else priors[index]
@@ -145,7 +138,7 @@ class TokenPolicy(nn.Module):
         temperature: float,
         priors: tuple[Float[Array, "B ..."], ...] | None,
     ) -> Candidates:
-        """Samples K actions for each state `hidden` [B, D] from the policy flattened by
+        """Samples K actions for each state `hidden` from the policy flattened by
         `temperature` (1: unchanged).
         """
         parts = self.state_parts(hidden)
@@ -256,7 +249,7 @@ class IntegerValue(nn.Module):
 
     @nn.compact
     def __call__(self, hidden: Float[Array, "*B D"]) -> Float[Array, "*B values"]:
-        """Returns logits [..., max_value + 1]."""
+        """Returns logits."""
         hidden = jax.nn.relu(nn.Dense(hidden.shape[-1] // 2)(hidden))
         return nn.Dense(
             self.max_value + 1, kernel_init=nn.initializers.variance_scaling(0.1, "fan_in", "normal")
@@ -264,8 +257,7 @@ class IntegerValue(nn.Module):
 
 
 def best_fraction_mean(logits: Float[Array, "*B values"], fraction: float) -> Float[Array, "*B"]:
-    """Computes the mean of the best (lowest) `fraction` of a distribution over 0..n given by logits
-    [..., n + 1].
+    """Computes the mean of the best (lowest) `fraction` of a distribution over 0..n given by logits.
 
     With fraction 1 it is the mean. AlphaTensor (Fawzi et al. 2022, Methods) acts on the best
     quarter: the search aims for the best game, not the average one.

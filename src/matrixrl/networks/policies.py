@@ -51,7 +51,7 @@ class PolicyValue(nn.Module):
     def __call__(
         self, observation: PyTree[Shaped[Array, "N ..."]]
     ) -> tuple[PyTree[Float32[Array, "..."]], Float32[Array, "N"]]:
-        """Maps observations [N, ...] to policy outputs and values float32 [N]."""
+        """Maps observations to policy outputs and values."""
         features = self._features(observation)
         outputs = self._tower(features, self.action_size, 0.01)
         value = self._tower(features, 1, 1.0)[:, 0]

@@ -74,7 +74,7 @@ class TokenNetwork(nn.Module):
     def log_prob(
         self, residual: Integer[Array, "B ..."], tokens: Integer[Array, "B M tokens"]
     ) -> tuple[Float[Array, "B M"], Float[Array, "B values"]]:
-        """Computes log-probabilities [B, M] of actions [B, M, num_tokens], and value logits."""
+        """Computes log-probabilities of actions, and value logits."""
         hidden, priors, value_logits = self(residual)
         return self.policy.log_prob(hidden, tokens, priors), value_logits
 

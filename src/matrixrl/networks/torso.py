@@ -27,7 +27,7 @@ class ResidualMLP(nn.Module):
 
     @nn.compact
     def __call__(self, features: Float[Array, "*B F"]) -> Float32[Array, "*B width"]:
-        """Maps features [..., F] to [..., width]."""
+        """Maps features to hidden units."""
         hidden = nn.Dense(self.width, dtype=self.dtype)(features)
         for _ in range(self.num_blocks):
             block = nn.LayerNorm(dtype=self.dtype)(hidden)

@@ -67,12 +67,12 @@ class ContractionFeatures(Protocol):
         ...
 
     def cases(self, index: int, states: Any, tokens: Integer[Array, "B K index"]) -> Cases:
-        """Returns, per field, the case and sign of each contraction, [B, K or 1, contractions]."""
+        """Returns, per field, the case and sign of each contraction."""
         ...
 
     def logits(self, index: int, functions: Functions) -> Float[Array, "B _ classes"]:
         """Transforms even and odd functions to logits of all classes, or of all heads of a vector
-        with a tail: [B, K or 1, classes].
+        with a tail.
         """
         ...
 
@@ -85,9 +85,7 @@ class ContractionFeatures(Protocol):
     def tail_logits(
         self, index: int, functions: Functions, heads: Integer[Array, "B K"]
     ) -> Float[Array, "B K tails"]:
-        """Transforms functions to logits of the tails for given heads [B, K], float32 [B, K,
-        tails].
-        """
+        """Transforms functions to logits of the tails for given heads."""
         ...
 
 
@@ -150,11 +148,10 @@ class TransformPolicy(nn.Module):
     def case_scores(
         self, hidden: Float[Array, "B D"], states: tuple[Any, ...]
     ) -> tuple[tuple[Float[Array, "B _ _"], ...], ...]:
-        """Computes, per vector and field, the score of each case at each contraction, float32 [B,
-        cases, contractions].
+        """Computes, per vector and field, the score of each case at each contraction.
 
         Args:
-          hidden: float32 [B, D], from the torso.
+          hidden: from the torso.
           states: states of the contractions.
         """
         found = []
@@ -178,7 +175,7 @@ class TransformPolicy(nn.Module):
         tokens: Integer[Array, "B K index"],
     ) -> Functions:
         """Computes, per field, the score of each contraction for the vector `index`, conditioned on
-        those before it, tokens [B, K, index].
+        the tokens of those before it.
         """
         functions = []
         cases = self.contractions.cases(index, states, tokens)
@@ -193,9 +190,7 @@ class TransformPolicy(nn.Module):
         return tuple(functions)
 
     def vector_logits(self, index: int, functions: Functions) -> Float[Array, "B _ classes"]:
-        """Computes logits of all classes of the vector `index`, or of all its heads, float32 [B, K
-        or 1, classes].
-        """
+        """Computes logits of all classes of the vector `index`, or of all its heads."""
         logits = self.contractions.logits(index, functions)
         legal = self.layout.legal_while_zero[self.contractions.order[index]][0]
         return jnp.where(legal.reshape(logits.shape[-1], -1).any(-1), logits, MASKED)
@@ -203,7 +198,7 @@ class TransformPolicy(nn.Module):
     def tail_logits(
         self, index: int, functions: Functions, heads: Integer[Array, "B K"]
     ) -> Float[Array, "B K tails"]:
-        """Computes logits of the tails for heads [B, K], float32 [B, K, tails]."""
+        """Computes logits of the tails for heads."""
         logits = self.contractions.tail_logits(index, functions, heads)
         legal = self.layout.legal_while_zero[self.contractions.order[index]][0]
         return jnp.where(jnp.asarray(legal.reshape(-1, logits.shape[-1]))[heads], logits, MASKED)
@@ -211,7 +206,7 @@ class TransformPolicy(nn.Module):
     def log_prob(
         self, hidden: Float[Array, "B D"], states: tuple[Any, ...], tokens: Integer[Array, "B M 3"]
     ) -> Float[Array, "B M"]:
-        """Computes the log-probability [B, M] of actions `tokens` [B, M, 3]."""
+        """Computes the log-probability of actions `tokens`."""
         case_scores = self.case_scores(hidden, states)
         tokens = tokens[..., np.array(self.contractions.order)]
         total = jnp.zeros(tokens.shape[:-1])
@@ -320,7 +315,7 @@ class TransformNetwork(nn.Module):
     def log_prob(
         self, residual: Integer[Array, "B a b c"], tokens: Integer[Array, "B M 3"]
     ) -> tuple[Float[Array, "B M"], Float[Array, "B values"]]:
-        """Computes log-probabilities [B, M] of actions [B, M, 3], and value logits."""
+        """Computes log-probabilities of actions, and value logits."""
         hidden, states, value_logits = self(residual)
         return self.policy.log_prob(hidden, states, tokens), value_logits
 

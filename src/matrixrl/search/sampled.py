@@ -24,9 +24,9 @@ class Expansion(NamedTuple):
     """Candidates, priors and value of a new node.
 
     Attributes:
-      tokens: integer [B, K, num_tokens], the candidate actions.
-      prior_logits: float32 [B, K], `MASKED` where a candidate repeats an earlier one.
-      value: float32 [B], expected sum of rewards to come.
+      tokens: the candidate actions.
+      prior_logits: `MASKED` where a candidate repeats an earlier one.
+      value: expected sum of rewards to come.
     """
 
     tokens: Integer[Array, "B K tokens"]
@@ -45,10 +45,10 @@ class SearchResult(NamedTuple):
     """Result of a search at each root.
 
     Attributes:
-      action: integer [B, num_tokens], the action to play.
-      tokens: integer [B, K, num_tokens], the candidates at the root.
-      weights: float32 [B, K], the improved policy over them; sums to 1.
-      value: float32 [B], the root's value after the search.
+      action: the action to play.
+      tokens: the candidates at the root.
+      weights: the improved policy over them; sums to 1.
+      value: the root's value after the search.
     """
 
     action: Integer[Array, "B tokens"]
@@ -66,7 +66,7 @@ Step = Callable[[Any, Array], tuple[Any, Array, Array]]
 def merge_repeated(
     tokens: Integer[Array, "*B K tokens"], log_prob: Float[Array, "*B K"]
 ) -> Float[Array, "*B K"]:
-    """Returns prior logits [B, K]: the log-probabilities, `MASKED` for a candidate equal to one
+    """Returns prior logits: the log-probabilities, `MASKED` for a candidate equal to one
     before it.
     """
     num_candidates = tokens.shape[-2]

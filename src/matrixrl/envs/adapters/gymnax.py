@@ -245,7 +245,7 @@ class GymnaxEnvironment:
         )  # fmt: skip
 
     def legal_action_mask(self, state: Counted) -> Bool[Array, "A"]:
-        """Returns the mask of legal actions, bool [A]; for continuous actions True, [1]."""
+        """Returns the mask of legal actions; for continuous actions True, [1]."""
         if self._mask is None:
             return jnp.ones(1 if self.actions.is_continuous else self.actions.size, jnp.bool_)
         return jnp.asarray(self._mask(state.game, self._params), jnp.bool_)

@@ -44,7 +44,7 @@ Encode = Callable[[State], Array]
 
 
 def reset(key: Words, undo_depth: int, encode: Encode = observation.encode) -> tuple[EncodedBatch, State]:
-    """Starts new games for the keys [B] and returns observations and states."""
+    """Starts a new game for each key and returns observations and states."""
     state = _new_state(stage.generate(_new_game_input(key)))
     words = jnp.zeros((state.exit.shape[0], undo_depth, SNAPSHOT_WORDS), jnp.uint32)
     state = state._replace(history=state.history._replace(words=words))
@@ -52,12 +52,12 @@ def reset(key: Words, undo_depth: int, encode: Encode = observation.encode) -> t
 
 
 def legal_action_mask(states: State) -> Bool[Array, "B 28"]:
-    """Returns the mask of legal actions, bool[B, 28]."""
+    """Returns the mask of legal actions."""
     return legal_actions(to_batch_last(states)).T
 
 
 def observe(states: State, encode: Encode = observation.encode) -> EncodedBatch:
-    """Returns the observations, float32[B, 1545], or uint32[B, 117] packed."""
+    """Returns the observations."""
     return encode(to_batch_last(states))
 
 
@@ -101,10 +101,9 @@ def step(
     """Applies one step to every game, as `HackMatrix.step` describes it.
 
     Args:
-      key: words of the keys, uint32[B] each.
+      key: words of the keys.
       states: [B, ...].
-      action: int32[B].
-      limit: int32[B], the time limit.
+      limit: the time limit.
       resets: whether ended games restart automatically.
       encode: encoder of the observations.
     """

@@ -22,7 +22,7 @@ _SHIFTS = np.array([7 * row + column for row in range(3) for column in range(6)]
 
 
 class Bits(NamedTuple):
-    """A set of cells. `lo` holds rows 0 to 2, `hi` rows 3 to 5; uint32 words of one shape."""
+    """A set of cells. `lo` holds rows 0 to 2, `hi` rows 3 to 5."""
 
     lo: UInt32[Array, "*B"]
     hi: UInt32[Array, "*B"]
@@ -45,7 +45,7 @@ class Bits(NamedTuple):
         return (self.lo | self.hi) != 0
 
     def size(self) -> Int32[Array, "..."]:
-        """Returns the number of cells, int32."""
+        """Returns the number of cells."""
         return (lax.population_count(self.lo) + lax.population_count(self.hi)).astype(jnp.int32)
 
     def has(self, cell: Integer[Array, "..."]) -> Bool[Array, "..."]:
@@ -91,7 +91,7 @@ def cell_row(cell: Integer[Array, "*B"]) -> Integer[Array, "*B"]:
 
 
 def cell_position(cell: Integer[Array, "*B"]) -> UInt32[Array, "*B"]:
-    """Returns the bit number 0..40 of a cell over both words, uint32."""
+    """Returns the bit number 0..40 of a cell over both words."""
     cell = cell.astype(jnp.uint32)
     return cell + cell_row(cell)
 
@@ -107,7 +107,7 @@ def of_cell(cell: Integer[Array, "*B"]) -> Bits:
     )
 
 
-def of_list(cells: Integer[Array, "slots * B"], present: Bool[Array, "slots * B"]) -> Bits:
+def of_list(cells: Integer[Array, "slots *B"], present: Bool[Array, "slots *B"]) -> Bits:
     """Returns the set of the `present` cells of a list along the first axis."""
     single = of_cell(cells).where(present)
     return Bits(
@@ -181,7 +181,7 @@ def column_of(cell: Integer[Array, "*B"]) -> Bits:
 
 
 def to_cells(bits: Bits) -> UInt32[Array, "36 ..."]:
-    """Returns the membership of each cell, uint32 0 or 1, shape ``(36, *words)``."""
+    """Returns the membership of each cell, 0 or 1."""
     shifts = _SHIFTS.reshape((18,) + (1,) * bits.lo.ndim)
     return jnp.concatenate([(bits.lo >> shifts) & 1, (bits.hi >> shifts) & 1])
 

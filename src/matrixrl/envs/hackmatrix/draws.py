@@ -74,7 +74,7 @@ _ROTATIONS = ((13, 15, 26, 6), (17, 29, 16, 24))
 
 
 def key_words(key: Key[Array, "*B"] | UInt32[Array, "*B 2"]) -> Words:
-    """Returns the two words of a key: a typed key or raw uint32[..., 2] of any leading shape.
+    """Returns the two words of a key: typed or raw, of any leading shape.
 
     A typed key of a generator other than Threefry is converted to two words by that generator.
     """
@@ -111,7 +111,7 @@ def block(
 
 
 def pick(word: UInt32[Array, "..."], n: Integer[Array, "..."] | int) -> Int32[Array, "..."]:
-    """Returns an index below `n`, int32: ``(word * n) >> 32`` in 32-bit arithmetic, for n up to
+    """Returns an index below `n`: ``(word * n) >> 32`` in 32-bit arithmetic, for n up to
     65535.
     """
     n = jnp.asarray(n).astype(jnp.uint32)

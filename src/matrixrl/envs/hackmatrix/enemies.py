@@ -61,10 +61,9 @@ def enemy_phase(key: Words, order: Words, state: State, runs: Bool[Array, "*B"])
 
 
 def action_order(
-    order: Words, enemies: UInt32[Array, "36 * B"], active: Bool[Array, "*B"]
-) -> UInt32[Array, "72 * B"]:
-    """Computes the order keys of both rounds, uint32[72, B], from the words of `Stream.ORDER`
-    [36, B].
+    order: Words, enemies: UInt32[Array, "36 *B"], active: Bool[Array, "*B"]
+) -> UInt32[Array, "72 *B"]:
+    """Computes the order keys of both rounds from the words of `Stream.ORDER`.
 
     Enemies act in ascending order of their keys; the key of an enemy that cannot act is `_NEVER`. A
     key is round (1 bit), random priority (25 bits), slot (6 bits), so that all of round 1 comes
@@ -93,10 +92,8 @@ class _Acting(NamedTuple):
 
 def act(
     order: Words, state: State, active: Bool[Array, "*B"]
-) -> tuple[UInt32[Array, "36 * B"], Int32[Array, "*B"]]:
-    """Runs both rounds of enemy actions and returns the moved enemies and the hp the player loses
-    (int32[B]).
-    """
+) -> tuple[UInt32[Array, "36 *B"], Int32[Array, "*B"]]:
+    """Runs both rounds of enemy actions and returns the moved enemies and the hp the player loses."""
     player = bitboard.of_cell(state.player.cell)
     next_to_player = bitboard.neighbours(player)
     transmissions = lists.occupied(state.transmissions)
@@ -141,9 +138,7 @@ def act(
 
 
 class Mover(NamedTuple):
-    """An enemy that may move: its cell (int32[B]), whether it does (bool[B]), and whether it is a
-    glitch (bool[B]).
-    """
+    """An enemy that may move: its cell, whether it does, and whether it is a glitch."""
 
     cell: Int32[Array, "*B"]
     moves: Bool[Array, "*B"]
@@ -153,11 +148,11 @@ class Mover(NamedTuple):
 def choose_move(
     mover: Mover, player: Int32[Array, "*B"], blocks: Bits, taken: Bits, ways: Ways
 ) -> Int32[Array, "*B"]:
-    """Returns the cell an enemy moves to, int32[B]; its own cell if it stays (rule 9.2).
+    """Returns the cell an enemy moves to; its own cell if it stays (rule 9.2).
 
     Args:
       mover: the enemy.
-      player: int32[B], the player's cell.
+      player: the player's cell.
       blocks: the blocks, which only a glitch can enter.
       taken: cells of the other enemies and of the transmissions.
       ways: first steps of the shortest paths to the player over cells without blocks.

@@ -124,9 +124,7 @@ class HackMatrix:
         return _space_of(_state_shapes(self.undo_depth))
 
     def reset(self, key: PRNGKeyArray, params: EnvParams | None = None) -> tuple[Encoded, State]:
-        """Starts a new game and returns the flat observation, float32[1545], and the state
-        (rule 15).
-        """
+        """Starts a new game and returns the observation and the state (rule 15)."""
         del params
         return self._run("reset", key_words(key))
 
@@ -148,8 +146,7 @@ class HackMatrix:
           params: the time limit.
 
         Returns:
-          observation float32[1545], state, reward float32, terminated bool, truncated bool, and
-          info with `reward_breakdown` (14 float32 by the names of the rules), `stage_completed`,
+          observation, state, reward, terminated, truncated, and info with `reward_breakdown` (14 float32 by the names of the rules), `stage_completed`,
           `invalid_action`, `died`, `won` (bool), `outcome` (int32, a `rules.Outcome`), `stage`,
           `score`, `episode_length` (int32), `episode_return` (float32) of the step's own episode,
           `terminated`, `truncated`, `discount` (float32, 0 where the game is over, else 1), and
@@ -177,7 +174,7 @@ class HackMatrix:
         return observation, state, reward, terminated, {**info, "discount": _discount(terminated)}
 
     def legal_action_mask(self, state: State) -> Bool[Array, "28"]:
-        """Returns the mask of valid actions, bool[28] (rule 20)."""
+        """Returns the mask of valid actions (rule 20)."""
         return self._run("mask", state)
 
     def observation(self, state: State) -> Encoded:
@@ -228,7 +225,7 @@ class HackMatrix:
     def reset_batch(
         self, keys: Key[Array, "B"] | UInt32[Array, "B 2"], params: EnvParams | None = None
     ) -> tuple[EncodedBatch, State]:
-        """Starts games for keys [B]: the function that `jax.vmap(env.reset)` calls."""
+        """Starts a game for each key: the function that `jax.vmap(env.reset)` calls."""
         del params
         return self._functions.reset_batch(key_words(keys))
 
@@ -251,7 +248,7 @@ class HackMatrix:
         return tuple(results)
 
     def legal_action_mask_batch(self, states: State) -> Bool[Array, "B 28"]:
-        """Returns the masks of B games, bool[B, 28]."""
+        """Returns the masks of B games."""
         return _legal_action_mask(states)
 
     def _limit(self, params: EnvParams | None) -> Array:
@@ -370,9 +367,7 @@ def _batched(function: Callable[..., Any]) -> Callable[..., Any]:
 
 @with_standard_settings
 def random_legal_action(key: PRNGKeyArray, mask: Bool[Array, "*B 28"]) -> Int32[Array, "*B"]:
-    """Draws uniformly among the legal actions, int32[...] for a mask bool[..., 28]; 0 if there is
-    none.
-    """
+    """Draws uniformly among the legal actions of each mask; 0 if there is none."""
     weights = jnp.cumsum(mask.astype(jnp.int32), axis=-1)
     total = weights[..., -1:]
     n = pick(jax.random.bits(key, total.shape, jnp.uint32), total)

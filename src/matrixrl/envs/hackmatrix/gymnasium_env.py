@@ -119,7 +119,7 @@ class HackMatrixEnv(gymnasium.Env):
         return shown, float(reward), bool(terminated), False, plain
 
     def action_masks(self) -> Bool[np.ndarray, "28"]:
-        """Returns the mask of legal actions, bool[28]."""
+        """Returns the mask of legal actions."""
         self._require_reset("action_masks")
         with jax.enable_x64(False):
             return np.array(self._game.mask(self._state))
@@ -267,7 +267,7 @@ class HackMatrixVectorEnv(VectorEnv):
         return np.array(observations), np.array(rewards, np.float64), terminated, truncated, plain
 
     def action_masks(self) -> Bool[np.ndarray, "B 28"]:
-        """Returns the masks of legal actions, bool[num_envs, 28]; for a game that is over, those of
+        """Returns the masks of legal actions; for a game that is over, those of
         the next one.
         """
         self._require_reset("action_masks")

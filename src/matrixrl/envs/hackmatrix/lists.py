@@ -14,46 +14,46 @@ from matrixrl.envs.hackmatrix.state import EnemyWord, present
 
 
 def slots(words: Shaped[Array, "slots ..."]) -> Int32[np.ndarray, "slots ..."]:
-    """Returns the slot numbers as a column that broadcasts against the list, int32[slots, 1...]."""
+    """Returns the slot numbers as a column that broadcasts against the list."""
     return np.arange(words.shape[0], dtype=np.int32).reshape((-1,) + (1,) * (words.ndim - 1))
 
 
-def length(words: UInt32[Array, "slots * B"]) -> Int32[Array, "*B"]:
-    """Returns the number of entries, int32[B]."""
+def length(words: UInt32[Array, "slots *B"]) -> Int32[Array, "*B"]:
+    """Returns the number of entries."""
     return jnp.sum(present(words), axis=0, dtype=jnp.int32)
 
 
 def cells(words: UInt32[Array, "*B"]) -> UInt32[Array, "*B"]:
-    """Returns the cell of each entry, uint32[slots, B]; meaningless for empty slots."""
+    """Returns the cell of each entry; meaningless for empty slots."""
     return EnemyWord.CELL.get(words)
 
 
-def occupied(words: UInt32[Array, "slots * B"]) -> Bits:
+def occupied(words: UInt32[Array, "slots *B"]) -> Bits:
     """Returns the set of the cells of all entries."""
     return of_list(cells(words), present(words))
 
 
-def first(words: UInt32[Array, "slots * B"], hits: Bool[Array, "slots * B"]) -> Int32[Array, "*B"]:
-    """Returns the slot of the first hit, int32[B]; the number of slots where there is none."""
+def first(words: UInt32[Array, "slots *B"], hits: Bool[Array, "slots *B"]) -> Int32[Array, "*B"]:
+    """Returns the slot of the first hit; the number of slots where there is none."""
     return jnp.min(jnp.where(hits, slots(words), words.shape[0]), axis=0)
 
 
-def at_slot(words: UInt32[Array, "slots * B"], slot: Int32[Array, "*B"]) -> UInt32[Array, "*B"]:
-    """Returns the word in `slot` of each list, uint32[B]; 0 if the slot is out of range."""
+def at_slot(words: UInt32[Array, "slots *B"], slot: Int32[Array, "*B"]) -> UInt32[Array, "*B"]:
+    """Returns the word in `slot` of each list; 0 if the slot is out of range."""
     return jnp.sum(jnp.where(slots(words) == slot, words, 0), axis=0, dtype=jnp.uint32)
 
 
 def append(
-    words: UInt32[Array, "slots * B"],
+    words: UInt32[Array, "slots *B"],
     count: Int32[Array, "*B"],
     word: UInt32[Array, "*B"],
     active: Bool[Array, "*B"],
-) -> UInt32[Array, "slots * B"]:
+) -> UInt32[Array, "slots *B"]:
     """Stores `word` in slot `count` of the list where `active`; drops it if the list is full."""
     return jnp.where((slots(words) == count) & active, word, words)
 
 
-def take_out(words: UInt32[Array, "slots * B"], slot: Int32[Array, "*B"]) -> UInt32[Array, "slots * B"]:
+def take_out(words: UInt32[Array, "slots *B"], slot: Int32[Array, "*B"]) -> UInt32[Array, "slots *B"]:
     """Removes the entry in `slot` and moves the later ones up. A slot out of range changes
     nothing.
     """
@@ -61,7 +61,7 @@ def take_out(words: UInt32[Array, "slots * B"], slot: Int32[Array, "*B"]) -> UIn
     return jnp.where(slots(words) >= slot, moved_up, words)
 
 
-def remove(words: UInt32[Array, "slots * B"], gone: Bool[Array, "slots * B"]) -> UInt32[Array, "slots * B"]:
+def remove(words: UInt32[Array, "slots *B"], gone: Bool[Array, "slots *B"]) -> UInt32[Array, "slots *B"]:
     """Removes the `gone` entries and keeps the order of the others."""
     hole = np.uint32(1)  # neither an entry nor an empty slot
     marked = jnp.where(gone & present(words), hole, words)
@@ -75,8 +75,8 @@ def remove(words: UInt32[Array, "slots * B"], gone: Bool[Array, "slots * B"]) ->
     return lax.while_loop(any_left, close_one, marked)
 
 
-def first_on_each_cell(words: UInt32[Array, "slots * B"]) -> UInt32[Array, "slots * B"]:
-    """Returns for each cell the first entry in list order on it, uint32[36, B]; 0 if there is
+def first_on_each_cell(words: UInt32[Array, "slots *B"]) -> UInt32[Array, "slots *B"]:
+    """Returns for each cell the first entry in list order on it; 0 if there is
     none.
     """
     cell_numbers = slots(words).astype(np.uint32)  # there are as many slots as cells

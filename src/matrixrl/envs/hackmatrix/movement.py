@@ -20,9 +20,8 @@ class Direction(NamedTuple):
     """Effect of a directional action; everything is empty or false where there is none.
 
     Attributes:
-      moves: bool[B].
-      cell: int32[B], the player's cell afterwards.
-      enemy: int32[B], slot of the attacked enemy, 36 if there is none.
+      cell: the player's cell afterwards.
+      enemy: slot of the attacked enemy, 36 if there is none.
       transmission: the cell of the attacked transmission.
     """
 

@@ -35,13 +35,7 @@ EncodedBatch = Float32[Array, "B 1545"] | UInt32[Array, "B 117"]
 
 
 class Observation(NamedTuple):
-    """The observation, split into its parts.
-
-    Attributes:
-      player: float32[..., 10].
-      programs: int32[..., 23].
-      grid: float32[..., 6, 6, 42].
-    """
+    """The observation, split into its parts."""
 
     player: Float32[Array, "*B 10"]
     programs: Int32[Array, "*B 23"]
@@ -84,8 +78,8 @@ _MASK = np.array([(1 << run.width) - 1 for run in _LAYOUT], np.uint32)
 _UNIT = np.array([run.unit for run in _LAYOUT], np.float32)
 
 
-def cell_words(state: State) -> list[UInt32[Array, "36 * B"]]:
-    """Packs all features of each cell into three words, uint32[36, B]; see `_layout`."""
+def cell_words(state: State) -> list[UInt32[Array, "36 *B"]]:
+    """Packs all features of each cell into three words; see `_layout`."""
     board = state.board
     blocks = bitboard.to_cells(board.blocks)
     programs = bitboard.to_cells(board.blocks & board.programs)
@@ -133,7 +127,7 @@ def cell_words(state: State) -> list[UInt32[Array, "36 * B"]]:
 
 
 def scalar_words(state: State) -> list[UInt32[Array, "*B"]]:
-    """Returns the observation without the grid as nine integers, uint32[B] each; see
+    """Returns the observation without the grid as nine integers; see
     `head_values`.
     """
     player = state.player
@@ -152,9 +146,7 @@ def scalar_words(state: State) -> list[UInt32[Array, "*B"]]:
 
 
 def head_values(scalars: list[UInt32[Array, "B"]]) -> Float32[Array, "33 B"]:
-    """Computes the ten player values and the 23 programs, float32[33, B], from `scalar_words`
-    (rules 19.1, 19.2).
-    """
+    """Computes the ten player values and the 23 programs from `scalar_words` (rules 19.1, 19.2)."""
     cell, hp, credits, energy, stage, siphons, damage, flags, owned = scalars
     row = bitboard.cell_row(cell.astype(jnp.int32)).astype(jnp.uint32)
 
@@ -180,16 +172,14 @@ def head_values(scalars: list[UInt32[Array, "B"]]) -> Float32[Array, "33 B"]:
 
 
 def pack(state: State) -> UInt32[Array, "B 117"]:
-    """Packs the observation of a batch-last state into 468 bytes, uint32[B, 117]; `unpack` is its
+    """Packs the observation of a batch-last state into 468 bytes; `unpack` is its
     inverse.
     """
     return jnp.concatenate([jnp.stack(scalar_words(state)), *cell_words(state)]).T
 
 
 def unpack(packed: UInt32[Array, "*B 117"]) -> Float32[Array, "*B 1545"]:
-    """Unpacks observations to their flat form: uint32[..., 117] to float32[..., 1545] (rule
-    19.4).
-    """
+    """Unpacks observations to their flat form (rule 19.4)."""
     rows = packed.reshape((-1, PACKED_WORDS))
     scalars = [rows[:, i] for i in range(NUM_SCALARS)]
     words = [rows[:, NUM_SCALARS + i * NUM_CELLS :][:, :NUM_CELLS] for i in range(3)]
@@ -197,7 +187,7 @@ def unpack(packed: UInt32[Array, "*B 117"]) -> Float32[Array, "*B 1545"]:
 
 
 def encode(state: State) -> Float32[Array, "B 1545"]:
-    """Computes the flat observation of a batch-last state, float32[B, 1545]."""
+    """Computes the flat observation of a batch-last state."""
     words, head = materialized((cell_words(state), head_values(scalar_words(state))), state.time)
     return _flat(head.T, [word.T for word in words])
 
@@ -221,9 +211,7 @@ def _flat(head: Array, words: list[Array]) -> Array:
 def cell_features(
     first: UInt32[Array, "... 1"], second: UInt32[Array, "... 1"], third: UInt32[Array, "... 1"]
 ) -> Float32[Array, "... 42"]:
-    """Computes the 42 features of cells, float32[..., 42], from their words uint32[..., 1]
-    (rule 19.3).
-    """
+    """Computes the 42 features of cells from their words (rule 19.3)."""
     word = jnp.where(_WORD == 0, first, jnp.where(_WORD == 1, second, third))
     return ((word >> _SHIFT) & _MASK).astype(jnp.float32) * _UNIT
 
@@ -252,7 +240,7 @@ def parts(packed: UInt32[Array, "*B 117"]) -> Parts:
 
 
 def split(flat: Float32[Array, "*B 1545"]) -> Observation:
-    """Splits a flat observation, float32[..., 1545], into its named parts (rule 19.4)."""
+    """Splits a flat observation into its named parts (rule 19.4)."""
     start = 10 + NUM_PROGRAMS
     return Observation(
         player=flat[..., :10],

@@ -90,16 +90,14 @@ def simple_effects(state: State, uses: Uses) -> State:
     )
 
 
-def undo(state: State, newest: UInt32[Array, "words * B"], used: Bool[Array, "*B"]) -> State:
-    """Restores the `newest` snapshot (uint32[SNAPSHOT_WORDS, B]), where `used` (rule 13)."""
+def undo(state: State, newest: UInt32[Array, "words *B"], used: Bool[Array, "*B"]) -> State:
+    """Restores the `newest` snapshot, where `used` (rule 13)."""
     restored = state._replace(**unpack_snapshot(newest)._asdict())
     return jax.tree.map(lambda new, old: jnp.where(used, new, old), restored, state)
 
 
 class Warp(NamedTuple):
-    """The target of WARP: its cell (int32[B]) and whether it is an enemy or a transmission
-    (bool[B]).
-    """
+    """The target of WARP: its cell, and whether it is an enemy or a transmission."""
 
     cell: Int32[Array, "*B"]
     enemy: Bool[Array, "*B"]
@@ -125,15 +123,15 @@ class Harm(NamedTuple):
     """Harm that the player's action does to enemies and transmissions.
 
     Attributes:
-      damage: int32[36, B], hp each enemy loses; enemies at 0 are removed, the damaged others
+      damage: hp each enemy loses; enemies at 0 are removed, the damaged others
         stunned.
-      destroyed: bool[36, B], enemies removed at any hp, counted as kills by `kills`.
+      destroyed: enemies removed at any hp, counted as kills by `kills`.
       transmissions: cells of destroyed transmissions.
-      kills: int32[B], kills among the `destroyed` enemies.
+      kills: kills among the `destroyed` enemies.
     """
 
-    damage: Int32[Array, "36 * B"]
-    destroyed: Bool[Array, "36 * B"]
+    damage: Int32[Array, "36 *B"]
+    destroyed: Bool[Array, "36 *B"]
     transmissions: Bits
     kills: Int32[Array, "*B"]
 
@@ -241,7 +239,7 @@ def push_and_pull(state: State, uses: Uses) -> State:
     return state._replace(enemies=enemies)
 
 
-def poly(key: Words, enemies: UInt32[Array, "36 * B"], used: Bool[Array, "*B"]) -> UInt32[Array, "36 * B"]:
+def poly(key: Words, enemies: UInt32[Array, "36 *B"], used: Bool[Array, "*B"]) -> UInt32[Array, "36 *B"]:
     """Changes every enemy to one of the three other types, keeping its damage; hp 0 where it dies
     (rule 12.4).
     """
@@ -263,8 +261,8 @@ def poly(key: Words, enemies: UInt32[Array, "36 * B"], used: Bool[Array, "*B"]) 
 class Survivors(NamedTuple):
     """Enemies and transmissions after the harm, and the kills counted (rule 12.5)."""
 
-    enemies: UInt32[Array, "36 * B"]
-    transmissions: UInt32[Array, "36 * B"]
+    enemies: UInt32[Array, "36 *B"]
+    transmissions: UInt32[Array, "36 *B"]
     kills: Int32[Array, "*B"]
 
 

@@ -53,8 +53,7 @@ class Facts(NamedTuple):
 
 
 def exit_distances(*states: State) -> Int32[Array, "states B"]:
-    """Computes the number of steps from player to exit over cells without blocks for each state,
-    int32[states, B].
+    """Computes the number of steps from player to exit over cells without blocks for each state.
 
     The distance is 0 if there is no path (rule 18.4).
     """
@@ -72,7 +71,7 @@ def exit_distances(*states: State) -> Int32[Array, "states B"]:
 
 
 def rewards(facts: Facts) -> tuple[Float32[Array, "*B"], dict[str, Float32[Array, "*B"]]]:
-    """Computes the reward, float32[B], and its 14 components under the keys of rule 18.2."""
+    """Computes the reward and its 14 components under the keys of rule 18.2."""
     old, new, stage = facts.old, facts.new, facts.stage
     one, half = UNITS, UNITS // 2
     per_kill, per_step, per_missed = 60, 10, 5  # 0.3, 0.05, 0.5 * 0.05

@@ -81,12 +81,12 @@ def missed_resources(
     board: Board, owned: UInt32[Array, "*B"], cell: Int32[Array, "*B"]
 ) -> Int32[Array, "*B"]:
     """Computes the credits plus energy that the best cell for this siphon would have yielded in
-    addition, int32[B] (rule 18.5).
+    addition (rule 18.5).
 
     Args:
       board: the board before the siphon.
-      owned: uint32[B], programs owned before it.
-      cell: int32[B], the player's cell.
+      owned: programs owned before it.
+      cell: the player's cell.
     """
     content = CellWord.CONTENT.get(board.values)
     fresh = ~board.siphoned

@@ -35,21 +35,20 @@ def spawn(
     count: Int32[Array, "*B"],
     scheduled: Int32[Array, "*B"],
     from_siphon: bool,
-    transmissions: UInt32[Array, "36 * B"],
+    transmissions: UInt32[Array, "36 *B"],
     blocks: Bits,
     enemies: Bits,
     player: Bits,
-) -> UInt32[Array, "36 * B"]:
+) -> UInt32[Array, "36 *B"]:
     """Spawns `count` transmissions one after another, each on a cell that is free after the earlier
     ones.
 
     Args:
       key: words [B].
       stream: the stream of `draws` for this use; spawn j takes block j.
-      count: int32[B], number of spawns requested; those without a free cell are dropped.
-      scheduled: int32[B], number of spawns, the first ones, that are `from_schedule`.
+      count: number of spawns requested; those without a free cell are dropped.
+      scheduled: number of spawns, the first ones, that are `from_schedule`.
       from_siphon: the flag of all others.
-      transmissions: uint32[36, B].
       blocks, enemies, player: their cells, [B].
     """
     fire = line_of_fire(player, blocks | enemies)
@@ -89,8 +88,8 @@ def spawn(
 
 
 def tick(
-    enemies: UInt32[Array, "36 * B"], transmissions: UInt32[Array, "36 * B"], active: Bool[Array, "*B"]
-) -> tuple[UInt32[Array, "36 * B"], UInt32[Array, "36 * B"]]:
+    enemies: UInt32[Array, "36 *B"], transmissions: UInt32[Array, "36 *B"], active: Bool[Array, "*B"]
+) -> tuple[UInt32[Array, "36 *B"], UInt32[Array, "36 *B"]]:
     """Turns due transmissions into enemies at the end of their list and counts down the others,
     where `active`.
     """

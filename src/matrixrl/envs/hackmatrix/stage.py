@@ -36,7 +36,7 @@ _ATTEMPTS_AT_ONCE = 16
 
 
 class NewGame(NamedTuple):
-    """The random start of a game (rule 15): int32[B] each."""
+    """The random start of a game (rule 15)."""
 
     cell: Int32[Array, "*B"]
     credits: Int32[Array, "*B"]
@@ -60,11 +60,11 @@ def new_game(draw: Words) -> NewGame:
 
 
 class StageInput(NamedTuple):
-    """Inputs of stage generation, one lane each: words or int32 [B], transmissions uint32[36, B].
+    """Inputs of stage generation, one lane each.
 
     Attributes:
       key: words of the key.
-      new_game: bool, whether this is the first stage of a new game, which also draws the player's
+      new_game: whether this is the first stage of a new game, which also draws the player's
         cell.
       stage: number of the stage to generate.
       player: the player's cell, a corner; ignored for a new game.
@@ -77,7 +77,7 @@ class StageInput(NamedTuple):
     stage: Int32[Array, "*B"]
     player: Int32[Array, "*B"]
     enemies: Bits
-    transmissions: UInt32[Array, "36 * B"]
+    transmissions: UInt32[Array, "36 *B"]
 
 
 class Stage(NamedTuple):
@@ -92,7 +92,7 @@ class Stage(NamedTuple):
 
     board: Board
     exit: Int32[Array, "*B"]
-    transmissions: UInt32[Array, "36 * B"]
+    transmissions: UInt32[Array, "36 *B"]
     opening: NewGame
 
 
@@ -161,8 +161,7 @@ def generate(inputs: StageInput) -> Stage:
 def place(
     key: Words, attempt: Int32[Array, "..."], candidates: Bits, count: Int32[Array, "..."]
 ) -> tuple[Bits, Int32[Array, "11 ..."]]:
-    """Draws the placement of an attempt: the set of blocks and their cells in order of choice,
-    int32[11, ...].
+    """Draws the placement of an attempt: the set of blocks and their cells in order of choice.
 
     Cell i is meaningful for i below `count`. Shapes broadcast: `attempt` may have leading axes
     before the batch.
@@ -215,8 +214,8 @@ def valid_placement(blocks: Bits, exit_bits: Bits) -> Bool[Array, "..."]:
 
 def first_valid_placement(
     key: Words, candidates: Bits, count: Int32[Array, "*B"], exit_bits: Bits
-) -> Int32[Array, "11 * B"]:
-    """Returns the cells of the first valid placement in order of choice, int32[11, B]; all -1 if
+) -> Int32[Array, "11 *B"]:
+    """Returns the cells of the first valid placement in order of choice; all -1 if
     every attempt fails.
     """
 

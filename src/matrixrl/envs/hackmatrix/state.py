@@ -38,7 +38,7 @@ class Field(NamedTuple):
         return (1 << self.width) - 1
 
     def get(self, word: UInt32[Array, "*B"]) -> UInt32[Array, "*B"]:
-        """Returns the value of the field, uint32."""
+        """Returns the value of the field."""
         return (word >> self.shift) & self.limit
 
     def of(self, value: Num[Array, "*B"] | Bool[Array, "*B"] | int) -> UInt32[Array, "*B"]:
@@ -107,7 +107,7 @@ def without_origin(words: UInt32[Array, "*B"]) -> UInt32[Array, "*B"]:
 
 
 def enemy_max_hp(enemy_type: UInt32[Array, "*B"]) -> UInt32[Array, "*B"]:
-    """Returns the full hp of each enemy type, uint32 (rule 3.3)."""
+    """Returns the full hp of each enemy type (rule 3.3)."""
     table = sum(hp << (4 * code) for code, hp in enumerate(ENEMY_MAX_HP))
     return (jnp.uint32(table) >> (4 * enemy_type)) & 15
 
@@ -134,7 +134,7 @@ class Board(NamedTuple):
       siphoned: cells a siphon has processed.
       centers: cells the player stood on when siphoning.
       pickups: cells with a data siphon.
-      values: uint32[36], a `CellWord` for each cell. Content and spawn count are 0 where there is
+      values: a `CellWord` for each cell. Content and spawn count are 0 where there is
         no block.
     """
 
@@ -144,7 +144,7 @@ class Board(NamedTuple):
     siphoned: Bits
     centers: Bits
     pickups: Bits
-    values: UInt32[Array, "36 * B"]
+    values: UInt32[Array, "36 *B"]
 
 
 class History(NamedTuple):
@@ -170,8 +170,8 @@ class State(NamedTuple):
       owned: uint32, bit i is set if program number i is owned.
       stage, turn: int32.
       exit: int32, cell of the exit marker.
-      enemies: uint32[36], `EnemyWord` each, in list order.
-      transmissions: uint32[36], `TransmissionWord` each, in list order.
+      enemies: `EnemyWord` each, in list order.
+      transmissions: `TransmissionWord` each, in list order.
       show_activated, scheduled_tasks_disabled, step_active: bool.
       atk_plus_uses: int32.
       interval, next_turn, pending_siphon_spawns: int32, the schedule (rule 11).
@@ -187,8 +187,8 @@ class State(NamedTuple):
     stage: Int32[Array, "*B"]
     turn: Int32[Array, "*B"]
     exit: Int32[Array, "*B"]
-    enemies: UInt32[Array, "36 * B"]
-    transmissions: UInt32[Array, "36 * B"]
+    enemies: UInt32[Array, "36 *B"]
+    transmissions: UInt32[Array, "36 *B"]
     show_activated: Bool[Array, "*B"]
     scheduled_tasks_disabled: Bool[Array, "*B"]
     step_active: Bool[Array, "*B"]
@@ -213,8 +213,8 @@ class BoardSnapshot(NamedTuple):
     board: Board
     owned: UInt32[Array, "*B"]
     turn: Int32[Array, "*B"]
-    enemies: UInt32[Array, "36 * B"]
-    transmissions: UInt32[Array, "36 * B"]
+    enemies: UInt32[Array, "36 *B"]
+    transmissions: UInt32[Array, "36 *B"]
     show_activated: Bool[Array, "*B"]
     scheduled_tasks_disabled: Bool[Array, "*B"]
     atk_plus_uses: Int32[Array, "*B"]
@@ -224,10 +224,8 @@ NUM_SCALARS = 7 + 12 + 5
 SNAPSHOT_WORDS = NUM_SCALARS + NUM_CELLS + ENEMY_SLOTS + TRANSMISSION_SLOTS
 
 
-def pack_snapshot(state: State) -> UInt32[Array, "words * B"]:
-    """Packs the snapshot of a batch-last state, uint32[SNAPSHOT_WORDS, B], without the origin
-    flags.
-    """
+def pack_snapshot(state: State) -> UInt32[Array, "words *B"]:
+    """Packs the snapshot of a batch-last state, without the origin flags."""
     board = state.board
     scalars = [
         *state.player,
@@ -248,8 +246,8 @@ def pack_snapshot(state: State) -> UInt32[Array, "words * B"]:
     )
 
 
-def unpack_snapshot(words: UInt32[Array, "words * B"] | UInt32[np.ndarray, "words * B"]) -> BoardSnapshot:
-    """Unpacks the words of `pack_snapshot`, uint32[SNAPSHOT_WORDS, ...]."""
+def unpack_snapshot(words: UInt32[Array, "words *B"] | UInt32[np.ndarray, "words *B"]) -> BoardSnapshot:
+    """Unpacks the words of `pack_snapshot`."""
     lists = words[NUM_SCALARS:]
     bits = [Bits(words[i], words[i + 1]) for i in range(7, 19, 2)]
     return BoardSnapshot(

@@ -35,7 +35,7 @@ class Counted(NamedTuple):
 
     Attributes:
       game: the state of the game.
-      components: float32[14], the sum of each reward component (rule 18.2).
+      components: the sum of each reward component (rule 18.2).
       moves, siphons, programs: int32, number of actions of each kind.
       used: uint32, bit i is set if program number i was used.
     """
@@ -105,11 +105,11 @@ class CountedHackMatrix:
         return _counted(states, actions, *self.game.step_batch(keys, states.game, actions, params))
 
     def legal_action_mask(self, state: Counted) -> Bool[Array, "28"]:
-        """Returns the mask of valid actions, bool[28] (rule 20)."""
+        """Returns the mask of valid actions (rule 20)."""
         return self.game.legal_action_mask(state.game)
 
     def legal_action_mask_batch(self, states: Counted) -> Bool[Array, "B 28"]:
-        """Returns the masks of B games, bool[B, 28]."""
+        """Returns the masks of B games."""
         return self.game.legal_action_mask_batch(states.game)
 
 

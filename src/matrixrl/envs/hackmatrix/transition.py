@@ -39,18 +39,18 @@ class Transition(NamedTuple):
 
     Attributes:
       state: the state afterwards; where `advances`, the new stage is still to be generated.
-      advances: bool[B], the stage was completed and another follows; this clears the history.
+      advances: the stage was completed and another follows; this clears the history.
       facts: inputs of the reward.
-      snapshot: uint32[SNAPSHOT_WORDS, B], the snapshot to push onto the history where `pushed`.
-      pushed: bool[B], an enemy phase has run.
-      undone: bool[B], the newest snapshot was restored and is popped from the history.
+      snapshot: the snapshot to push onto the history where `pushed`.
+      pushed: an enemy phase has run.
+      undone: the newest snapshot was restored and is popped from the history.
       new_key: the key of the game that follows if this one ends.
     """
 
     state: State
     advances: Bool[Array, "*B"]
     facts: reward.Facts
-    snapshot: UInt32[Array, "words * B"]
+    snapshot: UInt32[Array, "words *B"]
     pushed: Bool[Array, "*B"]
     undone: Bool[Array, "*B"]
     new_key: Words
@@ -66,15 +66,15 @@ class _Played(NamedTuple):
 
 
 def transition(
-    key: Words, state: State, newest: UInt32[Array, "words * B"], action: Int32[Array, "*B"]
+    key: Words, state: State, newest: UInt32[Array, "words *B"], action: Int32[Array, "*B"]
 ) -> Transition:
     """Computes all effects of `action`.
 
     Args:
       key: the key of the step, [B].
       state: the state; of its history only `size` is read.
-      newest: uint32[SNAPSHOT_WORDS, B], the newest snapshot, read where UNDO is used.
-      action: int32[B]; a number outside 0..27 is an invalid action.
+      newest: the newest snapshot, read where UNDO is used.
+      action: a number outside 0..27 is an invalid action.
     """
     before = state
     draw = block(key, _STREAMS, _INDICES)

@@ -19,12 +19,7 @@ from matrixrl.envs.matmul.tensors import Ring
 
 
 class Basis(NamedTuple):
-    """An invertible matrix per mode with its inverse.
-
-    Attributes:
-      forward: int32 ([a, a], [b, b], [c, c]).
-      inverse: int32, likewise.
-    """
+    """An invertible matrix per mode with its inverse."""
 
     forward: tuple[Int32[Array, "*B a a"], Int32[Array, "*B b b"], Int32[Array, "*B c c"]]
     inverse: tuple[Int32[Array, "*B a a"], Int32[Array, "*B b b"], Int32[Array, "*B c c"]]
@@ -39,8 +34,7 @@ def identity(shape: tuple[int, int, int]) -> Basis:
 def random_unimodular(
     key: PRNGKeyArray, length: int, ring: Ring, density: float
 ) -> tuple[Int32[Array, "length length"], Int32[Array, "length length"]]:
-    """Samples a signed permutation times unit triangular matrices, and its inverse, int32 [length,
-    length].
+    """Samples a signed permutation times unit triangular matrices, and its inverse.
 
     Over F2 the triangular parts are lower and upper with uniform entries, which with a random
     permutation reaches every invertible matrix. Over the integers the off-diagonal entries are -1,
@@ -108,7 +102,7 @@ def transform_tensor(
     matrices: tuple[Integer[Array, "a a"], Integer[Array, "b b"], Integer[Array, "c c"]],
     ring: Ring,
 ) -> Int32[Array, "a b c"]:
-    """Transforms the tensor [a, b, c] to the new basis, int32 of the same shape."""
+    """Transforms the tensor to the new basis."""
     p, q, r = matrices
     result = jnp.einsum("xa,abc->xbc", p, tensor.astype(jnp.int32))
     result = jnp.einsum("yb,xbc->xyc", q, result)
@@ -118,5 +112,5 @@ def transform_tensor(
 def transform_vectors(
     vectors: Integer[Array, "*B a"], matrix: Integer[Array, "a a"], ring: Ring
 ) -> Int32[Array, "*B a"]:
-    """Transforms vectors [..., a] to the new basis, int32."""
+    """Transforms vectors to the new basis."""
     return reduce(vectors.astype(jnp.int32) @ matrix.T, ring)

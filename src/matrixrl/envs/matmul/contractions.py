@@ -55,7 +55,7 @@ class FieldState(NamedTuple):
     """State of a batch of residuals over one field before any vector is sampled.
 
     Attributes:
-      ranks: per sampled vector int32 [B, contractions of its mode].
+      ranks: per sampled vector, of the contractions of its mode.
       second: echelon forms of y . T with the first vector's mode on one side, words [B,
         contractions].
       third: of z . T, with the first vector's mode on one side and the second's on the other.
@@ -87,9 +87,7 @@ class FieldContractions:
         return max(0, self.shape[index] - self.max_head) if self.prime == 2 else 0
 
     def contracted_with(self, index: int) -> Int8[np.ndarray, "contractions length"]:
-        """Returns the vectors x of the contractions for the vector `index`, int8 [contractions,
-        entries], in order.
-        """
+        """Returns the vectors x of the contractions for the vector `index`, in order."""
         length, tail = self.shape[index], self.tail(index)
         if self.prime == 3:
             return group_vectors(3, length)
@@ -122,7 +120,7 @@ class FieldContractions:
         return self.prime == 3 and index == 2
 
     def __call__(self, residual: Integer[Array, "B first second third"]) -> FieldState:
-        """Computes ranks and echelon forms of integer residuals [B, first, second, third]."""
+        """Computes ranks and echelon forms of integer residuals."""
         residues = jnp.mod(residual, self.prime)
         first = self._contract(residues, 0, 1 if self.shape[1] <= self.shape[2] else 2)
         ranks = eliminate(self.field, first).rank
@@ -263,10 +261,10 @@ class FieldContractions:
         self, index: int, even: Float32[Array, "*B _"], odd: Float32[Array, "*B _"] | None
     ) -> Float32[Array, "*B classes"]:
         """Computes Fourier transforms at all vectors of mode `index`, or at all of its heads,
-        float32 [..., p^n], by class.
+        by class.
 
         Args:
-          even: float32 [..., contractions], a function with one value at x and 2x.
+          even: a function with one value at x and 2x.
           odd: likewise, over F3: a function with opposite values at x and 2x.
         """
         length = self.shape[index]
@@ -288,11 +286,10 @@ class FieldContractions:
         ],
         heads: Integer[Array, "B K"],
     ) -> Float32[Array, "B K tails"]:
-        """Computes transforms at all tails of the heads, over F2, float32 [B, K, 2^tail], by class.
+        """Computes transforms at all tails of the heads, over F2, by class.
 
         Args:
-          even: float32 [B, K or 1, contractions].
-          heads: int32 [B, K], classes.
+          heads: classes.
         """
         tail = self.tail(index)
         head = self.shape[index] - tail
@@ -331,7 +328,7 @@ def _all_sums(words: Array) -> Array:
 
 
 def hadamard(values: Float32[Array, "*B size"]) -> Float32[Array, "*B size"]:
-    """Computes sum_x (-1)^<x, u> values[x] for every u: float32 [..., 2^n] to [..., 2^n]."""
+    """Computes sum_x (-1)^<x, u> values[x] for every u."""
     size = values.shape[-1]
     if size <= MAX_SINGLE_TRANSFORM:
         return values @ jnp.asarray(_hadamard_matrix(size))
@@ -402,17 +399,17 @@ class Contractions:
     def tail_logits(
         self, index: int, functions: Functions, heads: Integer[Array, "B K"]
     ) -> Float32[Array, "B K tails"]:
-        """Computes `logits` at the tails of the heads: float32 [B, K, tails]."""
+        """Computes `logits` at the tails of the heads."""
         ((field, (even, _)),) = zip(self.fields, functions, strict=True)
         return field.tail_transform(index, even, heads)
 
     def __call__(self, residual: Integer[Array, "B a b c"]) -> tuple[FieldState, ...]:
-        """Computes the states of residuals [B, a, b, c]."""
+        """Computes the states of residuals."""
         turned = jnp.transpose(residual, (0, *(mode + 1 for mode in self.order)))
         return tuple(field(turned) for field in self.fields)
 
     def histograms(self, states: tuple[FieldState, ...]) -> Float32[Array, "B F"]:
-        """Computes the fraction of contractions of every rank, by field and mode, float32 [B, F]:
+        """Computes the fraction of contractions of every rank, by field and mode:
         the same in every basis.
         """
         parts = []
@@ -423,9 +420,7 @@ class Contractions:
         return jnp.concatenate(parts, axis=-1)
 
     def cases(self, index: int, states: tuple[FieldState, ...], tokens: Integer[Array, "B K index"]) -> Cases:
-        """Returns, per field, the case and sign of each contraction, [B, K or 1, contractions],
-        conditioned on the tokens sampled so far.
-        """
+        """Returns, per field, the case and sign of each contraction, conditioned on the tokens sampled so far."""
         found = []
         for field, state in zip(self.fields, states, strict=True):
             earlier = tuple(self._packed(drawn, tokens[..., drawn], field.field) for drawn in range(index))
@@ -443,8 +438,7 @@ class Contractions:
         )
 
     def logits(self, index: int, functions: Functions) -> Float[Array, "B _ classes"]:
-        """Sums over the fields the transforms at the vectors of the classes, float32 [...,
-        classes].
+        """Sums over the fields the transforms at the vectors of the classes.
 
         For a vector with a tail the classes are those of its head.
         """

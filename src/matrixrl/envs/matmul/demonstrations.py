@@ -17,10 +17,9 @@ class Demonstration(NamedTuple):
     """One residual with terms that sum to it.
 
     Attributes:
-      residual: int8 [a, b, c].
-      tokens: int32 [max_factors, num_tokens]; every one of the first `num_factors` rows is a right
+      tokens: every one of the first `num_factors` rows is a right
         next action, because a sum does not depend on the order of its terms.
-      num_factors: int32, how many rows count.
+      num_factors: how many rows count.
     """
 
     residual: Int8[Array, "a b c"]
@@ -36,11 +35,11 @@ def random_vectors(
     count: int,
     used: Integer[Array, ""] | None = None,
 ) -> Int8[Array, "count length"]:
-    """Samples `count` non-zero vectors int8 [count, length]; an entry is non-zero with probability
+    """Samples `count` non-zero vectors; an entry is non-zero with probability
     `density`.
 
     Args:
-      used: int32, number of leading entries that may be non-zero; all by default.
+      used: number of leading entries that may be non-zero; all by default.
     """
     key_support, key_value, key_entry = jax.random.split(key, 3)
     end = jnp.int32(length) if used is None else used
@@ -69,9 +68,9 @@ def synthetic(
     uniform over its range and shared by the terms of one demonstration.
 
     Args:
-      used: int32, numbers of leading entries of u, v and w that may be non-zero, for a tensor of a
+      used: numbers of leading entries of u, v and w that may be non-zero, for a tensor of a
         smaller format; all by default.
-      most: int32, maximum number of terms, if fewer than `max_factors`.
+      most: maximum number of terms, if fewer than `max_factors`.
     """
     key_count, key_density, key_u, key_v, key_w = jax.random.split(key, 5)
     num_factors = jax.random.randint(key_count, (), min_factors, 1 + (max_factors if most is None else most))
@@ -92,9 +91,7 @@ def sum_of_terms(
     w: Integer[Array, "R c"],
     active: Bool[Array, "R"],
 ) -> Int8[Array, "a b c"]:
-    """Sums the active terms [R] of u [R, a], v [R, b], w [R, c] in the ring, int8 [a, b, c], at
-    most +-127.
-    """
+    """Sums the active terms of u, v and w in the ring; entries are at most +-127."""
     u = jnp.where(active[:, None], u, 0).astype(jnp.float32)
     # Exact in float32: a sum of at most a few hundred products of small integers.
     total = jnp.einsum("ra,rb,rc->abc", u, v.astype(jnp.float32), w.astype(jnp.float32)).astype(jnp.int32)
@@ -110,7 +107,7 @@ def from_factors(
     v: Integer[np.ndarray, "R b"] | Integer[Array, "R b"],
     w: Integer[np.ndarray, "R c"] | Integer[Array, "R c"],
 ) -> Demonstration:
-    """Samples a position within a scheme u [R, a], v [R, b], w [R, c]: a random non-empty subset of
+    """Samples a position within a scheme: a random non-empty subset of
     its terms remains.
     """
     key_count, key_order = jax.random.split(key)

@@ -32,10 +32,10 @@ class TensorState(NamedTuple):
     """State of one game.
 
     Attributes:
-      residual: int8 [a, b, c], target minus the terms so far.
-      num_factors: int32, number of actions played.
-      step_limit: int32, maximum number of actions.
-      terminated: bool, true if the game is over; further actions have no effect.
+      residual: target minus the terms so far.
+      num_factors: number of actions played.
+      step_limit: maximum number of actions.
+      terminated: true if the game is over; further actions have no effect.
     """
 
     residual: Int8[Array, "*B a b c"]
@@ -65,7 +65,7 @@ class TensorGame:
         target: Integer[Array, "a b c"] | Integer[np.ndarray, "a b c"],
         step_limit: Integer[Array, ""] | int,
     ) -> TensorState:
-        """Returns a game that starts from `target` [a, b, c]."""
+        """Returns a game that starts from `target`."""
         residual = jnp.asarray(target, jnp.int8)
         return TensorState(
             residual,
@@ -77,7 +77,7 @@ class TensorGame:
     def step(
         self, state: TensorState, tokens: Integer[Array, "tokens"]
     ) -> tuple[TensorState, Float32[Array, ""]]:
-        """Applies the action encoded by `tokens` [num_tokens].
+        """Applies the action encoded by `tokens`.
 
         Returns:
           The next state and the reward: -1, and at the step limit additionally minus
@@ -100,7 +100,7 @@ class TensorGame:
         v: Int8[Array, "*B b"],
         w: Int8[Array, "*B c"],
     ) -> Int8[Array, "*B a b c"]:
-        """Subtracts u (x) v (x) w from `residual` in the ring, int8.
+        """Subtracts u (x) v (x) w from `residual` in the ring.
 
         Over Z an entry saturates at +-127: it must not wrap around to a false zero.
         """
@@ -111,7 +111,7 @@ class TensorGame:
         return jnp.where(jnp.abs(residual) == 127, residual, left)
 
     def leftover_bound(self, residual: Integer[Array, "*B a b c"]) -> Int32[Array, "*B"]:
-        """Computes an upper bound on the rank of `residual` [..., a, b, c], int32.
+        """Computes an upper bound on the rank of `residual`.
 
         It is the minimum over the three modes of the sum of the ranks of the slices: a slice of
         rank r is r terms.
@@ -131,8 +131,7 @@ class TensorGame:
 
 
 def rank_mod_large_prime(matrices: Integer[Array, "*B rows columns"]) -> Int32[Array, "*B"]:
-    """Computes the rank, int32 [...], of small integer matrices [..., rows, columns], modulo
-    `LARGE_PRIME`.
+    """Computes the rank of small integer matrices modulo `LARGE_PRIME`.
 
     Elimination without division: a later row becomes row * pivot - pivot_row * entry, in residues
     below the prime.

@@ -83,7 +83,7 @@ class ActionCodec:
 
     @cached_property
     def tables(self) -> tuple[Int8[np.ndarray, "_ _"], ...]:
-        """Entry values of each class of each group, int8 [classes, entries]: of its non-zero
+        """Entry values of each class of each group: of its non-zero
         entries, if split.
         """
         values = np.array([0, 1], np.int8) if self.splits_signs else self.ring.values
@@ -124,7 +124,7 @@ class ActionCodec:
     def decode(
         self, tokens: Integer[Array, "*B tokens"]
     ) -> tuple[Int8[Array, "*B a"], Int8[Array, "*B b"], Int8[Array, "*B c"]]:
-        """Decodes tokens [..., num_tokens] to vectors u [..., a], v [..., b], w [..., c], int8."""
+        """Decodes tokens to vectors u, v and w."""
         parts = [jnp.asarray(table)[tokens[..., group]] for group, table in enumerate(self.tables)]
         if self.splits_signs:
             parts = [
@@ -137,7 +137,7 @@ class ActionCodec:
     def encode(
         self, u: Integer[Array, "*B a"], v: Integer[Array, "*B b"], w: Integer[Array, "*B c"]
     ) -> Int32[Array, "*B tokens"]:
-        """Encodes vectors as tokens [..., num_tokens] int32, without changing signs (see
+        """Encodes vectors as tokens, without changing signs (see
         `canonical`).
         """
         if self.splits_signs:

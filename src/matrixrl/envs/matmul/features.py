@@ -49,7 +49,7 @@ class Features:
     def __call__(
         self, residual: Integer[Array, "B a b c"]
     ) -> tuple[Float32[Array, "B F"], tuple[tuple[Float32[Array, "B ..."], ...], ...]]:
-        """Computes features float32 [B, F] of residuals [B, a, b, c], and per token its transforms
+        """Computes features of residuals, and per token its transforms
         (`RankProfile.priors`).
         """
         batch = residual.shape[0]

@@ -21,7 +21,7 @@ MAX_UNROLLED_ROWS = 9
 
 
 def pack_bits(bits: Bool[Array, "*B entries"]) -> UInt32[Array, "*B"]:
-    """Packs booleans [..., n] into one uint32 [...] with bit i = entry i; n is at most 32."""
+    """Packs at most 32 booleans into one word with bit i = entry i."""
     weights = jnp.uint32(1) << jnp.arange(bits.shape[-1], dtype=jnp.uint32)
     return jnp.where(bits, weights, jnp.uint32(0)).sum(-1, dtype=jnp.uint32)
 
@@ -107,7 +107,7 @@ class Field(NamedTuple):
     dot: Callable[[Any, Any], Array]
 
     def pack(self, residues: Integer[Array, "*B entries"]) -> Packed:
-        """Packs residues [..., n] in 0..p-1 into words [...]; n is at most 32."""
+        """Packs at most 32 residues in 0..p-1 into words."""
         return tuple(pack_bits(residues == value) for value in range(1, self.prime))
 
     def support(self, vector: Packed) -> UInt32[Array, "..."]:
@@ -131,7 +131,7 @@ class Echelon(NamedTuple):
 
     @property
     def rank(self) -> Int32[Array, "..."]:
-        """Number of pivots, int32."""
+        """Number of pivots."""
         return sum((low != 0).astype(jnp.int32) for low in self.lows)  # pyright: ignore[reportReturnType]
 
     def reduce(self, field: Field, vector: Packed) -> Packed:
@@ -157,7 +157,7 @@ def eliminate(field: Field, rows: Sequence[Packed], mask: UInt32[Array, "..."] |
 
 
 def rank(field: Field, rows: Packed) -> Int32[Array, "..."]:
-    """Computes the rank, int32 [...], of matrices in packed rows, words [..., n]."""
+    """Computes the rank of matrices in packed rows, words [..., n]."""
     num_rows = rows[0].shape[-1]
     if num_rows <= MAX_UNROLLED_ROWS:
         return eliminate(field, [tuple(word[..., index] for word in rows) for index in range(num_rows)]).rank
@@ -174,12 +174,10 @@ def rank(field: Field, rows: Packed) -> Int32[Array, "..."]:
 
 
 def rank_mod2(rows: UInt32[Array, "*B rows"]) -> Int32[Array, "*B"]:
-    """Computes the rank over F2, int32 [...], of matrices in packed rows, uint32 [..., n]."""
+    """Computes the rank over F2 of matrices in packed rows."""
     return rank(FIELDS[2], (rows,))
 
 
 def rank_mod3(ones: UInt32[Array, "*B rows"], twos: UInt32[Array, "*B rows"]) -> Int32[Array, "*B"]:
-    """Computes the rank over F3, int32 [...], of matrices in packed rows (ones, twos), each uint32
-    [..., n].
-    """
+    """Computes the rank over F3 of matrices in packed rows (ones, twos)."""
     return rank(FIELDS[3], (ones, twos))

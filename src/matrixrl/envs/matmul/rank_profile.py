@@ -30,7 +30,7 @@ from matrixrl.envs.matmul.finite_fields import add_mod3, pack_bits, rank_mod2, r
 
 
 def group_vectors(prime: int, entries: int) -> Int8[np.ndarray, "count entries"]:
-    """Returns non-zero vectors of F_p^entries up to units, int8 [count, entries], in the order of
+    """Returns non-zero vectors of F_p^entries up to units, in the order of
     `contractions`.
 
     Vectors are grown entry by entry; the last non-zero entry is 1, which picks one of x and 2x over
@@ -84,9 +84,7 @@ class RankProfile:
         return self.blocks[-1][2].stop
 
     def __call__(self, residual: Integer[Array, "*B a b c"]) -> Int32[Array, "*B length"]:
-        """Computes the ranks of all contractions, int32 [..., length], of a residual [..., a, b,
-        c].
-        """
+        """Computes the ranks of all contractions of a residual."""
         return jnp.concatenate(
             [
                 self._mode_ranks(jnp.moveaxis(residual, mode - 3, -3), mode, prime)
@@ -119,7 +117,7 @@ class RankProfile:
         return jnp.concatenate(ranks, axis=-1)
 
     def priors(self, ranks: Int32[Array, "B length"]) -> tuple[tuple[Float32[Array, "B ..."], ...], ...]:
-        """Computes transforms of a batch of profiles [B, length], per token of the codec's layout.
+        """Computes transforms of a batch of profiles, per token of the codec's layout.
 
         Each is float32 [B, classes], or [B, classes of the conditioning token, classes] for a token
         of signs. Over F2 it is W of every class, reduced modulo 2. Over F3 with split signs a
@@ -155,9 +153,7 @@ class RankProfile:
 def transform_matrix(
     prime: int, vectors: Integer[np.ndarray, "n entries"]
 ) -> Float32[np.ndarray, "contractions n"]:
-    """Returns the matrix float32 [contractions, n] that maps ranks to W of each vector, int [n,
-    entries]; 0 for zero ones.
-    """
+    """Returns the matrix that maps ranks to W of each vector; 0 for zero ones."""
     entries = vectors.shape[1]
     x = group_vectors(prime, entries).astype(np.int64)
     products = np.mod(x @ vectors.T.astype(np.int64), prime)
@@ -170,9 +166,7 @@ def transform_matrix(
 
 
 def contractions_mod2(rows: UInt32[Array, "*B entries rows"]) -> UInt32[Array, "*B contractions rows"]:
-    """Computes packed rows of x . T for the x of `group_vectors(2, k)`: words [..., k, rows] to
-    [..., 2^k - 1, rows].
-    """
+    """Computes packed rows of x . T for the x of `group_vectors(2, k)`."""
     entries = rows.shape[-2]
     seen = jnp.zeros_like(rows[..., :1, :])
     chosen = []
@@ -187,9 +181,7 @@ def contractions_mod2(rows: UInt32[Array, "*B entries rows"]) -> UInt32[Array, "
 def contractions_mod3(
     ones: UInt32[Array, "*B entries rows"], twos: UInt32[Array, "*B entries rows"]
 ) -> tuple[UInt32[Array, "*B contractions rows"], UInt32[Array, "*B contractions rows"]]:
-    """Computes the contractions over F3: pairs of words [..., k, rows] to pairs [..., (3^k - 1) /
-    2, rows].
-    """
+    """Computes the contractions over F3 of pairs of words (ones, twos)."""
     entries = ones.shape[-2]
     zero = jnp.zeros_like(ones[..., :1, :])
     seen = (zero, zero)

@@ -23,7 +23,7 @@ Matrix = Sequence[Sequence[int]] | np.ndarray
 
 
 def target(n: int, m: int, p: int) -> Integer[np.ndarray, "a b c"]:
-    """Builds the tensor of (n x m) times (m x p), int64 [nm, mp, np]: C[i, k] = sum over j of A[i,
+    """Builds the tensor of (n x m) times (m x p): C[i, k] = sum over j of A[i,
     j] B[j, k].
     """
     tensor = np.zeros((n * m, m * p, n * p), np.int64)
@@ -35,7 +35,7 @@ def target(n: int, m: int, p: int) -> Integer[np.ndarray, "a b c"]:
 
 
 def outer(u: Vector, v: Vector, w: Vector) -> Integer[np.ndarray, "a b c"]:
-    """Computes u (x) v (x) w, int64 [a, b, c]."""
+    """Computes u (x) v (x) w."""
     term = np.zeros((len(u), len(v), len(w)), np.int64)
     for x, y, z in itertools.product(range(len(u)), range(len(v)), range(len(w))):
         term[x, y, z] = int(u[x]) * int(v[y]) * int(w[z])

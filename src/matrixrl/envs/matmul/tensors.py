@@ -33,7 +33,7 @@ class Ring(NamedTuple):
 
     @property
     def values(self) -> Int8[np.ndarray, "values"]:
-        """Entry values by digit, int8 [base]: digit d represents d modulo the base, so digit 0 is
+        """Entry values by digit: digit d represents d modulo the base, so digit 0 is
         0.
         """
         digits = np.arange(self.base)
@@ -58,7 +58,7 @@ def ring(name: str, max_coefficient: int = 1) -> Ring:
 
 
 def matmul_tensor(size: Format, shape: Format | None = None) -> Int8[np.ndarray, "a b c"]:
-    """Builds the tensor of (n x m) times (m x p), int8 [nm, mp, np], or zero-padded to `shape`.
+    """Builds the tensor of (n x m) times (m x p), or zero-padded to `shape`.
 
     T[i*m+j, j*p+k, i*p+k] = 1 for i < n, j < m, k < p and 0 elsewhere: A, B and C are row-major and
     C = AB is **not** transposed (docs/matmul_method.md, section 1; some sources transpose C).
@@ -73,9 +73,7 @@ def matmul_tensor(size: Format, shape: Format | None = None) -> Int8[np.ndarray,
 def standard_factors(
     size: Format,
 ) -> tuple[Int8[np.ndarray, "R a"], Int8[np.ndarray, "R b"], Int8[np.ndarray, "R c"]]:
-    """Returns the schoolbook algorithm: nmp one-hot factors u [R, nm], v [R, mp], w [R, np],
-    int8.
-    """
+    """Returns the schoolbook algorithm: nmp one-hot factors u, v and w."""
     n, m, p = size
     i, j, k = (axis.ravel() for axis in np.meshgrid(np.arange(n), np.arange(m), np.arange(p), indexing="ij"))
     eye = np.eye(max(n * m, m * p, n * p), dtype=np.int8)

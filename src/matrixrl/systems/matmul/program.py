@@ -131,7 +131,7 @@ class MatmulProgram:
 
     @property
     def move_limits(self) -> Int32[Array, "formats"]:
-        """Maximum number of moves of each problem before any scheme is found, int32 [F]."""
+        """Maximum number of moves of each problem before any scheme is found."""
         return jnp.array(self.config.game.move_limits, jnp.int32)
 
     def _target(self, problem: Problem) -> np.ndarray:
@@ -329,7 +329,7 @@ class MatmulProgram:
         plays format k modulo F.
 
         Args:
-          step_limits: int32 [F], maximum number of moves of each format.
+          step_limits: maximum number of moves of each format.
         """
         return self._start(key, step_limits, num_games, random_basis_fraction)
 
@@ -404,8 +404,7 @@ class MatmulProgram:
         `MAX_REMOVED`.
 
         Returns:
-          The solutions, the sums of the rounds, and the lengths int32 [B], readable by every
-          process.
+          The solutions, the sums of the rounds, and the lengths, readable by every process.
         """
         keys = jax.random.split(key, self.groups)
         if self.mesh is None:
@@ -475,8 +474,8 @@ class MatmulProgram:
         played.
 
         Args:
-          actions: uint16 [B, M, num_tokens], whose terms sum to the lane's target.
-          num_moves: int32 [B], how many of them count; 0 for an empty lane.
+          actions: their terms sum to the lane's target.
+          num_moves: how many of them count; 0 for an empty lane.
         """
         games = self._start(
             jax.random.key(0),

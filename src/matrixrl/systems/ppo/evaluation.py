@@ -104,9 +104,8 @@ class Lanes(NamedTuple):
     Attributes:
       states: of the environment, [W, ...].
       observations: [W, ...].
-      playing: bool [W], true until the lane's own episode ends.
+      playing: true until the lane's own episode ends.
       values: by name [W], those of the last step of the lane's episode.
-      cut_off: bool [W].
       steps: int32, number of steps of all lanes.
     """
 

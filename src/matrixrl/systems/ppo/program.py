@@ -29,7 +29,7 @@ class UpdateResults(NamedTuple):
 
     Attributes:
       metrics: float32 [K] each.
-      ended: bool [K, T, B], steps that ended an episode.
+      ended: steps that ended an episode.
       table: by name [K, T, B]: `PPOTask.table_values` of the episodes, where `ended`.
       sums: by name float32 [K]: sums over the episodes that ended.
       faults: by name float32 [K]: numbers of steps with a fault of the environment; empty unless
