@@ -132,17 +132,18 @@ def generate(inputs: StageInput) -> Stage:
     )
     cells = first_valid_placement(inputs.key, candidates, count, exit_bits)
     count = jnp.where(cells[0] >= 0, count, 0)
-    blocks, programs, questions, values = _fill(contents, cells, count)
+    filled = _fill(contents, cells, count)
+    blocks = filled.blocks
 
     nothing = bitboard.empty_like(blocks.lo)
     board = Board(
         blocks=blocks,
-        programs=programs,
-        questions=questions,
+        programs=filled.programs,
+        questions=filled.questions,
         siphoned=nothing,
         centers=nothing,
         pickups=corners - here - exit_bits,
-        values=values | _resources(resources, ~(blocks | exit_bits)),
+        values=filled.values | _resources(resources, ~(blocks | exit_bits)),
     )
     transmissions = spawning.spawn(
         inputs.key,
@@ -248,7 +249,7 @@ class _Filling(NamedTuple):
     values: Array
 
 
-def _fill(draw: Words, cells: Array, count: Array) -> tuple[Bits, Bits, Bits, Array]:
+def _fill(draw: Words, cells: Array, count: Array) -> _Filling:
     """Draws blocks, program contents, question blocks and `CellWord`s of a stage, in order of
     choice (rule 14.1).
 
@@ -293,8 +294,7 @@ def _fill(draw: Words, cells: Array, count: Array) -> tuple[Bits, Bits, Bits, Ar
         questions=nothing,
         values=jnp.zeros((NUM_CELLS, *count.shape), jnp.uint32),
     )
-    end = lax.fori_loop(0, jnp.max(count), fill, start)
-    return end.blocks, end.programs, end.questions, end.values
+    return lax.fori_loop(0, jnp.max(count), fill, start)
 
 
 def _nth_bit(word: Array, n: Array) -> Array:
