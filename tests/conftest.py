@@ -7,8 +7,6 @@ import os
 import pytest
 from hypothesis import HealthCheck, settings
 
-from tests.array_types import install
-
 # Most tests compile large programs to run them for a moment. The elemental emitters take half as long to compile as
 # the fusion emitters. `XLA_FLAGS= make test` runs all tests with the code that users run.
 QUICK_CODE_GENERATION = "--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false"
@@ -26,9 +24,11 @@ def pytest_configure(config: pytest.Config) -> None:
     os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.1")
     os.environ.setdefault("JAX_PLATFORMS", "cpu")
     os.environ.setdefault("XLA_FLAGS", QUICK_CODE_GENERATION)  # an empty one stays
-    install()  # before the modules are imported
     # The workers, and the processes that tests start, share the folder. JAX reads the environment when it is imported.
     from matrixrl.devices.compilation_cache import write_entries_whole
+    from tests.array_types import install
+
+    install()  # before the modules are imported
 
     write_entries_whole()
 

@@ -257,7 +257,8 @@ class IntegerValue(nn.Module):
 
 
 def best_fraction_mean(logits: Float[Array, "*B values"], fraction: float) -> Float[Array, "*B"]:
-    """Computes the mean of the best (lowest) `fraction` of a distribution over 0..n given by logits.
+    """Computes the mean of the best (lowest) `fraction` of a distribution over 0..n given by
+    logits.
 
     With fraction 1 it is the mean. AlphaTensor (Fawzi et al. 2022, Methods) acts on the best
     quarter: the search aims for the best game, not the average one.

@@ -420,7 +420,9 @@ class Contractions:
         return jnp.concatenate(parts, axis=-1)
 
     def cases(self, index: int, states: tuple[FieldState, ...], tokens: Integer[Array, "B K index"]) -> Cases:
-        """Returns, per field, the case and sign of each contraction, conditioned on the tokens sampled so far."""
+        """Returns, per field, the case and sign of each contraction, conditioned on the
+        tokens sampled so far.
+        """
         found = []
         for field, state in zip(self.fields, states, strict=True):
             earlier = tuple(self._packed(drawn, tokens[..., drawn], field.field) for drawn in range(index))
