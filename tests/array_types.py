@@ -16,7 +16,8 @@ from beartype import BeartypeConf, beartype
 from jaxtyping import PyTree, install_import_hook
 
 SOURCE = Path(__file__).resolve().parents[1] / "src"
-PACKAGES = ("envs", "networks", "search", "agents", "systems")
+PACKAGES = ("envs", "networks", "search", "agents", "systems")  # declare their arrays
+CHECKED = PACKAGES[:-1]  # of systems, the parts of the other packages are checked
 
 # Plain Python that runs for a few microseconds per call, many thousand times: a check takes longer than the call.
 UNCHECKED = ("matrixrl.envs.hackmatrix.referee",)
@@ -25,9 +26,9 @@ _check = beartype(conf=BeartypeConf(is_pep484_tower=True))  # an int is a float,
 
 
 def modules() -> list[str]:
-    """Returns the modules whose functions have array types."""
+    """Returns the modules whose functions are checked."""
     found = []
-    for package in PACKAGES:
+    for package in CHECKED:
         for path in sorted((SOURCE / "matrixrl" / package).rglob("*.py")):
             name = ".".join(path.relative_to(SOURCE).with_suffix("").parts).removesuffix(".__init__")
             if "from jaxtyping import" in path.read_text() and not name.startswith(UNCHECKED):

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import ast
+import builtins
+import importlib
 from collections.abc import Iterator
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -16,7 +19,7 @@ from matrixrl.envs.base import Box
 from matrixrl.envs.hackmatrix import lists
 from matrixrl.envs.matmul.finite_fields import Echelon
 from matrixrl.networks.torso import ResidualMLP
-from tests.array_types import PACKAGES, SOURCE
+from tests.array_types import PACKAGES, SOURCE, modules
 
 TYPES = {name for name in dir(jaxtyping) if name[0].isupper()}
 ARRAYS = ("Array", "jax.Array", "np.ndarray")
@@ -102,6 +105,39 @@ def faults(function: ast.FunctionDef) -> list[str]:
 def test_public_functions_declare_their_arrays() -> None:
     found = {name: faults(function) for name, function in public_functions() if name not in EXCEPTIONS}
     assert not {name: missing for name, missing in found.items() if missing}
+
+
+def test_names_of_types_are_imported() -> None:
+    # jaxtyping reads a type with an unknown name as Any, without a word.
+    unknown = set()
+    for name in modules():
+        module = importlib.import_module(name)
+        for node in ast.walk(ast.parse(Path(str(module.__file__)).read_text())):
+            hints: list[ast.expr | None] = []
+            if isinstance(node, ast.FunctionDef):
+                hints = [
+                    node.returns,
+                    *(
+                        argument.annotation
+                        for argument in ast.walk(node.args)
+                        if isinstance(argument, ast.arg)
+                    ),
+                ]
+            elif isinstance(node, ast.AnnAssign):
+                hints = [node.annotation]
+            names = {
+                part.id
+                for hint in hints
+                if hint is not None
+                for part in ast.walk(hint)
+                if isinstance(part, ast.Name)
+            }
+            unknown |= {
+                f"{name}: {word}"
+                for word in names
+                if not hasattr(module, word) and not hasattr(builtins, word)
+            }
+    assert not unknown
 
 
 def test_every_exception_is_a_function_that_needs_it() -> None:

@@ -45,14 +45,14 @@ class RolloutState(NamedTuple):
       env_state: state of every environment, [B, ...].
       observation: [B, ...].
       lane: the environment's number, from which its keys are derived.
-      discounted: discounted sum of the episode's rewards so far; () unless rewards are
+      discounted: float32 [B], discounted sum of the episode's rewards so far; () unless rewards are
         normalised.
     """
 
     env_state: PyTree[Shaped[Array, "B ..."]]
     observation: PyTree[Shaped[Array, "B ..."]]
     lane: Int32[Array, "B"]
-    discounted: Float32[Array, "B"] | tuple[()] = ()
+    discounted: Any = ()
 
 
 class Transition(NamedTuple):

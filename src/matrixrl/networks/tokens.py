@@ -7,9 +7,9 @@ from typing import Any, NamedTuple
 
 import flax.linen as nn
 from jax import Array
-from jaxtyping import Float, Integer, PRNGKeyArray
+from jaxtyping import Float, Float32, Integer, PRNGKeyArray
 
-from matrixrl.networks.heads import IntegerValue, TokenPolicy
+from matrixrl.networks.heads import Candidates, IntegerValue, TokenPolicy
 from matrixrl.networks.torso import ResidualMLP
 from matrixrl.types import TokenLayout
 

@@ -248,7 +248,7 @@ def pack_snapshot(state: State) -> UInt32[Array, "words *B"]:
 
 def unpack_snapshot(words: UInt32[Array, "words *B"] | UInt32[np.ndarray, "words *B"]) -> BoardSnapshot:
     """Unpacks the words of `pack_snapshot`."""
-    lists = words[NUM_SCALARS:]
+    lists: Any = words[NUM_SCALARS:]
     bits = [Bits(words[i], words[i + 1]) for i in range(7, 19, 2)]
     return BoardSnapshot(
         player=Player(*(words[i].astype(jnp.int32) for i in range(7))),

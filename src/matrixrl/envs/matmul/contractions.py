@@ -278,12 +278,7 @@ class FieldContractions:
     def tail_transform(
         self,
         index: int,
-        even: Float32[
-            Array,
-            (
-                B  # K _
-            ),
-        ],
+        even: Float32[Array, "B #K _"],
         heads: Integer[Array, "B K"],
     ) -> Float32[Array, "B K tails"]:
         """Computes transforms at all tails of the heads, over F2, by class.

@@ -60,11 +60,11 @@ def advance_updates(
 
 def fetch_updates(
     context: PhaseContext, chunk: UpdateChunk, run: Recorder
-) -> tuple[list[Tick], Float[np.ndarray, "steps"]]:
+) -> tuple[list[Tick], Float[np.ndarray, "metrics updates"]]:
     """Fetches a chunk's metrics and stamps its updates.
 
     Returns:
-      A tick for each update, and float32 [metric, update] in the order of `LossMetrics`.
+      A tick for each update, and the metrics in the order of `LossMetrics`.
 
     Raises:
       TrainingDivergedError: if a metric is NaN or infinite.
