@@ -26,6 +26,9 @@ def pytest_configure(config: pytest.Config) -> None:
     os.environ.setdefault("XLA_FLAGS", QUICK_CODE_GENERATION)  # an empty one stays
     # The workers, and the processes that tests start, share the folder. JAX reads the environment when it is imported.
     from matrixrl.devices.compilation_cache import write_entries_whole
+    from tests.array_types import install
+
+    install()  # before the modules are imported
 
     write_entries_whole()
 

@@ -184,8 +184,10 @@ def test_specs_are_loaded_without_jax() -> None:
 )
 def test_light_packages_do_not_import_jax(module: str, path: Path) -> None:
     if module.split(".")[0] in WITHOUT_JAX or module in SPECS:
-        heavy = {"jax", "jaxlib", "flax", "optax", "mctx", "orbax", "chex"}
-        assert not [name for name, _ in imports(path) if name.split(".")[0] in heavy]
+        heavy = {"jax", "jaxlib", "flax", "optax", "mctx", "orbax", "chex", "jaxtyping"}
+        names = [name for name, _ in imports(path)]
+        assert not [name for name in names if name.split(".")[0] in heavy]
+        assert "matrixrl.types" not in names  # types of arrays
 
 
 def test_libraries_of_trackers_are_imported_in_their_sinks_only() -> None:

@@ -28,7 +28,7 @@ EXTRAS = {
     "gymnasium": ("gymnasium",),
     "plots": ("matplotlib",),
     "gymnax": ("gymnax", "six"),
-    "test": ("pytest", "hypothesis", "jaxtyping", "beartype"),
+    "test": ("pytest", "hypothesis", "beartype"),
 }
 
 

@@ -5,6 +5,14 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
+from jax import Array
+from jaxtyping import Float32, UInt32
+
+Cases = tuple[tuple[UInt32[Array, "B _ _"], Float32[Array, "B _ _"] | None], ...]
+"""Per field, the case of each contraction and, where cases are signed, its sign."""
+
+Functions = tuple[tuple[Float32[Array, "B _ _"], Float32[Array, "B _ _"] | None], ...]
+"""Per field, an even and possibly an odd function of the contractions."""
 
 
 class TokenLayout(NamedTuple):

@@ -82,7 +82,7 @@ def test_a_phase_is_added_by_one_registration(monkeypatch: pytest.MonkeyPatch) -
     nothing: Any = None
     over = []
     for _ in range(2):
-        state, result = phase.advance(context, state, nothing)
+        state, result = phase.advance(context, state, jax.random.key(0))
         state, is_over = phase.record(context, state, result, nothing)
         over.append(is_over)
     assert over == [False, True]

@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import optax
 from jax import Array
+from jaxtyping import Float32, Int8, Int32, Integer, PRNGKeyArray, PyTree
 
 from matrixrl.networks.heads import best_fraction_mean
 from matrixrl.networks.tokens import TokenNetwork
@@ -23,26 +24,41 @@ class Targets(NamedTuple):
     """A batch to learn from.
 
     Attributes:
-      residual: int8 [B, ...], observations.
-      tokens: integer [B, M, num_tokens], actions that the policy should sample.
-      weights: float32 [B, M], how much each counts; a row sums to 1, or to 0 to leave the policy
+      residual: observations.
+      tokens: actions that the policy should sample.
+      weights: how much each counts; a row sums to 1, or to 0 to leave the policy
         alone.
-      cost: int32 [B], minus the return from here on.
+      cost: minus the return from here on.
     """
 
-    residual: Array
-    tokens: Array
-    weights: Array
-    cost: Array
+    residual: Int8[Array, "B ..."]
+    tokens: Integer[Array, "B M tokens"]
+    weights: Float32[Array, "B M"]
+    cost: Int32[Array, "B"]
 
 
 class LossMetrics(NamedTuple):
     """Scalars of one weight update."""
 
-    loss: Array
-    policy_loss: Array
-    value_loss: Array
-    grad_norm: Array
+    loss: Float32[Array, ""]
+    policy_loss: Float32[Array, ""]
+    value_loss: Float32[Array, ""]
+    grad_norm: Float32[Array, ""]
+
+
+class Losses(NamedTuple):
+    """The parts of the loss, before their coefficients."""
+
+    policy: Float32[Array, ""]
+    value: Float32[Array, ""]
+
+
+class Update(NamedTuple):
+    """Result of one weight update."""
+
+    params: PyTree
+    opt_state: PyTree
+    metrics: LossMetrics
 
 
 @dataclass(frozen=True)
@@ -65,13 +81,13 @@ class AlphaZero:
     best_fraction: float
     value_coefficient: float
 
-    def init(self, key: Array, residual: Array) -> tuple[Any, Any]:
+    def init(self, key: PRNGKeyArray, residual: Integer[Array, "B ..."]) -> tuple[PyTree, PyTree]:
         """Returns initial parameters and optimizer state; `residual` [1, ...] gives the shapes."""
         tokens = jnp.zeros((residual.shape[0], 1, self.network.layout.num_tokens), jnp.int32)
         params = self.network.init(key, residual, tokens, method="log_prob")
         return params, self.optimizer.init(params)
 
-    def loss(self, params: Any, targets: Targets) -> tuple[Array, tuple[Array, Array]]:
+    def loss(self, params: PyTree, targets: Targets) -> tuple[Float32[Array, ""], Losses]:
         """Computes the cross-entropy of policy and value: -sum_k weights_k log pi(a_k | s) -
         coefficient log p(cost | s).
         """
@@ -80,18 +96,16 @@ class AlphaZero:
         policy_loss = -jnp.where(targets.weights > 0, targets.weights * log_prob, 0.0).sum(-1).mean()
         cost = jnp.clip(targets.cost, 0, self.network.max_value)
         value_loss = optax.softmax_cross_entropy_with_integer_labels(value_logits, cost).mean()
-        return policy_loss + self.value_coefficient * value_loss, (policy_loss, value_loss)
+        return policy_loss + self.value_coefficient * value_loss, Losses(policy_loss, value_loss)
 
-    def update(self, params: Any, opt_state: Any, targets: Targets) -> tuple[Any, Any, LossMetrics]:
+    def update(self, params: PyTree, opt_state: PyTree, targets: Targets) -> Update:
         """Performs one weight update."""
-        (loss, (policy_loss, value_loss)), grads = jax.value_and_grad(self.loss, has_aux=True)(
-            params, targets
-        )
+        (loss, losses), grads = jax.value_and_grad(self.loss, has_aux=True)(params, targets)
         updates, opt_state = self.optimizer.update(grads, opt_state, params)
-        metrics = LossMetrics(loss, policy_loss, value_loss, optax.tree.norm(grads))
-        return optax.apply_updates(params, updates), opt_state, metrics
+        metrics = LossMetrics(loss, losses.policy, losses.value, optax.tree.norm(grads))
+        return Update(optax.apply_updates(params, updates), opt_state, metrics)
 
-    def expand(self, params: Any, key: Array, residual: Array) -> Expansion:
+    def expand(self, params: PyTree, key: PRNGKeyArray, residual: Integer[Array, "B ..."]) -> Expansion:
         """Returns the candidates, priors and values of a batch of residuals for the search."""
         applied: Any = self.network.apply(
             params, key, residual, self.num_candidates, self.temperature, method="expand"
@@ -102,9 +116,9 @@ class AlphaZero:
             candidates.tokens, prior_logits, -best_fraction_mean(value_logits, self.best_fraction)
         )
 
-    def draw(self, params: Any, key: Array, residual: Array) -> Array:
-        """Samples one action from the policy for each of a batch of residuals, int32 [B,
-        num_tokens].
-        """
+    def draw(
+        self, params: PyTree, key: PRNGKeyArray, residual: Integer[Array, "B ..."]
+    ) -> Int32[Array, "B tokens"]:
+        """Samples one action from the policy for each of a batch of residuals."""
         applied: Any = self.network.apply(params, key, residual, 1, 1.0, method="expand")
         return applied[0].tokens[:, 0]

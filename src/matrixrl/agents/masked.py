@@ -10,34 +10,31 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 from jax import Array
+from jaxtyping import Bool, Float, Int32, Integer
 
 # Finite, so that a gradient through a masked logit is 0 and not NaN.
 MASKED = -1e9
 
 
-def masked_log_softmax(logits: Array, legal: Array) -> Array:
-    """Returns the log-probabilities [..., A] of logits [..., A] over the legal actions bool [...,
-    A]; about `MASKED` elsewhere.
-    """
+def masked_log_softmax(logits: Float[Array, "*N A"], legal: Bool[Array, "*N A"]) -> Float[Array, "*N A"]:
+    """Returns the log-probabilities over the legal actions; about `MASKED` elsewhere."""
     legal = legal | ~legal.any(-1, keepdims=True)
     return jax.nn.log_softmax(jnp.where(legal, logits, MASKED))
 
 
-def log_prob_of(log_probs: Array, action: Array) -> Array:
-    """Selects the entry [...] of each action, int [...], from log-probabilities [..., A]."""
+def log_prob_of(log_probs: Float[Array, "*N A"], action: Integer[Array, "*N"]) -> Float[Array, "*N"]:
+    """Selects the entry of each action from log-probabilities."""
     chosen = action[..., None] == jnp.arange(log_probs.shape[-1])
     return jnp.where(chosen, log_probs, 0.0).sum(-1)
 
 
-def entropy(log_probs: Array) -> Array:
-    """Computes the entropy [...] in nats, -sum p log p, of log-probabilities [..., A]."""
+def entropy(log_probs: Float[Array, "*N A"]) -> Float[Array, "*N"]:
+    """Computes the entropy in nats, -sum p log p, of log-probabilities."""
     return -(jnp.exp(log_probs) * jnp.maximum(log_probs, MASKED)).sum(-1)
 
 
-def sample(uniform: Array, log_probs: Array) -> Array:
-    """Samples actions int32 [...] by inverse transform of one uniform number each, float32 [...] in
-    [0, 1).
-    """
+def sample(uniform: Float[Array, "*N"], log_probs: Float[Array, "*N A"]) -> Int32[Array, "*N"]:
+    """Samples actions by inverse transform of one uniform number in [0, 1) each."""
     probs = jnp.exp(log_probs)
     # A parallel cumulative sum may increase by rounding where the probability is zero, and need not
     # be monotonic: use only actions of positive probability, and their largest sum as the total.

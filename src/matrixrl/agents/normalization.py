@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 from jax import Array
+from jaxtyping import Bool, Float, Float32, Num, PyTree
 
 EPSILON = 1e-8
 MAX_ABSOLUTE = 10.0
@@ -24,12 +25,12 @@ class Moments(NamedTuple):
 
     Attributes:
       count: float32, their number.
-      mean, variance: float32 [...] of each element.
+      mean, variance: of each element.
     """
 
-    count: Array
-    mean: Array
-    variance: Array
+    count: Float32[Array, ""]
+    mean: Float32[Array, "..."]
+    variance: Float32[Array, "..."]
 
 
 class Statistics(NamedTuple):
@@ -49,11 +50,13 @@ def initial(shape: tuple[int, ...] = ()) -> Moments:
     return Moments(jnp.float32(0), jnp.zeros(shape, jnp.float32), jnp.ones(shape, jnp.float32))
 
 
-def merged(moments: Moments, samples: Array, total: Callable[[Array], Array], count: int) -> Moments:
+def merged(
+    moments: Moments, samples: Num[Array, "G N ..."], total: Callable[[Array], Array], count: int
+) -> Moments:
     """Returns the statistics with more samples.
 
     Args:
-      samples: [G, N, ...], by group.
+      samples: by group.
       total: sums over the groups of all devices, [G, ...] to [...].
       count: number of samples over all devices.
     """
@@ -67,13 +70,15 @@ def merged(moments: Moments, samples: Array, total: Callable[[Array], Array], co
     return Moments(everything, moments.mean + shift * count / everything, squares / everything)
 
 
-def normalized(moments: Moments, values: Array) -> Array:
-    """Returns observations [..., ...] with mean 0 and variance 1, limited to `MAX_ABSOLUTE`."""
+def normalized(moments: Moments, values: Num[Array, "..."]) -> Float32[Array, "..."]:
+    """Returns observations with mean 0 and variance 1, limited to `MAX_ABSOLUTE`."""
     scaled = (values.astype(jnp.float32) - moments.mean) * jax.lax.rsqrt(moments.variance + EPSILON)
     return jnp.clip(scaled, -MAX_ABSOLUTE, MAX_ABSOLUTE)
 
 
-def normalized_observation(statistics: Any, observation: Any) -> Any:
+def normalized_observation(
+    statistics: PyTree, observation: PyTree[Num[Array, "..."]]
+) -> PyTree[Num[Array, "..."]]:
     """Returns an observation of any structure, normalised leaf by leaf; unchanged for ()."""
     if isinstance(statistics, tuple) and not statistics:
         return observation
@@ -81,21 +86,25 @@ def normalized_observation(statistics: Any, observation: Any) -> Any:
     return jax.tree.map(normalized, statistics, observation, is_leaf=is_moments)
 
 
-def scaled_reward(moments: Moments, reward: Array) -> Array:
+def scaled_reward(moments: Moments, reward: Float[Array, "*B"]) -> Float32[Array, "*B"]:
     """Returns rewards in units of the standard deviation of their discounted sums, limited."""
     return jnp.clip(reward * jax.lax.rsqrt(moments.variance + EPSILON), -MAX_ABSOLUTE, MAX_ABSOLUTE)
 
 
-def discounted_sums(start: Array, reward: Array, ended: Array, gamma: float | Array) -> tuple[Array, Array]:
+def discounted_sums(
+    start: Float32[Array, "B"],
+    reward: Float32[Array, "T B"],
+    ended: Bool[Array, "T B"],
+    gamma: float | Float[Array, ""],
+) -> tuple[Float32[Array, "B"], Float32[Array, "T B"]]:
     """Computes the discounted sum of an episode's rewards so far, G_t = gamma G_{t-1} + r_t.
 
     Args:
-      start: float32 [B], before the first step.
-      reward: float32 [T, B].
-      ended: bool [T, B]; the sum restarts at 0 after these steps.
+      start: before the first step.
+      ended: the sum restarts at 0 after these steps.
 
     Returns:
-      The sum before the next step, [B], and the sums [T, B].
+      The sum before the next step, and the sums.
     """
 
     def step(before: Array, inputs: tuple[Array, Array]) -> tuple[Array, Array]:

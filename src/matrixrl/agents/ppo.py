@@ -17,6 +17,7 @@ import jax
 import jax.numpy as jnp
 import optax
 from jax import Array
+from jaxtyping import Bool, Float, Float32, Int32, Integer, Key, PRNGKeyArray, PyTree, Shaped, UInt32
 
 from matrixrl.agents import normalization
 from matrixrl.agents.distributions import Distribution, MaskedCategorical
@@ -43,14 +44,14 @@ class RolloutState(NamedTuple):
     Attributes:
       env_state: state of every environment, [B, ...].
       observation: [B, ...].
-      lane: int32 [B], the environment's number, from which its keys are derived.
+      lane: the environment's number, from which its keys are derived.
       discounted: float32 [B], discounted sum of the episode's rewards so far; () unless rewards are
         normalised.
     """
 
-    env_state: Any
-    observation: Any
-    lane: Array
+    env_state: PyTree[Shaped[Array, "B ..."]]
+    observation: PyTree[Shaped[Array, "B ..."]]
+    lane: Int32[Array, "B"]
     discounted: Any = ()
 
 
@@ -59,7 +60,7 @@ class Transition(NamedTuple):
 
     Attributes:
       observation: before the step.
-      legal: bool [T, B, A], legal actions.
+      legal: legal actions.
       action: int32, or float32 [T, B, D] if actions are continuous.
       log_prob: float32, of the action.
       value: float32, of the observation.
@@ -68,29 +69,28 @@ class Transition(NamedTuple):
       final_value: float32, value of the episode's last observation where truncated, else 0.
     """
 
-    observation: Any
-    legal: Array
-    action: Array
-    log_prob: Array
-    value: Array
-    reward: Array
-    terminated: Array
-    truncated: Array
-    final_value: Array
+    observation: PyTree[Shaped[Array, "T B ..."]]
+    legal: Bool[Array, "T B A"]
+    action: Int32[Array, "T B"] | Float32[Array, "T B D"]
+    log_prob: Float32[Array, "T B"]
+    value: Float32[Array, "T B"]
+    reward: Float32[Array, "T B"]
+    terminated: Bool[Array, "T B"]
+    truncated: Bool[Array, "T B"]
+    final_value: Float32[Array, "T B"]
 
 
 class Episodes(NamedTuple):
     """Episodes that ended in a rollout.
 
     Attributes:
-      ended: bool [T, B].
       values: by name, [T, B, ...]: the environment's ``info["episode"]``; valid where `ended`.
       faults: by name, number of steps of the rollout that break the rules of an environment
         (`FAULTS`); empty unless the learner checks.
     """
 
-    ended: Array
-    values: dict[str, Array]
+    ended: Bool[Array, "T B"]
+    values: dict[str, Shaped[Array, "T B ..."]]
     faults: Any = ()
 
 
@@ -101,13 +101,13 @@ FAULTS = ("nonfinite_reward", "nonfinite_observation", "no_legal_action")
 class Samples(NamedTuple):
     """Samples of the loss, each array [N, ...]. `value` and `log_prob` are those of the rollout."""
 
-    observation: Any
-    legal: Array
-    action: Array
-    log_prob: Array
-    value: Array
-    advantage: Array
-    target: Array
+    observation: PyTree[Shaped[Array, "N ..."]]
+    legal: Bool[Array, "N A"]
+    action: Int32[Array, "N"] | Float32[Array, "N D"]
+    log_prob: Float32[Array, "N"]
+    value: Float32[Array, "N"]
+    advantage: Float32[Array, "N"]
+    target: Float32[Array, "N"]
 
 
 class LossMetrics(NamedTuple):
@@ -115,26 +115,26 @@ class LossMetrics(NamedTuple):
     "Approximating KL divergence".
     """
 
-    total_loss: Array
-    pg_loss: Array
-    vf_loss: Array
-    entropy: Array
-    approx_kl: Array
-    clip_fraction: Array
+    total_loss: Float32[Array, ""]
+    pg_loss: Float32[Array, ""]
+    vf_loss: Float32[Array, ""]
+    entropy: Float32[Array, ""]
+    approx_kl: Float32[Array, ""]
+    clip_fraction: Float32[Array, ""]
 
 
 class UpdateMetrics(NamedTuple):
     """Scalars of an update: means over its minibatches, and facts of its rollout."""
 
-    total_loss: Array
-    pg_loss: Array
-    vf_loss: Array
-    entropy: Array
-    approx_kl: Array
-    clip_fraction: Array
-    grad_norm: Array
-    explained_variance: Array
-    mean_reward: Array
+    total_loss: Float32[Array, ""]
+    pg_loss: Float32[Array, ""]
+    vf_loss: Float32[Array, ""]
+    entropy: Float32[Array, ""]
+    approx_kl: Float32[Array, ""]
+    clip_fraction: Float32[Array, ""]
+    grad_norm: Float32[Array, ""]
+    explained_variance: Float32[Array, ""]
+    mean_reward: Float32[Array, ""]
 
 
 class TrainState(NamedTuple):
@@ -144,19 +144,65 @@ class TrainState(NamedTuple):
       statistics: of observations and rewards; empty unless they are normalised.
     """
 
-    params: Any
-    opt_state: Any
+    params: PyTree
+    opt_state: PyTree
     rollout: RolloutState
     statistics: Statistics = Statistics()
 
 
-def lane_keys(key: Array, lane: Array) -> Array:
+class Rollout(NamedTuple):
+    """Result of `collect_rollout`.
+
+    Attributes:
+      state: environments after the last step.
+      steps: every step.
+      episodes: the episodes that ended.
+    """
+
+    state: RolloutState
+    steps: Transition
+    episodes: Episodes
+
+
+class Update(NamedTuple):
+    """Result of one update: the state after it, its metrics, and the episodes that ended."""
+
+    state: TrainState
+    metrics: UpdateMetrics
+    episodes: Episodes
+
+
+class Moments(NamedTuple):
+    """Mean and variance of numbers over all devices."""
+
+    mean: Float32[Array, ""]
+    variance: Float32[Array, ""]
+
+
+class Learned(NamedTuple):
+    """Result of the weight updates on a rollout; the metrics are means over the minibatches."""
+
+    params: PyTree
+    opt_state: PyTree
+    metrics: LossMetrics
+    grad_norm: Float32[Array, ""]
+
+
+class ScaledRewards(NamedTuple):
+    """Rewards as the learner takes them, with the statistics that include them."""
+
+    rollout: RolloutState
+    statistics: Statistics
+    reward: Float32[Array, "T B"]
+
+
+def lane_keys(key: PRNGKeyArray, lane: Integer[Array, "B"]) -> Key[Array, "B"] | UInt32[Array, "B 2"]:
     """Derives a key for each environment, independent of its device."""
     return jax.vmap(jax.random.fold_in, (None, 0))(key, lane)
 
 
-def shuffled(key: Array, size: int) -> Array:
-    """Returns the numbers 0 .. size - 1 in random order, int32 [size].
+def shuffled(key: PRNGKeyArray, size: int) -> Int32[Array, "size"]:
+    """Returns the numbers 0 .. size - 1 in random order.
 
     Up to `MAX_PACKED` numbers, it sorts single integers that hold random high bits above the number
     itself, seven times as fast on a CPU as the two sorts of pairs of `jax.random.permutation`.
@@ -174,13 +220,13 @@ def shuffled(key: Array, size: int) -> Array:
 def collect_rollout(
     env: Environment[Any, Any],
     apply: Apply,
-    params: Any,
+    params: PyTree,
     state: RolloutState,
-    key: Array,
+    key: PRNGKeyArray,
     num_steps: int,
-    env_params: Any = None,
+    env_params: PyTree = None,
     distribution: Distribution = CATEGORICAL,
-) -> tuple[RolloutState, Transition, Episodes]:
+) -> Rollout:
     """Runs `num_steps` steps of every environment with actions sampled from the policy."""
     games = vectorized(env)
 
@@ -218,19 +264,19 @@ def collect_rollout(
         return state._replace(env_state=env_state, observation=observation), (transition, episodes)
 
     state, (transitions, episodes) = jax.lax.scan(step, state, jax.random.split(key, num_steps))
-    return state, transitions, episodes
+    return Rollout(state, transitions, episodes)
 
 
 def loss(
-    params: Any,
+    params: PyTree,
     apply: Apply,
     samples: Samples,
-    clip_eps: float | Array,
-    vf_coef: float | Array,
-    ent_coef: float | Array,
+    clip_eps: float | Float[Array, ""],
+    vf_coef: float | Float[Array, ""],
+    ent_coef: float | Float[Array, ""],
     count: int | None = None,
     distribution: Distribution = CATEGORICAL,
-) -> tuple[Array, LossMetrics]:
+) -> tuple[Float32[Array, ""], LossMetrics]:
     """Computes the clipped surrogate (equation 7), the clipped value loss and the entropy bonus
     (equation 9).
 
@@ -333,7 +379,7 @@ class PPO:
     normalize_rewards: bool = False
     counts_faults: bool = False
 
-    def init(self, key: Array) -> TrainState:
+    def init(self, key: PRNGKeyArray) -> TrainState:
         """Returns initial parameters, and environments at the start of an episode."""
         key_params, key_envs = jax.random.split(key)
         lane = jnp.arange(self.num_envs, dtype=jnp.int32)
@@ -349,7 +395,7 @@ class PPO:
         # The first update returns strongly typed leaves: weakly typed ones would compile it twice.
         return jax.tree.map(lambda leaf: jax.lax.convert_element_type(leaf, leaf.dtype), state)
 
-    def update(self, state: TrainState, key: Array) -> tuple[TrainState, UpdateMetrics, Episodes]:
+    def update(self, state: TrainState, key: PRNGKeyArray) -> Update:
         """Performs one rollout and the weight updates on it.
 
         Args:
@@ -395,15 +441,15 @@ class PPO:
             apply, params, opt_state, samples, key_shuffle, rollout.lane
         )
         statistics = self._with_observations(statistics, samples.observation)
-        unexplained = self._moments(samples.advantage)[1]  # residual variance of the value
-        variance = self._moments(samples.target)[1]
-        return (
+        unexplained = self._moments(samples.advantage).variance  # residual variance of the value
+        variance = self._moments(samples.target).variance
+        return Update(
             TrainState(params, opt_state, rollout, statistics),
             UpdateMetrics(
                 *metrics,
                 grad_norm=grad_norm,
                 explained_variance=1 - unexplained / jnp.maximum(variance, 1e-8),
-                mean_reward=self._moments(reward)[0],
+                mean_reward=self._moments(reward).mean,
             ),
             episodes,
         )
@@ -444,17 +490,17 @@ class PPO:
 
     def _normalized_rewards(
         self, rollout: RolloutState, steps: Transition, statistics: Statistics
-    ) -> tuple[RolloutState, Statistics, Array]:
+    ) -> ScaledRewards:
         """Returns the rewards of the learner, [T, B], with the statistics that include them."""
         if not self.normalize_rewards:
-            return rollout, statistics, steps.reward
+            return ScaledRewards(rollout, statistics, steps.reward)
         last, sums = normalization.discounted_sums(
             rollout.discounted, steps.reward, steps.terminated | steps.truncated, self.gamma
         )
         count = self.num_envs * self.num_steps
         moments = normalization.merged(statistics.reward, self.grouped(sums), self.sum_groups, count)
         reward = normalization.scaled_reward(moments, steps.reward)
-        return rollout._replace(discounted=last), statistics._replace(reward=moments), reward
+        return ScaledRewards(rollout._replace(discounted=last), statistics._replace(reward=moments), reward)
 
     def _with_observations(self, statistics: Statistics, observation: Any) -> Statistics:
         """Returns the statistics with the observations of a batch, [G, N, ...]."""
@@ -491,7 +537,7 @@ class PPO:
         samples: Samples,
         key: Array,
         lane: Array,
-    ) -> tuple[Any, Any, LossMetrics, Array]:
+    ) -> Learned:
         """Runs all epochs over grouped samples [G, N, ...]; returns the mean metrics of the
         minibatches, and gradient norm.
         """
@@ -536,9 +582,9 @@ class PPO:
         (params, opt_state), (metrics, norms) = jax.lax.scan(
             epoch, (params, opt_state), jax.random.split(key, self.update_epochs)
         )
-        return params, opt_state, jax.tree.map(jnp.mean, metrics), norms.mean()
+        return Learned(params, opt_state, jax.tree.map(jnp.mean, metrics), norms.mean())
 
-    def sum_groups(self, parts: Any) -> Any:
+    def sum_groups(self, parts: PyTree[Shaped[Array, "G ..."]]) -> PyTree[Shaped[Array, "..."]]:
         """Sums over the groups of all devices, [G, ...] each, in pairs: the same numbers on 1
         device and on 2.
         """
@@ -551,12 +597,12 @@ class PPO:
         total = jax.tree.map(pairs, parts)
         return total if self.axis_name is None else jax.lax.psum(total, self.axis_name)
 
-    def total(self, values: Array) -> Array:
-        """Sums a number for each step, [T, B], over all environments and devices."""
+    def total(self, values: Float[Array, "T B"]) -> Float[Array, ""]:
+        """Sums a number for each step over all environments and devices."""
         return self.sum_groups(self.grouped(values).sum(1))
 
-    def _moments(self, values: Array) -> tuple[Array, Array]:
+    def _moments(self, values: Array) -> Moments:
         """Computes mean and variance, over all devices, of values by group [G, N]."""
         count = values.shape[1] * self.groups
         mean = self.sum_groups(values.sum(1)) / count
-        return mean, self.sum_groups(((values - mean) ** 2).sum(1)) / count
+        return Moments(mean, self.sum_groups(((values - mean) ** 2).sum(1)) / count)

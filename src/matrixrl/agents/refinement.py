@@ -16,6 +16,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 from jax import Array
+from jaxtyping import Float32, Integer, PRNGKeyArray
 
 
 class RefinementTotals(NamedTuple):
@@ -28,10 +29,24 @@ class RefinementTotals(NamedTuple):
       saved: float32, number of moves saved.
     """
 
-    tried: Array
-    solved: Array
-    changed: Array
-    saved: Array
+    tried: Float32[Array, "*G"]
+    solved: Float32[Array, "*G"]
+    changed: Float32[Array, "*G"]
+    saved: Float32[Array, "*G"]
+
+
+class Refinement(NamedTuple):
+    """Result of one refinement round.
+
+    Attributes:
+      actions: of the solutions after the round.
+      num_moves: how many of them count.
+      totals: sums of the round.
+    """
+
+    actions: Integer[Array, "B M tokens"]
+    num_moves: Integer[Array, "B"]
+    totals: RefinementTotals
 
 
 def empty_totals() -> RefinementTotals:
@@ -39,38 +54,37 @@ def empty_totals() -> RefinementTotals:
     return RefinementTotals(*(jnp.float32(0) for _ in RefinementTotals._fields))
 
 
-def shuffled(key: Array, actions: Array, num_moves: Array) -> Array:
-    """Shuffles the first `num_moves` [B] of actions [B, M, num_tokens]; the others follow."""
+def shuffled(
+    key: PRNGKeyArray, actions: Integer[Array, "B M tokens"], num_moves: Integer[Array, "B"]
+) -> Integer[Array, "B M tokens"]:
+    """Shuffles the first `num_moves` actions of each lane; the others follow."""
     order = jax.random.uniform(key, actions.shape[:2])
     order = jnp.argsort(jnp.where(jnp.arange(actions.shape[1]) < num_moves[:, None], order, 2.0), axis=-1)
     return jnp.take_along_axis(actions, order[..., None], axis=1)
 
 
 def refine(
-    key: Array,
-    actions: Array,
-    num_moves: Array,
-    terms: Array,
+    key: PRNGKeyArray,
+    actions: Integer[Array, "B M tokens"],
+    num_moves: Integer[Array, "B"],
+    terms: Integer[Array, ""],
     max_terms: int,
     *,
     total: Callable[[Array, Array], Array],
     draw: Callable[[Array, Array], Array],
     subtract: Callable[[Array, Array], Array],
-) -> tuple[Array, Array, RefinementTotals]:
+) -> Refinement:
     """Performs one refinement round over B solutions.
 
     Args:
       key: consumed.
-      actions: int32 [B, M, num_tokens]; of each solution the first `num_moves` count.
-      num_moves: int32 [B]; 0 for a lane without a solution.
-      terms: int32, number of moves removed from each, at most `max_terms`.
+      actions: of each solution the first `num_moves` count.
+      num_moves: 0 for a lane without a solution.
+      terms: number of moves removed from each, at most `max_terms`.
       max_terms: at least `terms` and at most M.
       total: sum of the removed moves, (actions [B, M, num_tokens], bool [B, M]) to residuals.
       draw: samples one move for each residual.
       subtract: subtracts a move from each residual.
-
-    Returns:
-      Actions, their number, and the sums of the round.
     """
     key_order, key_draw = jax.random.split(key)
     actions = shuffled(key_order, actions, num_moves)
@@ -109,4 +123,4 @@ def refine(
     totals = RefinementTotals(
         *(values.astype(jnp.float32).sum() for values in (num_moves > 0, solved, changed, saved))
     )
-    return jnp.where(solved[:, None, None], refined, actions), num_moves - saved, totals
+    return Refinement(jnp.where(solved[:, None, None], refined, actions), num_moves - saved, totals)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax import Array
+from jaxtyping import Bool, Float32, Int8, Int32, Integer, PRNGKeyArray, PyTree, UInt16
 
 from matrixrl.agents.refinement import shuffled
 from matrixrl.agents.selfplay import Games
@@ -22,31 +23,27 @@ class Replay(NamedTuple):
     which is far smaller.
 
     Attributes:
-      target: int8 [G, ...].
-      format_id: int32 [G], index of the format.
+      format_id: index of the format.
       basis: arrays of G, the transformation of the actions back to the format `format_id`.
-      actions: uint16 [G, M, num_tokens].
-      candidates: uint16 [G, M, K, num_tokens].
-      weights: float32 [G, M, K].
-      cost: float32 [G], minus the return of the complete game.
-      num_moves: int32 [G]; 0 marks an empty slot.
-      expiry: float32 [G]; the slot with the smallest is overwritten first, empty ones before all.
+      cost: minus the return of the complete game.
+      num_moves: 0 marks an empty slot.
+      expiry: the slot with the smallest is overwritten first, empty ones before all.
       clock: float32, batches inserted so far.
     """
 
-    target: Array
-    format_id: Array
-    basis: Any
-    actions: Array
-    candidates: Array
-    weights: Array
-    cost: Array
-    num_moves: Array
-    expiry: Array
-    clock: Array
+    target: Int8[Array, "G ..."]
+    format_id: Int32[Array, "G"]
+    basis: PyTree[Int32[Array, "G ..."]]
+    actions: UInt16[Array, "G M tokens"]
+    candidates: UInt16[Array, "G M K tokens"]
+    weights: Float32[Array, "G M K"]
+    cost: Float32[Array, "G"]
+    num_moves: Int32[Array, "G"]
+    expiry: Float32[Array, "G"]
+    clock: Float32[Array, ""]
 
     @property
-    def num_games(self) -> Array:
+    def num_games(self) -> Integer[Array, ""]:
         """Number of filled slots."""
         return (self.num_moves > 0).sum()
 
@@ -55,24 +52,21 @@ class Positions(NamedTuple):
     """Sampled positions.
 
     Attributes:
-      target: int8 [B, ...].
-      actions: uint16 [B, M, num_tokens], of the complete game.
-      move: int32 [B], the position is the one before this move.
-      candidates: uint16 [B, K, num_tokens].
-      weights: float32 [B, K].
-      cost: int32 [B], minus the return from here on.
-      good: bool [B], the game is among the best of its format in the buffer.
-      filled: bool [B], false if the buffer is empty.
+      actions: of the complete game.
+      move: the position is the one before this move.
+      cost: minus the return from here on.
+      good: the game is among the best of its format in the buffer.
+      filled: false if the buffer is empty.
     """
 
-    target: Array
-    actions: Array
-    move: Array
-    candidates: Array
-    weights: Array
-    cost: Array
-    good: Array
-    filled: Array
+    target: Int8[Array, "B ..."]
+    actions: UInt16[Array, "B M tokens"]
+    move: Int32[Array, "B"]
+    candidates: UInt16[Array, "B K tokens"]
+    weights: Float32[Array, "B K"]
+    cost: Int32[Array, "B"]
+    good: Bool[Array, "B"]
+    filled: Bool[Array, "B"]
 
 
 def empty(games: Games, size: int) -> Replay:
@@ -85,8 +79,8 @@ def empty(games: Games, size: int) -> Replay:
     return Replay(**stored, expiry=jnp.full(size, -1.0, jnp.float32), clock=jnp.float32(0))
 
 
-def is_good(games: Games) -> Array:
-    """Selects the best tenth of a finished batch, of each format, and at least one: bool [B]."""
+def is_good(games: Games) -> Bool[Array, "B"]:
+    """Selects the best tenth of a finished batch, of each format, and at least one."""
     played = games.num_moves > 0
     cost = jnp.where(played, games.cost, jnp.inf)
     same = (games.format_id[:, None] == games.format_id) & played
@@ -96,7 +90,7 @@ def is_good(games: Games) -> Array:
     return played & ((same & before).sum(-1) < jnp.maximum(1, same.sum(-1) // 10))
 
 
-def insert(replay: Replay, games: Games, good: Array, good_lifetime: float) -> Replay:
+def insert(replay: Replay, games: Games, good: Bool[Array, "B"], good_lifetime: float) -> Replay:
     """Writes a finished batch over the games that expire first.
 
     A game expires one batch after insertion, a good one (`is_good`) after `good_lifetime` batches;
@@ -114,8 +108,8 @@ def insert(replay: Replay, games: Games, good: Array, good_lifetime: float) -> R
     return Replay(**stored, expiry=write(replay.expiry, expiry), clock=replay.clock + 1)
 
 
-def costs_of_good_games(replay: Replay, fraction: float, num_formats: int) -> Array:
-    """Returns the largest cost of a good game of each format, float32 [num_formats].
+def costs_of_good_games(replay: Replay, fraction: float, num_formats: int) -> Float32[Array, "formats"]:
+    """Returns the largest cost of a good game of each format.
 
     At most the `fraction` of a format's games reach this cost, unless more have the minimum cost:
     if many games have equal costs and a few are better, only these count. With a fraction of 0 no
@@ -135,14 +129,16 @@ def costs_of_good_games(replay: Replay, fraction: float, num_formats: int) -> Ar
     return jnp.stack(limits)
 
 
-def sample(key: Array, replay: Replay, count: int, good_costs: Array | None = None) -> Positions:
+def sample(
+    key: PRNGKeyArray, replay: Replay, count: int, good_costs: Float32[Array, "formats"] | None = None
+) -> Positions:
     """Samples positions: a filled slot uniformly, then one of its moves uniformly.
 
     Args:
       key: consumed.
       replay: the buffer.
       count: positions.
-      good_costs: float32 [formats], the largest cost of a good game (`costs_of_good_games`); by
+      good_costs: the largest cost of a good game (`costs_of_good_games`); by
         default all are good.
     """
     key_game, key_move = jax.random.split(key)
@@ -172,22 +168,25 @@ class PartialSolutions(NamedTuple):
     """Partial solutions from the buffer: some moves are already applied, the rest is to be found.
 
     Attributes:
-      target: int8 [B, ...].
       basis: arrays of B.
-      actions: uint16 [B, M, num_tokens], all moves of the solution in random order.
-      prefix_length: int32 [B], number of them that are applied.
-      found: bool [B], false where the buffer holds no solution of the format.
+      actions: all moves of the solution in random order.
+      prefix_length: number of them that are applied.
+      found: false where the buffer holds no solution of the format.
     """
 
-    target: Array
-    basis: Any
-    actions: Array
-    prefix_length: Array
-    found: Array
+    target: Int8[Array, "B ..."]
+    basis: PyTree[Int32[Array, "B ..."]]
+    actions: UInt16[Array, "B M tokens"]
+    prefix_length: Int32[Array, "B"]
+    found: Bool[Array, "B"]
 
 
 def partial_solutions(
-    key: Array, replay: Replay, format_id: Array, num_remaining: Array, good_costs: Array
+    key: PRNGKeyArray,
+    replay: Replay,
+    format_id: Int32[Array, "B"],
+    num_remaining: Integer[Array, ""],
+    good_costs: Float32[Array, "formats"],
 ) -> PartialSolutions:
     """Samples a good solution of the same format for each game and shuffles its actions (they
     commute).
@@ -195,9 +194,8 @@ def partial_solutions(
     Args:
       key: consumed.
       replay: the buffer. A game is solved if its cost equals its number of moves.
-      format_id: int32 [B].
-      num_remaining: int32, number of moves that are not applied.
-      good_costs: float32 [formats], the largest cost of a good game.
+      num_remaining: number of moves that are not applied.
+      good_costs: the largest cost of a good game.
     """
     key_game, key_order = jax.random.split(key)
     # Mark the good, solved games of each lane's format, then sample one by inverse transform.

@@ -5,18 +5,19 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 from jax import Array
+from jaxtyping import Bool, Float, Float32
 
 
 def gae(
-    reward: Array,
-    value: Array,
-    terminated: Array,
-    truncated: Array,
-    final_value: Array,
-    last_value: Array,
-    gamma: float | Array,
-    gae_lambda: float | Array,
-) -> tuple[Array, Array]:
+    reward: Float32[Array, "T B"],
+    value: Float32[Array, "T B"],
+    terminated: Bool[Array, "T B"],
+    truncated: Bool[Array, "T B"],
+    final_value: Float32[Array, "T B"],
+    last_value: Float32[Array, "B"],
+    gamma: float | Float[Array, ""],
+    gae_lambda: float | Float[Array, ""],
+) -> tuple[Float32[Array, "T B"], Float32[Array, "T B"]]:
     """Computes generalised advantage estimates (Schulman et al. 2016, equations 11 to 16).
 
         delta_t = r_t + gamma V(s_{t+1}) - V(s_t)
@@ -27,15 +28,14 @@ def gae(
     omitted.
 
     Args:
-      reward: float32 [T, B].
-      value: float32 [T, B], of the observation before the step.
-      terminated, truncated: bool [T, B], see `matrixrl.envs.base`.
-      final_value: float32 [T, B], value of the last observation of the episode; read where
+      value: of the observation before the step.
+      terminated, truncated: see `matrixrl.envs.base`.
+      final_value: value of the last observation of the episode; read where
         `truncated`.
-      last_value: float32 [B], value of the observation after the last step.
+      last_value: value of the observation after the last step.
 
     Returns:
-      Advantages and value targets A + V, float32 [T, B] each.
+      Advantages and value targets A + V.
     """
 
     def backwards(carry: tuple[Array, Array], step: tuple[Array, ...]) -> tuple[tuple[Array, Array], Array]:

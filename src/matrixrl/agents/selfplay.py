@@ -12,6 +12,7 @@ from typing import Any, NamedTuple, Protocol
 import jax
 import jax.numpy as jnp
 from jax import Array
+from jaxtyping import Bool, Float, Float32, Int8, Int32, Integer, PRNGKeyArray, PyTree, Shaped, UInt16
 
 from matrixrl.search.sampled import SearchResult
 
@@ -20,17 +21,17 @@ class GameState(Protocol):
     """A state with its observation and termination; a NamedTuple of arrays."""
 
     @property
-    def residual(self) -> Array:
+    def residual(self) -> Int8[Array, "B ..."]:
         """Observation."""
         ...
 
     @property
-    def terminated(self) -> Array:
+    def terminated(self) -> Bool[Array, "B"]:
         """True if the game is over."""
         ...
 
     @property
-    def solved(self) -> Array:
+    def solved(self) -> Bool[Array, "B"]:
         """True if it ended at the goal."""
         ...
 
@@ -40,62 +41,59 @@ class Games(NamedTuple):
 
     Attributes:
       state: game states, B of each leaf.
-      target: int8 [B, ...], the residuals that the games started from.
-      format_id: int32 [B], index of the format.
+      target: the residuals that the games started from.
+      format_id: index of the format.
       basis: arrays of B, the transformation of the actions back to the format `format_id`; not used
         by the learner.
-      actions: uint16 [B, M, num_tokens], actions played.
-      candidates: uint16 [B, M, K, num_tokens], candidates of the search.
-      weights: float32 [B, M, K], the improved policy over the candidates.
-      cost: float32 [B], minus the return so far.
-      num_moves: int32 [B], moves played.
-      active: bool [B], false for the lanes that a smaller batch leaves empty.
+      actions: actions played.
+      candidates: candidates of the search.
+      weights: the improved policy over the candidates.
+      cost: minus the return so far.
+      num_moves: moves played.
+      active: false for the lanes that a smaller batch leaves empty.
     """
 
-    state: Any
-    target: Array
-    format_id: Array
-    basis: Any
-    actions: Array
-    candidates: Array
-    weights: Array
-    cost: Array
-    num_moves: Array
-    active: Array
+    state: PyTree[Shaped[Array, "B ..."]]
+    target: Int8[Array, "B ..."]
+    format_id: Int32[Array, "B"]
+    basis: PyTree[Int32[Array, "B ..."]]
+    actions: UInt16[Array, "B M tokens"]
+    candidates: UInt16[Array, "B M K tokens"]
+    weights: Float32[Array, "B M K"]
+    cost: Float32[Array, "B"]
+    num_moves: Int32[Array, "B"]
+    active: Bool[Array, "B"]
 
 
 class Move(NamedTuple):
     """Results of one move of all games, for the record.
 
     Attributes:
-      live: bool [B], games in which a move was played.
-      action: uint16 [B, num_tokens].
-      reward: float32 [B].
-      residual: int32 [B], sum of the absolute values of the residual after this move (tracking rule
+      live: games in which a move was played.
+      residual: sum of the absolute values of the residual after this move (tracking rule
         8).
-      terminated: bool [B], the game ended.
-      solved: bool [B], and its residual is zero.
-      cost: float32 [B], minus the return of the game so far.
-      num_moves: int32 [B].
-      value: float32 [B], root value of the search.
+      terminated: the game ended.
+      solved: the game ended with a residual of zero.
+      cost: minus the return of the game so far.
+      value: root value of the search.
     """
 
-    live: Array
-    action: Array
-    reward: Array
-    residual: Array
-    terminated: Array
-    solved: Array
-    cost: Array
-    num_moves: Array
-    value: Array
+    live: Bool[Array, "B"]
+    action: UInt16[Array, "B tokens"]
+    reward: Float32[Array, "B"]
+    residual: Int32[Array, "B"]
+    terminated: Bool[Array, "B"]
+    solved: Bool[Array, "B"]
+    cost: Float32[Array, "B"]
+    num_moves: Int32[Array, "B"]
+    value: Float32[Array, "B"]
 
 
 def start(
     state: Any,
-    format_id: Array,
-    basis: Any,
-    active: Array,
+    format_id: Int32[Array, "B"],
+    basis: PyTree[Shaped[Array, "B ..."]],
+    active: Bool[Array, "B"],
     max_moves: int,
     num_candidates: int,
     num_tokens: int,
@@ -120,18 +118,23 @@ def start(
 
 
 def overlay(
-    games: Games, chosen: Array, state: Any, target: Array, basis: Any, actions: Array, prefix_length: Array
+    games: Games,
+    chosen: Bool[Array, "B"],
+    state: PyTree[Shaped[Array, "B ..."]],
+    target: Int8[Array, "B ..."],
+    basis: PyTree[Shaped[Array, "B ..."]],
+    actions: UInt16[Array, "B M tokens"],
+    prefix_length: Int32[Array, "B"],
 ) -> Games:
-    """Overlays partial solutions on the games selected by `chosen` [B]: their first `prefix_length`
+    """Overlays partial solutions on the games selected by `chosen`: their first `prefix_length`
     moves are already applied.
 
     Args:
       games: new games, or games whose moves are to be replaced.
-      chosen: bool [B]; the other games are unchanged.
+      chosen: the other games are unchanged.
       state: game states after the applied moves.
       target, basis: of the games that supply these moves.
-      actions: uint16 [B, M, num_tokens], of which the first `prefix_length` count.
-      prefix_length: int32 [B].
+      actions: the first `prefix_length` count.
     """
     prefix_mask = jnp.arange(actions.shape[1]) < prefix_length[:, None]
     actions = jnp.where(prefix_mask[..., None], actions, 0)
@@ -153,7 +156,7 @@ def overlay(
     return jax.tree.map(choose, partial_games, games)
 
 
-def play(games: Games, found: SearchResult, state: Any, reward: Array) -> tuple[Games, Move]:
+def play(games: Games, found: SearchResult, state: Any, reward: Float32[Array, "B"]) -> tuple[Games, Move]:
     """Records one move of every live game.
 
     Args:
@@ -185,9 +188,9 @@ def play(games: Games, found: SearchResult, state: Any, reward: Array) -> tuple[
     return played, move
 
 
-def sample_labels(key: Array, candidates: Array, weights: Array, count: int) -> Array:
-    """Samples `count` of the candidates [B, K, num_tokens] by their weights [B, K]: int [B, count,
-    num_tokens].
-    """
+def sample_labels(
+    key: PRNGKeyArray, candidates: Integer[Array, "B K tokens"], weights: Float[Array, "B K"], count: int
+) -> Integer[Array, "B M tokens"]:
+    """Samples `count` of the candidates by their weights."""
     chosen = jax.random.categorical(key, jnp.log(weights + 1e-12)[:, None], shape=(weights.shape[0], count))
     return jnp.take_along_axis(candidates, chosen[..., None], axis=1)

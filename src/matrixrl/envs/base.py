@@ -39,6 +39,8 @@ from typing import Any, NamedTuple, Protocol, TypeVar
 
 import jax
 import jax.numpy as jnp
+from jax import Array
+from jaxtyping import Bool, Float, Integer, Key, Num, PRNGKeyArray, PyTree, Shaped, UInt32
 
 State = TypeVar("State")
 Params = TypeVar("Params")
@@ -91,20 +93,20 @@ class Environment(Protocol[State, Params]):
         """Number of discrete actions; actions are ``0 .. num_actions - 1``."""
         ...
 
-    def reset(self, key: jax.Array, params: Params | None = None) -> tuple[jax.Array, State]:
+    def reset(self, key: PRNGKeyArray, params: Params | None = None) -> tuple[PyTree, State]:
         """Starts a new episode and returns its first observation and state."""
         ...
 
     def step(
-        self, key: jax.Array, state: State, action: jax.Array, params: Params | None = None
-    ) -> tuple[jax.Array, State, jax.Array, jax.Array, jax.Array, dict[str, Any]]:
+        self, key: PRNGKeyArray, state: State, action: Num[Array, "..."], params: Params | None = None
+    ) -> tuple[PyTree, State, Float[Array, ""], Bool[Array, ""], Bool[Array, ""], dict[str, Any]]:
         """Runs one transition: observation, state, reward, terminated, truncated, info. See the
         module's drawing.
         """
         ...
 
-    def legal_action_mask(self, state: State) -> jax.Array:
-        """Returns the mask of the actions the state allows: bool[num_actions], True where legal."""
+    def legal_action_mask(self, state: State) -> Bool[Array, "A"]:
+        """Returns the mask of the actions the state allows, True where legal."""
         ...
 
 
@@ -113,18 +115,31 @@ class Vectorized(Protocol[State]):
     `Environment` computes.
     """
 
-    def reset_batch(self, keys: jax.Array, params: Any = None) -> tuple[Any, State]:
-        """Starts episodes for keys [B]."""
+    def reset_batch(
+        self, keys: Key[Array, "B"] | UInt32[Array, "B 2"], params: PyTree = None
+    ) -> tuple[PyTree[Shaped[Array, "B ..."]], State]:
+        """Starts an episode for each key."""
         ...
 
     def step_batch(
-        self, keys: jax.Array, states: State, actions: jax.Array, params: Any = None
-    ) -> tuple[Any, State, jax.Array, jax.Array, jax.Array, dict[str, Any]]:
+        self,
+        keys: Key[Array, "B"] | UInt32[Array, "B 2"],
+        states: State,
+        actions: Num[Array, "B ..."],
+        params: PyTree = None,
+    ) -> tuple[
+        PyTree[Shaped[Array, "B ..."]],
+        State,
+        Float[Array, "B"],
+        Bool[Array, "B"],
+        Bool[Array, "B"],
+        dict[str, Any],
+    ]:
         """Runs one step of B games; every array has the batch first."""
         ...
 
-    def legal_action_mask_batch(self, states: State) -> jax.Array:
-        """Returns the masks of legal actions, bool[B, num_actions]."""
+    def legal_action_mask_batch(self, states: State) -> Bool[Array, "B A"]:
+        """Returns the masks of legal actions."""
         ...
 
 
@@ -154,11 +169,11 @@ class Discrete:
         """Shape of a scalar."""
         return ()
 
-    def sample(self, key: jax.Array) -> jax.Array:
-        """Draws a uniform action, int32."""
+    def sample(self, key: PRNGKeyArray) -> Integer[Array, ""]:
+        """Draws a uniform action."""
         return jax.random.randint(key, (), 0, self.n, self.dtype)
 
-    def contains(self, x: jax.Array) -> jax.Array:
+    def contains(self, x: Num[Array, "..."] | int) -> Bool[Array, "..."] | bool:
         """Returns whether `x` is one of the actions."""
         return (x >= 0) & (x < self.n)
 
@@ -172,11 +187,11 @@ class Box:
     shape: tuple[int, ...]
     dtype: Any = jnp.float32
 
-    def sample(self, key: jax.Array) -> jax.Array:
+    def sample(self, key: PRNGKeyArray) -> Num[Array, "..."]:
         """Draws a uniform array of the space, which must be bounded."""
         return jax.random.uniform(key, self.shape, jnp.float32, self.low, self.high).astype(self.dtype)
 
-    def contains(self, x: jax.Array) -> jax.Array:
+    def contains(self, x: Shaped[Array, "..."]) -> Bool[Array, ""]:
         """Returns whether all values are between the bounds."""
         return jnp.all((x >= self.low) & (x <= self.high))
 
@@ -192,12 +207,12 @@ class Dict:
         """Number of fields."""
         return len(self.spaces)
 
-    def sample(self, key: jax.Array) -> dict[str, Any]:
+    def sample(self, key: PRNGKeyArray) -> dict[str, Any]:
         """Draws a random value of each field."""
         keys = jax.random.split(key, self.num_spaces)
         return {name: space.sample(keys[i]) for i, (name, space) in enumerate(self.spaces.items())}
 
-    def contains(self, x: Any) -> jax.Array:
+    def contains(self, x: PyTree) -> Bool[Array, ""]:
         """Returns whether each field is in its space."""
         return jnp.all(jnp.stack([space.contains(getattr(x, name)) for name, space in self.spaces.items()]))
 

@@ -27,6 +27,8 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import Array
+from jaxtyping import Bool, Float32, Int32, Integer, PRNGKeyArray
 
 NUM_STATES = 8
 NUM_ACTIONS = 3
@@ -63,17 +65,17 @@ class ProbeState(NamedTuple):
 
     Attributes:
       number: int32, index of the state in the tables.
-      legal: bool [A], its legal actions.
+      legal: its legal actions.
       total: float32, sum of rewards so far.
       steps: int32, number of steps so far.
       illegal: int32, number of illegal actions so far.
     """
 
-    number: jax.Array
-    legal: jax.Array
-    total: jax.Array
-    steps: jax.Array
-    illegal: jax.Array
+    number: Int32[Array, "*B"]
+    legal: Bool[Array, "*B A"]
+    total: Float32[Array, "*B"]
+    steps: Int32[Array, "*B"]
+    illegal: Int32[Array, "*B"]
 
 
 class ProbeEnvironment:
@@ -93,9 +95,11 @@ class ProbeEnvironment:
         """Three actions; most probes have fewer legal ones."""
         return NUM_ACTIONS
 
-    def reset(self, key: jax.Array, params: Tables | None = None) -> tuple[jax.Array, ProbeState]:
-        """Starts an episode in one of its start states and returns the observation, float32 [F],
-        and the state.
+    def reset(
+        self, key: PRNGKeyArray, params: Tables | None = None
+    ) -> tuple[Float32[Array, "F"], ProbeState]:
+        """Starts an episode in one of its start states and returns the observation and the
+        state.
         """
         tables = self._tables(params)
         number = jax.random.categorical(key, jnp.where(tables.start, 0.0, -jnp.inf)).astype(jnp.int32)
@@ -103,8 +107,10 @@ class ProbeEnvironment:
         return tables.observation[number], state
 
     def step(
-        self, key: jax.Array, state: ProbeState, action: jax.Array, params: Tables | None = None
-    ) -> tuple[jax.Array, ProbeState, jax.Array, jax.Array, jax.Array, dict[str, Any]]:
+        self, key: PRNGKeyArray, state: ProbeState, action: Integer[Array, ""], params: Tables | None = None
+    ) -> tuple[
+        Float32[Array, "F"], ProbeState, Float32[Array, ""], Bool[Array, ""], Bool[Array, ""], dict[str, Any]
+    ]:
         """Runs one step; the key determines only where the next episode starts."""
         tables = self._tables(params)
         reward = tables.reward[state.number, action]
@@ -125,8 +131,8 @@ class ProbeEnvironment:
         }
         return tables.observation[now.number], now, reward, terminated, truncated, info
 
-    def legal_action_mask(self, state: ProbeState) -> jax.Array:
-        """Returns the mask of legal actions, bool [A]."""
+    def legal_action_mask(self, state: ProbeState) -> Bool[Array, "A"]:
+        """Returns the mask of legal actions."""
         return state.legal
 
     def _tables(self, params: Tables | None) -> Tables:

@@ -16,6 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
+from jaxtyping import Float, Float32, Integer, PyTree, Shaped
 
 HIDDEN_INIT = nn.initializers.orthogonal(np.sqrt(2.0))
 
@@ -34,8 +35,10 @@ class ActorCritic(nn.Module):
     num_actions: int
 
     @nn.compact
-    def __call__(self, observation: Any) -> tuple[Array, Array]:
-        """Maps observations [N, ...] to logits float32 [N, A] and values float32 [N]."""
+    def __call__(
+        self, observation: PyTree[Shaped[Array, "N ..."]]
+    ) -> tuple[Float32[Array, "N A"], Float32[Array, "N"]]:
+        """Maps observations to logits and values."""
         hidden = self.torso(self.features(observation))
         # One product for both heads: A + 1 columns cost the same as A.
         kernel = self.param(
@@ -68,8 +71,8 @@ class MLP(nn.Module):
     dtype: Any = None
 
     @nn.compact
-    def __call__(self, features: Array) -> Array:
-        """Maps features [N, F] to [N, hidden_dim]."""
+    def __call__(self, features: Float[Array, "N F"]) -> Float32[Array, "N hidden"]:
+        """Maps features to hidden units."""
         hidden = features
         for _ in range(self.num_layers):
             layer = nn.Dense(self.hidden_dim, dtype=self.dtype, kernel_init=HIDDEN_INIT)
@@ -98,10 +101,10 @@ class GridTorso(nn.Module):
     dtype: Any = None
 
     @nn.compact
-    def __call__(self, features: tuple[Array, Array, Array]) -> Array:
-        """Maps vector [N, F], cells [N, side * side, C] and the agent's cell int32 [N] to [N,
-        hidden_dim].
-        """
+    def __call__(
+        self, features: tuple[Float[Array, "N F"], Float[Array, "N cells C"], Integer[Array, "N"]]
+    ) -> Float32[Array, "N hidden"]:
+        """Maps a vector, the cells and the agent's cell to hidden units."""
         vector, cells, agent = features
         num_cells, (first, second) = self.side**2, self.cell_dim
         offsets = 2 * self.side - 1

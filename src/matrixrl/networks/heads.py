@@ -18,6 +18,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
+from jaxtyping import Float, Float32, Integer, PRNGKeyArray
 
 from matrixrl.types import TokenLayout
 
@@ -31,13 +32,12 @@ class Candidates(NamedTuple):
     """K actions sampled from a policy.
 
     Attributes:
-      tokens: int32 [..., K, num_tokens].
-      log_prob: float32 [..., K], of each action under the policy (not the flattened one that drew
+      log_prob: of each action under the policy (not the flattened one that drew
         it).
     """
 
-    tokens: Array
-    log_prob: Array
+    tokens: Integer[Array, "*B K tokens"]
+    log_prob: Float32[Array, "*B K"]
 
 
 class TokenPolicy(nn.Module):
@@ -73,20 +73,22 @@ class TokenPolicy(nn.Module):
             for t, classes in enumerate(layout.num_classes)
         ]
 
-    def state_parts(self, hidden: Array) -> tuple[Array, ...]:
-        """Computes the state's contribution to each token's layer, once per state: [..., width] per
-        token.
-        """
+    def state_parts(self, hidden: Float[Array, "*B D"]) -> tuple[Float[Array, "*B width"], ...]:
+        """Computes the state's contribution to each token's layer, once per state."""
         return tuple(layer(hidden) for layer in self.state_layers)
 
-    def token_logits(self, index: int, state_part: Array, earlier: Array, prior: Array | None) -> Array:
-        """Computes logits [B, K or 1, classes] of token `index` conditioned on the tokens before
-        it; illegal ones masked.
+    def token_logits(
+        self,
+        index: int,
+        state_part: Float[Array, "B 1 width"],
+        earlier: Integer[Array, "B K index"],
+        prior: Float[Array, "B classes"] | Float[Array, "B given classes"] | None,
+    ) -> Float[Array, "B _ classes"]:
+        """Computes logits of token `index` conditioned on the tokens before it; illegal ones are
+        masked. There is one row for all candidates if the token does not depend on them.
 
         Args:
-          state_part: float32 [B, 1, width].
-          earlier: int32 [B, K, index].
-          prior: float32 [B, classes], or [B, classes of the conditioning token, classes], or None.
+          prior: may depend on the class of the conditioning token.
         """
         layout = self.layout
         given = layout.given[index]
@@ -109,10 +111,13 @@ class TokenPolicy(nn.Module):
             allowed = jnp.where(nonzero, jnp.asarray(layout.legal[index])[row], allowed)
         return jnp.where(allowed, logits, MASKED)
 
-    def log_prob(self, hidden: Array, tokens: Array, priors: tuple[Array, ...] | None) -> Array:
-        """Computes the log-probability [B, M] of actions `tokens` [B, M, num_tokens] in states
-        `hidden` [B, D].
-        """
+    def log_prob(
+        self,
+        hidden: Float[Array, "B D"],
+        tokens: Integer[Array, "B M tokens"],
+        priors: tuple[Float[Array, "B ..."], ...] | None,
+    ) -> Float[Array, "B M"]:
+        """Computes the log-probability of actions `tokens` in states `hidden`."""
         total = jnp.zeros(tokens.shape[:-1])
         for index, part in enumerate(self.state_parts(hidden)):
             prior = None if priors is None else priors[index]
@@ -127,13 +132,13 @@ class TokenPolicy(nn.Module):
 
     def draw(
         self,
-        key: Array,
-        hidden: Array,
+        key: PRNGKeyArray,
+        hidden: Float[Array, "B D"],
         num_candidates: int,
         temperature: float,
-        priors: tuple[Array, ...] | None,
+        priors: tuple[Float[Array, "B ..."], ...] | None,
     ) -> Candidates:
-        """Samples K actions for each state `hidden` [B, D] from the policy flattened by
+        """Samples K actions for each state `hidden` from the policy flattened by
         `temperature` (1: unchanged).
         """
         parts = self.state_parts(hidden)
@@ -148,10 +153,10 @@ class TokenPolicy(nn.Module):
 
 
 def draw_tokens(
-    key: Array,
+    key: PRNGKeyArray,
     logits_of: Callable[[int, Array], Array],
     shape: tuple[int, int, int],
-    temperature: float | Array,
+    temperature: float | Float[Array, ""],
 ) -> Candidates:
     """Samples actions token by token, with one uniform number per state and token.
 
@@ -243,17 +248,17 @@ class IntegerValue(nn.Module):
     max_value: int
 
     @nn.compact
-    def __call__(self, hidden: Array) -> Array:
-        """Returns logits [..., max_value + 1]."""
+    def __call__(self, hidden: Float[Array, "*B D"]) -> Float[Array, "*B values"]:
+        """Returns logits."""
         hidden = jax.nn.relu(nn.Dense(hidden.shape[-1] // 2)(hidden))
         return nn.Dense(
             self.max_value + 1, kernel_init=nn.initializers.variance_scaling(0.1, "fan_in", "normal")
         )(hidden)
 
 
-def best_fraction_mean(logits: Array, fraction: float) -> Array:
-    """Computes the mean of the best (lowest) `fraction` of a distribution over 0..n given by logits
-    [..., n + 1].
+def best_fraction_mean(logits: Float[Array, "*B values"], fraction: float) -> Float[Array, "*B"]:
+    """Computes the mean of the best (lowest) `fraction` of a distribution over 0..n given by
+    logits.
 
     With fraction 1 it is the mean. AlphaTensor (Fawzi et al. 2022, Methods) acts on the best
     quarter: the search aims for the best game, not the average one.

@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
+from jaxtyping import Float32, PyTree, Shaped
 
 from matrixrl.networks.actor_critic import HIDDEN_INIT
 
@@ -47,8 +48,10 @@ class PolicyValue(nn.Module):
     num_categories: int | None = None
 
     @nn.compact
-    def __call__(self, observation: Any) -> tuple[Any, Array]:
-        """Maps observations [N, ...] to policy outputs and values float32 [N]."""
+    def __call__(
+        self, observation: PyTree[Shaped[Array, "N ..."]]
+    ) -> tuple[PyTree[Float32[Array, "..."]], Float32[Array, "N"]]:
+        """Maps observations to policy outputs and values."""
         features = self._features(observation)
         outputs = self._tower(features, self.action_size, 0.01)
         value = self._tower(features, 1, 1.0)[:, 0]

@@ -3,14 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import flax.linen as nn
 from jax import Array
+from jaxtyping import Float, Float32, Integer, PRNGKeyArray
 
-from matrixrl.networks.heads import IntegerValue, TokenPolicy
+from matrixrl.networks.heads import Candidates, IntegerValue, TokenPolicy
 from matrixrl.networks.torso import ResidualMLP
 from matrixrl.types import TokenLayout
+
+
+class Evaluated(NamedTuple):
+    """Outputs of `TokenNetwork` for a batch.
+
+    Attributes:
+      hidden: output of the torso.
+      priors: per token, logits [B, classes]; None without direct priors.
+      value_logits: of each value from 0 to the maximum.
+    """
+
+    hidden: Float32[Array, "B width"]
+    priors: tuple[Float[Array, "B ..."], ...] | None
+    value_logits: Float[Array, "B values"]
 
 
 class TokenNetwork(nn.Module):
@@ -44,10 +59,8 @@ class TokenNetwork(nn.Module):
             "prior_scale", nn.initializers.constant(0.5), (self.layout.num_tokens, self.num_transforms)
         )
 
-    def __call__(self, residual: Array) -> tuple[Array, tuple[Array, ...] | None, Array]:
-        """Returns the torso output [B, width], priors per token [B, classes] or None, value logits
-        [B, max_value + 1].
-        """
+    def __call__(self, residual: Integer[Array, "B ..."]) -> Evaluated:
+        """Evaluates a batch of residuals."""
         features, transforms = self.features(residual)
         hidden = self.torso(features)
         priors = None
@@ -56,16 +69,18 @@ class TokenNetwork(nn.Module):
                 sum(self.prior_scale[token, index] * part for index, part in enumerate(parts))
                 for token, parts in enumerate(transforms)
             )
-        return hidden, priors, self.value(hidden)  # pyright: ignore[reportReturnType]
+        return Evaluated(hidden, priors, self.value(hidden))  # pyright: ignore[reportArgumentType]
 
-    def log_prob(self, residual: Array, tokens: Array) -> tuple[Array, Array]:
-        """Computes log-probabilities [B, M] of actions [B, M, num_tokens], and value logits."""
+    def log_prob(
+        self, residual: Integer[Array, "B ..."], tokens: Integer[Array, "B M tokens"]
+    ) -> tuple[Float[Array, "B M"], Float[Array, "B values"]]:
+        """Computes log-probabilities of actions, and value logits."""
         hidden, priors, value_logits = self(residual)
         return self.policy.log_prob(hidden, tokens, priors), value_logits
 
     def expand(
-        self, key: Array, residual: Array, num_candidates: int, temperature: float
-    ) -> tuple[Any, Array]:
+        self, key: PRNGKeyArray, residual: Integer[Array, "B ..."], num_candidates: int, temperature: float
+    ) -> tuple[Candidates, Float[Array, "B values"]]:
         """Samples candidates for each state; also returns value logits."""
         hidden, priors, value_logits = self(residual)
         return self.policy.draw(key, hidden, num_candidates, temperature, priors), value_logits

@@ -8,6 +8,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from jax import Array
+from jaxtyping import Float, Float32
 
 
 class ResidualMLP(nn.Module):
@@ -25,8 +26,8 @@ class ResidualMLP(nn.Module):
     dtype: Any = None
 
     @nn.compact
-    def __call__(self, features: Array) -> Array:
-        """Maps features [..., F] to [..., width]."""
+    def __call__(self, features: Float[Array, "*B F"]) -> Float32[Array, "*B width"]:
+        """Maps features to hidden units."""
         hidden = nn.Dense(self.width, dtype=self.dtype)(features)
         for _ in range(self.num_blocks):
             block = nn.LayerNorm(dtype=self.dtype)(hidden)

@@ -10,17 +10,18 @@ entries for every format, so what is learned on random tensors holds for the tar
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
+from jaxtyping import Float, Float32, Integer, PRNGKeyArray
 
 from matrixrl.networks.heads import MASKED, Candidates, IntegerValue, draw_tokens
 from matrixrl.networks.torso import ResidualMLP
-from matrixrl.types import TokenLayout
+from matrixrl.types import Cases, Functions, TokenLayout
 
 # Scale of the learned table entries, so that a few hundred steps of Adam can make a policy
 # sharp.
@@ -57,21 +58,21 @@ class ContractionFeatures(Protocol):
         """One per field."""
         ...
 
-    def __call__(self, residual: Array) -> tuple[Any, ...]:
+    def __call__(self, residual: Integer[Array, "B a b c"]) -> tuple[Any, ...]:
         """Computes ranks and the other state per field."""
         ...
 
-    def histograms(self, states: Any) -> Array:
+    def histograms(self, states: Any) -> Float32[Array, "B F"]:
         """Returns features that are invariant under changes of basis."""
         ...
 
-    def cases(self, index: int, states: Any, tokens: Array) -> tuple[tuple[Array, Array | None], ...]:
-        """Returns, per field, the case and sign of each contraction, [B, K or 1, contractions]."""
+    def cases(self, index: int, states: Any, tokens: Integer[Array, "B K index"]) -> Cases:
+        """Returns, per field, the case and sign of each contraction."""
         ...
 
-    def logits(self, index: int, functions: tuple[tuple[Array, Array | None], ...]) -> Array:
+    def logits(self, index: int, functions: Functions) -> Float[Array, "B _ classes"]:
         """Transforms even and odd functions to logits of all classes, or of all heads of a vector
-        with a tail: [B, K or 1, classes].
+        with a tail.
         """
         ...
 
@@ -82,11 +83,9 @@ class ContractionFeatures(Protocol):
         ...
 
     def tail_logits(
-        self, index: int, functions: tuple[tuple[Array, Array | None], ...], heads: Array
-    ) -> Array:
-        """Transforms functions to logits of the tails for given heads [B, K], float32 [B, K,
-        tails].
-        """
+        self, index: int, functions: Functions, heads: Integer[Array, "B K"]
+    ) -> Float[Array, "B K tails"]:
+        """Transforms functions to logits of the tails for given heads."""
         ...
 
 
@@ -146,12 +145,13 @@ class TransformPolicy(nn.Module):
 
         return self.param(f"table_{number}_{index}", start)
 
-    def case_scores(self, hidden: Array, states: tuple[Any, ...]) -> Any:
-        """Computes, per vector and field, the score of each case at each contraction, float32 [B,
-        cases, contractions].
+    def case_scores(
+        self, hidden: Float[Array, "B D"], states: tuple[Any, ...]
+    ) -> tuple[tuple[Float[Array, "B _ _"], ...], ...]:
+        """Computes, per vector and field, the score of each case at each contraction.
 
         Args:
-          hidden: float32 [B, D], from the torso.
+          hidden: from the torso.
           states: states of the contractions.
         """
         found = []
@@ -167,9 +167,15 @@ class TransformPolicy(nn.Module):
             found.append(tuple(of_fields))
         return tuple(found)
 
-    def functions(self, index: int, states: tuple[Any, ...], case_scores: Any, tokens: Array) -> Any:
+    def functions(
+        self,
+        index: int,
+        states: tuple[Any, ...],
+        case_scores: tuple[tuple[Float[Array, "B _ _"], ...], ...],
+        tokens: Integer[Array, "B K index"],
+    ) -> Functions:
         """Computes, per field, the score of each contraction for the vector `index`, conditioned on
-        those before it, tokens [B, K, index].
+        the tokens of those before it.
         """
         functions = []
         cases = self.contractions.cases(index, states, tokens)
@@ -183,22 +189,24 @@ class TransformPolicy(nn.Module):
             functions.append((even, None if sign is None else sign * scores[:, None, -1]))
         return tuple(functions)
 
-    def vector_logits(self, index: int, functions: Any) -> Array:
-        """Computes logits of all classes of the vector `index`, or of all its heads, float32 [B, K
-        or 1, classes].
-        """
+    def vector_logits(self, index: int, functions: Functions) -> Float[Array, "B _ classes"]:
+        """Computes logits of all classes of the vector `index`, or of all its heads."""
         logits = self.contractions.logits(index, functions)
         legal = self.layout.legal_while_zero[self.contractions.order[index]][0]
         return jnp.where(legal.reshape(logits.shape[-1], -1).any(-1), logits, MASKED)
 
-    def tail_logits(self, index: int, functions: Any, heads: Array) -> Array:
-        """Computes logits of the tails for heads [B, K], float32 [B, K, tails]."""
+    def tail_logits(
+        self, index: int, functions: Functions, heads: Integer[Array, "B K"]
+    ) -> Float[Array, "B K tails"]:
+        """Computes logits of the tails for heads."""
         logits = self.contractions.tail_logits(index, functions, heads)
         legal = self.layout.legal_while_zero[self.contractions.order[index]][0]
         return jnp.where(jnp.asarray(legal.reshape(-1, logits.shape[-1]))[heads], logits, MASKED)
 
-    def log_prob(self, hidden: Array, states: tuple[Any, ...], tokens: Array) -> Array:
-        """Computes the log-probability [B, M] of actions `tokens` [B, M, 3]."""
+    def log_prob(
+        self, hidden: Float[Array, "B D"], states: tuple[Any, ...], tokens: Integer[Array, "B M 3"]
+    ) -> Float[Array, "B M"]:
+        """Computes the log-probability of actions `tokens`."""
         case_scores = self.case_scores(hidden, states)
         tokens = tokens[..., np.array(self.contractions.order)]
         total = jnp.zeros(tokens.shape[:-1])
@@ -219,7 +227,12 @@ class TransformPolicy(nn.Module):
         return total
 
     def draw(
-        self, key: Array, hidden: Array, states: tuple[Any, ...], num_candidates: int, temperature: float
+        self,
+        key: PRNGKeyArray,
+        hidden: Float[Array, "B D"],
+        states: tuple[Any, ...],
+        num_candidates: int,
+        temperature: float,
     ) -> Candidates:
         """Samples K actions for each state from the policy flattened by `temperature` (1:
         unchanged).
@@ -256,6 +269,20 @@ class TransformPolicy(nn.Module):
         return Candidates(vectors(drawn.tokens)[..., np.argsort(self.contractions.order)], drawn.log_prob)
 
 
+class Evaluated(NamedTuple):
+    """Outputs of `TransformNetwork` for a batch.
+
+    Attributes:
+      hidden: output of the torso.
+      states: states of the contractions, per field.
+      value_logits: of each value from 0 to the maximum.
+    """
+
+    hidden: Float32[Array, "B width"]
+    states: tuple[Any, ...]
+    value_logits: Float32[Array, "B values"]
+
+
 class TransformNetwork(nn.Module):
     """Policy and value that are equivariant and invariant, respectively, under changes of basis.
 
@@ -279,22 +306,22 @@ class TransformNetwork(nn.Module):
         self.policy = TransformPolicy(self.layout, self.contractions)
         self.value = IntegerValue(self.max_value)
 
-    def __call__(self, residual: Array) -> tuple[Array, tuple[Any, ...], Array]:
-        """Returns the torso output [B, width], the states of the contractions, and value logits [B,
-        max_value + 1].
-        """
+    def __call__(self, residual: Integer[Array, "B a b c"]) -> Evaluated:
+        """Evaluates a batch of residuals."""
         states = self.contractions(residual)
         hidden = self.torso(4.0 * self.contractions.histograms(states))
-        return hidden, states, self.value(hidden)
+        return Evaluated(hidden, states, self.value(hidden))
 
-    def log_prob(self, residual: Array, tokens: Array) -> tuple[Array, Array]:
-        """Computes log-probabilities [B, M] of actions [B, M, 3], and value logits."""
+    def log_prob(
+        self, residual: Integer[Array, "B a b c"], tokens: Integer[Array, "B M 3"]
+    ) -> tuple[Float[Array, "B M"], Float[Array, "B values"]]:
+        """Computes log-probabilities of actions, and value logits."""
         hidden, states, value_logits = self(residual)
         return self.policy.log_prob(hidden, states, tokens), value_logits
 
     def expand(
-        self, key: Array, residual: Array, num_candidates: int, temperature: float
-    ) -> tuple[Candidates, Array]:
+        self, key: PRNGKeyArray, residual: Integer[Array, "B a b c"], num_candidates: int, temperature: float
+    ) -> tuple[Candidates, Float[Array, "B values"]]:
         """Samples candidates for each state; also returns value logits."""
         hidden, states, value_logits = self(residual)
         return self.policy.draw(key, hidden, states, num_candidates, temperature), value_logits

@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 import mctx
 from jax import Array
+from jaxtyping import Float, Float32, Integer, Num, PRNGKeyArray, PyTree, Shaped
 
 from matrixrl.networks.heads import MASKED
 
@@ -23,37 +24,37 @@ class Expansion(NamedTuple):
     """Candidates, priors and value of a new node.
 
     Attributes:
-      tokens: integer [B, K, num_tokens], the candidate actions.
-      prior_logits: float32 [B, K], `MASKED` where a candidate repeats an earlier one.
-      value: float32 [B], expected sum of rewards to come.
+      tokens: the candidate actions.
+      prior_logits: `MASKED` where a candidate repeats an earlier one.
+      value: expected sum of rewards to come.
     """
 
-    tokens: Array
-    prior_logits: Array
-    value: Array
+    tokens: Integer[Array, "B K tokens"]
+    prior_logits: Float32[Array, "B K"]
+    value: Float32[Array, "B"]
 
 
 class Node(NamedTuple):
     """Embedding of a tree node; kept small because the search copies it."""
 
-    state: Any
-    tokens: Array
+    state: PyTree
+    tokens: Integer[Array, "B K tokens"]
 
 
 class SearchResult(NamedTuple):
     """Result of a search at each root.
 
     Attributes:
-      action: integer [B, num_tokens], the action to play.
-      tokens: integer [B, K, num_tokens], the candidates at the root.
-      weights: float32 [B, K], the improved policy over them; sums to 1.
-      value: float32 [B], the root's value after the search.
+      action: the action to play.
+      tokens: the candidates at the root.
+      weights: the improved policy over them; sums to 1.
+      value: the root's value after the search.
     """
 
-    action: Array
-    tokens: Array
-    weights: Array
-    value: Array
+    action: Integer[Array, "B tokens"]
+    tokens: Integer[Array, "B K tokens"]
+    weights: Float32[Array, "B K"]
+    value: Float32[Array, "B"]
 
 
 # (params, key, states) -> Expansion, and (states, actions [B, num_tokens]) -> (states, rewards [B],
@@ -62,8 +63,10 @@ Expand = Callable[[Any, Array, Any], Expansion]
 Step = Callable[[Any, Array], tuple[Any, Array, Array]]
 
 
-def merge_repeated(tokens: Array, log_prob: Array) -> Array:
-    """Returns prior logits [B, K]: the log-probabilities, `MASKED` for a candidate equal to one
+def merge_repeated(
+    tokens: Integer[Array, "*B K tokens"], log_prob: Float[Array, "*B K"]
+) -> Float[Array, "*B K"]:
+    """Returns prior logits: the log-probabilities, `MASKED` for a candidate equal to one
     before it.
     """
     num_candidates = tokens.shape[-2]
@@ -73,15 +76,15 @@ def merge_repeated(tokens: Array, log_prob: Array) -> Array:
 
 
 def search(
-    params: Any,
-    key: Array,
-    states: Any,
+    params: PyTree,
+    key: PRNGKeyArray,
+    states: PyTree[Shaped[Array, "B ..."]],
     *,
     expand: Expand,
     step: Step,
     num_simulations: int,
     algorithm: Literal["gumbel", "puct"],
-    exploration: Array | float = 1.0,
+    exploration: Num[Array, ""] | float = 1.0,
     max_depth: int | None = None,
 ) -> SearchResult:
     """Searches from a batch of states.

@@ -28,6 +28,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
+from jaxtyping import Bool, Float, Float32, Int32, Num, PRNGKeyArray, PyTree, Shaped
 
 from matrixrl.config import ConfigError
 
@@ -66,8 +67,8 @@ class Counted(NamedTuple):
     """
 
     game: Any
-    total: Array
-    steps: Array
+    total: Float32[Array, "*B"]
+    steps: Int32[Array, "*B"]
     observation: Any = ()
 
 
@@ -85,10 +86,10 @@ class Actions:
     size: int
     is_continuous: bool
     shape: tuple[int, ...] = ()
-    low: np.ndarray | None = None
-    high: np.ndarray | None = None
+    low: Float[np.ndarray, "size"] | None = None
+    high: Float[np.ndarray, "size"] | None = None
 
-    def to_environment(self, action: Array) -> Array:
+    def to_environment(self, action: Num[Array, "..."]) -> Num[Array, "..."]:
         """Returns the action that the environment is given.
 
         A number with two bounds is clipped to -1 and 1, which are the bounds; another one is
@@ -204,15 +205,22 @@ class GymnaxEnvironment:
 
     # One environment ------------------------------------------------------------------------------
 
-    def reset(self, key: Array, params: Any = None) -> tuple[Any, Counted]:
+    def reset(self, key: PRNGKeyArray, params: PyTree = None) -> tuple[PyTree[Shaped[Array, "..."]], Counted]:
         """Starts an episode."""
         observation, game = self.env.reset(key, self._params if params is None else params)
         observation, game = self._typed((observation, game))
         return observation, self._fresh(game, observation)
 
     def step(
-        self, key: Array, state: Counted, action: Array, params: Any = None
-    ) -> tuple[Any, Counted, Array, Array, Array, dict[str, Any]]:
+        self, key: PRNGKeyArray, state: Counted, action: Num[Array, "..."], params: PyTree = None
+    ) -> tuple[
+        PyTree[Shaped[Array, "..."]],
+        Counted,
+        Float32[Array, ""],
+        Bool[Array, ""],
+        Bool[Array, ""],
+        dict[str, Any],
+    ]:
         """Runs one step. An episode that is said to end in both ways is over: it terminated."""
         observation, game, reward, terminated, truncated, info = self.env.step(
             key, state.game, self.actions.to_environment(action), self._params if params is None else params
@@ -238,8 +246,8 @@ class GymnaxEnvironment:
             {"final_observation": final, "episode": episode},
         )  # fmt: skip
 
-    def legal_action_mask(self, state: Counted) -> Array:
-        """Returns the mask of legal actions, bool [A]; for continuous actions True, [1]."""
+    def legal_action_mask(self, state: Counted) -> Bool[Array, "A"]:
+        """Returns the mask of legal actions; for continuous actions True, [1]."""
         if self._mask is None:
             return jnp.ones(1 if self.actions.is_continuous else self.actions.size, jnp.bool_)
         return jnp.asarray(self._mask(state.game, self._params), jnp.bool_)

@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-import jax
 import jax.numpy as jnp
+from jax import Array
+from jaxtyping import Bool
 
 from matrixrl.envs.hackmatrix import bitboard, lists
 from matrixrl.envs.hackmatrix.rules import ATK_PLUS_USES, MAX_HP, NUM_STAGES, PROGRAMS, EnemyType, Program
 from matrixrl.envs.hackmatrix.state import CellWord, EnemyWord, State, present
 
 
-def reducible(state: State) -> jax.Array:
-    """Returns the cells with an unsiphoned block whose spawn count is above 0, bool[36, B]."""
+def reducible(state: State) -> Bool[Array, "36 *B"]:
+    """Returns the cells with an unsiphoned block whose spawn count is above 0."""
     unsiphoned = bitboard.to_cells(state.board.blocks - state.board.siphoned) != 0
     return unsiphoned & (CellWord.SPAWN_COUNT.get(state.board.values) > 0)
 
 
-def legal_actions(state: State) -> jax.Array:
-    """Computes the action mask, bool[28, B]: true exactly where the action can be carried out."""
+def legal_actions(state: State) -> Bool[Array, "28 *B"]:
+    """Computes the action mask: true exactly where the action can be carried out."""
     player = bitboard.of_cell(state.player.cell)
     blocks = state.board.blocks
     enemies = lists.occupied(state.enemies)

@@ -13,13 +13,15 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jax import lax
+from jax import Array, lax
+from jaxtyping import Bool, Float32, Int32
 
 from matrixrl.envs.hackmatrix import bitboard, lists, observation, stage
 from matrixrl.envs.hackmatrix.actions import legal_actions
 from matrixrl.envs.hackmatrix.bitboard import Bits
 from matrixrl.envs.hackmatrix.draws import Words
 from matrixrl.envs.hackmatrix.memory import materialized
+from matrixrl.envs.hackmatrix.observation import EncodedBatch
 from matrixrl.envs.hackmatrix.reward import rewards
 from matrixrl.envs.hackmatrix.rules import (
     ENEMY_SLOTS,
@@ -37,25 +39,25 @@ from matrixrl.envs.hackmatrix.transition import transition
 _LARGEST_BLOCK, _SMALLEST_BLOCK = 256, 64
 
 
-Encode = Callable[[State], jax.Array]
+Encode = Callable[[State], Array]
 """Encoder of a batch-last state as observations: `observation.encode` or `observation.pack`."""
 
 
-def reset(key: Words, undo_depth: int, encode: Encode = observation.encode) -> tuple[jax.Array, State]:
-    """Starts new games for the keys [B] and returns observations and states."""
+def reset(key: Words, undo_depth: int, encode: Encode = observation.encode) -> tuple[EncodedBatch, State]:
+    """Starts a new game for each key and returns observations and states."""
     state = _new_state(stage.generate(_new_game_input(key)))
     words = jnp.zeros((state.exit.shape[0], undo_depth, SNAPSHOT_WORDS), jnp.uint32)
     state = state._replace(history=state.history._replace(words=words))
     return encode(state), from_batch_last(state)
 
 
-def legal_action_mask(states: State) -> jax.Array:
-    """Returns the mask of legal actions, bool[B, 28]."""
+def legal_action_mask(states: State) -> Bool[Array, "B 28"]:
+    """Returns the mask of legal actions."""
     return legal_actions(to_batch_last(states)).T
 
 
-def observe(states: State, encode: Encode = observation.encode) -> jax.Array:
-    """Returns the observations, float32[B, 1545], or uint32[B, 117] packed."""
+def observe(states: State, encode: Encode = observation.encode) -> EncodedBatch:
+    """Returns the observations."""
     return encode(to_batch_last(states))
 
 
@@ -66,32 +68,42 @@ class _Stepped(NamedTuple):
     negative.
     """
 
-    observation: jax.Array
+    observation: Array
     states: State
-    reward: jax.Array
-    terminated: jax.Array
-    truncated: jax.Array
+    reward: Array
+    terminated: Array
+    truncated: Array
     info: dict[str, Any]
-    snapshot: jax.Array
-    slot: jax.Array
+    snapshot: Array
+    slot: Array
+
+
+class StepResults(NamedTuple):
+    """Results of `step`, batch first, in the order of the results of an environment's step."""
+
+    observation: EncodedBatch
+    states: State
+    reward: Float32[Array, "B"]
+    terminated: Bool[Array, "B"]
+    truncated: Bool[Array, "B"]
+    info: dict[str, Any]
 
 
 def step(
     key: Words,
     states: State,
-    action: jax.Array,
-    limit: jax.Array,
+    action: Int32[Array, "B"],
+    limit: Int32[Array, "B"],
     *,
     resets: bool = True,
     encode: Encode = observation.encode,
-) -> tuple[Any, ...]:
+) -> StepResults:
     """Applies one step to every game, as `HackMatrix.step` describes it.
 
     Args:
-      key: words of the keys, uint32[B] each.
+      key: words of the keys.
       states: [B, ...].
-      action: int32[B].
-      limit: int32[B], the time limit.
+      limit: the time limit.
       resets: whether ended games restart automatically.
       encode: encoder of the observations.
     """
@@ -99,7 +111,7 @@ def step(
     batch, depth = history.words.shape[:2]
     lanes = jnp.arange(batch)
 
-    def newest() -> jax.Array:
+    def newest() -> Array:
         return history.words[lanes, (history.next - 1) % depth]
 
     # Gather the newest snapshots only if some lane uses UNDO.
@@ -122,7 +134,7 @@ def step(
     here = done.slot[:, None] == jnp.arange(depth)
     words = jnp.where(here[:, :, None], done.snapshot[:, None], history.words)
     after = done.states._replace(history=done.states.history._replace(words=words))
-    return done.observation, after, done.reward, done.terminated, done.truncated, done.info
+    return StepResults(done.observation, after, done.reward, done.terminated, done.truncated, done.info)
 
 
 def block_size(batch: int) -> int:
@@ -136,9 +148,9 @@ def block_size(batch: int) -> int:
 def _step_block(
     key: Words,
     states: State,
-    newest: jax.Array,
-    action: jax.Array,
-    limit: jax.Array,
+    newest: Array,
+    action: Array,
+    limit: Array,
     *,
     depth: int,
     resets: bool,
@@ -205,13 +217,13 @@ def _step_block(
     )
 
 
-def _observe_again(encode: Encode, observations: jax.Array, state: State, changed: jax.Array) -> jax.Array:
+def _observe_again(encode: Encode, observations: Array, state: State, changed: Array) -> Array:
     """Returns the observations with those of the few `changed` lanes recomputed."""
     batch = changed.shape[0]
     chunk = min(batch, _CHUNK)
     queue = _queue(changed, chunk)
 
-    def some(carry: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
+    def some(carry: tuple[Array, Array]) -> tuple[Array, Array]:
         at, observations = carry
         lanes = lax.dynamic_slice(queue, (at,), (chunk,))
         chosen = jax.tree.map(lambda leaf: leaf[..., jnp.minimum(lanes, batch - 1)], state)
@@ -226,7 +238,7 @@ _CHUNK = 16
 """Number of lanes for which a stage or a first observation is computed at once."""
 
 
-def _queue(needed: jax.Array, chunk: int) -> jax.Array:
+def _queue(needed: Array, chunk: int) -> Array:
     """Returns the indices of the lanes where `needed`, ascending, padded with indices beyond the
     batch to whole chunks.
     """
@@ -251,7 +263,7 @@ def from_batch_last(states: State) -> State:
     return to_batch_last(states)
 
 
-def _select(condition: jax.Array, yes: State, no: State) -> State:
+def _select(condition: Array, yes: State, no: State) -> State:
     """Returns `yes` in the lanes where the condition holds, `no` in the others."""
     return jax.tree.map(lambda a, b: jnp.where(condition, a, b), yes, no)
 
@@ -298,7 +310,7 @@ def _new_state(first: Stage) -> State:
 
 
 def _generate_where(
-    advances: jax.Array, onward: StageInput, done: jax.Array, first: StageInput
+    advances: Array, onward: StageInput, done: Array, first: StageInput
 ) -> tuple[Stage, Stage]:
     """Generates the stages after completed ones and those of new games, [B] each; undefined in
     lanes that need none.
@@ -312,7 +324,7 @@ def _generate_where(
     total = jnp.sum(needed, dtype=jnp.int32)
     place = jnp.maximum(jnp.cumsum(needed.astype(jnp.int32)) - 1, 0)
 
-    def make(carry: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
+    def make(carry: tuple[Array, Array]) -> tuple[Array, Array]:
         at, rows = carry
         jobs = lax.dynamic_slice(queue, (at,), (chunk,))
         lanes = jnp.minimum(jobs % batch, batch - 1)
@@ -334,7 +346,7 @@ _STAGE_SCALARS = 8 + 1 + 4
 _STAGE_WORDS = _STAGE_SCALARS + NUM_CELLS + TRANSMISSION_SLOTS
 
 
-def _stage_rows(made: Stage) -> jax.Array:
+def _stage_rows(made: Stage) -> Array:
     """Encodes a stage as rows of words, uint32[B, _STAGE_WORDS], omitting the sets that start
     empty.
     """
@@ -345,7 +357,7 @@ def _stage_rows(made: Stage) -> jax.Array:
     return jnp.concatenate([words, board.values, made.transmissions]).T
 
 
-def _stage_from_rows(rows: jax.Array) -> Stage:
+def _stage_from_rows(rows: Array) -> Stage:
     words = rows.T
     sets = [Bits(words[i], words[i + 1]) for i in range(0, 8, 2)]
     none = bitboard.empty_like(words[0])

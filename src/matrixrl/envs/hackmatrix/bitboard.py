@@ -12,20 +12,20 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import lax
+from jax import Array, lax
+from jaxtyping import Bool, Int32, Integer, Shaped, UInt32
 
 HALF = sum(0b111111 << (7 * row) for row in range(3))
 _SHIFTS = np.array([7 * row + column for row in range(3) for column in range(6)], np.uint32)
 
 
 class Bits(NamedTuple):
-    """A set of cells. `lo` holds rows 0 to 2, `hi` rows 3 to 5; uint32 words of one shape."""
+    """A set of cells. `lo` holds rows 0 to 2, `hi` rows 3 to 5."""
 
-    lo: jax.Array
-    hi: jax.Array
+    lo: UInt32[Array, "*B"]
+    hi: UInt32[Array, "*B"]
 
     def __and__(self, other: Bits) -> Bits:
         return Bits(self.lo & other.lo, self.hi & other.hi)
@@ -40,15 +40,15 @@ class Bits(NamedTuple):
     def __invert__(self) -> Bits:
         return Bits(~self.lo & HALF, ~self.hi & HALF)
 
-    def any(self) -> jax.Array:
+    def any(self) -> Bool[Array, "..."]:
         """Returns True where the set is not empty."""
         return (self.lo | self.hi) != 0
 
-    def size(self) -> jax.Array:
-        """Returns the number of cells, int32."""
+    def size(self) -> Int32[Array, "..."]:
+        """Returns the number of cells."""
         return (lax.population_count(self.lo) + lax.population_count(self.hi)).astype(jnp.int32)
 
-    def has(self, cell: jax.Array) -> jax.Array:
+    def has(self, cell: Integer[Array, "..."]) -> Bool[Array, "..."]:
         """Returns True where `cell` (int32 or uint32, 0..35, broadcast against the words) is in the
         set.
         """
@@ -56,18 +56,18 @@ class Bits(NamedTuple):
         low = position < 21
         return (jnp.where(low, self.lo, self.hi) >> jnp.where(low, position, position - 21)) & 1 != 0
 
-    def where(self, condition: jax.Array) -> Bits:
+    def where(self, condition: Bool[Array, "..."]) -> Bits:
         """Returns the set where `condition` holds, the empty set elsewhere."""
         return Bits(jnp.where(condition, self.lo, 0), jnp.where(condition, self.hi, 0))
 
 
-def full_like(word: jax.Array) -> Bits:
+def full_like(word: Shaped[Array, "*B"]) -> Bits:
     """Returns the set of all 36 cells, in the shape of `word`."""
     half = jnp.full_like(word, HALF, dtype=jnp.uint32)
     return Bits(half, half)
 
 
-def empty_like(word: jax.Array) -> Bits:
+def empty_like(word: Shaped[Array, "*B"]) -> Bits:
     """Returns the empty set, in the shape of `word`."""
     none = jnp.zeros_like(word, dtype=jnp.uint32)
     return Bits(none, none)
@@ -80,23 +80,23 @@ def constant(cells: tuple[int, ...]) -> Bits:
     return Bits(jnp.uint32(lo), jnp.uint32(hi))
 
 
-def choose(condition: jax.Array, yes: Bits, no: Bits) -> Bits:
+def choose(condition: Bool[Array, "..."], yes: Bits, no: Bits) -> Bits:
     """Returns `yes` where the condition holds, else `no`."""
     return Bits(jnp.where(condition, yes.lo, no.lo), jnp.where(condition, yes.hi, no.hi))
 
 
-def cell_row(cell: jax.Array) -> jax.Array:
+def cell_row(cell: Integer[Array, "*B"]) -> Integer[Array, "*B"]:
     """Returns the row of a cell 0..35, by a multiplication that is exact in that range."""
     return (cell * 43) >> 8
 
 
-def cell_position(cell: jax.Array) -> jax.Array:
-    """Returns the bit number 0..40 of a cell over both words, uint32."""
+def cell_position(cell: Integer[Array, "*B"]) -> UInt32[Array, "*B"]:
+    """Returns the bit number 0..40 of a cell over both words."""
     cell = cell.astype(jnp.uint32)
     return cell + cell_row(cell)
 
 
-def of_cell(cell: jax.Array) -> Bits:
+def of_cell(cell: Integer[Array, "*B"]) -> Bits:
     """Returns the set of one cell."""
     position = cell_position(cell)
     low = position < 21
@@ -107,7 +107,7 @@ def of_cell(cell: jax.Array) -> Bits:
     )
 
 
-def of_list(cells: jax.Array, present: jax.Array) -> Bits:
+def of_list(cells: Integer[Array, "slots *B"], present: Bool[Array, "slots *B"]) -> Bits:
     """Returns the set of the `present` cells of a list along the first axis."""
     single = of_cell(cells).where(present)
     return Bits(
@@ -162,7 +162,7 @@ def surroundings(bits: Bits) -> Bits:
     return sides | up(three) | down(three)
 
 
-def row_of(cell: jax.Array) -> Bits:
+def row_of(cell: Integer[Array, "*B"]) -> Bits:
     """Returns all cells in the row of `cell`."""
     start = 7 * cell_row(cell.astype(jnp.uint32))
     row = jnp.uint32(0b111111)
@@ -173,20 +173,20 @@ def row_of(cell: jax.Array) -> Bits:
     )
 
 
-def column_of(cell: jax.Array) -> Bits:
+def column_of(cell: Integer[Array, "*B"]) -> Bits:
     """Returns all cells in the column of `cell`."""
     cell = cell.astype(jnp.uint32)
     word = jnp.uint32(1 | 1 << 7 | 1 << 14) << (cell - 6 * cell_row(cell))
     return Bits(word, word)
 
 
-def to_cells(bits: Bits) -> jax.Array:
-    """Returns the membership of each cell, uint32 0 or 1, shape ``(36, *words)``."""
+def to_cells(bits: Bits) -> UInt32[Array, "36 ..."]:
+    """Returns the membership of each cell, 0 or 1."""
     shifts = _SHIFTS.reshape((18,) + (1,) * bits.lo.ndim)
     return jnp.concatenate([(bits.lo >> shifts) & 1, (bits.hi >> shifts) & 1])
 
 
-def nth_cell(bits: Bits, n: jax.Array) -> jax.Array:
+def nth_cell(bits: Bits, n: Integer[Array, "..."]) -> Int32[Array, "..."]:
     """Returns the cell number of the `n`-th member (from 0, ascending), int32. `n` must be below
     the size.
     """
@@ -220,12 +220,12 @@ class Search(NamedTuple):
       reached: the cells nearer to the start than the goal.
     """
 
-    found: jax.Array
-    distance: jax.Array
+    found: Bool[Array, "*B"]
+    distance: Int32[Array, "*B"]
     reached: Bits
 
 
-def search(start: Bits, open_cells: Bits, goal: Bits, active: jax.Array) -> Search:
+def search(start: Bits, open_cells: Bits, goal: Bits, active: Bool[Array, "*B"]) -> Search:
     """Finds shortest paths from `start` to the single cell `goal` by breadth-first search over
     `open_cells`.
 
@@ -237,10 +237,10 @@ def search(start: Bits, open_cells: Bits, goal: Bits, active: jax.Array) -> Sear
     reached = start.where(active & ~(start & goal).any())
     distance = jnp.zeros_like(active, dtype=jnp.int32)
 
-    def unfinished(carry: tuple[Bits, jax.Array, jax.Array]) -> jax.Array:
+    def unfinished(carry: tuple[Bits, Array, Array]) -> Array:
         return carry[2]
 
-    def waves(carry: tuple[Bits, jax.Array, jax.Array]) -> tuple[Bits, jax.Array, jax.Array]:
+    def waves(carry: tuple[Bits, Array, Array]) -> tuple[Bits, Array, Array]:
         before, distance, _ = carry
         # Carry `reached` alone: XLA computes every carried array in a loop of its own.
         reached = before
@@ -273,7 +273,7 @@ def ways_to(start: Bits, open_cells: Bits) -> Ways:
     """
     nothing = empty_like(start.lo)
 
-    def unfinished(carry: tuple[Bits, Bits, Ways]) -> jax.Array:
+    def unfinished(carry: tuple[Bits, Bits, Ways]) -> Array:
         return jnp.any(carry[0].any())
 
     def wave(carry: tuple[Bits, Bits, Ways]) -> tuple[Bits, Bits, Ways]:

@@ -39,6 +39,8 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import Array
+from jaxtyping import Int32, Integer, Key, UInt32
 
 from matrixrl.envs.hackmatrix.memory import materialized
 
@@ -62,8 +64,8 @@ class Stream(IntEnum):
 class Words(NamedTuple):
     """Two uint32 words of one shape: a key, or a block of random numbers."""
 
-    first: jax.Array
-    second: jax.Array
+    first: UInt32[Array, "*B"]
+    second: UInt32[Array, "*B"]
 
 
 # Separates the blocks from those that `jax.random.split` and `fold_in` derive from the same key.
@@ -71,8 +73,8 @@ _SALT = 0x484D0000
 _ROTATIONS = ((13, 15, 26, 6), (17, 29, 16, 24))
 
 
-def key_words(key: jax.Array) -> Words:
-    """Returns the two words of a key: a typed key or raw uint32[..., 2] of any leading shape.
+def key_words(key: Key[Array, "*B"] | UInt32[Array, "*B 2"]) -> Words:
+    """Returns the two words of a key: typed or raw, of any leading shape.
 
     A typed key of a generator other than Threefry is converted to two words by that generator.
     """
@@ -86,7 +88,11 @@ def key_words(key: jax.Array) -> Words:
     return Words(data[..., 0], data[..., 1])
 
 
-def block(key: Words, stream: Stream | np.ndarray, index: jax.Array | np.ndarray | int) -> Words:
+def block(
+    key: Words,
+    stream: Stream | Integer[np.ndarray, "..."],
+    index: Integer[Array, "..."] | Integer[np.ndarray, "..."] | int,
+) -> Words:
     """Computes the two words for this key, stream and index; shapes broadcast, so one call serves
     several streams.
     """
@@ -104,8 +110,8 @@ def block(key: Words, stream: Stream | np.ndarray, index: jax.Array | np.ndarray
     return materialized(Words(x, y), k0)
 
 
-def pick(word: jax.Array, n: jax.Array | int) -> jax.Array:
-    """Returns an index below `n`, int32: ``(word * n) >> 32`` in 32-bit arithmetic, for n up to
+def pick(word: UInt32[Array, "..."], n: Integer[Array, "..."] | int) -> Int32[Array, "..."]:
+    """Returns an index below `n`: ``(word * n) >> 32`` in 32-bit arithmetic, for n up to
     65535.
     """
     n = jnp.asarray(n).astype(jnp.uint32)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import lax
+from jax import Array, lax
+from jaxtyping import Bool, Int32, UInt32
 
 from matrixrl.envs.hackmatrix import bitboard, lists, spawning
 from matrixrl.envs.hackmatrix.bitboard import Bits, Ways
@@ -22,7 +22,7 @@ _SECOND_ROUND = np.uint32(1 << 31)
 _SLOT_MASK = 63
 
 
-def enemy_phase(key: Words, order: Words, state: State, runs: jax.Array) -> State:
+def enemy_phase(key: Words, order: Words, state: State, runs: Bool[Array, "*B"]) -> State:
     """Runs steps 1 to 6 of the enemy phase (rule 8), where `runs`; the caller pushes the snapshot
     (step 7).
     """
@@ -60,9 +60,10 @@ def enemy_phase(key: Words, order: Words, state: State, runs: jax.Array) -> Stat
     )
 
 
-def action_order(order: Words, enemies: jax.Array, active: jax.Array) -> jax.Array:
-    """Computes the order keys of both rounds, uint32[72, B], from the words of `Stream.ORDER`
-    [36, B].
+def action_order(
+    order: Words, enemies: UInt32[Array, "36 *B"], active: Bool[Array, "*B"]
+) -> UInt32[Array, "72 *B"]:
+    """Computes the order keys of both rounds from the words of `Stream.ORDER`.
 
     Enemies act in ascending order of their keys; the key of an enemy that cannot act is `_NEVER`. A
     key is round (1 bit), random priority (25 bits), slot (6 bits), so that all of round 1 comes
@@ -84,15 +85,15 @@ class _Acting(NamedTuple):
     act.
     """
 
-    queue: jax.Array
-    enemies: jax.Array
-    damage: jax.Array
+    queue: Array
+    enemies: Array
+    damage: Array
 
 
-def act(order: Words, state: State, active: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Runs both rounds of enemy actions and returns the moved enemies and the hp the player loses
-    (int32[B]).
-    """
+def act(
+    order: Words, state: State, active: Bool[Array, "*B"]
+) -> tuple[UInt32[Array, "36 *B"], Int32[Array, "*B"]]:
+    """Runs both rounds of enemy actions and returns the moved enemies and the hp the player loses."""
     player = bitboard.of_cell(state.player.cell)
     next_to_player = bitboard.neighbours(player)
     transmissions = lists.occupied(state.transmissions)
@@ -100,7 +101,7 @@ def act(order: Words, state: State, active: jax.Array) -> tuple[jax.Array, jax.A
     # Paths that ignore other enemies depend on blocks and player alone: compute them once for all.
     ways = bitboard.ways_to((player - blocks).where(active), ~blocks)
 
-    def anyone(carry: _Acting) -> jax.Array:
+    def anyone(carry: _Acting) -> Array:
         return jnp.any(carry.queue != _NEVER)
 
     def one_each(carry: _Acting) -> _Acting:
@@ -137,21 +138,21 @@ def act(order: Words, state: State, active: jax.Array) -> tuple[jax.Array, jax.A
 
 
 class Mover(NamedTuple):
-    """An enemy that may move: its cell (int32[B]), whether it does (bool[B]), and whether it is a
-    glitch (bool[B]).
-    """
+    """An enemy that may move: its cell, whether it does, and whether it is a glitch."""
 
-    cell: jax.Array
-    moves: jax.Array
-    walks_on_blocks: jax.Array
+    cell: Int32[Array, "*B"]
+    moves: Bool[Array, "*B"]
+    walks_on_blocks: Bool[Array, "*B"]
 
 
-def choose_move(mover: Mover, player: jax.Array, blocks: Bits, taken: Bits, ways: Ways) -> jax.Array:
-    """Returns the cell an enemy moves to, int32[B]; its own cell if it stays (rule 9.2).
+def choose_move(
+    mover: Mover, player: Int32[Array, "*B"], blocks: Bits, taken: Bits, ways: Ways
+) -> Int32[Array, "*B"]:
+    """Returns the cell an enemy moves to; its own cell if it stays (rule 9.2).
 
     Args:
       mover: the enemy.
-      player: int32[B], the player's cell.
+      player: the player's cell.
       blocks: the blocks, which only a glitch can enter.
       taken: cells of the other enemies and of the transmissions.
       ways: first steps of the shortest paths to the player over cells without blocks.

@@ -18,13 +18,16 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax import Array
 from jax.core import Tracer
 from jax.custom_batching import custom_vmap
+from jaxtyping import Bool, Float32, Int32, Integer, Key, PRNGKeyArray, UInt32
 
 from matrixrl.config import require
 from matrixrl.envs.base import in_standard_settings, spaces, with_standard_settings
 from matrixrl.envs.hackmatrix import batch, observation
 from matrixrl.envs.hackmatrix.draws import key_words, pick
+from matrixrl.envs.hackmatrix.observation import Encoded, EncodedBatch
 from matrixrl.envs.hackmatrix.rules import (
     DEFAULT_TIME_LIMIT,
     DEFAULT_UNDO_DEPTH,
@@ -43,7 +46,7 @@ class EnvParams(NamedTuple):
         rules have no limit.
     """
 
-    max_steps_in_episode: int | jax.Array = DEFAULT_TIME_LIMIT
+    max_steps_in_episode: int | Array = DEFAULT_TIME_LIMIT
 
     def replace(self, **values: Any) -> EnvParams:
         """Returns a copy with these fields replaced, as the parameters of gymnax do."""
@@ -120,21 +123,19 @@ class HackMatrix:
         del params
         return _space_of(_state_shapes(self.undo_depth))
 
-    def reset(self, key: jax.Array, params: EnvParams | None = None) -> tuple[jax.Array, State]:
-        """Starts a new game and returns the flat observation, float32[1545], and the state
-        (rule 15).
-        """
+    def reset(self, key: PRNGKeyArray, params: EnvParams | None = None) -> tuple[Encoded, State]:
+        """Starts a new game and returns the observation and the state (rule 15)."""
         del params
         return self._run("reset", key_words(key))
 
-    def reset_env(self, key: jax.Array, params: EnvParams | None = None) -> tuple[jax.Array, State]:
+    def reset_env(self, key: PRNGKeyArray, params: EnvParams | None = None) -> tuple[Encoded, State]:
         """Starts a new game, as `reset` does."""
         del params
         return self._run("reset", key_words(key))
 
     def step(
-        self, key: jax.Array, state: State, action: jax.Array | int, params: EnvParams | None = None
-    ) -> tuple[jax.Array, State, jax.Array, jax.Array, jax.Array, dict[str, Any]]:
+        self, key: PRNGKeyArray, state: State, action: Array | int, params: EnvParams | None = None
+    ) -> tuple[Encoded, State, Float32[Array, ""], Bool[Array, ""], Bool[Array, ""], dict[str, Any]]:
         """Runs one step with automatic reset (rule 5).
 
         Args:
@@ -145,8 +146,7 @@ class HackMatrix:
           params: the time limit.
 
         Returns:
-          observation float32[1545], state, reward float32, terminated bool, truncated bool, and
-          info with `reward_breakdown` (14 float32 by the names of the rules), `stage_completed`,
+          observation, state, reward, terminated, truncated, and info with `reward_breakdown` (14 float32 by the names of the rules), `stage_completed`,
           `invalid_action`, `died`, `won` (bool), `outcome` (int32, a `rules.Outcome`), `stage`,
           `score`, `episode_length` (int32), `episode_return` (float32) of the step's own episode,
           `terminated`, `truncated`, `discount` (float32, 0 where the game is over, else 1), and
@@ -162,8 +162,8 @@ class HackMatrix:
         return observation, state, reward, terminated, truncated, {**info, **more}
 
     def step_env(
-        self, key: jax.Array, state: State, action: jax.Array | int, params: EnvParams | None = None
-    ) -> tuple[jax.Array, State, jax.Array, jax.Array, dict[str, Any]]:
+        self, key: PRNGKeyArray, state: State, action: Array | int, params: EnvParams | None = None
+    ) -> tuple[Encoded, State, Float32[Array, ""], Bool[Array, ""], dict[str, Any]]:
         """Runs one step without the automatic reset and without `truncated`; the same key gives the
         same draws.
 
@@ -173,46 +173,46 @@ class HackMatrix:
         observation, state, reward, terminated, _, info = result
         return observation, state, reward, terminated, {**info, "discount": _discount(terminated)}
 
-    def legal_action_mask(self, state: State) -> jax.Array:
-        """Returns the mask of valid actions, bool[28] (rule 20)."""
+    def legal_action_mask(self, state: State) -> Bool[Array, "28"]:
+        """Returns the mask of valid actions (rule 20)."""
         return self._run("mask", state)
 
-    def observation(self, state: State) -> jax.Array:
+    def observation(self, state: State) -> Encoded:
         """Returns the observation of a state; `observation.split` names the parts of a flat one."""
         return self._run("observe", state)
 
     def get_obs(
-        self, state: State, params: EnvParams | None = None, key: jax.Array | None = None
-    ) -> jax.Array:
+        self, state: State, params: EnvParams | None = None, key: PRNGKeyArray | None = None
+    ) -> Encoded:
         """Returns the observation of a state: `observation`, by its name in gymnax."""
         del params, key
         return self.observation(state)
 
     def observe(
-        self, key: jax.Array, state: State, action: Any = None, params: EnvParams | None = None
-    ) -> jax.Array:
+        self, key: PRNGKeyArray, state: State, action: Any = None, params: EnvParams | None = None
+    ) -> Encoded:
         """Returns the observation of a state, which depends on neither key nor action."""
         del key, action, params
         return self.observation(state)
 
-    def is_terminated(self, state: State, params: EnvParams | None = None) -> jax.Array:
+    def is_terminated(self, state: State, params: EnvParams | None = None) -> Bool[Array, "..."]:
         """Returns whether the game of a state is over; never true for a state that `step` returned,
         which resets.
         """
         del params
         return jnp.asarray(state.outcome) != Outcome.PLAYING
 
-    def is_terminal(self, state: State, params: EnvParams | None = None) -> jax.Array:
+    def is_terminal(self, state: State, params: EnvParams | None = None) -> Bool[Array, "..."]:
         """Returns whether the game of a state is over: `is_terminated`, by its older name in
         gymnax.
         """
         return self.is_terminated(state, params)
 
-    def is_truncated(self, state: State, params: EnvParams | None = None) -> jax.Array:
+    def is_truncated(self, state: State, params: EnvParams | None = None) -> Bool[Array, "..."]:
         """Returns whether a state has reached the time limit while its game is not over."""
         return ~self.is_terminated(state) & (jnp.asarray(state.time) >= self._limit(params))
 
-    def discount(self, state: State, params: EnvParams | None = None) -> jax.Array:
+    def discount(self, state: State, params: EnvParams | None = None) -> Float32[Array, "..."]:
         """Returns the discount factor of the states that follow: 0 where the game is over, else
         1.
         """
@@ -222,29 +222,36 @@ class HackMatrix:
         """Raises `ValueError`: states are integers and have no gradients."""
         raise ValueError(f"{self.name} does not support transition gradients: its states are whole numbers")
 
-    def reset_batch(self, keys: jax.Array, params: EnvParams | None = None) -> tuple[jax.Array, State]:
-        """Starts games for keys [B]: the function that `jax.vmap(env.reset)` calls."""
+    def reset_batch(
+        self, keys: Key[Array, "B"] | UInt32[Array, "B 2"], params: EnvParams | None = None
+    ) -> tuple[EncodedBatch, State]:
+        """Starts a game for each key: the function that `jax.vmap(env.reset)` calls."""
         del params
         return self._functions.reset_batch(key_words(keys))
 
     def step_batch(
-        self, keys: jax.Array, states: State, actions: jax.Array, params: EnvParams | None = None
-    ) -> tuple[jax.Array, State, jax.Array, jax.Array, jax.Array, dict[str, Any]]:
+        self,
+        keys: Key[Array, "B"] | UInt32[Array, "B 2"],
+        states: State,
+        actions: Integer[Array, "B"],
+        params: EnvParams | None = None,
+    ) -> tuple[EncodedBatch, State, Float32[Array, "B"], Bool[Array, "B"], Bool[Array, "B"], dict[str, Any]]:
         """Runs one step of B games: the function that `jax.vmap(env.step)` calls. Every array has
         the batch first.
         """
-        return self._functions.step_batch(
+        results = self._functions.step_batch(
             key_words(keys),
             states,
             actions.astype(jnp.int32),
             jnp.broadcast_to(self._limit(params), actions.shape),
         )
+        return tuple(results)
 
-    def legal_action_mask_batch(self, states: State) -> jax.Array:
-        """Returns the masks of B games, bool[B, 28]."""
+    def legal_action_mask_batch(self, states: State) -> Bool[Array, "B 28"]:
+        """Returns the masks of B games."""
         return _legal_action_mask(states)
 
-    def _limit(self, params: EnvParams | None) -> jax.Array:
+    def _limit(self, params: EnvParams | None) -> Array:
         params = self.default_params if params is None else params
         return jnp.asarray(params.max_steps_in_episode, jnp.int32)
 
@@ -305,11 +312,11 @@ def _space_of(part: Any) -> Any:
     return spaces().Box(float(info.min), float(info.max), part.shape, part.dtype)
 
 
-def _discount(terminated: jax.Array) -> jax.Array:
+def _discount(terminated: Array) -> Array:
     return jnp.where(terminated, jnp.float32(0), jnp.float32(1))
 
 
-def _checked(action: jax.Array | int) -> jax.Array:
+def _checked(action: Array | int) -> Array:
     """Returns the action as int32; refuses a value that is no integer, and a known one that is no
     action.
 
@@ -359,10 +366,8 @@ def _batched(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 @with_standard_settings
-def random_legal_action(key: jax.Array, mask: jax.Array) -> jax.Array:
-    """Draws uniformly among the legal actions, int32[...] for a mask bool[..., 28]; 0 if there is
-    none.
-    """
+def random_legal_action(key: PRNGKeyArray, mask: Bool[Array, "*B 28"]) -> Int32[Array, "*B"]:
+    """Draws uniformly among the legal actions of each mask; 0 if there is none."""
     weights = jnp.cumsum(mask.astype(jnp.int32), axis=-1)
     total = weights[..., -1:]
     n = pick(jax.random.bits(key, total.shape, jnp.uint32), total)

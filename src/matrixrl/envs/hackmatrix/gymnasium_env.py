@@ -28,6 +28,7 @@ import numpy as np
 from gymnasium.utils import seeding
 from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
+from jaxtyping import Bool, Float32, Num
 
 from matrixrl.envs.hackmatrix.convert import from_game_state, to_game_state
 from matrixrl.envs.hackmatrix.env import EnvParams, HackMatrix
@@ -76,7 +77,7 @@ class HackMatrixEnv(gymnasium.Env):
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
-    ) -> tuple[np.ndarray, dict[str, Any]]:
+    ) -> tuple[Float32[np.ndarray, "1545"], dict[str, Any]]:
         """Starts a new game, or the scenario in `options`."""
         _require_usable_process()
         scenario = _read_options(options)
@@ -91,7 +92,7 @@ class HackMatrixEnv(gymnasium.Env):
         self._last = None
         return np.array(observation), {}
 
-    def step(self, action: int) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
+    def step(self, action: int) -> tuple[Float32[np.ndarray, "1545"], float, bool, bool, dict[str, Any]]:
         """Applies one action; an invalid one ends the episode with reward 0."""
         self._require_reset("step")
         number = _read_action(action)
@@ -117,8 +118,8 @@ class HackMatrixEnv(gymnasium.Env):
             self._last = shown.copy()
         return shown, float(reward), bool(terminated), False, plain
 
-    def action_masks(self) -> np.ndarray:
-        """Returns the mask of legal actions, bool[28]."""
+    def action_masks(self) -> Bool[np.ndarray, "28"]:
+        """Returns the mask of legal actions."""
         self._require_reset("action_masks")
         with jax.enable_x64(False):
             return np.array(self._game.mask(self._state))
@@ -219,7 +220,7 @@ class HackMatrixVectorEnv(VectorEnv):
 
     def reset(
         self, *, seed: int | list[int] | None = None, options: dict[str, Any] | None = None
-    ) -> tuple[np.ndarray, dict[str, Any]]:
+    ) -> tuple[Float32[np.ndarray, "B 1545"], dict[str, Any]]:
         """Starts new games, or those of `options`.
 
         A list of seeds also forms one random stream: every game depends on all of them.
@@ -240,7 +241,13 @@ class HackMatrixVectorEnv(VectorEnv):
 
     def step(
         self, actions: np.ndarray
-    ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
+    ) -> tuple[
+        Float32[np.ndarray, "B 1545"],
+        Num[np.ndarray, "B"],
+        Bool[np.ndarray, "B"],
+        Bool[np.ndarray, "B"],
+        dict[str, Any],
+    ]:
         """Applies one action in every game."""
         self._require_reset("step")
         numbers = self._read_actions(actions)
@@ -259,8 +266,8 @@ class HackMatrixVectorEnv(VectorEnv):
             plain["_final_obs"] = self._ended.copy()
         return np.array(observations), np.array(rewards, np.float64), terminated, truncated, plain
 
-    def action_masks(self) -> np.ndarray:
-        """Returns the masks of legal actions, bool[num_envs, 28]; for a game that is over, those of
+    def action_masks(self) -> Bool[np.ndarray, "B 28"]:
+        """Returns the masks of legal actions; for a game that is over, those of
         the next one.
         """
         self._require_reset("action_masks")

@@ -6,19 +6,20 @@ from typing import TypeVar
 
 import jax
 import jax.numpy as jnp
-from jax import lax
+from jax import Array, lax
+from jaxtyping import Bool, Integer
 
 T = TypeVar("T")
 
 
-def always(word: jax.Array) -> jax.Array:
+def always(word: Integer[Array, "..."]) -> Bool[Array, ""]:
     """Returns a true scalar that the compiler cannot fold; `word` is any array of integers that is
     available.
     """
     return (jnp.ravel(word)[0].astype(jnp.int32) | 1) != 0
 
 
-def materialized(tree: T, at_hand: jax.Array) -> T:
+def materialized(tree: T, at_hand: Integer[Array, "..."]) -> T:
     """Writes arrays to memory before they are used and returns them unchanged.
 
     XLA's CPU compiler fuses a computation into a use that broadcasts its result and then repeats it

@@ -6,8 +6,9 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-import jax
 import jax.numpy as jnp
+from jax import Array
+from jaxtyping import Bool, Int32
 
 from matrixrl.envs.hackmatrix import bitboard, lists
 from matrixrl.envs.hackmatrix.bitboard import Bits
@@ -19,26 +20,25 @@ class Direction(NamedTuple):
     """Effect of a directional action; everything is empty or false where there is none.
 
     Attributes:
-      moves: bool[B].
-      cell: int32[B], the player's cell afterwards.
-      enemy: int32[B], slot of the attacked enemy, 36 if there is none.
+      cell: the player's cell afterwards.
+      enemy: slot of the attacked enemy, 36 if there is none.
       transmission: the cell of the attacked transmission.
     """
 
-    moves: jax.Array
-    cell: jax.Array
-    enemy: jax.Array
+    moves: Bool[Array, "*B"]
+    cell: Int32[Array, "*B"]
+    enemy: Int32[Array, "*B"]
     transmission: Bits
 
 
-def _step(bits: Bits, action: jax.Array) -> Bits:
+def _step(bits: Bits, action: Array) -> Bits:
     """Moves every cell one step in the direction of the action."""
     sideways = bitboard.choose(action == 2, bitboard.left(bits), bitboard.right(bits))
     upright = bitboard.choose(action == 0, bitboard.up(bits), bitboard.down(bits))
     return bitboard.choose(action < 2, upright, sideways)
 
 
-def resolve(state: State, action: jax.Array, active: jax.Array) -> Direction:
+def resolve(state: State, action: Int32[Array, "*B"], active: Bool[Array, "*B"]) -> Direction:
     """Computes the effect of the direction `action` where `active`: the action is legal and below
     4.
     """

@@ -10,10 +10,10 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import lax
+from jax import Array, lax
+from jaxtyping import Float32, Int32, UInt32
 
 from matrixrl.envs.hackmatrix import bitboard, lists
 from matrixrl.envs.hackmatrix.memory import materialized
@@ -27,19 +27,19 @@ from matrixrl.envs.hackmatrix.rules import (
 )
 from matrixrl.envs.hackmatrix.state import CellWord, EnemyWord, State, TransmissionWord, present
 
+Encoded = Float32[Array, "1545"] | UInt32[Array, "117"]
+"""An observation: flat, or packed (`pack`)."""
+
+EncodedBatch = Float32[Array, "B 1545"] | UInt32[Array, "B 117"]
+"""Observations of a batch."""
+
 
 class Observation(NamedTuple):
-    """The observation, split into its parts.
+    """The observation, split into its parts."""
 
-    Attributes:
-      player: float32[..., 10].
-      programs: int32[..., 23].
-      grid: float32[..., 6, 6, 42].
-    """
-
-    player: jax.Array
-    programs: jax.Array
-    grid: jax.Array
+    player: Float32[Array, "*B 10"]
+    programs: Int32[Array, "*B 23"]
+    grid: Float32[Array, "*B 6 6 42"]
 
 
 class _Run(NamedTuple):
@@ -78,8 +78,8 @@ _MASK = np.array([(1 << run.width) - 1 for run in _LAYOUT], np.uint32)
 _UNIT = np.array([run.unit for run in _LAYOUT], np.float32)
 
 
-def cell_words(state: State) -> list[jax.Array]:
-    """Packs all features of each cell into three words, uint32[36, B]; see `_layout`."""
+def cell_words(state: State) -> list[UInt32[Array, "36 *B"]]:
+    """Packs all features of each cell into three words; see `_layout`."""
     board = state.board
     blocks = bitboard.to_cells(board.blocks)
     programs = bitboard.to_cells(board.blocks & board.programs)
@@ -126,8 +126,8 @@ def cell_words(state: State) -> list[jax.Array]:
     return [first, second, third]
 
 
-def scalar_words(state: State) -> list[jax.Array]:
-    """Returns the observation without the grid as nine integers, uint32[B] each; see
+def scalar_words(state: State) -> list[UInt32[Array, "*B"]]:
+    """Returns the observation without the grid as nine integers; see
     `head_values`.
     """
     player = state.player
@@ -145,14 +145,12 @@ def scalar_words(state: State) -> list[jax.Array]:
     return [scalar.astype(jnp.uint32) for scalar in scalars]
 
 
-def head_values(scalars: list[jax.Array]) -> jax.Array:
-    """Computes the ten player values and the 23 programs, float32[33, B], from `scalar_words`
-    (rules 19.1, 19.2).
-    """
+def head_values(scalars: list[UInt32[Array, "B"]]) -> Float32[Array, "33 B"]:
+    """Computes the ten player values and the 23 programs from `scalar_words` (rules 19.1, 19.2)."""
     cell, hp, credits, energy, stage, siphons, damage, flags, owned = scalars
     row = bitboard.cell_row(cell.astype(jnp.int32)).astype(jnp.uint32)
 
-    def ratio(value: jax.Array, unit: float) -> jax.Array:
+    def ratio(value: Array, unit: float) -> Array:
         return value.astype(jnp.float32) / unit
 
     player = jnp.stack(
@@ -173,30 +171,28 @@ def head_values(scalars: list[jax.Array]) -> jax.Array:
     return jnp.concatenate([player, programs])
 
 
-def pack(state: State) -> jax.Array:
-    """Packs the observation of a batch-last state into 468 bytes, uint32[B, 117]; `unpack` is its
+def pack(state: State) -> UInt32[Array, "B 117"]:
+    """Packs the observation of a batch-last state into 468 bytes; `unpack` is its
     inverse.
     """
     return jnp.concatenate([jnp.stack(scalar_words(state)), *cell_words(state)]).T
 
 
-def unpack(packed: jax.Array) -> jax.Array:
-    """Unpacks observations to their flat form: uint32[..., 117] to float32[..., 1545] (rule
-    19.4).
-    """
+def unpack(packed: UInt32[Array, "*B 117"]) -> Float32[Array, "*B 1545"]:
+    """Unpacks observations to their flat form (rule 19.4)."""
     rows = packed.reshape((-1, PACKED_WORDS))
     scalars = [rows[:, i] for i in range(NUM_SCALARS)]
     words = [rows[:, NUM_SCALARS + i * NUM_CELLS :][:, :NUM_CELLS] for i in range(3)]
     return _flat(head_values(scalars).T, words).reshape((*packed.shape[:-1], OBSERVATION_SIZE))
 
 
-def encode(state: State) -> jax.Array:
-    """Computes the flat observation of a batch-last state, float32[B, 1545]."""
+def encode(state: State) -> Float32[Array, "B 1545"]:
+    """Computes the flat observation of a batch-last state."""
     words, head = materialized((cell_words(state), head_values(scalar_words(state))), state.time)
     return _flat(head.T, [word.T for word in words])
 
 
-def _flat(head: jax.Array, words: list[jax.Array]) -> jax.Array:
+def _flat(head: Array, words: list[Array]) -> Array:
     """Assembles flat observations [B, 1545] from heads [B, 33] and the three words of the cells,
     [B, 36] each.
 
@@ -205,34 +201,46 @@ def _flat(head: jax.Array, words: list[jax.Array]) -> jax.Array:
     """
     flat = jnp.zeros((head.shape[0], OBSERVATION_SIZE), jnp.float32)
 
-    def write_cell(cell: jax.Array, flat: jax.Array) -> jax.Array:
+    def write_cell(cell: Array, flat: Array) -> Array:
         features = cell_features(*(lax.dynamic_slice_in_dim(word, cell, 1, axis=1) for word in words))
         return lax.dynamic_update_slice(flat, features, (0, head.shape[1] + NUM_FEATURES * cell))
 
     return lax.fori_loop(0, NUM_CELLS, write_cell, lax.dynamic_update_slice(flat, head, (0, 0)))
 
 
-def cell_features(first: jax.Array, second: jax.Array, third: jax.Array) -> jax.Array:
-    """Computes the 42 features of cells, float32[..., 42], from their words uint32[..., 1]
-    (rule 19.3).
-    """
+def cell_features(
+    first: UInt32[Array, "... 1"], second: UInt32[Array, "... 1"], third: UInt32[Array, "... 1"]
+) -> Float32[Array, "... 42"]:
+    """Computes the 42 features of cells from their words (rule 19.3)."""
     word = jnp.where(_WORD == 0, first, jnp.where(_WORD == 1, second, third))
     return ((word >> _SHIFT) & _MASK).astype(jnp.float32) * _UNIT
 
 
-def parts(packed: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """Splits packed observations into head float32[..., 33], cells float32[..., 36, 42] and the
-    player's cell int32[...].
+class Parts(NamedTuple):
+    """Packed observations as the input of a network that sees the grid from the player's cell.
+
+    Attributes:
+      head: player values and programs.
+      cells: features of each cell.
+      player: the player's cell.
     """
+
+    head: Float32[Array, "*B 33"]
+    cells: Float32[Array, "*B 36 42"]
+    player: Int32[Array, "*B"]
+
+
+def parts(packed: UInt32[Array, "*B 117"]) -> Parts:
+    """Splits packed observations into their parts."""
     scalars = [packed[..., i] for i in range(NUM_SCALARS)]
     head = jnp.moveaxis(head_values([s.reshape(-1) for s in scalars]), 0, -1)
     words = packed[..., NUM_SCALARS:].reshape((*packed.shape[:-1], 3, NUM_CELLS, 1))
     cells = cell_features(words[..., 0, :, :], words[..., 1, :, :], words[..., 2, :, :])
-    return head.reshape((*packed.shape[:-1], -1)), cells, scalars[0].astype(jnp.int32)
+    return Parts(head.reshape((*packed.shape[:-1], -1)), cells, scalars[0].astype(jnp.int32))
 
 
-def split(flat: jax.Array) -> Observation:
-    """Splits a flat observation, float32[..., 1545], into its named parts (rule 19.4)."""
+def split(flat: Float32[Array, "*B 1545"]) -> Observation:
+    """Splits a flat observation into its named parts (rule 19.4)."""
     start = 10 + NUM_PROGRAMS
     return Observation(
         player=flat[..., :10],

@@ -12,7 +12,8 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import lax
+from jax import Array, lax
+from jaxtyping import Bool, Int32, UInt32
 
 from matrixrl.envs.hackmatrix import actions, bitboard, lists
 from matrixrl.envs.hackmatrix.bitboard import Bits
@@ -39,14 +40,14 @@ from matrixrl.envs.hackmatrix.state import (
     unpack_snapshot,
 )
 
-Uses = Callable[[Program], jax.Array]
+Uses = Callable[[Program], Array]
 
 
 _CREDITS = np.array([0] * FIRST_PROGRAM_ACTION + [program.credits for program in PROGRAMS], np.int32)
 _ENERGY = np.array([0] * FIRST_PROGRAM_ACTION + [program.energy for program in PROGRAMS], np.int32)
 
 
-def pay(state: State, action: jax.Array, valid: jax.Array) -> State:
+def pay(state: State, action: Int32[Array, "*B"], valid: Bool[Array, "*B"]) -> State:
     """Subtracts the price of a program, where the action is `valid`."""
     player = state.player
     known = jnp.where(valid, action, 0)
@@ -89,23 +90,21 @@ def simple_effects(state: State, uses: Uses) -> State:
     )
 
 
-def undo(state: State, newest: jax.Array, used: jax.Array) -> State:
-    """Restores the `newest` snapshot (uint32[SNAPSHOT_WORDS, B]), where `used` (rule 13)."""
+def undo(state: State, newest: UInt32[Array, "words *B"], used: Bool[Array, "*B"]) -> State:
+    """Restores the `newest` snapshot, where `used` (rule 13)."""
     restored = state._replace(**unpack_snapshot(newest)._asdict())
     return jax.tree.map(lambda new, old: jnp.where(used, new, old), restored, state)
 
 
 class Warp(NamedTuple):
-    """The target of WARP: its cell (int32[B]) and whether it is an enemy or a transmission
-    (bool[B]).
-    """
+    """The target of WARP: its cell, and whether it is an enemy or a transmission."""
 
-    cell: jax.Array
-    enemy: jax.Array
-    transmission: jax.Array
+    cell: Int32[Array, "*B"]
+    enemy: Bool[Array, "*B"]
+    transmission: Bool[Array, "*B"]
 
 
-def warp_target(word: jax.Array, state: State, used: jax.Array) -> Warp:
+def warp_target(word: UInt32[Array, "*B"], state: State, used: Bool[Array, "*B"]) -> Warp:
     """Draws the target of WARP uniformly from all enemies and transmissions, both in list order,
     where `used`.
     """
@@ -124,17 +123,17 @@ class Harm(NamedTuple):
     """Harm that the player's action does to enemies and transmissions.
 
     Attributes:
-      damage: int32[36, B], hp each enemy loses; enemies at 0 are removed, the damaged others
+      damage: hp each enemy loses; enemies at 0 are removed, the damaged others
         stunned.
-      destroyed: bool[36, B], enemies removed at any hp, counted as kills by `kills`.
+      destroyed: enemies removed at any hp, counted as kills by `kills`.
       transmissions: cells of destroyed transmissions.
-      kills: int32[B], kills among the `destroyed` enemies.
+      kills: kills among the `destroyed` enemies.
     """
 
-    damage: jax.Array
-    destroyed: jax.Array
+    damage: Int32[Array, "36 *B"]
+    destroyed: Bool[Array, "36 *B"]
     transmissions: Bits
-    kills: jax.Array
+    kills: Int32[Array, "*B"]
 
 
 def harm(state: State, direction: Direction, warp: Warp, uses: Uses) -> Harm:
@@ -171,7 +170,7 @@ def harm(state: State, direction: Direction, warp: Warp, uses: Uses) -> Harm:
     wiped = crater | warped_to.where(warp.enemy)
     destroyed = wiped.has(cells) & alive
 
-    def count_stacks(enemies: jax.Array) -> jax.Array:
+    def count_stacks(enemies: Array) -> Array:
         top = lists.first_on_each_cell(enemies)
         counted = present(top) & (EnemyWord.FROM_SCHEDULE.get(top) == 0)
         return jnp.sum(counted & (bitboard.to_cells(wiped) != 0), axis=0, dtype=jnp.int32)
@@ -186,7 +185,7 @@ def harm(state: State, direction: Direction, warp: Warp, uses: Uses) -> Harm:
     )
 
 
-def _nearest_daemon(state: State, used: jax.Array) -> jax.Array:
+def _nearest_daemon(state: State, used: Array) -> Array:
     """Returns the slot of the daemon nearest to the player, the first on ties, int32[B]; 36 where
     not `used`.
     """
@@ -207,7 +206,7 @@ def push_and_pull(state: State, uses: Uses) -> State:
     pulls = uses(Program.PULL)
     used = pulls | uses(Program.PUSH)
 
-    def move(enemies: jax.Array) -> jax.Array:
+    def move(enemies: Array) -> Array:
         cells = lists.cells(enemies).astype(jnp.int32)
         row = bitboard.cell_row(cells)
         column = cells - SIZE * row
@@ -224,7 +223,7 @@ def push_and_pull(state: State, uses: Uses) -> State:
         wish = jnp.where(pulls, pulled, pushed)
         has_wish = present(enemies) & used & (wish != cells)
 
-        def one(i: jax.Array, carry: tuple[Bits, jax.Array]) -> tuple[Bits, jax.Array]:
+        def one(i: Array, carry: tuple[Bits, Array]) -> tuple[Bits, Array]:
             taken, moves = carry
             goal = lax.dynamic_index_in_dim(wish, i, keepdims=False)
             goes = lax.dynamic_index_in_dim(has_wish, i, keepdims=False) & ~taken.has(goal)
@@ -240,12 +239,12 @@ def push_and_pull(state: State, uses: Uses) -> State:
     return state._replace(enemies=enemies)
 
 
-def poly(key: Words, enemies: jax.Array, used: jax.Array) -> jax.Array:
+def poly(key: Words, enemies: UInt32[Array, "36 *B"], used: Bool[Array, "*B"]) -> UInt32[Array, "36 *B"]:
     """Changes every enemy to one of the three other types, keeping its damage; hp 0 where it dies
     (rule 12.4).
     """
 
-    def change(enemies: jax.Array) -> jax.Array:
+    def change(enemies: Array) -> Array:
         word = EnemyWord
         old = word.TYPE.get(enemies)
         new = pick(block(key, Stream.POLY, lists.slots(enemies)).first, 3).astype(jnp.uint32)
@@ -262,9 +261,9 @@ def poly(key: Words, enemies: jax.Array, used: jax.Array) -> jax.Array:
 class Survivors(NamedTuple):
     """Enemies and transmissions after the harm, and the kills counted (rule 12.5)."""
 
-    enemies: jax.Array
-    transmissions: jax.Array
-    kills: jax.Array
+    enemies: UInt32[Array, "36 *B"]
+    transmissions: UInt32[Array, "36 *B"]
+    kills: Int32[Array, "*B"]
 
 
 def apply_harm(state: State, harm: Harm) -> Survivors:
@@ -280,7 +279,7 @@ def apply_harm(state: State, harm: Harm) -> Survivors:
     fallen = alive & (hp == 0) & ~harm.destroyed
     hit = harm.transmissions.has(lists.cells(state.transmissions)) & present(state.transmissions)
 
-    def unscheduled(words: jax.Array, hits: jax.Array) -> jax.Array:
+    def unscheduled(words: Array, hits: Array) -> Array:
         return jnp.sum(hits & (word.FROM_SCHEDULE.get(words) == 0), axis=0, dtype=jnp.int32)
 
     return Survivors(
@@ -290,7 +289,7 @@ def apply_harm(state: State, harm: Harm) -> Survivors:
     )
 
 
-def crash_blocks(state: State, used: jax.Array) -> State:
+def crash_blocks(state: State, used: Bool[Array, "*B"]) -> State:
     """Applies CRASH to the board: surrounding blocks become empty cells; resources and flags
     stay.
     """

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-import jax
 import jax.numpy as jnp
+from jax import Array
+from jaxtyping import Bool, Float32, Int32
 
 from matrixrl.envs.hackmatrix import bitboard
 from matrixrl.envs.hackmatrix.bitboard import Bits
@@ -35,25 +36,24 @@ class Facts(NamedTuple):
       missed: int32, resources that a better siphon cell would have yielded in addition.
     """
 
-    valid: jax.Array
-    won: jax.Array
-    died: jax.Array
-    completed: jax.Array
-    collected: jax.Array
-    wasteful_reset: jax.Array
-    beside_siphon_enemy: jax.Array
+    valid: Bool[Array, "*B"]
+    won: Bool[Array, "*B"]
+    died: Bool[Array, "*B"]
+    completed: Bool[Array, "*B"]
+    collected: Bool[Array, "*B"]
+    wasteful_reset: Bool[Array, "*B"]
+    beside_siphon_enemy: Bool[Array, "*B"]
     old: Player
     new: Player
-    stage: jax.Array
-    kills: jax.Array
-    old_distance: jax.Array
-    new_distance: jax.Array
-    missed: jax.Array
+    stage: Int32[Array, "*B"]
+    kills: Int32[Array, "*B"]
+    old_distance: Int32[Array, "*B"]
+    new_distance: Int32[Array, "*B"]
+    missed: Int32[Array, "*B"]
 
 
-def exit_distances(*states: State) -> jax.Array:
-    """Computes the number of steps from player to exit over cells without blocks for each state,
-    int32[states, B].
+def exit_distances(*states: State) -> Int32[Array, "states B"]:
+    """Computes the number of steps from player to exit over cells without blocks for each state.
 
     The distance is 0 if there is no path (rule 18.4).
     """
@@ -70,8 +70,8 @@ def exit_distances(*states: State) -> jax.Array:
     return bitboard.search(bitboard.of_cell(exits), ~blocks, bitboard.of_cell(cells), active).distance
 
 
-def rewards(facts: Facts) -> tuple[jax.Array, dict[str, jax.Array]]:
-    """Computes the reward, float32[B], and its 14 components under the keys of rule 18.2."""
+def rewards(facts: Facts) -> tuple[Float32[Array, "*B"], dict[str, Float32[Array, "*B"]]]:
+    """Computes the reward and its 14 components under the keys of rule 18.2."""
     old, new, stage = facts.old, facts.new, facts.stage
     one, half = UNITS, UNITS // 2
     per_kill, per_step, per_missed = 60, 10, 5  # 0.3, 0.05, 0.5 * 0.05
@@ -102,5 +102,5 @@ def rewards(facts: Facts) -> tuple[jax.Array, dict[str, jax.Array]]:
     return _as_float(total), {name: _as_float(value) for name, value in units.items()}
 
 
-def _as_float(units: jax.Array) -> jax.Array:
+def _as_float(units: Array) -> Array:
     return units.astype(jnp.float32) / UNITS

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import jax
 import jax.numpy as jnp
-from jax import lax
+from jax import Array, lax
+from jaxtyping import Bool, Int32, UInt32
 
 from matrixrl.envs.hackmatrix import bitboard
 from matrixrl.envs.hackmatrix.rules import SIZE
@@ -14,7 +14,7 @@ MIN_INTERVAL = 4
 TURNS_PER_SIPHON = 5
 
 
-def siphon(state: State, active: jax.Array) -> State:
+def siphon(state: State, active: Bool[Array, "*B"]) -> State:
     """Applies a siphon, where `active`; its pending spawns follow in the enemy phase."""
     board, player = state.board, state.player
     here = bitboard.of_cell(player.cell).where(active)
@@ -25,7 +25,7 @@ def siphon(state: State, active: jax.Array) -> State:
     taken_programs = bitboard.to_cells(reached & board.blocks & board.programs) != 0
     open_cells = bitboard.to_cells(reached - board.blocks) != 0
 
-    def total(field: jax.Array, where: jax.Array) -> jax.Array:
+    def total(field: Array, where: Array) -> Array:
         return jnp.sum(jnp.where(where, field, 0), axis=0, dtype=jnp.uint32).astype(jnp.int32)
 
     values = board.values
@@ -56,7 +56,7 @@ def siphon(state: State, active: jax.Array) -> State:
     )
 
 
-def _cross_members(words: jax.Array) -> list[jax.Array]:
+def _cross_members(words: Array) -> list[Array]:
     """Returns for each cell the values on the five cells of its cross, 0 off the board: five arrays
     [36, B].
     """
@@ -77,14 +77,16 @@ def _cross_members(words: jax.Array) -> list[jax.Array]:
 _COMPARISONS = ((0, 1), (3, 4), (2, 4), (2, 3), (0, 3), (0, 2), (1, 4), (1, 3), (1, 2))
 
 
-def missed_resources(board: Board, owned: jax.Array, cell: jax.Array) -> jax.Array:
+def missed_resources(
+    board: Board, owned: UInt32[Array, "*B"], cell: Int32[Array, "*B"]
+) -> Int32[Array, "*B"]:
     """Computes the credits plus energy that the best cell for this siphon would have yielded in
-    addition, int32[B] (rule 18.5).
+    addition (rule 18.5).
 
     Args:
       board: the board before the siphon.
-      owned: uint32[B], programs owned before it.
-      cell: int32[B], the player's cell.
+      owned: programs owned before it.
+      cell: the player's cell.
     """
     content = CellWord.CONTENT.get(board.values)
     fresh = ~board.siphoned
@@ -94,7 +96,7 @@ def missed_resources(board: Board, owned: jax.Array, cell: jax.Array) -> jax.Arr
     has_block = bitboard.to_cells(board.blocks)
     itself = bitboard.to_cells(bitboard.of_cell(cell)) != 0
 
-    def at_player(field: jax.Array) -> jax.Array:
+    def at_player(field: Array) -> Array:
         return jnp.sum(jnp.where(itself, field, 0), axis=0, dtype=field.dtype)
 
     # Encode data content as points + 1, so that 0 means no data.
@@ -128,13 +130,13 @@ def missed_resources(board: Board, owned: jax.Array, cell: jax.Array) -> jax.Arr
     more = (credits > own_credits) | (energy > own_energy)
     better = candidate & same & (credits >= own_credits) & (energy >= own_energy) & more
 
-    def missed(field: jax.Array, own: jax.Array) -> jax.Array:
+    def missed(field: Array, own: Array) -> Array:
         return jnp.max(jnp.where(better, field, own), axis=0) - own
 
     return (missed(credits, own_credits) + missed(energy, own_energy)).astype(jnp.int32)
 
 
-def _or(members: list[jax.Array]) -> jax.Array:
+def _or(members: list[Array]) -> Array:
     result = members[0]
     for member in members[1:]:
         result = result | member

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import jax
 import jax.numpy as jnp
-from jax import lax
+from jax import Array, lax
+from jaxtyping import Bool, Int32, UInt32
 
 from matrixrl.envs.hackmatrix import bitboard, lists
 from matrixrl.envs.hackmatrix.bitboard import Bits
@@ -32,24 +32,23 @@ def spawn(
     key: Words,
     stream: Stream,
     *,
-    count: jax.Array,
-    scheduled: jax.Array,
+    count: Int32[Array, "*B"],
+    scheduled: Int32[Array, "*B"],
     from_siphon: bool,
-    transmissions: jax.Array,
+    transmissions: UInt32[Array, "36 *B"],
     blocks: Bits,
     enemies: Bits,
     player: Bits,
-) -> jax.Array:
+) -> UInt32[Array, "36 *B"]:
     """Spawns `count` transmissions one after another, each on a cell that is free after the earlier
     ones.
 
     Args:
       key: words [B].
       stream: the stream of `draws` for this use; spawn j takes block j.
-      count: int32[B], number of spawns requested; those without a free cell are dropped.
-      scheduled: int32[B], number of spawns, the first ones, that are `from_schedule`.
+      count: number of spawns requested; those without a free cell are dropped.
+      scheduled: number of spawns, the first ones, that are `from_schedule`.
       from_siphon: the flag of all others.
-      transmissions: uint32[36, B].
       blocks, enemies, player: their cells, [B].
     """
     fire = line_of_fire(player, blocks | enemies)
@@ -57,13 +56,13 @@ def spawn(
     count = jnp.minimum(count, TRANSMISSION_SLOTS)
     words = TransmissionWord
 
-    def unfinished(carry: tuple[jax.Array, Bits, jax.Array, jax.Array]) -> jax.Array:
+    def unfinished(carry: tuple[Array, Bits, Array, Array]) -> Array:
         j, free, _, _ = carry
         return jnp.any((j < count) & free.any())
 
     def one(
-        carry: tuple[jax.Array, Bits, jax.Array, jax.Array],
-    ) -> tuple[jax.Array, Bits, jax.Array, jax.Array]:
+        carry: tuple[Array, Bits, Array, Array],
+    ) -> tuple[Array, Bits, Array, Array]:
         j, free, transmissions, used = carry
         active = (j < count) & free.any()
         # Prefer free cells outside the player's line of fire.
@@ -88,18 +87,20 @@ def spawn(
     return lax.while_loop(unfinished, one, start)[2]
 
 
-def tick(enemies: jax.Array, transmissions: jax.Array, active: jax.Array) -> tuple[jax.Array, jax.Array]:
+def tick(
+    enemies: UInt32[Array, "36 *B"], transmissions: UInt32[Array, "36 *B"], active: Bool[Array, "*B"]
+) -> tuple[UInt32[Array, "36 *B"], UInt32[Array, "36 *B"]]:
     """Turns due transmissions into enemies at the end of their list and counts down the others,
     where `active`.
     """
     words = TransmissionWord
 
-    def due(transmissions: jax.Array) -> jax.Array:
+    def due(transmissions: Array) -> Array:
         return present(transmissions) & (words.TURNS_LEFT.get(transmissions) <= 1) & active
 
     def arrive(
-        carry: tuple[jax.Array, jax.Array, jax.Array],
-    ) -> tuple[jax.Array, jax.Array, jax.Array]:
+        carry: tuple[Array, Array, Array],
+    ) -> tuple[Array, Array, Array]:
         enemies, transmissions, count = carry
         slot = lists.first(transmissions, due(transmissions))
         word = lists.at_slot(transmissions, slot)

@@ -10,10 +10,10 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import lax
+from jax import Array, lax
+from jaxtyping import Bool, Int32, UInt32
 
 from matrixrl.envs.hackmatrix import bitboard, lists, spawning
 from matrixrl.envs.hackmatrix.bitboard import Bits
@@ -36,12 +36,12 @@ _ATTEMPTS_AT_ONCE = 16
 
 
 class NewGame(NamedTuple):
-    """The random start of a game (rule 15): int32[B] each."""
+    """The random start of a game (rule 15)."""
 
-    cell: jax.Array
-    credits: jax.Array
-    energy: jax.Array
-    data_siphons: jax.Array
+    cell: Int32[Array, "*B"]
+    credits: Int32[Array, "*B"]
+    energy: Int32[Array, "*B"]
+    data_siphons: Int32[Array, "*B"]
 
 
 def new_game(draw: Words) -> NewGame:
@@ -60,11 +60,11 @@ def new_game(draw: Words) -> NewGame:
 
 
 class StageInput(NamedTuple):
-    """Inputs of stage generation, one lane each: words or int32 [B], transmissions uint32[36, B].
+    """Inputs of stage generation, one lane each.
 
     Attributes:
       key: words of the key.
-      new_game: bool, whether this is the first stage of a new game, which also draws the player's
+      new_game: whether this is the first stage of a new game, which also draws the player's
         cell.
       stage: number of the stage to generate.
       player: the player's cell, a corner; ignored for a new game.
@@ -73,11 +73,11 @@ class StageInput(NamedTuple):
     """
 
     key: Words
-    new_game: jax.Array
-    stage: jax.Array
-    player: jax.Array
+    new_game: Bool[Array, "*B"]
+    stage: Int32[Array, "*B"]
+    player: Int32[Array, "*B"]
     enemies: Bits
-    transmissions: jax.Array
+    transmissions: UInt32[Array, "36 *B"]
 
 
 class Stage(NamedTuple):
@@ -91,8 +91,8 @@ class Stage(NamedTuple):
     """
 
     board: Board
-    exit: jax.Array
-    transmissions: jax.Array
+    exit: Int32[Array, "*B"]
+    transmissions: UInt32[Array, "36 *B"]
     opening: NewGame
 
 
@@ -132,17 +132,18 @@ def generate(inputs: StageInput) -> Stage:
     )
     cells = first_valid_placement(inputs.key, candidates, count, exit_bits)
     count = jnp.where(cells[0] >= 0, count, 0)
-    blocks, programs, questions, values = _fill(contents, cells, count)
+    filled = _fill(contents, cells, count)
+    blocks = filled.blocks
 
     nothing = bitboard.empty_like(blocks.lo)
     board = Board(
         blocks=blocks,
-        programs=programs,
-        questions=questions,
+        programs=filled.programs,
+        questions=filled.questions,
         siphoned=nothing,
         centers=nothing,
         pickups=corners - here - exit_bits,
-        values=values | _resources(resources, ~(blocks | exit_bits)),
+        values=filled.values | _resources(resources, ~(blocks | exit_bits)),
     )
     transmissions = spawning.spawn(
         inputs.key,
@@ -158,9 +159,10 @@ def generate(inputs: StageInput) -> Stage:
     return Stage(board, exit_cell, transmissions, game._replace(cell=player))
 
 
-def place(key: Words, attempt: jax.Array, candidates: Bits, count: jax.Array) -> tuple[Bits, jax.Array]:
-    """Draws the placement of an attempt: the set of blocks and their cells in order of choice,
-    int32[11, ...].
+def place(
+    key: Words, attempt: Int32[Array, "..."], candidates: Bits, count: Int32[Array, "..."]
+) -> tuple[Bits, Int32[Array, "11 ..."]]:
+    """Draws the placement of an attempt: the set of blocks and their cells in order of choice.
 
     Cell i is meaningful for i below `count`. Shapes broadcast: `attempt` may have leading axes
     before the batch.
@@ -171,7 +173,7 @@ def place(key: Words, attempt: jax.Array, candidates: Bits, count: jax.Array) ->
     pairs = block(key, Stream.PLACEMENT, attempt * _WORDS_PER_ATTEMPT + numbers)
     words = jnp.stack(pairs, axis=1).reshape((MAX_BLOCKS + 1, *shape))
 
-    def choose(i: jax.Array, carry: tuple[Bits, jax.Array, jax.Array]) -> tuple[Bits, jax.Array, jax.Array]:
+    def choose(i: Array, carry: tuple[Bits, Array, Array]) -> tuple[Bits, Array, Array]:
         left, num_left, cells = carry
         cell = bitboard.nth_cell(left, pick(words[i], num_left))
         chosen = bitboard.of_cell(cell).where(i < count)
@@ -184,7 +186,7 @@ def place(key: Words, attempt: jax.Array, candidates: Bits, count: jax.Array) ->
     return left - after, cells
 
 
-def valid_placement(blocks: Bits, exit_bits: Bits) -> jax.Array:
+def valid_placement(blocks: Bits, exit_bits: Bits) -> Bool[Array, "..."]:
     """Returns True where no block is walled in and the empty cells are connected from (0,0) without
     crossing the exit.
     """
@@ -194,7 +196,7 @@ def valid_placement(blocks: Bits, exit_bits: Bits) -> jax.Array:
     closed = exit_bits - start
     accessible = ~(blocks - bitboard.neighbours(empty)).any()
 
-    def spreading(carry: tuple[Bits, Bits]) -> jax.Array:
+    def spreading(carry: tuple[Bits, Bits]) -> Array:
         _, front = carry
         return jnp.any(front.any() & accessible)
 
@@ -211,16 +213,18 @@ def valid_placement(blocks: Bits, exit_bits: Bits) -> jax.Array:
     return accessible & ~unseen.any()
 
 
-def first_valid_placement(key: Words, candidates: Bits, count: jax.Array, exit_bits: Bits) -> jax.Array:
-    """Returns the cells of the first valid placement in order of choice, int32[11, B]; all -1 if
+def first_valid_placement(
+    key: Words, candidates: Bits, count: Int32[Array, "*B"], exit_bits: Bits
+) -> Int32[Array, "11 *B"]:
+    """Returns the cells of the first valid placement in order of choice; all -1 if
     every attempt fails.
     """
 
-    def unfinished(carry: tuple[jax.Array, jax.Array]) -> jax.Array:
+    def unfinished(carry: tuple[Array, Array]) -> Array:
         start, cells = carry
         return (start < PLACEMENT_ATTEMPTS) & jnp.any(cells[0] < 0)
 
-    def try_some(carry: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
+    def try_some(carry: tuple[Array, Array]) -> tuple[Array, Array]:
         start, cells = carry
         # Test several attempts at once and keep the first valid one of each lane.
         attempts = start + np.arange(_ATTEMPTS_AT_ONCE, dtype=np.int32)[:, None]
@@ -237,15 +241,15 @@ def first_valid_placement(key: Words, candidates: Bits, count: jax.Array, exit_b
 class _Filling(NamedTuple):
     """Loop state of `_fill`: the unused programs as a 23-bit set, and the board so far."""
 
-    unused: jax.Array
-    num_unused: jax.Array
+    unused: Array
+    num_unused: Array
     blocks: Bits
     programs: Bits
     questions: Bits
-    values: jax.Array
+    values: Array
 
 
-def _fill(draw: Words, cells: jax.Array, count: jax.Array) -> tuple[Bits, Bits, Bits, jax.Array]:
+def _fill(draw: Words, cells: Array, count: Array) -> _Filling:
     """Draws blocks, program contents, question blocks and `CellWord`s of a stage, in order of
     choice (rule 14.1).
 
@@ -262,7 +266,7 @@ def _fill(draw: Words, cells: jax.Array, count: jax.Array) -> tuple[Bits, Bits, 
     nothing = bitboard.empty_like(count)
     cell_numbers = np.arange(NUM_CELLS, dtype=np.int32).reshape((-1,) + (1,) * count.ndim)
 
-    def fill(i: jax.Array, carry: _Filling) -> _Filling:
+    def fill(i: Array, carry: _Filling) -> _Filling:
         exists, holds_program = i < count, (i < count) & is_program[i]
         program = _nth_bit(carry.unused, pick(which_program[i], carry.num_unused))
         taken = jnp.where(holds_program, jnp.uint32(1) << program.astype(jnp.uint32), 0)
@@ -290,11 +294,10 @@ def _fill(draw: Words, cells: jax.Array, count: jax.Array) -> tuple[Bits, Bits, 
         questions=nothing,
         values=jnp.zeros((NUM_CELLS, *count.shape), jnp.uint32),
     )
-    end = lax.fori_loop(0, jnp.max(count), fill, start)
-    return end.blocks, end.programs, end.questions, end.values
+    return lax.fori_loop(0, jnp.max(count), fill, start)
 
 
-def _nth_bit(word: jax.Array, n: jax.Array) -> jax.Array:
+def _nth_bit(word: Array, n: Array) -> Array:
     """Returns the number of the `n`-th set bit of a 23-bit word, int32."""
     position = jnp.zeros_like(n)
     for width in (16, 8, 4, 2, 1):
@@ -306,7 +309,7 @@ def _nth_bit(word: jax.Array, n: jax.Array) -> jax.Array:
     return position
 
 
-def _resources(draw: Words, cells: Bits) -> jax.Array:
+def _resources(draw: Words, cells: Bits) -> Array:
     """Draws the resources of the given cells as `CellWord`s, from the words of `Stream.RESOURCE`
     [36, B] (rule 14.2).
     """
@@ -316,11 +319,11 @@ def _resources(draw: Words, cells: Bits) -> jax.Array:
     return word * bitboard.to_cells(cells)
 
 
-def schedule_interval(stage: jax.Array) -> jax.Array:
+def schedule_interval(stage: Int32[Array, "*B"]) -> Int32[Array, "*B"]:
     """Returns the number of turns between scheduled tasks at the start of a stage (rule 11)."""
     return 13 - stage
 
 
-def next_stage(stage: jax.Array) -> jax.Array:
+def next_stage(stage: Int32[Array, "*B"]) -> Int32[Array, "*B"]:
     """Returns the number of the stage after a completed one; 8 stays 8 (rule 16)."""
     return jnp.minimum(stage + 1, NUM_STAGES)

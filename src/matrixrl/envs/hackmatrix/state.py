@@ -19,6 +19,8 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import Array
+from jaxtyping import Bool, Float32, Int32, Num, UInt32
 
 from matrixrl.envs.hackmatrix.bitboard import Bits
 from matrixrl.envs.hackmatrix.rules import ENEMY_MAX_HP, ENEMY_SLOTS, NUM_CELLS, TRANSMISSION_SLOTS
@@ -35,19 +37,21 @@ class Field(NamedTuple):
         """Largest value that fits."""
         return (1 << self.width) - 1
 
-    def get(self, word: jax.Array) -> jax.Array:
-        """Returns the value of the field, uint32."""
+    def get(self, word: UInt32[Array, "*B"]) -> UInt32[Array, "*B"]:
+        """Returns the value of the field."""
         return (word >> self.shift) & self.limit
 
-    def of(self, value: jax.Array | int) -> jax.Array:
+    def of(self, value: Num[Array, "*B"] | Bool[Array, "*B"] | int) -> UInt32[Array, "*B"]:
         """Returns a word with this value in the field and 0 elsewhere."""
         return jnp.asarray(value).astype(jnp.uint32) << self.shift
 
-    def clear(self, word: jax.Array) -> jax.Array:
+    def clear(self, word: UInt32[Array, "*B"]) -> UInt32[Array, "*B"]:
         """Returns the word with the field set to 0."""
         return word & jnp.uint32(0xFFFFFFFF ^ (self.limit << self.shift))
 
-    def set(self, word: jax.Array, value: jax.Array | int) -> jax.Array:
+    def set(
+        self, word: UInt32[Array, "..."], value: Num[Array, "..."] | Bool[Array, "..."] | int
+    ) -> UInt32[Array, "..."]:
         """Returns the word with the field set to this value."""
         return self.clear(word) | self.of(value)
 
@@ -92,18 +96,18 @@ class CellWord:
 _ORIGIN = np.uint32(1 << EnemyWord.FROM_SIPHON.shift | 1 << EnemyWord.FROM_SCHEDULE.shift)
 
 
-def present(words: jax.Array) -> jax.Array:
+def present(words: UInt32[Array, "*B"]) -> Bool[Array, "*B"]:
     """Returns True for the occupied slots of a list."""
     return EnemyWord.PRESENT.get(words) != 0
 
 
-def without_origin(words: jax.Array) -> jax.Array:
+def without_origin(words: UInt32[Array, "*B"]) -> UInt32[Array, "*B"]:
     """Clears both origin flags of enemies or transmissions, as UNDO restores them (rule 13)."""
     return words & ~_ORIGIN
 
 
-def enemy_max_hp(enemy_type: jax.Array) -> jax.Array:
-    """Returns the full hp of each enemy type, uint32 (rule 3.3)."""
+def enemy_max_hp(enemy_type: UInt32[Array, "*B"]) -> UInt32[Array, "*B"]:
+    """Returns the full hp of each enemy type (rule 3.3)."""
     table = sum(hp << (4 * code) for code, hp in enumerate(ENEMY_MAX_HP))
     return (jnp.uint32(table) >> (4 * enemy_type)) & 15
 
@@ -111,13 +115,13 @@ def enemy_max_hp(enemy_type: jax.Array) -> jax.Array:
 class Player(NamedTuple):
     """The player (rule 2): int32 numbers; `cell` is row * 6 + column."""
 
-    cell: jax.Array
-    hp: jax.Array
-    credits: jax.Array
-    energy: jax.Array
-    data_siphons: jax.Array
-    score: jax.Array
-    attack_damage: jax.Array
+    cell: Int32[Array, "*B"]
+    hp: Int32[Array, "*B"]
+    credits: Int32[Array, "*B"]
+    energy: Int32[Array, "*B"]
+    data_siphons: Int32[Array, "*B"]
+    score: Int32[Array, "*B"]
+    attack_damage: Int32[Array, "*B"]
 
 
 class Board(NamedTuple):
@@ -130,7 +134,7 @@ class Board(NamedTuple):
       siphoned: cells a siphon has processed.
       centers: cells the player stood on when siphoning.
       pickups: cells with a data siphon.
-      values: uint32[36], a `CellWord` for each cell. Content and spawn count are 0 where there is
+      values: a `CellWord` for each cell. Content and spawn count are 0 where there is
         no block.
     """
 
@@ -140,7 +144,7 @@ class Board(NamedTuple):
     siphoned: Bits
     centers: Bits
     pickups: Bits
-    values: jax.Array
+    values: UInt32[Array, "36 *B"]
 
 
 class History(NamedTuple):
@@ -154,8 +158,8 @@ class History(NamedTuple):
     """
 
     words: Any
-    next: jax.Array
-    size: jax.Array
+    next: Int32[Array, "*B"]
+    size: Int32[Array, "*B"]
 
 
 class State(NamedTuple):
@@ -166,8 +170,8 @@ class State(NamedTuple):
       owned: uint32, bit i is set if program number i is owned.
       stage, turn: int32.
       exit: int32, cell of the exit marker.
-      enemies: uint32[36], `EnemyWord` each, in list order.
-      transmissions: uint32[36], `TransmissionWord` each, in list order.
+      enemies: `EnemyWord` each, in list order.
+      transmissions: `TransmissionWord` each, in list order.
       show_activated, scheduled_tasks_disabled, step_active: bool.
       atk_plus_uses: int32.
       interval, next_turn, pending_siphon_spawns: int32, the schedule (rule 11).
@@ -179,23 +183,23 @@ class State(NamedTuple):
 
     player: Player
     board: Board
-    owned: jax.Array
-    stage: jax.Array
-    turn: jax.Array
-    exit: jax.Array
-    enemies: jax.Array
-    transmissions: jax.Array
-    show_activated: jax.Array
-    scheduled_tasks_disabled: jax.Array
-    step_active: jax.Array
-    atk_plus_uses: jax.Array
-    interval: jax.Array
-    next_turn: jax.Array
-    pending_siphon_spawns: jax.Array
+    owned: UInt32[Array, "*B"]
+    stage: Int32[Array, "*B"]
+    turn: Int32[Array, "*B"]
+    exit: Int32[Array, "*B"]
+    enemies: UInt32[Array, "36 *B"]
+    transmissions: UInt32[Array, "36 *B"]
+    show_activated: Bool[Array, "*B"]
+    scheduled_tasks_disabled: Bool[Array, "*B"]
+    step_active: Bool[Array, "*B"]
+    atk_plus_uses: Int32[Array, "*B"]
+    interval: Int32[Array, "*B"]
+    next_turn: Int32[Array, "*B"]
+    pending_siphon_spawns: Int32[Array, "*B"]
     history: History
-    outcome: jax.Array
-    time: jax.Array
-    episode_return: jax.Array
+    outcome: Int32[Array, "*B"]
+    time: Int32[Array, "*B"]
+    episode_return: Float32[Array, "*B"]
 
     def replace(self, **values: Any) -> State:
         """Returns a copy with these fields replaced, as the states of gymnax do."""
@@ -207,23 +211,21 @@ class BoardSnapshot(NamedTuple):
 
     player: Player
     board: Board
-    owned: jax.Array
-    turn: jax.Array
-    enemies: jax.Array
-    transmissions: jax.Array
-    show_activated: jax.Array
-    scheduled_tasks_disabled: jax.Array
-    atk_plus_uses: jax.Array
+    owned: UInt32[Array, "*B"]
+    turn: Int32[Array, "*B"]
+    enemies: UInt32[Array, "36 *B"]
+    transmissions: UInt32[Array, "36 *B"]
+    show_activated: Bool[Array, "*B"]
+    scheduled_tasks_disabled: Bool[Array, "*B"]
+    atk_plus_uses: Int32[Array, "*B"]
 
 
 NUM_SCALARS = 7 + 12 + 5
 SNAPSHOT_WORDS = NUM_SCALARS + NUM_CELLS + ENEMY_SLOTS + TRANSMISSION_SLOTS
 
 
-def pack_snapshot(state: State) -> jax.Array:
-    """Packs the snapshot of a batch-last state, uint32[SNAPSHOT_WORDS, B], without the origin
-    flags.
-    """
+def pack_snapshot(state: State) -> UInt32[Array, "words *B"]:
+    """Packs the snapshot of a batch-last state, without the origin flags."""
     board = state.board
     scalars = [
         *state.player,
@@ -244,9 +246,9 @@ def pack_snapshot(state: State) -> jax.Array:
     )
 
 
-def unpack_snapshot(words: Any) -> BoardSnapshot:
-    """Unpacks the words of `pack_snapshot`, uint32[SNAPSHOT_WORDS, ...]."""
-    lists = words[NUM_SCALARS:]
+def unpack_snapshot(words: UInt32[Array, "words *B"] | UInt32[np.ndarray, "words *B"]) -> BoardSnapshot:
+    """Unpacks the words of `pack_snapshot`."""
+    lists: Any = words[NUM_SCALARS:]
     bits = [Bits(words[i], words[i + 1]) for i in range(7, 19, 2)]
     return BoardSnapshot(
         player=Player(*(words[i].astype(jnp.int32) for i in range(7))),

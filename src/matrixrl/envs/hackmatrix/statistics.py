@@ -6,9 +6,12 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax import Array
+from jaxtyping import Bool, Float32, Int32, Integer, Key, PRNGKeyArray, UInt32
 
 from matrixrl.envs.base import in_standard_settings
 from matrixrl.envs.hackmatrix.env import EnvParams, HackMatrix
+from matrixrl.envs.hackmatrix.observation import Encoded, EncodedBatch
 from matrixrl.envs.hackmatrix.rules import ACTION_SIPHON, FIRST_PROGRAM_ACTION, REWARD_COMPONENTS
 from matrixrl.envs.hackmatrix.state import State
 
@@ -32,17 +35,17 @@ class Counted(NamedTuple):
 
     Attributes:
       game: the state of the game.
-      components: float32[14], the sum of each reward component (rule 18.2).
+      components: the sum of each reward component (rule 18.2).
       moves, siphons, programs: int32, number of actions of each kind.
       used: uint32, bit i is set if program number i was used.
     """
 
     game: State
-    components: jax.Array
-    moves: jax.Array
-    siphons: jax.Array
-    programs: jax.Array
-    used: jax.Array
+    components: Float32[Array, "*B components"]
+    moves: Int32[Array, "*B"]
+    siphons: Int32[Array, "*B"]
+    programs: Int32[Array, "*B"]
+    used: UInt32[Array, "*B"]
 
 
 @in_standard_settings
@@ -71,34 +74,42 @@ class CountedHackMatrix:
         """28 actions (rule 4)."""
         return self.game.num_actions
 
-    def reset(self, key: jax.Array, params: EnvParams | None = None) -> tuple[jax.Array, Counted]:
+    def reset(self, key: PRNGKeyArray, params: EnvParams | None = None) -> tuple[Encoded, Counted]:
         """Starts a new game."""
         observation, game = self.game.reset(key, params)
         return observation, _nothing_counted(game)
 
-    def reset_batch(self, keys: jax.Array, params: EnvParams | None = None) -> tuple[jax.Array, Counted]:
+    def reset_batch(
+        self, keys: Key[Array, "B"] | UInt32[Array, "B 2"], params: EnvParams | None = None
+    ) -> tuple[EncodedBatch, Counted]:
         """Starts games for keys [B]."""
         observation, game = self.game.reset_batch(keys, params)
         return observation, _nothing_counted(game)
 
     def step(
-        self, key: jax.Array, state: Counted, action: jax.Array, params: EnvParams | None = None
-    ) -> tuple[jax.Array, Counted, jax.Array, jax.Array, jax.Array, dict[str, Any]]:
+        self, key: PRNGKeyArray, state: Counted, action: Integer[Array, ""], params: EnvParams | None = None
+    ) -> tuple[Encoded, Counted, Float32[Array, ""], Bool[Array, ""], Bool[Array, ""], dict[str, Any]]:
         """Runs one step of the game."""
         return _counted(state, action, *self.game.step(key, state.game, action, params))
 
     def step_batch(
-        self, keys: jax.Array, states: Counted, actions: jax.Array, params: EnvParams | None = None
-    ) -> tuple[jax.Array, Counted, jax.Array, jax.Array, jax.Array, dict[str, Any]]:
+        self,
+        keys: Key[Array, "B"] | UInt32[Array, "B 2"],
+        states: Counted,
+        actions: Integer[Array, "B"],
+        params: EnvParams | None = None,
+    ) -> tuple[
+        EncodedBatch, Counted, Float32[Array, "B"], Bool[Array, "B"], Bool[Array, "B"], dict[str, Any]
+    ]:
         """Runs one step of B games."""
         return _counted(states, actions, *self.game.step_batch(keys, states.game, actions, params))
 
-    def legal_action_mask(self, state: Counted) -> jax.Array:
-        """Returns the mask of valid actions, bool[28] (rule 20)."""
+    def legal_action_mask(self, state: Counted) -> Bool[Array, "28"]:
+        """Returns the mask of valid actions (rule 20)."""
         return self.game.legal_action_mask(state.game)
 
-    def legal_action_mask_batch(self, states: Counted) -> jax.Array:
-        """Returns the masks of B games, bool[B, 28]."""
+    def legal_action_mask_batch(self, states: Counted) -> Bool[Array, "B 28"]:
+        """Returns the masks of B games."""
         return self.game.legal_action_mask_batch(states.game)
 
 
@@ -110,14 +121,14 @@ def _nothing_counted(game: State) -> Counted:
 
 def _counted(
     before: Counted,
-    action: jax.Array,
-    observation: jax.Array,
+    action: Array,
+    observation: Array,
     game: State,
-    reward: jax.Array,
-    terminated: jax.Array,
-    truncated: jax.Array,
+    reward: Array,
+    terminated: Array,
+    truncated: Array,
     info: dict[str, Any],
-) -> tuple[jax.Array, Counted, jax.Array, jax.Array, jax.Array, dict[str, Any]]:
+) -> tuple[Array, Counted, Array, Array, Array, dict[str, Any]]:
     """Adds a step of one game, or of a batch, to the statistics and returns the outputs of the
     step.
     """

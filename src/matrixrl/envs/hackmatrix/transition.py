@@ -6,10 +6,10 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import lax
+from jax import Array, lax
+from jaxtyping import Bool, Int32, UInt32
 
 from matrixrl.envs.hackmatrix import actions, bitboard, lists, movement, programs, reward, siphon
 from matrixrl.envs.hackmatrix.draws import Stream, Words, block
@@ -39,20 +39,20 @@ class Transition(NamedTuple):
 
     Attributes:
       state: the state afterwards; where `advances`, the new stage is still to be generated.
-      advances: bool[B], the stage was completed and another follows; this clears the history.
+      advances: the stage was completed and another follows; this clears the history.
       facts: inputs of the reward.
-      snapshot: uint32[SNAPSHOT_WORDS, B], the snapshot to push onto the history where `pushed`.
-      pushed: bool[B], an enemy phase has run.
-      undone: bool[B], the newest snapshot was restored and is popped from the history.
+      snapshot: the snapshot to push onto the history where `pushed`.
+      pushed: an enemy phase has run.
+      undone: the newest snapshot was restored and is popped from the history.
       new_key: the key of the game that follows if this one ends.
     """
 
     state: State
-    advances: jax.Array
+    advances: Bool[Array, "*B"]
     facts: reward.Facts
-    snapshot: jax.Array
-    pushed: jax.Array
-    undone: jax.Array
+    snapshot: UInt32[Array, "words *B"]
+    pushed: Bool[Array, "*B"]
+    undone: Bool[Array, "*B"]
     new_key: Words
 
 
@@ -60,19 +60,21 @@ class _Played(NamedTuple):
     """State after the player's part of the step."""
 
     state: State
-    kills: jax.Array
-    collected: jax.Array
-    reached: jax.Array
+    kills: Array
+    collected: Array
+    reached: Array
 
 
-def transition(key: Words, state: State, newest: jax.Array, action: jax.Array) -> Transition:
+def transition(
+    key: Words, state: State, newest: UInt32[Array, "words *B"], action: Int32[Array, "*B"]
+) -> Transition:
     """Computes all effects of `action`.
 
     Args:
       key: the key of the step, [B].
       state: the state; of its history only `size` is read.
-      newest: uint32[SNAPSHOT_WORDS, B], the newest snapshot, read where UNDO is used.
-      action: int32[B]; a number outside 0..27 is an invalid action.
+      newest: the newest snapshot, read where UNDO is used.
+      action: a number outside 0..27 is an invalid action.
     """
     before = state
     draw = block(key, _STREAMS, _INDICES)
@@ -136,12 +138,12 @@ def transition(key: Words, state: State, newest: jax.Array, action: jax.Array) -
     )
 
 
-def _uses(action: jax.Array, valid: jax.Array) -> programs.Uses:
+def _uses(action: Array, valid: Array) -> programs.Uses:
     return lambda program: valid & (action == FIRST_PROGRAM_ACTION + program)
 
 
 def _player_part(
-    key: Words, warp_word: jax.Array, newest: jax.Array, state: State, action: jax.Array, valid: jax.Array
+    key: Words, warp_word: Array, newest: Array, state: State, action: Array, valid: Array
 ) -> _Played:
     """Applies direction, siphon or program; each lane does one of them, and masks disable the
     others.
@@ -173,7 +175,7 @@ def _player_part(
     return _Played(programs.undo(state, newest, uses(Program.UNDO)), survivors.kills, collected, reached)
 
 
-def _complete_stage(state: State, reached: jax.Array, won: jax.Array) -> State:
+def _complete_stage(state: State, reached: Array, won: Array) -> State:
     """Heals, counts the stage and resets the fields that a new stage resets (rules 14, 16), where
     the exit was `reached`.
     """

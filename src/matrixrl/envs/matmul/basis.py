@@ -13,20 +13,16 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 from jax import Array
+from jaxtyping import Int32, Integer, PRNGKeyArray
 
 from matrixrl.envs.matmul.tensors import Ring
 
 
 class Basis(NamedTuple):
-    """An invertible matrix per mode with its inverse.
+    """An invertible matrix per mode with its inverse."""
 
-    Attributes:
-      forward: int32 ([a, a], [b, b], [c, c]).
-      inverse: int32, likewise.
-    """
-
-    forward: tuple[Array, Array, Array]
-    inverse: tuple[Array, Array, Array]
+    forward: tuple[Int32[Array, "*B a a"], Int32[Array, "*B b b"], Int32[Array, "*B c c"]]
+    inverse: tuple[Int32[Array, "*B a a"], Int32[Array, "*B b b"], Int32[Array, "*B c c"]]
 
 
 def identity(shape: tuple[int, int, int]) -> Basis:
@@ -35,9 +31,10 @@ def identity(shape: tuple[int, int, int]) -> Basis:
     return Basis(eyes, eyes)  # pyright: ignore[reportArgumentType]
 
 
-def random_unimodular(key: Array, length: int, ring: Ring, density: float) -> tuple[Array, Array]:
-    """Samples a signed permutation times unit triangular matrices, and its inverse, int32 [length,
-    length].
+def random_unimodular(
+    key: PRNGKeyArray, length: int, ring: Ring, density: float
+) -> tuple[Int32[Array, "length length"], Int32[Array, "length length"]]:
+    """Samples a signed permutation times unit triangular matrices, and its inverse.
 
     Over F2 the triangular parts are lower and upper with uniform entries, which with a random
     permutation reaches every invertible matrix. Over the integers the off-diagonal entries are -1,
@@ -71,7 +68,7 @@ def _unit_inverse(nilpotent: Array) -> Array:
     return jax.lax.fori_loop(1, nilpotent.shape[0], lambda _, total: eye - nilpotent @ total, eye)
 
 
-def random_basis(key: Array, shape: tuple[int, int, int], ring: Ring, density: float = 0.1) -> Basis:
+def random_basis(key: PRNGKeyArray, shape: tuple[int, int, int], ring: Ring, density: float = 0.1) -> Basis:
     """Samples a random basis of each mode."""
     pairs = [
         random_unimodular(subkey, length, ring, density)
@@ -80,7 +77,7 @@ def random_basis(key: Array, shape: tuple[int, int, int], ring: Ring, density: f
     return Basis(tuple(pair[0] for pair in pairs), tuple(pair[1] for pair in pairs))  # pyright: ignore[reportArgumentType]
 
 
-def signed_permutation(key: Array, shape: tuple[int, int, int], ring: Ring) -> Basis:
+def signed_permutation(key: PRNGKeyArray, shape: tuple[int, int, int], ring: Ring) -> Basis:
     """Samples a signed permutation of each mode: keeps ternary factors ternary. Over F2 a
     permutation.
     """
@@ -95,19 +92,25 @@ def _permutations(key: Array, shape: tuple[int, int, int]) -> Basis:
     return Basis(forward, tuple(matrix.T for matrix in forward))  # pyright: ignore[reportArgumentType]
 
 
-def reduce(values: Array, ring: Ring) -> Array:
+def reduce(values: Integer[Array, "*B"], ring: Ring) -> Integer[Array, "*B"]:
     """Reduces values modulo 2 over F2; unchanged over the integers."""
     return values & 1 if ring.modulus == 2 else values
 
 
-def transform_tensor(tensor: Array, matrices: tuple[Array, Array, Array], ring: Ring) -> Array:
-    """Transforms the tensor [a, b, c] to the new basis, int32 of the same shape."""
+def transform_tensor(
+    tensor: Integer[Array, "a b c"],
+    matrices: tuple[Integer[Array, "a a"], Integer[Array, "b b"], Integer[Array, "c c"]],
+    ring: Ring,
+) -> Int32[Array, "a b c"]:
+    """Transforms the tensor to the new basis."""
     p, q, r = matrices
     result = jnp.einsum("xa,abc->xbc", p, tensor.astype(jnp.int32))
     result = jnp.einsum("yb,xbc->xyc", q, result)
     return reduce(jnp.einsum("zc,xyc->xyz", r, result), ring)
 
 
-def transform_vectors(vectors: Array, matrix: Array, ring: Ring) -> Array:
-    """Transforms vectors [..., a] to the new basis, int32."""
+def transform_vectors(
+    vectors: Integer[Array, "*B a"], matrix: Integer[Array, "a a"], ring: Ring
+) -> Int32[Array, "*B a"]:
+    """Transforms vectors to the new basis."""
     return reduce(vectors.astype(jnp.int32) @ matrix.T, ring)

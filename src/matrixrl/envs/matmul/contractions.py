@@ -34,10 +34,12 @@ from typing import NamedTuple
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
+from jaxtyping import Float, Float32, Int8, Int32, Integer, UInt32
 
 from matrixrl.envs.matmul.factors import ActionCodec
 from matrixrl.envs.matmul.finite_fields import FIELDS, Echelon, Field, Packed, eliminate
 from matrixrl.envs.matmul.rank_profile import contractions_mod3, group_vectors
+from matrixrl.types import Cases, Functions
 
 # Over F2, vectors of more entries than this are sampled in two parts.
 MAX_HEAD = 12
@@ -53,13 +55,13 @@ class FieldState(NamedTuple):
     """State of a batch of residuals over one field before any vector is sampled.
 
     Attributes:
-      ranks: per sampled vector int32 [B, contractions of its mode].
+      ranks: per sampled vector, of the contractions of its mode.
       second: echelon forms of y . T with the first vector's mode on one side, words [B,
         contractions].
       third: of z . T, with the first vector's mode on one side and the second's on the other.
     """
 
-    ranks: tuple[Array, Array, Array]
+    ranks: tuple[Int32[Array, "B _"], Int32[Array, "B _"], Int32[Array, "B _"]]
     second: Echelon
     third: Echelon
 
@@ -84,10 +86,8 @@ class FieldContractions:
         """
         return max(0, self.shape[index] - self.max_head) if self.prime == 2 else 0
 
-    def contracted_with(self, index: int) -> np.ndarray:
-        """Returns the vectors x of the contractions for the vector `index`, int8 [contractions,
-        entries], in order.
-        """
+    def contracted_with(self, index: int) -> Int8[np.ndarray, "contractions length"]:
+        """Returns the vectors x of the contractions for the vector `index`, in order."""
         length, tail = self.shape[index], self.tail(index)
         if self.prime == 3:
             return group_vectors(3, length)
@@ -119,8 +119,8 @@ class FieldContractions:
         """Returns true if the cases of the vector `index` have signs: the last vector's over F3."""
         return self.prime == 3 and index == 2
 
-    def __call__(self, residual: Array) -> FieldState:
-        """Computes ranks and echelon forms of integer residuals [B, first, second, third]."""
+    def __call__(self, residual: Integer[Array, "B first second third"]) -> FieldState:
+        """Computes ranks and echelon forms of integer residuals."""
         residues = jnp.mod(residual, self.prime)
         first = self._contract(residues, 0, 1 if self.shape[1] <= self.shape[2] else 2)
         ranks = eliminate(self.field, first).rank
@@ -223,7 +223,9 @@ class FieldContractions:
                     product = (3 - product) % 3
         return (in_rows, in_columns, product) if rows_first else (in_columns, in_rows, product)
 
-    def cases(self, index: int, state: FieldState, earlier: tuple[Packed, ...]) -> tuple[Array, Array | None]:
+    def cases(
+        self, index: int, state: FieldState, earlier: tuple[Packed, ...]
+    ) -> tuple[UInt32[Array, "B K _"], Float32[Array, "B K _"] | None]:
         """Returns the case of each contraction, conditioned on the vectors sampled so far, and its
         sign.
 
@@ -255,12 +257,14 @@ class FieldContractions:
         case = first.astype(jnp.uint32) + 2 * second.astype(jnp.uint32) + (product != 0)
         return case, (product == 1).astype(jnp.float32) - (product == 2) if self.signed(index) else None
 
-    def transform(self, index: int, even: Array, odd: Array | None) -> Array:
+    def transform(
+        self, index: int, even: Float32[Array, "*B _"], odd: Float32[Array, "*B _"] | None
+    ) -> Float32[Array, "*B classes"]:
         """Computes Fourier transforms at all vectors of mode `index`, or at all of its heads,
-        float32 [..., p^n], by class.
+        by class.
 
         Args:
-          even: float32 [..., contractions], a function with one value at x and 2x.
+          even: a function with one value at x and 2x.
           odd: likewise, over F3: a function with opposite values at x and 2x.
         """
         length = self.shape[index]
@@ -271,12 +275,16 @@ class FieldContractions:
         transformed = even @ jnp.asarray(matrices[0])
         return transformed if odd is None else transformed + odd @ jnp.asarray(matrices[1])
 
-    def tail_transform(self, index: int, even: Array, heads: Array) -> Array:
-        """Computes transforms at all tails of the heads, over F2, float32 [B, K, 2^tail], by class.
+    def tail_transform(
+        self,
+        index: int,
+        even: Float32[Array, "B #K _"],
+        heads: Integer[Array, "B K"],
+    ) -> Float32[Array, "B K tails"]:
+        """Computes transforms at all tails of the heads, over F2, by class.
 
         Args:
-          even: float32 [B, K or 1, contractions].
-          heads: int32 [B, K], classes.
+          heads: classes.
         """
         tail = self.tail(index)
         head = self.shape[index] - tail
@@ -314,8 +322,8 @@ def _all_sums(words: Array) -> Array:
     return seen
 
 
-def hadamard(values: Array) -> Array:
-    """Computes sum_x (-1)^<x, u> values[x] for every u: float32 [..., 2^n] to [..., 2^n]."""
+def hadamard(values: Float32[Array, "*B size"]) -> Float32[Array, "*B size"]:
+    """Computes sum_x (-1)^<x, u> values[x] for every u."""
     size = values.shape[-1]
     if size <= MAX_SINGLE_TRANSFORM:
         return values @ jnp.asarray(_hadamard_matrix(size))
@@ -384,19 +392,19 @@ class Contractions:
         return self.fields[0].tail(index)
 
     def tail_logits(
-        self, index: int, functions: tuple[tuple[Array, Array | None], ...], heads: Array
-    ) -> Array:
-        """Computes `logits` at the tails of the heads: float32 [B, K, tails]."""
+        self, index: int, functions: Functions, heads: Integer[Array, "B K"]
+    ) -> Float32[Array, "B K tails"]:
+        """Computes `logits` at the tails of the heads."""
         ((field, (even, _)),) = zip(self.fields, functions, strict=True)
         return field.tail_transform(index, even, heads)
 
-    def __call__(self, residual: Array) -> tuple[FieldState, ...]:
-        """Computes the states of residuals [B, a, b, c]."""
+    def __call__(self, residual: Integer[Array, "B a b c"]) -> tuple[FieldState, ...]:
+        """Computes the states of residuals."""
         turned = jnp.transpose(residual, (0, *(mode + 1 for mode in self.order)))
         return tuple(field(turned) for field in self.fields)
 
-    def histograms(self, states: tuple[FieldState, ...]) -> Array:
-        """Computes the fraction of contractions of every rank, by field and mode, float32 [B, F]:
+    def histograms(self, states: tuple[FieldState, ...]) -> Float32[Array, "B F"]:
+        """Computes the fraction of contractions of every rank, by field and mode:
         the same in every basis.
         """
         parts = []
@@ -406,11 +414,9 @@ class Contractions:
                 parts.append(counted.mean(axis=1, dtype=jnp.float32))
         return jnp.concatenate(parts, axis=-1)
 
-    def cases(
-        self, index: int, states: tuple[FieldState, ...], tokens: Array
-    ) -> tuple[tuple[Array, Array | None], ...]:
-        """Returns, per field, the case and sign of each contraction, [B, K or 1, contractions],
-        conditioned on the tokens sampled so far.
+    def cases(self, index: int, states: tuple[FieldState, ...], tokens: Integer[Array, "B K index"]) -> Cases:
+        """Returns, per field, the case and sign of each contraction, conditioned on the
+        tokens sampled so far.
         """
         found = []
         for field, state in zip(self.fields, states, strict=True):
@@ -428,9 +434,8 @@ class Contractions:
             for value in range(1, field.prime)
         )
 
-    def logits(self, index: int, functions: tuple[tuple[Array, Array | None], ...]) -> Array:
-        """Sums over the fields the transforms at the vectors of the classes, float32 [...,
-        classes].
+    def logits(self, index: int, functions: Functions) -> Float[Array, "B _ classes"]:
+        """Sums over the fields the transforms at the vectors of the classes.
 
         For a vector with a tail the classes are those of its head.
         """

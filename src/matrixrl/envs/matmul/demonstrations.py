@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
+from jaxtyping import Bool, Float, Int8, Int32, Integer, PRNGKeyArray
 
 from matrixrl.envs.matmul.factors import ActionCodec
 
@@ -16,25 +17,29 @@ class Demonstration(NamedTuple):
     """One residual with terms that sum to it.
 
     Attributes:
-      residual: int8 [a, b, c].
-      tokens: int32 [max_factors, num_tokens]; every one of the first `num_factors` rows is a right
+      tokens: every one of the first `num_factors` rows is a right
         next action, because a sum does not depend on the order of its terms.
-      num_factors: int32, how many rows count.
+      num_factors: how many rows count.
     """
 
-    residual: Array
-    tokens: Array
-    num_factors: Array
+    residual: Int8[Array, "a b c"]
+    tokens: Int32[Array, "terms tokens"]
+    num_factors: Int32[Array, ""]
 
 
 def random_vectors(
-    key: Array, codec: ActionCodec, length: int, density: Array, count: int, used: Array | None = None
-) -> Array:
-    """Samples `count` non-zero vectors int8 [count, length]; an entry is non-zero with probability
+    key: PRNGKeyArray,
+    codec: ActionCodec,
+    length: int,
+    density: Float[Array, ""] | float,
+    count: int,
+    used: Integer[Array, ""] | None = None,
+) -> Int8[Array, "count length"]:
+    """Samples `count` non-zero vectors; an entry is non-zero with probability
     `density`.
 
     Args:
-      used: int32, number of leading entries that may be non-zero; all by default.
+      used: number of leading entries that may be non-zero; all by default.
     """
     key_support, key_value, key_entry = jax.random.split(key, 3)
     end = jnp.int32(length) if used is None else used
@@ -48,14 +53,14 @@ def random_vectors(
 
 
 def synthetic(
-    key: Array,
+    key: PRNGKeyArray,
     codec: ActionCodec,
     min_factors: int,
     max_factors: int,
     min_density: float,
     max_density: float,
-    used: tuple[Array, Array, Array] | None = None,
-    most: Array | int | None = None,
+    used: tuple[Integer[Array, ""], Integer[Array, ""], Integer[Array, ""]] | None = None,
+    most: Integer[Array, ""] | int | None = None,
 ) -> Demonstration:
     """Samples the sum of a random number of random terms (docs/matmul_method.md, section 4).
 
@@ -63,9 +68,9 @@ def synthetic(
     uniform over its range and shared by the terms of one demonstration.
 
     Args:
-      used: int32, numbers of leading entries of u, v and w that may be non-zero, for a tensor of a
+      used: numbers of leading entries of u, v and w that may be non-zero, for a tensor of a
         smaller format; all by default.
-      most: int32, maximum number of terms, if fewer than `max_factors`.
+      most: maximum number of terms, if fewer than `max_factors`.
     """
     key_count, key_density, key_u, key_v, key_w = jax.random.split(key, 5)
     num_factors = jax.random.randint(key_count, (), min_factors, 1 + (max_factors if most is None else most))
@@ -79,10 +84,14 @@ def synthetic(
     return Demonstration(sum_of_terms(codec, u, v, w, active), codec.encode(u, v, w), num_factors)
 
 
-def sum_of_terms(codec: ActionCodec, u: Array, v: Array, w: Array, active: Array) -> Array:
-    """Sums the active terms [R] of u [R, a], v [R, b], w [R, c] in the ring, int8 [a, b, c], at
-    most +-127.
-    """
+def sum_of_terms(
+    codec: ActionCodec,
+    u: Integer[Array, "R a"],
+    v: Integer[Array, "R b"],
+    w: Integer[Array, "R c"],
+    active: Bool[Array, "R"],
+) -> Int8[Array, "a b c"]:
+    """Sums the active terms of u, v and w in the ring; entries are at most +-127."""
     u = jnp.where(active[:, None], u, 0).astype(jnp.float32)
     # Exact in float32: a sum of at most a few hundred products of small integers.
     total = jnp.einsum("ra,rb,rc->abc", u, v.astype(jnp.float32), w.astype(jnp.float32)).astype(jnp.int32)
@@ -92,9 +101,13 @@ def sum_of_terms(codec: ActionCodec, u: Array, v: Array, w: Array, active: Array
 
 
 def from_factors(
-    key: Array, codec: ActionCodec, u: np.ndarray | Array, v: np.ndarray | Array, w: np.ndarray | Array
+    key: PRNGKeyArray,
+    codec: ActionCodec,
+    u: Integer[np.ndarray, "R a"] | Integer[Array, "R a"],
+    v: Integer[np.ndarray, "R b"] | Integer[Array, "R b"],
+    w: Integer[np.ndarray, "R c"] | Integer[Array, "R c"],
 ) -> Demonstration:
-    """Samples a position within a scheme u [R, a], v [R, b], w [R, c]: a random non-empty subset of
+    """Samples a position within a scheme: a random non-empty subset of
     its terms remains.
     """
     key_count, key_order = jax.random.split(key)

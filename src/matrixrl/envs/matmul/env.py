@@ -15,7 +15,9 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
+from jaxtyping import Bool, Float32, Int8, Int32, Integer
 
 from matrixrl.envs.base import in_standard_settings
 from matrixrl.envs.matmul.factors import ActionCodec
@@ -31,19 +33,19 @@ class TensorState(NamedTuple):
     """State of one game.
 
     Attributes:
-      residual: int8 [a, b, c], target minus the terms so far.
-      num_factors: int32, number of actions played.
-      step_limit: int32, maximum number of actions.
-      terminated: bool, true if the game is over; further actions have no effect.
+      residual: target minus the terms so far.
+      num_factors: number of actions played.
+      step_limit: maximum number of actions.
+      terminated: true if the game is over; further actions have no effect.
     """
 
-    residual: Array
-    num_factors: Array
-    step_limit: Array
-    terminated: Array
+    residual: Int8[Array, "*B a b c"]
+    num_factors: Int32[Array, "*B"]
+    step_limit: Int32[Array, "*B"]
+    terminated: Bool[Array, "*B"]
 
     @property
-    def solved(self) -> Array:
+    def solved(self) -> Bool[Array, "*B"]:
         """True if the residual is exactly zero, by an integer test."""
         return ~jnp.any(self.residual != 0, axis=(-3, -2, -1))
 
@@ -59,8 +61,12 @@ class TensorGame:
 
     codec: ActionCodec
 
-    def reset(self, target: Array, step_limit: Array | int) -> TensorState:
-        """Returns a game that starts from `target` [a, b, c]."""
+    def reset(
+        self,
+        target: Integer[Array, "a b c"] | Integer[np.ndarray, "a b c"],
+        step_limit: Integer[Array, ""] | int,
+    ) -> TensorState:
+        """Returns a game that starts from `target`."""
         residual = jnp.asarray(target, jnp.int8)
         return TensorState(
             residual,
@@ -69,8 +75,10 @@ class TensorGame:
             ~jnp.any(residual != 0, axis=(-3, -2, -1)),
         )
 
-    def step(self, state: TensorState, tokens: Array) -> tuple[TensorState, Array]:
-        """Applies the action encoded by `tokens` [num_tokens].
+    def step(
+        self, state: TensorState, tokens: Integer[Array, "tokens"]
+    ) -> tuple[TensorState, Float32[Array, ""]]:
+        """Applies the action encoded by `tokens`.
 
         Returns:
           The next state and the reward: -1, and at the step limit additionally minus
@@ -86,8 +94,14 @@ class TensorGame:
         reward = jnp.where(state.terminated, 0.0, -cost).astype(jnp.float32)
         return TensorState(residual, num_factors, state.step_limit, terminated), reward
 
-    def subtract(self, residual: Array, u: Array, v: Array, w: Array) -> Array:
-        """Subtracts u (x) v (x) w from `residual` in the ring, int8.
+    def subtract(
+        self,
+        residual: Int8[Array, "*B a b c"],
+        u: Int8[Array, "*B a"],
+        v: Int8[Array, "*B b"],
+        w: Int8[Array, "*B c"],
+    ) -> Int8[Array, "*B a b c"]:
+        """Subtracts u (x) v (x) w from `residual` in the ring.
 
         Over Z an entry saturates at +-127: it must not wrap around to a false zero.
         """
@@ -97,8 +111,8 @@ class TensorGame:
         left = jnp.clip(residual.astype(jnp.int16) - term.astype(jnp.int16), -127, 127).astype(jnp.int8)
         return jnp.where(jnp.abs(residual) == 127, residual, left)
 
-    def leftover_bound(self, residual: Array) -> Array:
-        """Computes an upper bound on the rank of `residual` [..., a, b, c], int32.
+    def leftover_bound(self, residual: Integer[Array, "*B a b c"]) -> Int32[Array, "*B"]:
+        """Computes an upper bound on the rank of `residual`.
 
         It is the minimum over the three modes of the sum of the ranks of the slices: a slice of
         rank r is r terms.
@@ -117,9 +131,8 @@ class TensorGame:
         return jnp.minimum(jnp.minimum(bounds[0], bounds[1]), bounds[2])
 
 
-def rank_mod_large_prime(matrices: Array) -> Array:
-    """Computes the rank, int32 [...], of small integer matrices [..., rows, columns], modulo
-    `LARGE_PRIME`.
+def rank_mod_large_prime(matrices: Integer[Array, "*B rows columns"]) -> Int32[Array, "*B"]:
+    """Computes the rank of small integer matrices modulo `LARGE_PRIME`.
 
     Elimination without division: a later row becomes row * pivot - pivot_row * entry, in residues
     below the prime.

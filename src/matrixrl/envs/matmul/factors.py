@@ -18,6 +18,7 @@ from functools import cached_property
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
+from jaxtyping import Int8, Int32, Integer
 
 from matrixrl.envs.base import in_standard_settings
 from matrixrl.envs.matmul.tensors import TERNARY, Ring
@@ -81,8 +82,8 @@ class ActionCodec:
         return sum(len(sizes) for sizes in self.groups)
 
     @cached_property
-    def tables(self) -> tuple[np.ndarray, ...]:
-        """Entry values of each class of each group, int8 [classes, entries]: of its non-zero
+    def tables(self) -> tuple[Int8[np.ndarray, "_ _"], ...]:
+        """Entry values of each class of each group: of its non-zero
         entries, if split.
         """
         values = np.array([0, 1], np.int8) if self.splits_signs else self.ring.values
@@ -120,8 +121,10 @@ class ActionCodec:
             tuple(num_classes), tuple(given), tuple(zero_after), tuple(legal), tuple(legal_while_zero)
         )
 
-    def decode(self, tokens: Array) -> tuple[Array, Array, Array]:
-        """Decodes tokens [..., num_tokens] to vectors u [..., a], v [..., b], w [..., c], int8."""
+    def decode(
+        self, tokens: Integer[Array, "*B tokens"]
+    ) -> tuple[Int8[Array, "*B a"], Int8[Array, "*B b"], Int8[Array, "*B c"]]:
+        """Decodes tokens to vectors u, v and w."""
         parts = [jnp.asarray(table)[tokens[..., group]] for group, table in enumerate(self.tables)]
         if self.splits_signs:
             parts = [
@@ -131,8 +134,10 @@ class ActionCodec:
         u, v, w = (jnp.concatenate(parts[groups], axis=-1) for groups in self.group_slices)
         return u, v, w
 
-    def encode(self, u: Array, v: Array, w: Array) -> Array:
-        """Encodes vectors as tokens [..., num_tokens] int32, without changing signs (see
+    def encode(
+        self, u: Integer[Array, "*B a"], v: Integer[Array, "*B b"], w: Integer[Array, "*B c"]
+    ) -> Int32[Array, "*B tokens"]:
+        """Encodes vectors as tokens, without changing signs (see
         `canonical`).
         """
         if self.splits_signs:
@@ -156,7 +161,9 @@ class ActionCodec:
                 start += size
         return jnp.stack(classes, axis=-1)
 
-    def canonical(self, u: Array, v: Array, w: Array) -> tuple[Array, Array, Array]:
+    def canonical(
+        self, u: Integer[Array, "*B a"], v: Integer[Array, "*B b"], w: Integer[Array, "*B c"]
+    ) -> tuple[Integer[Array, "*B a"], Integer[Array, "*B b"], Integer[Array, "*B c"]]:
         """Returns the same rank-one term with the first non-zero entry of u and of v positive."""
         if self.ring.modulus == 2:
             return u, v, w
@@ -175,7 +182,7 @@ def _first_nonzero(vectors: np.ndarray) -> np.ndarray:
     return np.take_along_axis(vectors, first, axis=-1)[..., 0]
 
 
-def leading_sign(vector: Array) -> Array:
+def leading_sign(vector: Integer[Array, "*B length"]) -> Integer[Array, "*B 1"]:
     """Returns the sign of the first non-zero entry along the last axis, kept as a dimension of one;
     +1 for the zero vector.
     """

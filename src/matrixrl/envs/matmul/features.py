@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
+from jaxtyping import Float32, Integer
 
 from matrixrl.envs.matmul.factors import ActionCodec
 from matrixrl.envs.matmul.rank_profile import RankProfile
@@ -45,8 +46,10 @@ class Features:
         """Transforms per token, at most: one for each field."""
         return len(self.codec.ring.primes) if self.rank_profile else 0
 
-    def __call__(self, residual: Array) -> tuple[Array, tuple[tuple[Array, ...], ...]]:
-        """Computes features float32 [B, F] of residuals [B, a, b, c], and per token its transforms
+    def __call__(
+        self, residual: Integer[Array, "B a b c"]
+    ) -> tuple[Float32[Array, "B F"], tuple[tuple[Float32[Array, "B ..."], ...], ...]]:
+        """Computes features of residuals, and per token its transforms
         (`RankProfile.priors`).
         """
         batch = residual.shape[0]

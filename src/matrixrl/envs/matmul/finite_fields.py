@@ -14,40 +14,52 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 from jax import Array
+from jaxtyping import Bool, Int32, Integer, UInt32
 
 # Up to this many rows the elimination is unrolled, and XLA fuses it into one loop over the batch.
 MAX_UNROLLED_ROWS = 9
 
 
-def pack_bits(bits: Array) -> Array:
-    """Packs booleans [..., n] into one uint32 [...] with bit i = entry i; n is at most 32."""
+def pack_bits(bits: Bool[Array, "*B entries"]) -> UInt32[Array, "*B"]:
+    """Packs at most 32 booleans into one word with bit i = entry i."""
     weights = jnp.uint32(1) << jnp.arange(bits.shape[-1], dtype=jnp.uint32)
     return jnp.where(bits, weights, jnp.uint32(0)).sum(-1, dtype=jnp.uint32)
 
 
-def add_mod3(left: tuple[Array, Array], right: tuple[Array, Array]) -> tuple[Array, Array]:
+def add_mod3(
+    left: tuple[UInt32[Array, "..."], UInt32[Array, "..."]],
+    right: tuple[UInt32[Array, "..."], UInt32[Array, "..."]],
+) -> tuple[UInt32[Array, "..."], UInt32[Array, "..."]]:
     """Adds packed rows (ones, twos) over F3."""
     (a1, a2), (b1, b2) = left, right
     shared = (a1 | b2) ^ (a2 | b1)
     return (a2 | b2) ^ shared, (a1 | b1) ^ shared
 
 
-def lowest_bit(word: Array) -> Array:
+def lowest_bit(word: UInt32[Array, "*B"]) -> UInt32[Array, "*B"]:
     """Returns the lowest set bit of each word, 0 for 0."""
     return word & (~word + jnp.uint32(1))
 
 
-def add_mod2(left: tuple[Array], right: tuple[Array]) -> tuple[Array]:
+def add_mod2(
+    left: tuple[UInt32[Array, "..."]], right: tuple[UInt32[Array, "..."]]
+) -> tuple[UInt32[Array, "..."]]:
     """Adds packed rows (ones,) over F2."""
     return (left[0] ^ right[0],)
 
 
-def clear_mod2(row: tuple[Array], pivot: tuple[Array], low: Array) -> tuple[Array]:
+def clear_mod2(
+    row: tuple[UInt32[Array, "..."]], pivot: tuple[UInt32[Array, "..."]], low: UInt32[Array, "..."]
+) -> tuple[UInt32[Array, "..."]]:
     """Adds the pivot to the row if the row has the entry at `low`."""
     return (jnp.where((row[0] & low) != 0, row[0] ^ pivot[0], row[0]),)
 
 
-def clear_mod3(row: tuple[Array, Array], pivot: tuple[Array, Array], low: Array) -> tuple[Array, Array]:
+def clear_mod3(
+    row: tuple[UInt32[Array, "..."], UInt32[Array, "..."]],
+    pivot: tuple[UInt32[Array, "..."], UInt32[Array, "..."]],
+    low: UInt32[Array, "..."],
+) -> tuple[UInt32[Array, "..."], UInt32[Array, "..."]]:
     """Adds or subtracts the pivot, whichever clears the entry at `low`; the row is unchanged if it
     is zero there.
     """
@@ -58,12 +70,15 @@ def clear_mod3(row: tuple[Array, Array], pivot: tuple[Array, Array], low: Array)
     return jnp.where(hit, added[0], row[0]), jnp.where(hit, added[1], row[1])
 
 
-def dot_mod2(left: tuple[Array], right: tuple[Array]) -> Array:
+def dot_mod2(left: tuple[UInt32[Array, "..."]], right: tuple[UInt32[Array, "..."]]) -> UInt32[Array, "..."]:
     """Computes inner products over F2, uint32 in 0..1."""
     return jax.lax.population_count(left[0] & right[0]) & 1
 
 
-def dot_mod3(left: tuple[Array, Array], right: tuple[Array, Array]) -> Array:
+def dot_mod3(
+    left: tuple[UInt32[Array, "..."], UInt32[Array, "..."]],
+    right: tuple[UInt32[Array, "..."], UInt32[Array, "..."]],
+) -> UInt32[Array, "..."]:
     """Computes inner products over F3, uint32 in 0..2."""
     (a1, a2), (b1, b2) = left, right
     equal = jax.lax.population_count((a1 & b1) | (a2 & b2))
@@ -72,7 +87,7 @@ def dot_mod3(left: tuple[Array, Array], right: tuple[Array, Array]) -> Array:
 
 
 # A packed vector: (ones,) over F2, (ones, twos) over F3.
-Packed = tuple[Array, ...]
+Packed = tuple[UInt32[Array, "..."], ...]
 
 
 class Field(NamedTuple):
@@ -91,11 +106,11 @@ class Field(NamedTuple):
     clear: Callable[[Any, Any, Array], Packed]
     dot: Callable[[Any, Any], Array]
 
-    def pack(self, residues: Array) -> Packed:
-        """Packs residues [..., n] in 0..p-1 into words [...]; n is at most 32."""
+    def pack(self, residues: Integer[Array, "*B entries"]) -> Packed:
+        """Packs at most 32 residues in 0..p-1 into words."""
         return tuple(pack_bits(residues == value) for value in range(1, self.prime))
 
-    def support(self, vector: Packed) -> Array:
+    def support(self, vector: Packed) -> UInt32[Array, "..."]:
         """Returns the bits of the non-zero entries."""
         return vector[0] if self.prime == 2 else vector[0] | vector[1]
 
@@ -112,11 +127,11 @@ class Echelon(NamedTuple):
     """
 
     rows: tuple[Packed, ...]
-    lows: tuple[Array, ...]
+    lows: tuple[UInt32[Array, "..."], ...]
 
     @property
-    def rank(self) -> Array:
-        """Number of pivots, int32."""
+    def rank(self) -> Int32[Array, "..."]:
+        """Number of pivots."""
         return sum((low != 0).astype(jnp.int32) for low in self.lows)  # pyright: ignore[reportReturnType]
 
     def reduce(self, field: Field, vector: Packed) -> Packed:
@@ -128,7 +143,7 @@ class Echelon(NamedTuple):
         return vector
 
 
-def eliminate(field: Field, rows: Sequence[Packed], mask: Array | None = None) -> Echelon:
+def eliminate(field: Field, rows: Sequence[Packed], mask: UInt32[Array, "..."] | None = None) -> Echelon:
     """Performs Gaussian elimination without row exchanges; pivots are restricted to the bits of
     `mask`.
     """
@@ -141,8 +156,8 @@ def eliminate(field: Field, rows: Sequence[Packed], mask: Array | None = None) -
     return Echelon(tuple(remaining), tuple(lows))
 
 
-def rank(field: Field, rows: Packed) -> Array:
-    """Computes the rank, int32 [...], of matrices in packed rows, words [..., n]."""
+def rank(field: Field, rows: Packed) -> Int32[Array, "..."]:
+    """Computes the rank of matrices in packed rows, words [..., n]."""
     num_rows = rows[0].shape[-1]
     if num_rows <= MAX_UNROLLED_ROWS:
         return eliminate(field, [tuple(word[..., index] for word in rows) for index in range(num_rows)]).rank
@@ -158,13 +173,11 @@ def rank(field: Field, rows: Packed) -> Array:
     return jax.lax.fori_loop(0, num_rows, step, (rows, zero))[1]
 
 
-def rank_mod2(rows: Array) -> Array:
-    """Computes the rank over F2, int32 [...], of matrices in packed rows, uint32 [..., n]."""
+def rank_mod2(rows: UInt32[Array, "*B rows"]) -> Int32[Array, "*B"]:
+    """Computes the rank over F2 of matrices in packed rows."""
     return rank(FIELDS[2], (rows,))
 
 
-def rank_mod3(ones: Array, twos: Array) -> Array:
-    """Computes the rank over F3, int32 [...], of matrices in packed rows (ones, twos), each uint32
-    [..., n].
-    """
+def rank_mod3(ones: UInt32[Array, "*B rows"], twos: UInt32[Array, "*B rows"]) -> Int32[Array, "*B"]:
+    """Computes the rank over F3 of matrices in packed rows (ones, twos)."""
     return rank(FIELDS[3], (ones, twos))

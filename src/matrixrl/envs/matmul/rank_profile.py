@@ -23,13 +23,14 @@ from functools import cached_property
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
+from jaxtyping import Float32, Int8, Int32, Integer, UInt32
 
 from matrixrl.envs.matmul.factors import ActionCodec
 from matrixrl.envs.matmul.finite_fields import add_mod3, pack_bits, rank_mod2, rank_mod3
 
 
-def group_vectors(prime: int, entries: int) -> np.ndarray:
-    """Returns non-zero vectors of F_p^entries up to units, int8 [count, entries], in the order of
+def group_vectors(prime: int, entries: int) -> Int8[np.ndarray, "count entries"]:
+    """Returns non-zero vectors of F_p^entries up to units, in the order of
     `contractions`.
 
     Vectors are grown entry by entry; the last non-zero entry is 1, which picks one of x and 2x over
@@ -82,10 +83,8 @@ class RankProfile:
         """Number of contractions in a profile."""
         return self.blocks[-1][2].stop
 
-    def __call__(self, residual: Array) -> Array:
-        """Computes the ranks of all contractions, int32 [..., length], of a residual [..., a, b,
-        c].
-        """
+    def __call__(self, residual: Integer[Array, "*B a b c"]) -> Int32[Array, "*B length"]:
+        """Computes the ranks of all contractions of a residual."""
         return jnp.concatenate(
             [
                 self._mode_ranks(jnp.moveaxis(residual, mode - 3, -3), mode, prime)
@@ -117,8 +116,8 @@ class RankProfile:
                 ranks.append(rank_mod3(*contractions_mod3(*group)))
         return jnp.concatenate(ranks, axis=-1)
 
-    def priors(self, ranks: Array) -> tuple[tuple[Array, ...], ...]:
-        """Computes transforms of a batch of profiles [B, length], per token of the codec's layout.
+    def priors(self, ranks: Int32[Array, "B length"]) -> tuple[tuple[Float32[Array, "B ..."], ...], ...]:
+        """Computes transforms of a batch of profiles, per token of the codec's layout.
 
         Each is float32 [B, classes], or [B, classes of the conditioning token, classes] for a token
         of signs. Over F2 it is W of every class, reduced modulo 2. Over F3 with split signs a
@@ -151,10 +150,10 @@ class RankProfile:
         return [(group, counted.sum(-1)), (token, matrix)]
 
 
-def transform_matrix(prime: int, vectors: np.ndarray) -> np.ndarray:
-    """Returns the matrix float32 [contractions, n] that maps ranks to W of each vector, int [n,
-    entries]; 0 for zero ones.
-    """
+def transform_matrix(
+    prime: int, vectors: Integer[np.ndarray, "n entries"]
+) -> Float32[np.ndarray, "contractions n"]:
+    """Returns the matrix that maps ranks to W of each vector; 0 for zero ones."""
     entries = vectors.shape[1]
     x = group_vectors(prime, entries).astype(np.int64)
     products = np.mod(x @ vectors.T.astype(np.int64), prime)
@@ -166,10 +165,8 @@ def transform_matrix(prime: int, vectors: np.ndarray) -> np.ndarray:
     return matrix.astype(np.float32)
 
 
-def contractions_mod2(rows: Array) -> Array:
-    """Computes packed rows of x . T for the x of `group_vectors(2, k)`: words [..., k, rows] to
-    [..., 2^k - 1, rows].
-    """
+def contractions_mod2(rows: UInt32[Array, "*B entries rows"]) -> UInt32[Array, "*B contractions rows"]:
+    """Computes packed rows of x . T for the x of `group_vectors(2, k)`."""
     entries = rows.shape[-2]
     seen = jnp.zeros_like(rows[..., :1, :])
     chosen = []
@@ -181,10 +178,10 @@ def contractions_mod2(rows: Array) -> Array:
     return jnp.concatenate(chosen, axis=-2)
 
 
-def contractions_mod3(ones: Array, twos: Array) -> tuple[Array, Array]:
-    """Computes the contractions over F3: pairs of words [..., k, rows] to pairs [..., (3^k - 1) /
-    2, rows].
-    """
+def contractions_mod3(
+    ones: UInt32[Array, "*B entries rows"], twos: UInt32[Array, "*B entries rows"]
+) -> tuple[UInt32[Array, "*B contractions rows"], UInt32[Array, "*B contractions rows"]]:
+    """Computes the contractions over F3 of pairs of words (ones, twos)."""
     entries = ones.shape[-2]
     zero = jnp.zeros_like(ones[..., :1, :])
     seen = (zero, zero)

@@ -15,14 +15,15 @@ from dataclasses import dataclass
 from fractions import Fraction
 
 import numpy as np
+from jaxtyping import Integer
 
 Vector = Sequence[int] | np.ndarray
 Action = tuple[Vector, Vector, Vector]
 Matrix = Sequence[Sequence[int]] | np.ndarray
 
 
-def target(n: int, m: int, p: int) -> np.ndarray:
-    """Builds the tensor of (n x m) times (m x p), int64 [nm, mp, np]: C[i, k] = sum over j of A[i,
+def target(n: int, m: int, p: int) -> Integer[np.ndarray, "a b c"]:
+    """Builds the tensor of (n x m) times (m x p): C[i, k] = sum over j of A[i,
     j] B[j, k].
     """
     tensor = np.zeros((n * m, m * p, n * p), np.int64)
@@ -33,8 +34,8 @@ def target(n: int, m: int, p: int) -> np.ndarray:
     return tensor
 
 
-def outer(u: Vector, v: Vector, w: Vector) -> np.ndarray:
-    """Computes u (x) v (x) w, int64 [a, b, c]."""
+def outer(u: Vector, v: Vector, w: Vector) -> Integer[np.ndarray, "a b c"]:
+    """Computes u (x) v (x) w."""
     term = np.zeros((len(u), len(v), len(w)), np.int64)
     for x, y, z in itertools.product(range(len(u)), range(len(v)), range(len(w))):
         term[x, y, z] = int(u[x]) * int(v[y]) * int(w[z])
@@ -88,12 +89,12 @@ def _rank(rows: list[list]) -> int:
     return rank
 
 
-def slices(tensor: np.ndarray, mode: int) -> list[np.ndarray]:
+def slices(tensor: Integer[np.ndarray, "a b c"], mode: int) -> list[Integer[np.ndarray, "rows columns"]]:
     """Returns the matrices that remain when the index of one mode is held fixed."""
     return [np.take(tensor, index, axis=mode) for index in range(tensor.shape[mode])]
 
 
-def leftover_bound(residual: np.ndarray, modulus: int) -> int:
+def leftover_bound(residual: Integer[np.ndarray, "a b c"], modulus: int) -> int:
     """Computes an upper bound on the rank of the residual: the ranks of all slices of a mode, the
     mode with the least.
     """
@@ -173,7 +174,9 @@ def nonzero_vectors(prime: int, length: int) -> Iterator[tuple[int, ...]]:
     return (x for x in itertools.product(range(prime), repeat=length) if any(x))
 
 
-def contract(tensor: np.ndarray, mode: int, x: Vector) -> np.ndarray:
+def contract(
+    tensor: Integer[np.ndarray, "a b c"], mode: int, x: Vector
+) -> Integer[np.ndarray, "rows columns"]:
     """Computes x . T: the sum of the slices of a mode, each times its entry of x."""
     parts = slices(tensor, mode)
     total = np.zeros(parts[0].shape, np.int64)
@@ -182,7 +185,7 @@ def contract(tensor: np.ndarray, mode: int, x: Vector) -> np.ndarray:
     return total
 
 
-def rank_profile(tensor: np.ndarray, prime: int) -> tuple[dict[tuple[int, ...], int], ...]:
+def rank_profile(tensor: Integer[np.ndarray, "a b c"], prime: int) -> tuple[dict[tuple[int, ...], int], ...]:
     """Computes, for each mode, the rank over F_p of x . T for every non-zero x
     (docs/matmul_method.md, section 9).
     """
@@ -192,7 +195,9 @@ def rank_profile(tensor: np.ndarray, prime: int) -> tuple[dict[tuple[int, ...], 
     )
 
 
-def change_basis(tensor: np.ndarray, p: Matrix, q: Matrix, r: Matrix, modulus: int) -> np.ndarray:
+def change_basis(
+    tensor: Integer[np.ndarray, "a b c"], p: Matrix, q: Matrix, r: Matrix, modulus: int
+) -> Integer[np.ndarray, "a b c"]:
     """Computes T'[x, y, z] = sum of P[x, a] Q[y, b] R[z, c] T[a, b, c], entry by entry."""
     p, q, r = (np.asarray(matrix, np.int64) for matrix in (p, q, r))
     changed = np.zeros_like(tensor, dtype=np.int64)

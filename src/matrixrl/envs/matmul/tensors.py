@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
+from jaxtyping import Int8
 
 Format = tuple[int, int, int]
 
@@ -31,8 +32,8 @@ class Ring(NamedTuple):
         return 2 if self.modulus == 2 else 2 * self.max_coefficient + 1
 
     @property
-    def values(self) -> np.ndarray:
-        """Entry values by digit, int8 [base]: digit d represents d modulo the base, so digit 0 is
+    def values(self) -> Int8[np.ndarray, "values"]:
+        """Entry values by digit: digit d represents d modulo the base, so digit 0 is
         0.
         """
         digits = np.arange(self.base)
@@ -56,8 +57,8 @@ def ring(name: str, max_coefficient: int = 1) -> Ring:
     return Ring(modulus=0, max_coefficient=max_coefficient)
 
 
-def matmul_tensor(size: Format, shape: Format | None = None) -> np.ndarray:
-    """Builds the tensor of (n x m) times (m x p), int8 [nm, mp, np], or zero-padded to `shape`.
+def matmul_tensor(size: Format, shape: Format | None = None) -> Int8[np.ndarray, "a b c"]:
+    """Builds the tensor of (n x m) times (m x p), or zero-padded to `shape`.
 
     T[i*m+j, j*p+k, i*p+k] = 1 for i < n, j < m, k < p and 0 elsewhere: A, B and C are row-major and
     C = AB is **not** transposed (docs/matmul_method.md, section 1; some sources transpose C).
@@ -69,10 +70,10 @@ def matmul_tensor(size: Format, shape: Format | None = None) -> np.ndarray:
     return tensor
 
 
-def standard_factors(size: Format) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Returns the schoolbook algorithm: nmp one-hot factors u [R, nm], v [R, mp], w [R, np],
-    int8.
-    """
+def standard_factors(
+    size: Format,
+) -> tuple[Int8[np.ndarray, "R a"], Int8[np.ndarray, "R b"], Int8[np.ndarray, "R c"]]:
+    """Returns the schoolbook algorithm: nmp one-hot factors u, v and w."""
     n, m, p = size
     i, j, k = (axis.ravel() for axis in np.meshgrid(np.arange(n), np.arange(m), np.arange(p), indexing="ij"))
     eye = np.eye(max(n * m, m * p, n * p), dtype=np.int8)

@@ -23,6 +23,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
+from jaxtyping import Bool, Float, Float32, Float64, Int32, Int64, Integer, PRNGKeyArray, PyTree, UInt32
 
 from matrixrl.agents import masked
 from matrixrl.config import require
@@ -53,7 +54,9 @@ class Network(Protocol):
     once.
     """
 
-    def apply(self, params: Any, observations: Any, /) -> Any:
+    def apply(
+        self, params: PyTree, observations: UInt32[Array, "N 117"], /
+    ) -> tuple[Float[Array, "N 28"], Float[Array, "N"]]:
         """Maps packed observations uint32 [N, 117] to logits [N, 28] and values [N]."""
         ...
 
@@ -66,15 +69,19 @@ class NetworkPolicy:
     """
 
     network: Network
-    params: Any
+    params: PyTree
 
-    def __call__(self, observations: Array, legal: Array) -> Array:
+    def __call__(
+        self, observations: UInt32[Array, "N 117"], legal: Bool[Array, "N 28"]
+    ) -> Float[Array, "N 28"]:
         """Returns logits [N, 28]."""
         del legal
         return self.network.apply(self.params, observations)[0]
 
 
-def uniform_policy(observations: Array, legal: Array) -> Array:
+def uniform_policy(
+    observations: UInt32[Array, "N 117"], legal: Bool[Array, "N 28"]
+) -> Float32[Array, "N 28"]:
     """Returns equal probability for every legal action."""
     del observations
     return jnp.zeros(legal.shape, jnp.float32)
@@ -83,17 +90,17 @@ def uniform_policy(observations: Array, legal: Array) -> Array:
 # Randomness and action selection, shared with `watch` so that it shows the evaluated games.
 
 
-def game_key(seed_key: Array, game: Array | int) -> Array:
+def game_key(seed_key: PRNGKeyArray, game: Integer[Array, ""] | int) -> PRNGKeyArray:
     """Derives the key of a game from its number."""
     return jax.random.fold_in(seed_key, game)
 
 
-def start_key(key: Array) -> Array:
+def start_key(key: PRNGKeyArray) -> PRNGKeyArray:
     """Derives the key of the step before a game; its automatic reset starts the game."""
     return jax.random.fold_in(key, 0)
 
 
-def step_keys(key: Array, step: Array | int) -> tuple[Array, Array]:
+def step_keys(key: PRNGKeyArray, step: Integer[Array, ""] | int) -> tuple[PRNGKeyArray, PRNGKeyArray]:
     """Derives the keys of a game's step, numbered from 1: of the policy's choice, and of the
     environment.
     """
@@ -101,7 +108,9 @@ def step_keys(key: Array, step: Array | int) -> tuple[Array, Array]:
     return chance[0], chance[1]
 
 
-def choose(key: Array, log_probs: Array, greedy: Array | bool) -> Array:
+def choose(
+    key: PRNGKeyArray, log_probs: Float[Array, "A"], greedy: Bool[Array, ""] | bool
+) -> Int32[Array, ""]:
     """Selects the most probable action (the first of several), or samples one: int32 for
     log-probabilities [28].
     """
@@ -132,11 +141,11 @@ class Games:
     seed: int
     greedy: bool
     time_limit: int
-    returns: np.ndarray
-    highest_stages: np.ndarray
-    scores: np.ndarray
-    steps: np.ndarray
-    outcomes: np.ndarray
+    returns: Float64[np.ndarray, "N"]
+    highest_stages: Int64[np.ndarray, "N"]
+    scores: Int64[np.ndarray, "N"]
+    steps: Int64[np.ndarray, "N"]
+    outcomes: Int64[np.ndarray, "N"]
     seconds: float
     compile_seconds: float = 0.0
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from jaxtyping import Integer
 
 from matrixrl.schemes.draw import save_png
 from matrixrl.schemes.equivalence import can_classify, canonical_form, canonical_terms
@@ -30,14 +31,16 @@ COUNTING_SECONDS = 5.0
 MAX_SOLUTION_ENTRIES = 2_000_000
 
 
+Factors = tuple[Integer[np.ndarray, "R a"], Integer[np.ndarray, "R b"], Integer[np.ndarray, "R c"]]
+"""The terms of a scheme: u, v and w."""
+
+
 def to_standard_basis(
-    factors: tuple[np.ndarray, np.ndarray, np.ndarray],
-    inverse: tuple[np.ndarray, np.ndarray, np.ndarray],
+    factors: Factors,
+    inverse: tuple[Integer[np.ndarray, "a a"], Integer[np.ndarray, "b b"], Integer[np.ndarray, "c c"]],
     modulus: int,
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Converts factors [R, a], [R, b], [R, c] of a game in another basis exactly to the standard
-    basis.
-    """
+) -> Factors:
+    """Converts factors of a game in another basis exactly to the standard basis."""
     moved = tuple(
         vectors.astype(np.int64) @ matrix.T.astype(np.int64)
         for vectors, matrix in zip(factors, inverse, strict=True)

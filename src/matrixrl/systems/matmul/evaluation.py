@@ -8,11 +8,11 @@ import dataclasses
 import time
 from collections import Counter
 from dataclasses import dataclass
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import PyTree
 
 from matrixrl.checkpoints.format import Checkpoint
 from matrixrl.config import MatmulConfig
@@ -71,14 +71,14 @@ def evaluation_config(config: MatmulConfig, games: int, num_simulations: int | N
     return dataclasses.replace(config, selfplay=selfplay, search=search, devices=None)
 
 
-def restore_params(program: MatmulProgram, checkpoint: Checkpoint) -> Any:
+def restore_params(program: MatmulProgram, checkpoint: Checkpoint) -> PyTree:
     """Restores the parameters of a checkpoint; the batch of games may have another size than the
     run's.
     """
     return checkpoint.restore({"params": program.template.params})["params"]
 
 
-def evaluate(program: MatmulProgram, params: Any, games: int, seed: int) -> list[Evaluation]:
+def evaluate(program: MatmulProgram, params: PyTree, games: int, seed: int) -> list[Evaluation]:
     """Plays games from the standard basis without noise at the root; several problems alternate.
 
     Args:

@@ -25,6 +25,7 @@ import numpy as np
 import optax
 from jax import Array
 from jax.sharding import PartitionSpec
+from jaxtyping import Bool, Float, Float32, Int32, Integer, PRNGKeyArray, PyTree, UInt16
 
 from matrixrl.agents import refinement, replay, selfplay
 from matrixrl.agents.alphazero import AlphaZero, LossMetrics, Targets
@@ -81,8 +82,8 @@ Tree = TypeVar("Tree")
 class DeviceState(NamedTuple):
     """Complete state of a run on the device."""
 
-    params: Any
-    opt_state: Any
+    params: PyTree
+    opt_state: PyTree
     replay: replay.Replay
     games: Games
 
@@ -129,8 +130,8 @@ class MatmulProgram:
         )
 
     @property
-    def move_limits(self) -> Array:
-        """Maximum number of moves of each problem before any scheme is found, int32 [F]."""
+    def move_limits(self) -> Int32[Array, "formats"]:
+        """Maximum number of moves of each problem before any scheme is found."""
         return jnp.array(self.config.game.move_limits, jnp.int32)
 
     def _target(self, problem: Problem) -> np.ndarray:
@@ -189,7 +190,7 @@ class MatmulProgram:
         )
 
     @jitted()
-    def init(self, key: Array) -> DeviceState:
+    def init(self, key: PRNGKeyArray) -> DeviceState:
         """Returns initial parameters, an empty buffer, and a batch of finished games. Compiled
         separately from training.
         """
@@ -259,7 +260,9 @@ class MatmulProgram:
     def _gather(self, games: Games) -> Games:
         return replicate(games, self.mesh)
 
-    def positions(self, key: Array, buffer: replay.Replay, count: int, good_costs: Array) -> replay.Positions:
+    def positions(
+        self, key: PRNGKeyArray, buffer: replay.Replay, count: int, good_costs: Float32[Array, "formats"]
+    ) -> replay.Positions:
         """Samples positions of the replay buffer, the same number from each group's part."""
         each = -(-count // self.groups)
         drawn = jax.vmap(lambda key, part: replay.sample(key, part, each, good_costs))(
@@ -270,14 +273,14 @@ class MatmulProgram:
     @jitted(donate_argnums=(0, 1))
     def learn(
         self,
-        params: Any,
-        opt_state: Any,
+        params: PyTree,
+        opt_state: PyTree,
         buffer: replay.Replay,
-        key: Array,
-        count: Array,
-        use_replay: Array,
-        updates: Array | int = 0,
-    ) -> tuple[Any, Any, LossMetrics]:
+        key: PRNGKeyArray,
+        count: Integer[Array, ""],
+        use_replay: Bool[Array, ""],
+        updates: Integer[Array, ""] | int = 0,
+    ) -> tuple[PyTree, PyTree, LossMetrics]:
         """Performs `count` weight updates, at most a chunk of `log_interval`.
 
         The count is traced, so a remainder does not compile again.
@@ -316,24 +319,28 @@ class MatmulProgram:
 
     @jitted()
     def start_games(
-        self, key: Array, step_limits: Array, num_games: Array, random_basis_fraction: Array
+        self,
+        key: PRNGKeyArray,
+        step_limits: Int32[Array, "formats"],
+        num_games: Integer[Array, ""],
+        random_basis_fraction: Float[Array, ""],
     ) -> Games:
         """Starts a new batch; only the first `num_games` lanes are active. With F formats, lane k
         plays format k modulo F.
 
         Args:
-          step_limits: int32 [F], maximum number of moves of each format.
+          step_limits: maximum number of moves of each format.
         """
         return self._start(key, step_limits, num_games, random_basis_fraction)
 
     @jitted()
     def start_partial_games(
         self,
-        key: Array,
+        key: PRNGKeyArray,
         buffer: replay.Replay,
-        step_limits: Array,
-        num_games: Array,
-        random_basis_fraction: Array,
+        step_limits: Int32[Array, "formats"],
+        num_games: Integer[Array, ""],
+        random_basis_fraction: Float[Array, ""],
     ) -> Games:
         """Starts games from partial solutions, as `start_games`: some of a solution's terms are
         already applied.
@@ -379,7 +386,7 @@ class MatmulProgram:
         return games, chosen
 
     @jitted()
-    def start_refinement(self, key: Array, buffer: replay.Replay) -> Games:
+    def start_refinement(self, key: PRNGKeyArray, buffer: replay.Replay) -> Games:
         """Loads complete good solutions; lanes whose format has none are inactive."""
         games = self._start(
             key, self.move_limits, jnp.int32(self.config.selfplay.batch_of_games), jnp.float32(0)
@@ -389,16 +396,15 @@ class MatmulProgram:
 
     @jitted()
     def refine(
-        self, params: Any, games: Games, key: Array, rounds: Array
-    ) -> tuple[Games, RefinementTotals, Array]:
+        self, params: PyTree, games: Games, key: PRNGKeyArray, rounds: Integer[Array, ""]
+    ) -> tuple[Games, RefinementTotals, Int32[Array, "B"]]:
         """Performs `rounds` rounds of `agents.refinement` on solutions, without a search.
 
         Each round removes the same number of terms from all solutions, from `MIN_REMOVED` to
         `MAX_REMOVED`.
 
         Returns:
-          The solutions, the sums of the rounds, and the lengths int32 [B], readable by every
-          process.
+          The solutions, the sums of the rounds, and the lengths, readable by every process.
         """
         keys = jax.random.split(key, self.groups)
         if self.mesh is None:
@@ -463,13 +469,13 @@ class MatmulProgram:
         return refined, sums
 
     @jitted()
-    def finished_games(self, actions: Array, num_moves: Array) -> Games:
+    def finished_games(self, actions: UInt16[Array, "B M tokens"], num_moves: Int32[Array, "B"]) -> Games:
         """Returns solved games in the standard basis from their actions, as if they had been
         played.
 
         Args:
-          actions: uint16 [B, M, num_tokens], whose terms sum to the lane's target.
-          num_moves: int32 [B], how many of them count; 0 for an empty lane.
+          actions: their terms sum to the lane's target.
+          num_moves: how many of them count; 0 for an empty lane.
         """
         games = self._start(
             jax.random.key(0),
@@ -492,7 +498,7 @@ class MatmulProgram:
 
     @jitted()
     def play_move(
-        self, params: Any, games: Games, key: Array, exploration: Array
+        self, params: PyTree, games: Games, key: PRNGKeyArray, exploration: Float[Array, ""]
     ) -> tuple[Games, selfplay.Move]:
         """Performs one search and one move in every live game.
 

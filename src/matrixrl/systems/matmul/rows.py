@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 
+from matrixrl.agents.selfplay import Move
 from matrixrl.systems.matmul.state import EvaluationTotals
 from matrixrl.tracking.events import EpisodeRow
 
@@ -39,7 +39,7 @@ def episode_metrics(rows: list[EpisodeRow]) -> dict[str, float | int]:
 
 
 def add_evaluated(
-    before: Sequence[EvaluationTotals], move: Any, playing: int, num_formats: int
+    before: Sequence[EvaluationTotals], move: Move, playing: int, num_formats: int
 ) -> tuple[EvaluationTotals, ...]:
     """Adds a finished batch of games to the totals of an evaluation.
 
@@ -56,13 +56,17 @@ def add_evaluated(
             totals.append(old)
             continue
         best = int(lanes[move.cost[lanes].argmin()])
-        game = (float(move.cost[best]), float(move.residual[best]), float(move.num_moves[best]))
-        assert math.isfinite(game[0])
-        solved, played = float(move.solved[lanes].sum()), float(len(lanes))
-        if old.played > 0:
-            game = min(old[:3], game)
-            solved, played = old.solved + solved, old.played + played
-        totals.append(EvaluationTotals(*game, solved, played))
+        new = EvaluationTotals(
+            cost=float(move.cost[best]),
+            residual=float(move.residual[best]),
+            steps=float(move.num_moves[best]),
+            solved=float(move.solved[lanes].sum()) + old.solved,
+            played=float(len(lanes)) + old.played,
+        )
+        assert math.isfinite(new.cost)
+        if old.played > 0 and (old.cost, old.residual, old.steps) < (new.cost, new.residual, new.steps):
+            new = new._replace(cost=old.cost, residual=old.residual, steps=old.steps)
+        totals.append(new)
     return tuple(totals)
 
 

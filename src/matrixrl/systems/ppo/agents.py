@@ -17,6 +17,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
+from jaxtyping import Key, UInt32
 
 from matrixrl.agents.ppo import TrainState
 from matrixrl.config import require, with_value
@@ -112,7 +113,7 @@ class AgentsProgram:
         return jax.tree.map(lambda *values: np.stack(values), *each)
 
     @cached_property
-    def keys(self) -> Array:
+    def keys(self) -> Key[Array, "agents"] | UInt32[Array, "agents 2"]:
         """Keys of the agents, [K]."""
         seeds = np.asarray([agent.seed for agent in self.agents], np.uint32)
         return jax.vmap(jax.random.key)(seeds)

@@ -9,9 +9,9 @@ from __future__ import annotations
 import inspect
 import io
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
+from jaxtyping import PyTree
 from PIL import Image, ImageDraw
 
 from matrixrl.config import ConfigError
@@ -28,7 +28,7 @@ def can_draw(env: GymnaxEnvironment) -> bool:
     return callable(getattr(env.env, "render", None))
 
 
-def draw(env: GymnaxEnvironment, state: Any) -> Frame:
+def draw(env: GymnaxEnvironment, state: PyTree) -> Frame:
     """Returns the picture of a state of `env`, as a text or uint8 [H, W, 3].
 
     Raises:

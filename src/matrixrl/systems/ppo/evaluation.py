@@ -20,6 +20,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
+from jaxtyping import Bool, Int32
 
 from matrixrl.agents.normalization import Statistics, normalized_observation
 from matrixrl.config import require
@@ -65,7 +66,7 @@ class EpisodeResults:
     greedy: bool
     time_limit: int
     values: dict[str, np.ndarray]
-    cut_off: np.ndarray
+    cut_off: Bool[np.ndarray, "N"]
     seconds: float
     compile_seconds: float = 0.0
 
@@ -103,18 +104,17 @@ class Lanes(NamedTuple):
     Attributes:
       states: of the environment, [W, ...].
       observations: [W, ...].
-      playing: bool [W], true until the lane's own episode ends.
+      playing: true until the lane's own episode ends.
       values: by name [W], those of the last step of the lane's episode.
-      cut_off: bool [W].
       steps: int32, number of steps of all lanes.
     """
 
     states: Any
     observations: Any
-    playing: Array
+    playing: Bool[Array, "W"]
     values: dict[str, Array]
-    cut_off: Array
-    steps: Array
+    cut_off: Bool[Array, "W"]
+    steps: Int32[Array, ""]
 
 
 class Step(NamedTuple):

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from jaxtyping import Bool, Num
 
 Z_95 = 1.96
 """Quantile of the normal distribution for 95 % confidence intervals."""
@@ -27,7 +28,7 @@ class Interval:
         return {"mean": self.mean, "ci95": None if math.isnan(self.low) else [self.low, self.high]}
 
 
-def mean_interval(values: np.ndarray) -> Interval:
+def mean_interval(values: Num[np.ndarray, "N"]) -> Interval:
     """Computes mean +- 1.96 s / sqrt(n) with the sample's standard deviation s, for values [n]."""
     mean = float(values.mean())
     half = Z_95 * float(values.std(ddof=1)) / math.sqrt(values.size) if values.size > 1 else math.nan
@@ -48,7 +49,7 @@ def wilson_interval(successes: int, trials: int) -> Interval:
     return Interval(share, low, high)
 
 
-def interquartile_mean(values: np.ndarray) -> float:
+def interquartile_mean(values: Num[np.ndarray, "N"] | Bool[np.ndarray, "N"]) -> float:
     """Computes the mean of the middle half of values [n]; the two at its ends count in part
     (Agarwal et al. 2021, "Deep reinforcement learning at the edge of the statistical precipice").
     """

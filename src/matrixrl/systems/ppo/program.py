@@ -13,6 +13,7 @@ import numpy as np
 import optax
 from jax import Array
 from jax.sharding import NamedSharding, PartitionSpec
+from jaxtyping import Bool, Integer, PRNGKeyArray
 
 from matrixrl.agents.ppo import FAULTS, PPO, TrainState, UpdateMetrics, num_groups
 from matrixrl.config import PPOConfig, program_arguments
@@ -28,7 +29,7 @@ class UpdateResults(NamedTuple):
 
     Attributes:
       metrics: float32 [K] each.
-      ended: bool [K, T, B], steps that ended an episode.
+      ended: steps that ended an episode.
       table: by name [K, T, B]: `PPOTask.table_values` of the episodes, where `ended`.
       sums: by name float32 [K]: sums over the episodes that ended.
       faults: by name float32 [K]: numbers of steps with a fault of the environment; empty unless
@@ -36,7 +37,7 @@ class UpdateResults(NamedTuple):
     """
 
     metrics: UpdateMetrics
-    ended: Array
+    ended: Bool[Array, "... T B"]
     table: dict[str, Array]
     sums: dict[str, Array]
     faults: Any = ()
@@ -186,7 +187,7 @@ class PPOProgram:
         return jax.jit(self.ppo.init, out_shardings=jax.tree.map(lambda leaf: leaf.sharding, self.template))
 
     def advance(
-        self, state: TrainState, key: Array, first: Array, count: Array
+        self, state: TrainState, key: PRNGKeyArray, first: Integer[Array, ""], count: Integer[Array, ""]
     ) -> tuple[TrainState, UpdateResults]:
         """Performs `count` updates, the first of them number `first` from 0; the state is donated.
 
@@ -246,7 +247,12 @@ class PPOProgram:
         return jax.jit(advance_and_gather, donate_argnums=0)
 
     def updates(
-        self, state: TrainState, key: Array, first: Array, count: Array, coefficients: Coefficients
+        self,
+        state: TrainState,
+        key: PRNGKeyArray,
+        first: Integer[Array, ""],
+        count: Integer[Array, ""],
+        coefficients: Coefficients,
     ) -> tuple[TrainState, UpdateResults]:
         """Performs `count` updates; pure, to be compiled."""
 

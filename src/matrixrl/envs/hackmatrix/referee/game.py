@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import numpy as np
+from jaxtyping import Bool
 
 from matrixrl.envs.hackmatrix.referee.draws import Draws
 from matrixrl.envs.hackmatrix.referee.enemies import enemy_phase
@@ -83,7 +84,7 @@ class StepResult:
         return self.outcome == "won"
 
 
-def legal_action_mask(state: GameState) -> np.ndarray:
+def legal_action_mask(state: GameState) -> Bool[np.ndarray, "28"]:
     """Returns the action mask, [28] bool, True where the action can be carried out (rule 20)."""
     return np.array([is_legal(state, action) for action in range(NUM_ACTIONS)])
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
+from jaxtyping import Float32
 
 from matrixrl.envs.hackmatrix.referee.enemies import in_line_with_player
 from matrixrl.envs.hackmatrix.referee.state import (
@@ -75,7 +76,7 @@ def is_visible(state: GameState, enemy: Enemy) -> bool:
     return enemy.type != "cryptog" or state.flags.show_activated or in_line_with_player(state, enemy.cell)
 
 
-def cell_features(state: GameState, cell: Cell) -> np.ndarray:
+def cell_features(state: GameState, cell: Cell) -> Float32[np.ndarray, "42"]:
     """Computes the 42 features of a cell, float32 (rule 19.3)."""
     features = np.zeros(NUM_FEATURES, np.float32)
     siphoned = cell in state.siphoned_cells

@@ -9,6 +9,7 @@ import math
 from functools import cache
 
 import numpy as np
+from jaxtyping import Shaped
 from PIL import Image, ImageDraw, ImageFont
 
 from matrixrl.envs.hackmatrix.referee.game import ACTION_NAMES
@@ -62,7 +63,7 @@ ENEMIES = {"virus": "#ef4444", "daemon": "#d946ef", "glitch": "#f59e0b", "crypto
 
 def render_rgb(
     state: GameState, *, scale: float = 1.0, reveal: bool = False, thoughts: Thoughts | None = None
-) -> np.ndarray:
+) -> Shaped[np.ndarray, "height width 3"]:
     """Draws the picture of a state.
 
     Args:

@@ -6,6 +6,7 @@ import dataclasses
 
 import jax.numpy as jnp
 from jax import Array
+from jaxtyping import PRNGKeyArray
 
 from matrixrl.agents.selfplay import Games
 from matrixrl.config import MatmulConfig
@@ -39,7 +40,9 @@ class Evaluation(Phase[MoveChunk]):
         interval = config.selfplay.evaluation_interval
         return interval > 0 and progress.epoch % interval == 0
 
-    def advance(self, context: PhaseContext, state: MatmulState, key: Array) -> tuple[MatmulState, MoveChunk]:
+    def advance(
+        self, context: PhaseContext, state: MatmulState, key: PRNGKeyArray
+    ) -> tuple[MatmulState, MoveChunk]:
         """Starts a batch if none is in progress, and one action in each game."""
 
         def start(key: Array, state: MatmulState, limits_and_games: tuple[Array, Array]) -> Games:

@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
+from jaxtyping import PRNGKeyArray
 
 from matrixrl.agents.selfplay import Games, Move
 from matrixrl.schemes.scheme import Scheme
@@ -59,7 +60,7 @@ class PlayedMove(NamedTuple):
 def advance_games(
     context: PhaseContext,
     state: MatmulState,
-    key: Array,
+    key: PRNGKeyArray,
     length: int,
     exploration: float,
     start: Callable[[Array, MatmulState, tuple[Array, Array]], Games],

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 
 import numpy as np
-from jax import Array
+from jaxtyping import PRNGKeyArray
 
 from matrixrl.config import MatmulConfig
 from matrixrl.systems.matmul.context import PhaseContext
@@ -32,7 +32,7 @@ class Learning(Phase[UpdateChunk]):
         return progress.done >= self.length(config)
 
     def advance(
-        self, context: PhaseContext, state: MatmulState, key: Array
+        self, context: PhaseContext, state: MatmulState, key: PRNGKeyArray
     ) -> tuple[MatmulState, UpdateChunk]:
         """Starts the next updates."""
         return advance_updates(context, state, key, self.length(context.config), use_replay=True)

@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-from jax import Array
+from jaxtyping import PRNGKeyArray
 
 from matrixrl.config import MatmulConfig
 from matrixrl.systems.matmul.context import PhaseContext
@@ -60,7 +60,9 @@ class Phase(ABC, Generic[Result]):
         return progress
 
     @abstractmethod
-    def advance(self, context: PhaseContext, state: MatmulState, key: Array) -> tuple[MatmulState, Result]:
+    def advance(
+        self, context: PhaseContext, state: MatmulState, key: PRNGKeyArray
+    ) -> tuple[MatmulState, Result]:
         """Starts the next chunk on the device."""
 
     @abstractmethod
@@ -83,7 +85,9 @@ class HostPhase(Phase[int]):
     for example.
     """
 
-    def advance(self, context: PhaseContext, state: MatmulState, key: Array) -> tuple[MatmulState, int]:
+    def advance(
+        self, context: PhaseContext, state: MatmulState, key: PRNGKeyArray
+    ) -> tuple[MatmulState, int]:
         """Starts nothing on the device; the number of the chunk seeds the work."""
         return state, state.progress.chunk
 

@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
+from jaxtyping import Int32, PRNGKeyArray
 
 from matrixrl.agents.refinement import RefinementTotals
 from matrixrl.agents.selfplay import Games
@@ -42,7 +43,7 @@ class RefineChunk(NamedTuple):
     rounds: int
     totals: RefinementTotals
     games: Games
-    num_moves: Array
+    num_moves: Int32[Array, "B"]
 
 
 class Refinement(Phase[RefineChunk]):
@@ -60,7 +61,7 @@ class Refinement(Phase[RefineChunk]):
         return self.length(config) > 0 and solved and not goal_reached
 
     def advance(
-        self, context: PhaseContext, state: MatmulState, key: Array
+        self, context: PhaseContext, state: MatmulState, key: PRNGKeyArray
     ) -> tuple[MatmulState, RefineChunk]:
         """Takes good solutions from the replay buffer, and starts the next rounds."""
         program = context.program

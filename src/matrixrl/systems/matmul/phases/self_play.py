@@ -10,6 +10,7 @@ import time
 
 import jax.numpy as jnp
 from jax import Array
+from jaxtyping import PRNGKeyArray
 
 from matrixrl.agents.selfplay import Games
 from matrixrl.config import MatmulConfig
@@ -38,7 +39,9 @@ class SelfPlay(Phase[MoveChunk]):
         """Returns the number of games per epoch."""
         return config.selfplay.episodes_per_epoch
 
-    def advance(self, context: PhaseContext, state: MatmulState, key: Array) -> tuple[MatmulState, MoveChunk]:
+    def advance(
+        self, context: PhaseContext, state: MatmulState, key: PRNGKeyArray
+    ) -> tuple[MatmulState, MoveChunk]:
         """Starts a batch if none is in progress, and one action in each game."""
 
         def start(key: Array, state: MatmulState, limits_and_games: tuple[Array, Array]) -> Games:

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
-from jax import Array
+from jaxtyping import Float, PRNGKeyArray
 
 from matrixrl.agents.alphazero import LossMetrics
 from matrixrl.systems.matmul import program as programs
@@ -33,7 +33,7 @@ class UpdateChunk(NamedTuple):
 
 
 def advance_updates(
-    context: PhaseContext, state: MatmulState, key: Array, length: int, use_replay: bool
+    context: PhaseContext, state: MatmulState, key: PRNGKeyArray, length: int, use_replay: bool
 ) -> tuple[MatmulState, UpdateChunk]:
     """Starts the next weight updates, at most `log_interval`.
 
@@ -58,11 +58,13 @@ def advance_updates(
     return MatmulState(device, progress), UpdateChunk(count, metrics, progress.done == length)
 
 
-def fetch_updates(context: PhaseContext, chunk: UpdateChunk, run: Recorder) -> tuple[list[Tick], np.ndarray]:
+def fetch_updates(
+    context: PhaseContext, chunk: UpdateChunk, run: Recorder
+) -> tuple[list[Tick], Float[np.ndarray, "metrics updates"]]:
     """Fetches a chunk's metrics and stamps its updates.
 
     Returns:
-      A tick for each update, and float32 [metric, update] in the order of `LossMetrics`.
+      A tick for each update, and the metrics in the order of `LossMetrics`.
 
     Raises:
       TrainingDivergedError: if a metric is NaN or infinite.
