@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 from collections.abc import Sequence
 from functools import partial
@@ -73,13 +74,20 @@ def train(config: EnvironmentRunConfig, coordinator: Coordinator = SINGLE) -> in
     """Trains, and prints how the agent plays at the end. Returns the exit status."""
     if config.auto_tune and config.tracking.resume_run is None:
         config = tuned_shape(config)
-    if not config.benchmark:
-        return session.train(environment_session(config, coordinator), coordinator)
+    with contextlib.ExitStack() as resources:
+        if not config.benchmark:
+            return session.train(environment_session(config, coordinator, resources), coordinator)
+        return measured(config, resources)
+
+
+def measured(config: EnvironmentRunConfig, resources: contextlib.ExitStack) -> int:
+    """Measures what tracking costs. Returns the exit status."""
     from matrixrl.cli.benchmark import benchmark_tracking
 
     updates = min(config.ppo.num_updates, BENCHMARK_CHUNKS * config.tracking.log_interval)
     ppo = dataclasses.replace(config.ppo, total_timesteps=updates * config.ppo.batch_size)
-    return benchmark_tracking(environment_session(dataclasses.replace(config, ppo=ppo, benchmark=False)))
+    config = dataclasses.replace(config, ppo=ppo, benchmark=False)
+    return benchmark_tracking(environment_session(config, resources=resources))
 
 
 def tuned_shape(config: EnvironmentRunConfig) -> EnvironmentRunConfig:
@@ -100,26 +108,32 @@ def tuned_shape(config: EnvironmentRunConfig) -> EnvironmentRunConfig:
 
 
 def environment_session(
-    config: EnvironmentRunConfig, coordinator: Coordinator = SINGLE
+    config: EnvironmentRunConfig,
+    coordinator: Coordinator = SINGLE,
+    resources: contextlib.ExitStack | None = None,
 ) -> session.Session[EnvironmentRunConfig, PPOTrainer]:
-    """Returns the session of the shared command; its trainers of one config share programs."""
+    """Returns the session of the shared command; its trainers of one config share programs.
+
+    Args:
+      resources: ends the worker processes of the trainers.
+    """
     compiled: dict[EnvironmentRunConfig, Any] = {}
 
     def program(config: EnvironmentRunConfig) -> Any:
-        from matrixrl.systems.ppo.agents import AgentsProgram
         from matrixrl.systems.ppo.environment import environment_task
-        from matrixrl.systems.ppo.program import PPOProgram
+        from matrixrl.systems.ppo.programs import program_of
 
         if config not in compiled:
             # That of before a rollback differs in numbers alone: its environment stays.
             task = next(iter(compiled.values())).task if compiled else environment_task(config)
             compiled.clear()
-            kind = AgentsProgram if config.is_many else PPOProgram
-            compiled[config] = kind(config, task)
+            compiled[config] = program_of(config, task)
         return compiled[config]
 
     def make_trainer(config: EnvironmentRunConfig, run: Recorder) -> Any:
         from matrixrl.systems.ppo.agents_trainer import AgentsTrainer
+        from matrixrl.systems.ppo.host_program import HostProgram
+        from matrixrl.systems.ppo.host_trainer import HostTrainer
         from matrixrl.systems.ppo.trainer import PPOTrainer
 
         task = program(config).task
@@ -132,6 +146,11 @@ def environment_session(
             )
         if config.is_many:
             return AgentsTrainer(program(config))
+        if isinstance(program(config), HostProgram):
+            trainer = HostTrainer(config, program(config), run.warn)
+            if resources is not None:
+                resources.callback(trainer.close)
+            return trainer
         return PPOTrainer(config, program(config), coordinator)
 
     def make_spec(config: EnvironmentRunConfig) -> SystemSpec:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     # `--help` answers without JAX.
     from matrixrl.systems.ppo.agents import AgentSettings
     from matrixrl.systems.ppo.evaluation import Agent
+    from matrixrl.systems.ppo.programs import program_of
     from matrixrl.systems.ppo.task import PPOTask
 
 
@@ -89,7 +90,6 @@ def load_agent(
     from matrixrl.systems.ppo.agents import AgentsProgram
     from matrixrl.systems.ppo.environment import environment_task
     from matrixrl.systems.ppo.evaluation import Agent
-    from matrixrl.systems.ppo.program import PPOProgram
 
     store = CheckpointStore(folder)
     if step is not None:
@@ -104,8 +104,7 @@ def load_agent(
                 "--save-interval seconds of training and at its end"
             )
     task = environment_task(config)
-    kind = AgentsProgram if config.is_many else PPOProgram
-    program = kind(dataclasses.replace(config, devices=1), task)
+    program = program_of(dataclasses.replace(config, devices=1), task)
     shapes = program.template
     restored = checkpoint.restore({"params": shapes.params, "statistics": shapes.statistics})
     whole = Agent(restored["params"], restored["statistics"])
