@@ -90,6 +90,7 @@ def load_agent(
     from matrixrl.systems.ppo.agents import AgentsProgram
     from matrixrl.systems.ppo.environment import environment_task
     from matrixrl.systems.ppo.evaluation import Agent
+    from matrixrl.systems.ppo.programs import program_of
 
     store = CheckpointStore(folder)
     if step is not None:

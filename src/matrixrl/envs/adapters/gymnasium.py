@@ -342,7 +342,7 @@ class WorkerPool:
     @property
     def pids(self) -> list[int]:
         """Numbers of the processes."""
-        return [process._process.pid for process in self._processes]  # noqa: SLF001
+        return [process._process.pid for process in self._processes]
 
     def _all(self, requests: Iterator[Mapping[str, Any]]) -> list[dict[str, Any]]:
         """Sends a request to each worker, and waits for all replies.
