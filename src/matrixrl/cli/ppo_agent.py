@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     # `--help` answers without JAX.
     from matrixrl.systems.ppo.agents import AgentSettings
     from matrixrl.systems.ppo.evaluation import Agent
-    from matrixrl.systems.ppo.programs import program_of
     from matrixrl.systems.ppo.task import PPOTask
 
 
