@@ -172,14 +172,14 @@ class Sleeper(Walk):
         return super().step(action)
 
 
-def register(name: str, entry: Any, **named: Any) -> None:
-    gymnasium.register(f"tiny/{name}-v0", entry, kwargs=named)
+def register(name: str, entry: Any, limit: int | None = None, **named: Any) -> None:
+    gymnasium.register(f"tiny/{name}-v0", entry, max_episode_steps=limit, kwargs=named)
 
 
 register("Walk", Walk)
 register("Stateful", Stateful)
 register("Forgetful", Forgetful)
-gymnasium.register("tiny/Push-v0", Push, max_episode_steps=10)
+register("Push", Push, limit=10)
 register("Pixels", Pixels)
 register("Odd", Odd)
 for kind in ("reset", "raise", "nan", "shape", "infinity", "mask"):

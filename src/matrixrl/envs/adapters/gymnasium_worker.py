@@ -141,9 +141,10 @@ def encode(value: Any) -> Any:
         return {kind: [value.dtype.str, list(value.shape), content]}
     if isinstance(value, bytes):
         return {"~bytes": base64.b64encode(value).decode()}
-    if type(value) in (list, tuple):
-        items = [encode(item) for item in value]
-        return items if type(value) is list else {"~tuple": items}
+    if type(value) is list:
+        return [encode(item) for item in value]
+    if type(value) is tuple:
+        return {"~tuple": [encode(item) for item in value]}
     if type(value) is dict:
         return {"~dict": [[encode(key), encode(item)] for key, item in value.items()]}
     if isinstance(value, np.random.Generator):

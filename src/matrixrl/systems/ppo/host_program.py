@@ -108,14 +108,15 @@ class HostProgram(PPOProgram):
     def compile_ahead(self) -> None:
         """Compiles the update in another thread, in parallel to the first rollout."""
         shape = (self.ppo.num_steps, self.ppo.num_envs)
-        number = jax.ShapeDtypeStruct(shape, jnp.float32)
-        flag = jax.ShapeDtypeStruct(shape, jnp.bool_)
-        action = jax.ShapeDtypeStruct(shape, jnp.int32)
+        number: Any = jax.ShapeDtypeStruct(shape, jnp.float32)
+        flag: Any = jax.ShapeDtypeStruct(shape, jnp.bool_)
+        legal: Any = jax.ShapeDtypeStruct((*shape, self.mask_size), jnp.bool_)
+        action: Any = jax.ShapeDtypeStruct(shape, jnp.int32)
         if self.task.is_continuous:
             action = jax.ShapeDtypeStruct((*shape, self.environment.num_actions), jnp.float32)
         steps = Transition(
             observation=self._batch(shape[0]),
-            legal=jax.ShapeDtypeStruct((*shape, self.mask_size), jnp.bool_),
+            legal=legal,
             action=action,
             log_prob=number,
             value=number,

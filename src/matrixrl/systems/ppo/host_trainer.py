@@ -197,10 +197,11 @@ class HostTrainer(PPOTrainer):
             for name in names
         }
         host = jax.device_get(checkpoint.restore({"host": wanted}))["host"]
-        episodes = HostEpisodes(*(np.array(host[name]) for name in ("episode", "total", "steps", "mask")))
+        host = {name: np.array(array) for name, array in host.items()}
+        episodes = HostEpisodes(host["episode"], host["total"], host["steps"], host["mask"])
         if "actions" in host:
             cuts = np.cumsum(episodes.steps)[:-1]
-            episodes = dataclasses.replace(episodes, actions=tuple(np.split(np.array(host["actions"]), cuts)))
+            episodes = dataclasses.replace(episodes, actions=tuple(np.split(host["actions"], cuts)))
         text = checkpoint.text(STATES_FILE)
         states = () if text is None else tuple(json.loads(text))
         observation = np.asarray(restored.device.rollout.observation)
