@@ -6,8 +6,8 @@ observations and rewards are in memory that all processes share, and a byte or t
 starts a step and ends it. A worker that dies, or whose environment raises, is found at the next
 request, and becomes one line.
 
-An episode starts from a seed that is derived from the seed of the run, the number of the environment
-and that of the episode, so the number of workers changes no result.
+An episode starts from a seed that is derived from the seed of the run, the number of the
+environment and that of the episode, so the number of workers changes no result.
 """
 
 from __future__ import annotations
@@ -41,8 +41,8 @@ EXIT_SECONDS = 2.0
 TYPES = {"b": jnp.bool_, "i": jnp.int32, "f": jnp.float32}
 
 Exactness = Literal["state", "replay"] | None
-"""How a resumed run gets its running episodes back: by their states, by replaying their actions from
-the seeded reset, or not at all.
+"""How a resumed run gets its running episodes back: by their states, by replaying their actions
+from the seeded reset, or not at all.
 """
 
 
@@ -270,7 +270,7 @@ def _end(process: subprocess.Popen[bytes], connection: socket.socket, lifeline: 
 
 
 def _memory() -> int:
-    """Returns the descriptor of an empty file without a name, in memory where the system has that."""
+    """Returns the descriptor of an empty file without a name, in memory where possible."""
     if hasattr(os, "memfd_create"):
         return os.memfd_create("matrixrl", os.MFD_CLOEXEC)
     with tempfile.TemporaryFile() as file:

@@ -332,7 +332,7 @@ class Episode:
         return self.spaces.observation("reset(seed)", results[0]), results[1]
 
     def step(self, action: Any) -> tuple[np.ndarray, float, bool, bool, Mapping[str, Any]]:
-        """Runs one step with an action of the policy. An episode that ends in both ways terminated."""
+        """Runs one step; an episode that ends in both ways terminated."""
         try:
             results = self.env.step(self.spaces.decoded(action))
         except Exception as error:
@@ -407,7 +407,7 @@ class Episode:
         return None
 
     def capture(self) -> Any:
-        """Returns the state, the elapsed steps of wrappers and the random numbers as JSON values."""
+        """Returns state, elapsed steps of wrappers and random numbers as JSON values."""
         methods = self.state_methods()
         assert methods is not None
         base = self.env.unwrapped
@@ -722,8 +722,8 @@ class Worker:
             self._show(local, row, *episode.reset(self._arrays["seed"][row]))
 
     def on_step(self, request: Mapping[str, Any], content: bytes) -> None:
-        """Runs one step of the active environments; with `again`, an episode that ends is followed by
-        the next one.
+        """Runs one step of the active environments; with `again`, an episode that ends is followed
+        by the next one.
         """
         arrays = self._arrays
         for local, row, episode in self._rows():

@@ -32,8 +32,9 @@ def can_draw(env: GymnaxEnvironment | GymnasiumEnvironment) -> bool:
 
 
 def draw(env: GymnaxEnvironment | GymnasiumEnvironment, state: Any) -> Frame:
-    """Returns the picture of a state of `env`, as a text or uint8 [H, W, 3]. A state of Gymnasium is
-    one that a worker drew.
+    """Returns the picture of a state of `env`, as a text or uint8 [H, W, 3].
+
+    A state of Gymnasium is a picture that a worker drew.
 
     Raises:
       ConfigError: if drawing fails, or returns something else.

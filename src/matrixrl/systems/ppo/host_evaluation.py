@@ -156,8 +156,9 @@ class HostEvaluator:
         return EpisodeResults(seed, greedy, self.time_limit, values, cut_off, seconds, compile_seconds)
 
     def watch(self, agent: Agent, episode: int, seed: int = 0, greedy: bool = False) -> Iterator[Step]:
-        """Yields the steps of one episode: the one that `evaluate` plays under this number. The state
-        of a step is a picture, or None.
+        """Yields the steps of one episode: the one that `evaluate` plays under this number.
+
+        The state of a step is a picture, or None.
         """
         first, lane = episode - episode % self.lanes, episode % self.lanes
         numbers = np.arange(first, first + self.lanes)
