@@ -384,11 +384,16 @@ class PPO:
         key_params, key_envs = jax.random.split(key)
         lane = jnp.arange(self.num_envs, dtype=jnp.int32)
         observation, env_state = vectorized(self.env).reset_batch(lane_keys(key_envs, lane), self.env_params)
+        return self.initial_state(key_params, observation, env_state)
+
+    def initial_state(self, key: Array, observation: Any, env_state: Any) -> TrainState:
+        """Returns initial parameters for environments that were started, with their first
+        observations [B, ...].
+        """
+        lane = jnp.arange(self.num_envs, dtype=jnp.int32)
         statistics = self._initial_statistics(observation)
         first = jax.tree.map(lambda leaf: leaf[:1], observation)
-        params = self.init_params(
-            key_params, normalization.normalized_observation(statistics.observation, first)
-        )
+        params = self.init_params(key, normalization.normalized_observation(statistics.observation, first))
         discounted = jnp.zeros(self.num_envs, jnp.float32) if self.normalize_rewards else ()
         rollout = RolloutState(env_state, observation, lane, discounted)
         state = TrainState(params, self.optimizer.init(params), rollout, statistics)
@@ -402,13 +407,31 @@ class PPO:
           key: specific to this update.
         """
         key_rollout, key_shuffle = jax.random.split(key)
-        params, opt_state, rollout, statistics = state
-        apply = self._apply_with(statistics)
         rollout, steps, episodes = collect_rollout(
-            self.env, apply, params, rollout, key_rollout, self.num_steps, self.env_params, self.distribution
+            self.env,
+            self.apply_with(state.statistics),
+            state.params,
+            state.rollout,
+            key_rollout,
+            self.num_steps,
+            self.env_params,
+            self.distribution,
         )
         if self.counts_faults:
             episodes = episodes._replace(faults=self._count_faults(steps))
+        state, metrics = self.learn(state._replace(rollout=rollout), steps, key_shuffle)
+        return state, metrics, episodes
+
+    def learn(self, state: TrainState, steps: Transition, key: Array) -> tuple[TrainState, UpdateMetrics]:
+        """Performs the weight updates on a rollout.
+
+        Args:
+          state: after the rollout, whose last observations it holds.
+          steps: of the rollout.
+          key: shuffles the samples.
+        """
+        params, opt_state, rollout, statistics = state
+        apply = self.apply_with(statistics)
         rollout, statistics, learned_reward = self._normalized_rewards(rollout, steps, statistics)
         # Compute advantages over the rollout, bootstrapped from its last observation.
         _, last_value = apply(params, rollout.observation)
@@ -438,7 +461,7 @@ class PPO:
         )
         # Update the weights over shuffled minibatches.
         params, opt_state, metrics, grad_norm = self._learn(
-            apply, params, opt_state, samples, key_shuffle, rollout.lane
+            apply, params, opt_state, samples, key, rollout.lane
         )
         statistics = self._with_observations(statistics, samples.observation)
         unexplained = self._moments(samples.advantage).variance  # residual variance of the value
@@ -451,7 +474,6 @@ class PPO:
                 explained_variance=1 - unexplained / jnp.maximum(variance, 1e-8),
                 mean_reward=self._moments(reward).mean,
             ),
-            episodes,
         )
 
     def grouped(self, steps: Tree) -> Tree:
@@ -469,7 +491,7 @@ class PPO:
         """Number of groups over all devices."""
         return num_groups(self.num_envs, self.num_steps, self.num_minibatches, self.max_groups)
 
-    def _apply_with(self, statistics: Statistics) -> Apply:
+    def apply_with(self, statistics: Statistics) -> Apply:
         """Returns the network behind the normalisation of observations."""
         if not self.normalize_observations:
             return self.apply

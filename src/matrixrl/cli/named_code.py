@@ -6,7 +6,8 @@ author chose. So a name given on a command line is noted in the user's state fol
 run folders, together with the run. A run that was started here can be resumed, evaluated and
 watched as it is; for one that was restored or copied from elsewhere the user names the code once.
 
-Environments of gymnax need no note: `gymnax:NAME` imports gymnax alone.
+Environments of gymnax and Gymnasium need no note: `gymnax:NAME` and `gymnasium:NAME` import what is
+installed. `gymnasium:module:NAME` names code.
 """
 
 from __future__ import annotations
@@ -20,12 +21,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from matrixrl.config import ConfigError
-from matrixrl.config.environment import EnvironmentRunConfig, names_gymnax
+from matrixrl.config.environment import EnvironmentRunConfig, names_no_code
 
 
 def code_of(config: EnvironmentRunConfig) -> Iterator[tuple[str, str]]:
     """Yields the flags of a config that name code, with their values."""
-    if not names_gymnax(config.env):
+    if not names_no_code(config.env):
         yield "--env", config.env
     if config.network.network is not None:
         yield "--network", config.network.network

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -71,15 +72,19 @@ def train(config: EnvironmentRunConfig, coordinator: Coordinator = SINGLE) -> in
     """Trains, and prints how the agent plays at the end. Returns the exit status."""
     if config.outer_grid:
         return ppo_sweep.train_sweep(config, train_of_sweep)
-    return ppo_training.train(config, coordinator, environment_session, make_task)
+    with contextlib.ExitStack() as resources:
+        make_session = partial(environment_session, resources=resources)
+        return ppo_training.train(config, coordinator, make_session, make_task)
 
 
 def train_of_sweep(
     config: EnvironmentRunConfig, about: Mapping[str, Any], on_result: Callable[[dict[str, Any]], None]
 ) -> int:
     """Trains a run of a sweep; its result goes to `on_result`. Returns the exit status."""
-    one = environment_session(config)
-    return session.train(dataclasses.replace(one, about={**one.about, **about}, on_result=on_result), SINGLE)
+    with contextlib.ExitStack() as resources:
+        one = environment_session(config, resources=resources)
+        one = dataclasses.replace(one, about={**one.about, **about}, on_result=on_result)
+        return session.train(one, SINGLE)
 
 
 def make_task(config: EnvironmentRunConfig) -> PPOTask:
@@ -90,9 +95,15 @@ def make_task(config: EnvironmentRunConfig) -> PPOTask:
 
 
 def environment_session(
-    config: EnvironmentRunConfig, coordinator: Coordinator = SINGLE
+    config: EnvironmentRunConfig,
+    coordinator: Coordinator = SINGLE,
+    resources: contextlib.ExitStack | None = None,
 ) -> session.Session[EnvironmentRunConfig, PPOTrainer]:
-    """Returns the session of the shared command; its trainers of one config share programs."""
+    """Returns the session of the shared command; its trainers of one config share programs.
+
+    Args:
+      resources: ends the worker processes of the trainers.
+    """
     require(
         not config.outer_grid,
         f"--sweep {' '.join(config.sweep)}: trains several runs, one after the other; `matrixrl ppo train` does so",
@@ -100,19 +111,19 @@ def environment_session(
     compiled: dict[EnvironmentRunConfig, Any] = {}
 
     def program(config: EnvironmentRunConfig) -> Any:
-        from matrixrl.systems.ppo.agents import AgentsProgram
-        from matrixrl.systems.ppo.program import PPOProgram
+        from matrixrl.systems.ppo.programs import program_of
 
         if config not in compiled:
             # That of before a rollback differs in numbers alone: its environment stays.
             task = next(iter(compiled.values())).task if compiled else make_task(config)
             compiled.clear()
-            kind = AgentsProgram if config.is_many else PPOProgram
-            compiled[config] = kind(config, task)
+            compiled[config] = program_of(config, task)
         return compiled[config]
 
     def make_trainer(config: EnvironmentRunConfig, run: Recorder) -> Any:
         from matrixrl.systems.ppo.agents_trainer import AgentsTrainer
+        from matrixrl.systems.ppo.host_program import HostProgram
+        from matrixrl.systems.ppo.host_trainer import HostTrainer
         from matrixrl.systems.ppo.trainer import PPOTrainer
 
         task = program(config).task
@@ -125,6 +136,11 @@ def environment_session(
             )
         if config.is_many:
             return AgentsTrainer(program(config))
+        if isinstance(program(config), HostProgram):
+            trainer = HostTrainer(config, program(config), run.warn)
+            if resources is not None:
+                resources.callback(trainer.close)
+            return trainer
         return PPOTrainer(config, program(config), coordinator)
 
     def make_spec(config: EnvironmentRunConfig) -> SystemSpec:

@@ -87,12 +87,11 @@ def load_agent(
     from matrixrl.systems.ppo.agents import AgentsProgram
     from matrixrl.systems.ppo.environment import environment_task
     from matrixrl.systems.ppo.evaluation import Agent
-    from matrixrl.systems.ppo.program import PPOProgram
+    from matrixrl.systems.ppo.programs import program_of
 
     checkpoint = choose_checkpoint(command, folder, step=step, best=best)
     task = environment_task(config)
-    kind = AgentsProgram if config.is_many else PPOProgram
-    program = kind(dataclasses.replace(config, devices=1), task)
+    program = program_of(dataclasses.replace(config, devices=1), task)
     shapes = program.template
     restored = checkpoint.restore({"params": shapes.params, "statistics": shapes.statistics})
     whole = Agent(restored["params"], restored["statistics"])

@@ -100,7 +100,7 @@ def run_command(command: PPOEvaluateCommand) -> int:
 def _evaluate(command: PPOEvaluateCommand, status: Status) -> int:
     with activity("starting JAX"):
         from matrixrl.devices.compilation_cache import use_compilation_cache
-        from matrixrl.systems.ppo.evaluation import Evaluator
+        from matrixrl.systems.ppo.host_evaluation import make_evaluator
 
         use_compilation_cache()
         found = load_agent(
@@ -112,7 +112,9 @@ def _evaluate(command: PPOEvaluateCommand, status: Status) -> int:
             command.env,
             command.network,
         )
-    evaluator = Evaluator(found.task, command.time_limit or found.config.time_limit)
+    evaluator = make_evaluator(
+        found.task, command.time_limit or found.config.time_limit, found.config.num_workers
+    )
     began = time.perf_counter()
     ways = ("greedy", "sampled") if command.policy == "both" else (command.policy,)
     each: list[dict[str, EpisodeResults]] = []

@@ -99,7 +99,7 @@ def run_command(command: PPOWatchCommand) -> int:
     with working(f"watching {command.run}"), activity("starting JAX"):
         from matrixrl.devices.compilation_cache import use_compilation_cache
         from matrixrl.systems.ppo.drawing import Frame, can_draw, draw, gif
-        from matrixrl.systems.ppo.evaluation import Evaluator
+        from matrixrl.systems.ppo.host_evaluation import make_evaluator
 
         use_compilation_cache()
         found = load_agent(
@@ -116,7 +116,12 @@ def run_command(command: PPOWatchCommand) -> int:
                 f"--gif {command.gif}: --env {found.config.env} cannot draw itself; give it a method render(state, params) "
                 "that returns an image or a text"
             )
-        evaluator = Evaluator(found.task, command.max_steps or found.config.time_limit)
+        evaluator = make_evaluator(
+            found.task,
+            command.max_steps or found.config.time_limit,
+            num_workers=1,
+            draws=draws and command.gif is not None,
+        )
     how = "greedy" if command.greedy else "sampled"
     print(f"{found.where}, {how}, seed {command.seed}, episode {command.episode}")
     frames: list[Frame] = []
@@ -125,7 +130,7 @@ def run_command(command: PPOWatchCommand) -> int:
     for count, last in enumerate(
         evaluator.watch(found.agents[command.agent], command.episode, command.seed, command.greedy), start=1
     ):
-        if draws:
+        if draws and last.state is not None:
             frame = draw(env, last.state)  # pyright: ignore[reportArgumentType]
             if isinstance(frame, str) and terminal.is_interactive():
                 print(frame)

@@ -344,7 +344,7 @@ def _attempt(
     from jax.errors import JaxRuntimeError
 
     from matrixrl.training.checkpointing import CheckpointError
-    from matrixrl.training.loop import TrainingDivergedError
+    from matrixrl.training.loop import ChunkFailedError, TrainingDivergedError
 
     with contextlib.ExitStack() as resources:
         attempt = _open_attempt(session, command, settings, reservation, resources)
@@ -358,6 +358,8 @@ def _attempt(
             ) from error
         except TrainingDivergedError as error:
             return attempt.close_diverged(error)
+        except ChunkFailedError as error:
+            raise attempt.close_failed(error) from error
         except CheckpointError as error:
             run.warn(str(error))
             run.finish("crashed")
@@ -528,6 +530,18 @@ class TrainingAttempt:
         # A run that its time limit ends has done what was asked.
         report = self.run.finish("finished" if ending == "time limit" else ending, upload_seconds)
         return TrainingResult(self.run, self.trainer, state, ending, report, seconds)
+
+    def close_failed(self, error: Exception) -> ConfigError:
+        """Closes an attempt that a cause outside of the trainer ended, after its state was saved.
+
+        Returns:
+          The error to raise. A new run that recorded nothing is discarded by it.
+        """
+        if self.run.clock.step == 0 or self.manager is None:
+            return ConfigError(str(error))
+        self.run.note(str(error))
+        self.run.finish("crashed")
+        return ConfigError(f"{error}; {self.manager.where}; continue with: {self.resume_command}")
 
     def close_diverged(self, error: TrainingDivergedError) -> Session[Any, Any] | None:
         """Closes a diverged attempt.

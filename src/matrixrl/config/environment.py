@@ -25,8 +25,9 @@ from matrixrl.config.ppo import PPOConfig, PPOTrainerConfig
 from matrixrl.config.records import with_value
 from matrixrl.config.tracking import TrackingConfig
 
-SPEC_FORMS = "gymnax:NAME, package.module:factory or path/to/file.py:factory"
+SPEC_FORMS = "gymnax:NAME, package.module:factory or path/to/file.py:factory, or gymnasium:NAME"
 GYMNAX = "gymnax:"
+GYMNASIUM = "gymnasium:"
 
 Choice = Literal["auto", "on", "off"]
 
@@ -40,6 +41,18 @@ def split_spec(spec: str) -> tuple[str, str]:
 def names_gymnax(spec: str) -> bool:
     """Returns whether an environment of gymnax is named, which imports no other code."""
     return spec.startswith(GYMNAX)
+
+
+def names_gymnasium(spec: str) -> bool:
+    """Returns whether an environment of Gymnasium is named: `gymnasium:NAME`, or
+    `gymnasium:module:NAME` where importing the module registers it.
+    """
+    return spec.startswith(GYMNASIUM)
+
+
+def names_no_code(spec: str) -> bool:
+    """Returns whether an environment is named that imports nothing but an installed library."""
+    return names_gymnax(spec) or (names_gymnasium(spec) and spec.count(":") == 1)
 
 
 def names_file(spec: str) -> bool:
@@ -122,7 +135,13 @@ class EnvironmentRunConfig(PPOTrainerConfig):
 
     env: str = setting("", may_change=True)
     """Environment: gymnax:NAME, package.module:factory or path/to/file.py:factory.
-    It has the interface of gymnax 1.0 (docs/own_environment.md).
+    It has the interface of gymnax 1.0 (docs/own_environment.md). Or gymnasium:NAME, which runs in
+    worker processes.
+    """
+
+    num_workers: int | None = setting(None, minimum=1, may_change=True)
+    """Number of worker processes that hold the environments of gymnasium:NAME.
+    Default: one per core. It changes no result.
     """
 
     ppo: PPOConfig = group(default_ppo)  # pyright: ignore[reportArgumentType]
@@ -154,8 +173,14 @@ class EnvironmentRunConfig(PPOTrainerConfig):
     def check(self) -> None:
         """Checks the form of `--env`, and the agents of a grid."""
         super().check()
-        if self.env and not names_gymnax(self.env):
+        if names_gymnasium(self.env):
+            self._check_gymnasium()
+        elif self.env and not names_gymnax(self.env):
             check_spec("--env", self.env, SPEC_FORMS)
+        require(
+            self.num_workers is None or not self.env or names_gymnasium(self.env),
+            f"--num-workers {self.num_workers}: only environments of gymnasium:NAME run in worker processes; leave it out",
+        )
         require(
             self.seed + self.num_seeds <= 2**32,
             f"--seed {self.seed} --num-seeds {self.num_seeds}: the last seed must be at most 4294967295",
@@ -174,6 +199,28 @@ class EnvironmentRunConfig(PPOTrainerConfig):
             )
             for _ in self.each_run():  # checks it
                 pass
+
+    def _check_gymnasium(self) -> None:
+        """Checks the name of an environment of Gymnasium, and the ways to run it."""
+        module = r"[^\W\d]\w*(\.[^\W\d]\w*)*:"
+        require(
+            re.fullmatch(rf"{GYMNASIUM}({module})?([\w-]+/)?[\w.-]+", self.env) is not None,
+            f"--env {self.env}: must be gymnasium:NAME, such as gymnasium:CartPole-v1, or gymnasium:module:NAME",
+        )
+        several = self.devices is not None and self.devices > 1
+        refused = {
+            "--num-seeds": self.num_seeds > 1,
+            "--sweep": bool(self.sweep),
+            "--distributed": self.processes.distributed,
+            "--devices": several,
+            "--monolithic": self.monolithic,
+            "--auto-tune": self.auto_tune,
+        }
+        flags = ", ".join(flag for flag, given in refused.items() if given)
+        require(
+            not flags,
+            f"{flags}: --env {self.env} runs in worker processes, outside of the compiled program; leave it out",
+        )
 
     @property
     def is_many(self) -> bool:

@@ -36,6 +36,13 @@ class TrainingDivergedError(RuntimeError):
     """A metric is NaN or infinite. The message names the metric and the step."""
 
 
+class ChunkFailedError(RuntimeError):
+    """A chunk could not be computed by a cause outside of the trainer. The message is one line.
+
+    The state before it is intact, and saved before the run ends.
+    """
+
+
 class Trainer(Protocol[State, Result]):
     """Interface of a system to the loop."""
 
@@ -46,6 +53,9 @@ class Trainer(Protocol[State, Result]):
     def advance(self, state: State) -> tuple[State, Result]:
         """Starts the next chunk on the device; returns without waiting for its result if
         possible.
+
+        Raises:
+          ChunkFailedError: if the chunk cannot be computed. The state stays as it was.
         """
         ...
 
@@ -227,6 +237,7 @@ def run_loop(
 
     Raises:
       TrainingDivergedError: if a metric is NaN or infinite.
+      ChunkFailedError: if a chunk could not be computed; the state before it is saved.
       CheckpointError: if a checkpoint could not be written and the run is configured to stop.
     """
     lockstep = coordinator.num_processes > 1
@@ -245,7 +256,15 @@ def run_loop(
         if due and checkpoints is not None:
             held_since = time.perf_counter()
             checkpoints.save(trainer.snapshot(state, run.clock.step), held_since)
-        state, result = trainer.advance(state)
+        try:
+            state, result = trainer.advance(state)
+        except ChunkFailedError:
+            if pending is not None:
+                state = trainer.record(state, pending, run)
+            if checkpoints is not None and run.clock.step > 0:
+                held_since = time.perf_counter()
+                checkpoints.save_last(trainer.snapshot(state, run.clock.step), held_since, stop.seconds_left)
+            raise
         if pending is not None:
             state = trainer.record(state, pending, run)
         pending = result

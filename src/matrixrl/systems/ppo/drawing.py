@@ -15,6 +15,7 @@ from jaxtyping import PyTree
 from PIL import Image, ImageDraw
 
 from matrixrl.config import ConfigError
+from matrixrl.envs.adapters.gymnasium import GymnasiumEnvironment
 from matrixrl.envs.adapters.gymnax import GymnaxEnvironment, described
 
 Frame = str | np.ndarray
@@ -23,17 +24,23 @@ LAST_SECONDS = 2.0
 """Duration of the last picture."""
 
 
-def can_draw(env: GymnaxEnvironment) -> bool:
+def can_draw(env: GymnaxEnvironment | GymnasiumEnvironment) -> bool:
     """Returns whether the environment draws itself."""
+    if isinstance(env, GymnasiumEnvironment):
+        return env.description.draws
     return callable(getattr(env.env, "render", None))
 
 
-def draw(env: GymnaxEnvironment, state: PyTree) -> Frame:
+def draw(env: GymnaxEnvironment | GymnasiumEnvironment, state: PyTree) -> Frame:
     """Returns the picture of a state of `env`, as a text or uint8 [H, W, 3].
+
+    A state of Gymnasium is a picture that a worker drew.
 
     Raises:
       ConfigError: if drawing fails, or returns something else.
     """
+    if isinstance(env, GymnasiumEnvironment):
+        return state
     render = env.env.render
     try:
         takes_params = len(inspect.signature(render).parameters) > 1

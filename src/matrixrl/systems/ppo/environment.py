@@ -8,7 +8,7 @@ from matrixrl.agents.distributions import DiagonalGaussian, MaskedCategorical
 from matrixrl.config import require
 from matrixrl.config.environment import EnvironmentRunConfig, require_environment
 from matrixrl.envs.adapters.gymnax import GymnaxEnvironment
-from matrixrl.systems.ppo.loading import load_environment, load_network, normalizes
+from matrixrl.systems.ppo.loading import AnyEnvironment, load_environment, load_network, normalizes
 from matrixrl.systems.ppo.spec import SPEC, ppo_spec
 from matrixrl.systems.ppo.task import EpisodeColumn, PPOTask
 from matrixrl.tracking.events import Kind
@@ -27,7 +27,7 @@ _FAULTS = {
 }
 
 
-def columns_of(env: GymnaxEnvironment) -> dict[str, EpisodeColumn]:
+def columns_of(env: AnyEnvironment) -> dict[str, EpisodeColumn]:
     """Returns the columns of the episode table: return, steps, and each scalar of ``info``."""
     kinds: dict[object, Kind] = {jnp.float32: "float", jnp.int32: "int", jnp.bool_: "bool"}
     titles = {"return": "Return", "steps": "Steps"}
@@ -61,7 +61,7 @@ def environment_task(config: EnvironmentRunConfig) -> PPOTask:
       ConfigError: if environment or network cannot be imported or break their interface.
     """
     require_environment(config)
-    env = load_environment(config.env)
+    env = load_environment(config.env, config.time_limit)
     require(
         config.time_limit is None or env.can_be_limited,
         f"--time-limit {config.time_limit}: the parameters of --env {config.env} have no max_steps_in_episode; leave the "
@@ -75,7 +75,7 @@ def environment_task(config: EnvironmentRunConfig) -> PPOTask:
     return PPOTask(
         name=config.env,
         version=0,
-        env=env,
+        env=env,  # pyright: ignore[reportArgumentType]
         env_params=env.limited,
         network=load_network(config, env),
         episode_values=env.episode_values,
@@ -83,6 +83,6 @@ def environment_task(config: EnvironmentRunConfig) -> PPOTask:
         distribution=DiagonalGaussian() if env.actions.is_continuous else MaskedCategorical(),
         normalize_observations=normalizes(config.normalize_observations, env),
         normalize_rewards=normalizes(config.normalize_rewards, env),
-        counts_faults=True,
+        counts_faults=isinstance(env, GymnaxEnvironment),  # workers check each step themselves
         describe_fault=describe_fault,
     )

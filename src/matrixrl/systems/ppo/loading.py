@@ -1,5 +1,5 @@
-"""Environments and networks that a user names: `gymnax:NAME`, `package.module:factory`,
-`path/to/file.py:factory`.
+"""Environments and networks that a user names: `gymnax:NAME`, `gymnasium:NAME`,
+`package.module:factory`, `path/to/file.py:factory`.
 """
 
 from __future__ import annotations
@@ -21,7 +21,15 @@ import jax
 import jax.numpy as jnp
 
 from matrixrl.config import ConfigError
-from matrixrl.config.environment import EnvironmentRunConfig, names_file, names_gymnax, split_spec
+from matrixrl.config.environment import (
+    GYMNASIUM,
+    EnvironmentRunConfig,
+    names_file,
+    names_gymnasium,
+    names_gymnax,
+    split_spec,
+)
+from matrixrl.envs.adapters.gymnasium import GymnasiumEnvironment
 from matrixrl.envs.adapters.gymnax import GymnaxEnvironment, described
 from matrixrl.networks.policies import PolicyValue
 from matrixrl.user_files import display_path
@@ -29,12 +37,21 @@ from matrixrl.user_files import display_path
 GYMNAX_MISSING = "it needs gymnax, which is not installed: pip install 'matrixrl[gymnax]'"
 
 
-def load_environment(spec: str) -> GymnaxEnvironment:
+AnyEnvironment = GymnaxEnvironment | GymnasiumEnvironment
+
+
+def load_environment(spec: str, time_limit: int | None = None) -> AnyEnvironment:
     """Imports and builds the environment of `--env`.
+
+    Args:
+      time_limit: maximum number of steps of an episode of Gymnasium; those of gymnax take it as a
+        parameter.
 
     Raises:
       ConfigError: if it cannot be imported, or breaks the interface of gymnax 1.0.
     """
+    if names_gymnasium(spec):
+        return GymnasiumEnvironment(spec.removeprefix(GYMNASIUM), spec, time_limit)
     if names_gymnax(spec):
         env, params = _from_gymnax(spec)
         return GymnaxEnvironment(env, params, spec)
@@ -49,7 +66,7 @@ def load_environment(spec: str) -> GymnaxEnvironment:
         return GymnaxEnvironment(env, params, spec)
 
 
-def load_network(config: EnvironmentRunConfig, env: GymnaxEnvironment) -> Any:
+def load_network(config: EnvironmentRunConfig, env: AnyEnvironment) -> Any:
     """Returns the network of a run: the user's, or the default one for the environment.
 
     Raises:
@@ -110,7 +127,7 @@ class UserNetwork:
 
 
 def _check_network(
-    spec: str, network: UserNetwork, env: GymnaxEnvironment, config: EnvironmentRunConfig
+    spec: str, network: UserNetwork, env: AnyEnvironment, config: EnvironmentRunConfig
 ) -> None:
     """Refuses a network whose results do not fit, before anything compiles."""
     count, size = 2, env.actions.size
@@ -146,7 +163,7 @@ def _check_network(
         )
 
 
-def normalizes(choice: str, env: GymnaxEnvironment) -> bool:
+def normalizes(choice: str, env: AnyEnvironment) -> bool:
     """Returns whether observations or rewards are normalised: by default if actions are
     continuous, unless observations are images.
     """
