@@ -14,6 +14,7 @@ SOURCE = Path(__file__).parent.parent / "src" / "matrixrl"
 # Packages and modules that are finished, below `src/matrixrl`; add each one as it is done.
 FINISHED = (
     "agents",
+    "api",
     "checkpoints",
     "cli",
     "config",
