@@ -100,14 +100,14 @@ def _pages(draft: Path) -> list[str]:
         page = draft / source.relative_to(ROOT).with_suffix(".html")
         page.parent.mkdir(parents=True, exist_ok=True)
         linked = re.sub(r'\b(href|src)="([^"]*)"', link, body)
-        page.write_text(TEMPLATE.format(title=_title(source), nav=_navigation(page, draft, sources), body=linked))
+        page.write_text(
+            TEMPLATE.format(title=_title(source), nav=_navigation(page, draft, sources), body=linked)
+        )
     shutil.copy(draft / "README.html", draft / "index.html")
     return faults
 
 
-def _resolved(
-    source: Path, address: str, anchors: dict[Path, set[str]], draft: Path
-) -> tuple[str, str]:
+def _resolved(source: Path, address: str, anchors: dict[Path, set[str]], draft: Path) -> tuple[str, str]:
     """Returns the fault of a link, if any, and its address among the pages; copies linked files."""
     if re.match(r"[a-z]+:", address):
         return "", address
@@ -137,7 +137,8 @@ def _navigation(page: Path, draft: Path, sources: list[Path]) -> str:
     up = "../" * len(page.relative_to(draft).parent.parts)
     links = [f'<a href="{up}api/matrixrl/api.html">API reference</a>']
     links += [
-        f'<a href="{up}{source.relative_to(ROOT).with_suffix(".html")}">{_title(source)}</a>' for source in sources
+        f'<a href="{up}{source.relative_to(ROOT).with_suffix(".html")}">{_title(source)}</a>'
+        for source in sources
     ]
     return " · ".join(links)
 

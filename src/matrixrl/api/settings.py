@@ -5,13 +5,14 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import importlib
+import os
 from collections.abc import Iterator, Mapping
 from os import PathLike
-from pathlib import Path
 from types import MappingProxyType
 from typing import Any, get_args, get_origin
 
 from matrixrl.cli.main import COMMANDS
+from matrixrl.cli.parse import require_local_paths
 from matrixrl.config import ConfigError, RunConfig, value_at
 from matrixrl.config.fields import rules_of, settings_of
 from matrixrl.config.files import checked_value, with_file
@@ -262,6 +263,8 @@ def _checked_keywords(system: str, kind: type, given: Mapping[str, Any]) -> dict
         rule, hint = rules[dotted]
         try:
             plain = _plain(keyword, value, hint)
+            if isinstance(plain, str):  # a `Path` would hide that it is a URL
+                require_local_paths(kind, [f"--{present.replace('_', '-')}={plain}"])
             values[present] = None if plain is None else checked_value(plain, rule, hint)
         except ValueError as error:
             if isinstance(error, ConfigError):
@@ -281,7 +284,7 @@ def _plain(keyword: str, value: Any, hint: Any) -> Any:
     if keyword == "sweep" and isinstance(value, Mapping):
         return [f"{name}={','.join(str(number) for number in values)}" for name, values in value.items()]
     if isinstance(value, PathLike):
-        return str(Path(value))
+        return os.fspath(value)
     if hasattr(value, "tolist"):  # arrays and numbers of NumPy and JAX
         value = value.tolist()
     if get_origin(hint) is tuple:
