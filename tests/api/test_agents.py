@@ -149,6 +149,7 @@ def keywords(flags: list[str]) -> dict[str, Any]:
     }
 
 
+@pytest.mark.slow
 def test_schemes_arrive_as_they_are_proved_and_leaving_saves(tmp_path: Path) -> None:
     given = {
         **keywords(TINY),

@@ -66,7 +66,7 @@ def test_a_run_is_trained_and_read(tmp_path: Path, capsys: pytest.CaptureFixture
     assert pyarrow.table(table).num_rows == STEPS // 5
     assert run.settings["learning_rate"] == run.settings.learning_rate == 0.1  # pyright: ignore
     assert "<td>finished</td>" in run._repr_html_()
-    assert run.__rich__().row_count == 7
+    assert run.__rich__().row_count == 8
     assert matrixrl.open("latest", runs_dir=tmp_path) == run == matrixrl.open(run.path) == matrixrl.open(run)
     with pytest.raises(matrixrl.ConfigError, match=r"open\(\) absent: no run of this name"):
         matrixrl.open("absent", runs_dir=tmp_path)
@@ -220,3 +220,35 @@ def test_the_display_follows_the_status_and_is_taken_away(monkeypatch: pytest.Mo
     with ours.notebook_progress(None):  # this process is no kernel
         pass
     assert shown == []
+
+
+def test_schemes_arrive_in_order_and_an_error_too(tmp_path: Path, short_trainer: dict[str, Any]) -> None:
+    short_trainer |= {"finds": True}
+    given = {"runs_dir": tmp_path, "console": "quiet", "learning_rate": 0.1}
+    search = matrixrl.discover(**given)
+    assert search.run is None
+    assert [(found.rank, found.ring) for found in search] == [(8, "Z"), (7, "Z")]
+    assert search.run is not None
+    assert search.run.status == "finished"
+    assert list(search) == []
+    # Every solution of the lowest rank so far: Strassen's and Winograd's.
+    assert [found.rank for found in matrixrl.discover(**given, every=True)] == [8, 7, 7]
+    # A training that is left in the middle is saved, and resumes.
+    short_trainer |= {"pause": 0.005}
+    for found in matrixrl.discover(**given, run_name="left"):
+        assert found.rank == 8
+        break
+    left = matrixrl.open("left", runs_dir=tmp_path)
+    assert left.status == "interrupted"
+    assert left.summary.last_step < STEPS
+    search = matrixrl.discover(**given)
+    next(search)
+    with pytest.raises(KeyError, match="enough"):
+        search.throw(KeyError("enough"))
+    assert search.run is not None
+    assert search.run.status == "interrupted"
+    short_trainer |= {"pause": 0.0, "poisoned": [15]}
+    search = matrixrl.discover(**given, max_rollbacks=0)
+    assert next(search).rank == 8
+    with pytest.raises(matrixrl.TrainingError, match="loss is nan at step 15"):
+        next(search)

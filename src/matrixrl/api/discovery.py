@@ -8,7 +8,7 @@ import queue
 import threading
 import weakref
 from collections.abc import Generator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from matrixrl.api.runs import Run
 from matrixrl.api.settings import TrainingSettings, matmul
@@ -87,7 +87,7 @@ class Discovery(Generator["Scheme", None, None]):
             raise self._search.error
         raise StopIteration
 
-    def throw(self, typ: Any, val: Any = None, tb: Any = None) -> Scheme:
+    def throw(self, typ: Any, val: Any = None, tb: Any = None) -> NoReturn:
         """Closes the generator, and raises an exception.
 
         Args:
@@ -104,7 +104,10 @@ class Discovery(Generator["Scheme", None, None]):
           KeyError: 'enough'
         """
         self.close()
-        return super().throw(typ, val, tb)
+        error = typ if isinstance(typ, BaseException) else val
+        if not isinstance(error, BaseException):
+            error = typ() if val is None else typ(val)
+        raise error if tb is None else error.with_traceback(tb)
 
     def close(self) -> None:
         """Stops the training after its chunk, saves, and waits for that. Further calls do nothing.
