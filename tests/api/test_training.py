@@ -87,7 +87,7 @@ def test_an_interrupt_saves_and_the_run_resumes(tmp_path: Path, short_trainer: d
     assert signal.getsignal(signal.SIGINT) == before
     short_trainer.clear()
     for resume in (run, run.name, str(run.path)):
-        where = {} if resume is not run.name else {"runs_dir": tmp_path}
+        where: dict[str, Any] = {} if resume is not run.name else {"runs_dir": tmp_path}
         assert matrixrl.train(resume=resume, console="quiet", **where) == run
     assert (run.status, run.summary.attempts, run.summary.last_step) == ("finished", 4, STEPS)
 

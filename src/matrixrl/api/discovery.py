@@ -104,10 +104,10 @@ class Discovery(Generator["Scheme", None, None]):
           KeyError: 'enough'
         """
         self.close()
-        error = typ if isinstance(typ, BaseException) else val
-        if not isinstance(error, BaseException):
-            error = typ() if val is None else typ(val)
-        raise error if tb is None else error.with_traceback(tb)
+        if isinstance(typ, BaseException):
+            raise typ
+        error = val if isinstance(val, BaseException) else typ() if val is None else typ(val)
+        raise error.with_traceback(tb)
 
     def close(self) -> None:
         """Stops the training after its chunk, saves, and waits for that. Further calls do nothing.

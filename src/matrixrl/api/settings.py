@@ -6,7 +6,7 @@ import dataclasses
 import difflib
 import importlib
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from os import PathLike
 from types import MappingProxyType
 from typing import Any, get_args, get_origin
@@ -186,7 +186,7 @@ def build(system: str, given: Mapping[str, Any]) -> TrainingSettings:
     return TrainingSettings(system, MappingProxyType(values), config)
 
 
-def read_config(module: Any, arguments: list[str]) -> Any:
+def read_config(module: Any, arguments: Sequence[str]) -> Any:
     """Returns the settings of a command line.
 
     Args:
@@ -285,8 +285,9 @@ def _plain(keyword: str, value: Any, hint: Any) -> Any:
         return [f"{name}={','.join(str(number) for number in values)}" for name, values in value.items()]
     if isinstance(value, PathLike):
         return os.fspath(value)
-    if hasattr(value, "tolist"):  # arrays and numbers of NumPy and JAX
-        value = value.tolist()
+    to_list = getattr(value, "tolist", None)  # of arrays and numbers of NumPy and JAX
+    if to_list is not None:
+        value = to_list()
     if get_origin(hint) is tuple:
         if isinstance(value, str):
             return [value]
