@@ -115,8 +115,8 @@ class EnvironmentAgent:
           mask: legal actions, bool [A] or [N, A]; None if all are legal. An agent that was trained
             with a mask needs it.
           greedy: True for the most probable action, False to sample one.
-          key: random key of JAX, or a seed, for `greedy=False`; None continues a sequence that is the
-            same for each loaded agent.
+          key: random key of JAX, or a seed, for `greedy=False`; None continues a sequence that is
+            the same for each loaded agent.
 
         Returns:
           The action as the environment takes it; a batch has a leading axis [N].
@@ -335,8 +335,8 @@ def load(
       An `EnvironmentAgent`, or a `MatmulAgent` for a run of matmul.
 
     Raises:
-      ConfigError: if there is no such run or complete checkpoint, or code would be imported that the
-        user has not named.
+      ConfigError: if there is no such run or complete checkpoint, or code would be imported that
+        the user has not named.
 
     Example:
       >>> import matrixrl

@@ -24,8 +24,9 @@ _POLL_SECONDS = 0.5  # a wait without a limit would not hear an interrupt on eve
 
 
 class Discovery(Generator["Scheme", None, None]):
-    """Generator of proved schemes: what `matrixrl.discover` returns. The training begins at the first
-    `next`, and runs in a thread of its own.
+    """Generator of proved schemes: what `matrixrl.discover` returns.
+
+    The training begins at the first `next`, and runs in a thread of its own.
 
     `close`, the end of a `with` block, an interrupt, and the end of the program finish the chunk
     and save; the run can then be resumed.
@@ -196,8 +197,8 @@ def discover(
 
     Args:
       size: format n m p: an n x m matrix times an m x p matrix. Default: 2 2 2.
-      tensor: instead of `size`: an array of integers with three axes, the name of a built-in problem,
-        or a file.
+      tensor: instead of `size`: an array of integers with three axes, the name of a built-in
+        problem, or a file.
       ring: `F2`, with lifting to the integers, or `Z`.
       target_rank: rank at which the search ends. Default: the best known rank.
       time: maximum time, such as `10m`, or in seconds.

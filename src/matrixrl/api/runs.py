@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from matrixrl.api.agents import Agent
 
 Columns = dict[str, "np.ndarray"]
-"""Columns of a table by name: NumPy arrays of one length, as pandas, Polars and pyarrow take them."""
+"""Columns of a table by name: NumPy arrays of one length, for pandas, Polars and pyarrow."""
 
 
 class Run:

@@ -20,7 +20,7 @@ from matrixrl.config.files import checked_value, with_file
 
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
 class TrainingSettings(Mapping[str, Any]):
-    """Settings of a training: what `matrixrl.ppo`, `matrixrl.hackmatrix` and `matrixrl.matmul` return.
+    """Settings of a training: what `matrixrl.ppo` and the like return.
 
     Every setting is an attribute and an entry of this mapping, under the name of its flag with
     underscores.
@@ -116,9 +116,9 @@ def ppo(**settings: Any) -> TrainingSettings:
       >>> import matrixrl
       >>> matrixrl.ppo(env="gymnax:CartPole-v1", num_envs=32).num_envs
       32
-      >>> matrixrl.ppo(learning_rat=1e-3)
+      >>> matrixrl.ppo(num_env=32)
       Traceback (most recent call last):
-      matrixrl.config.fields.ConfigError: ppo(): unknown setting learning_rat; did you mean learning_rate?
+      matrixrl.config.fields.ConfigError: ppo(): unknown setting num_env; did you mean num_envs?
     """
     return build("ppo", settings)
 

@@ -1,4 +1,4 @@
-"""Connection of a training command to a program that runs it in its own process, such as a notebook.
+"""Connection of a training command to a program that runs it, such as a notebook.
 
 The command is the same. The program receives the run, the trainer and the outcome as objects
 instead of text and an exit status, and may ask the training to stop.
