@@ -7,7 +7,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c const
 BASE := $(VENV)/.installed-base
 ALL := $(VENV)/.installed
 
-.PHONY: train test test-all lint format bench venv clean
+.PHONY: train test test-all lint format bench docs venv clean
 
 train: $(BASE)  ## the main job: discover Strassen's algorithm
 	$(BIN)/matrixrl matmul train --preset quick
@@ -29,6 +29,9 @@ format: $(ALL)
 
 bench: $(BASE)  ## speed; the record is benchmarks/RESULTS.md
 	$(BIN)/matrixrl matmul bench
+
+docs: $(ALL)  ## the reference from the docstrings and all pages, into build/docs; warnings are errors
+	$(BIN)/python docs/build.py build/docs
 
 venv: $(ALL)  ## the set-up alone: everything but accelerators and the baselines
 

@@ -75,7 +75,7 @@ def test_class_names_are_unique() -> None:
         if isinstance(node, ast.ClassDef)
     )
     shared = {name for name, count in names.items() if count > 1}
-    assert shared - SHARED_CLASSES == set()
+    assert shared == SHARED_CLASSES
 
 
 def test_code_and_documentation_use_plain_words() -> None:

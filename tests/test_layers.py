@@ -41,6 +41,11 @@ ALLOWED: dict[str, set[str]] = {
         "systems", "training", "agents", "checkpoints", "devices", "tracking", "envs", "networks", "search", "schemes",
         "dashboard", "presets",
     },
+    # The Python interface is a second way to run the commands, and may see all.
+    "api": {
+        "cli", "systems", "training", "agents", "checkpoints", "devices", "tracking", "envs", "networks", "search",
+        "schemes", "dashboard", "presets",
+    },
 }  # fmt: skip
 
 # A system does not import another, except that hackmatrix builds on ppo.

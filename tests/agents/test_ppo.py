@@ -17,7 +17,7 @@ from matrixrl.agents.ppo import (
     MAX_GROUPS,
     PPO,
     Episodes,
-    LossMetrics,
+    PPOLossMetrics,
     RolloutState,
     Samples,
     TrainState,
@@ -221,7 +221,7 @@ def shifted(params: Any, observation: Any) -> tuple[Any, Any]:
 @partial(jax.jit, static_argnames="count", compiler_options=QUICKLY)
 def gradient_by_shift(
     samples: Samples, eps: float = 0.1, vf: float = 0.0, ent: float = 0.0, count: int | None = None
-) -> tuple[jax.Array, LossMetrics]:
+) -> tuple[jax.Array, PPOLossMetrics]:
     return jax.grad(loss, has_aux=True)(jnp.zeros(2), shifted, samples, eps, vf, ent, count)
 
 
@@ -425,7 +425,7 @@ def test_every_epoch_uses_every_sample_once_in_an_order_of_its_own() -> None:
 def test_gradients_and_metrics_of_groups_are_those_of_the_whole_minibatch() -> None:
     state, metrics, _ = updated(at_once=False)
     samples, reward = reference()
-    expected: list[LossMetrics] = []
+    expected: list[PPOLossMetrics] = []
     norms = []
     for step, used in enumerate(minibatches(at_once=False).reshape(-1, BATCH)):
         taken = jax.tree.map(lambda leaf, at=used: leaf[at], samples)
@@ -437,7 +437,7 @@ def test_gradients_and_metrics_of_groups_are_those_of_the_whole_minibatch() -> N
             )
         expected.append(of_loss)
         norms.append(optax.tree.norm(gradient))
-    for name in LossMetrics._fields:
+    for name in PPOLossMetrics._fields:
         mean = np.mean([getattr(each, name) for each in expected])
         np.testing.assert_allclose(getattr(metrics, name), mean, rtol=1e-4, atol=1e-5, err_msg=name)
     np.testing.assert_allclose(metrics.grad_norm, np.mean(norms), rtol=1e-4)
@@ -447,7 +447,7 @@ def test_gradients_and_metrics_of_groups_are_those_of_the_whole_minibatch() -> N
 
 
 @partial(jax.jit, compiler_options=QUICKLY)
-def gradient_of(params: Any, samples: Samples) -> tuple[Any, LossMetrics]:
+def gradient_of(params: Any, samples: Samples) -> tuple[Any, PPOLossMetrics]:
     return jax.grad(loss, has_aux=True)(params, network, samples, EPS, VF, ENT)
 
 

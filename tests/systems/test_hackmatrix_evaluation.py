@@ -19,7 +19,7 @@ from matrixrl.envs.hackmatrix.rules import Outcome
 from matrixrl.systems.hackmatrix import evaluation as hackmatrix_evaluate
 from matrixrl.systems.hackmatrix.evaluation import (
     LANES,
-    Games,
+    FinishedGames,
     NetworkPolicy,
     evaluate,
     mean_interval,
@@ -40,13 +40,13 @@ def policy() -> NetworkPolicy:
     return NetworkPolicy(network, params)
 
 
-def same(ours: Games, theirs: Games, count: int | None = None) -> bool:
+def same(ours: FinishedGames, theirs: FinishedGames, count: int | None = None) -> bool:
     """Whether the first games of two evaluations are the same, bit for bit."""
     names = ("returns", "highest_stages", "scores", "steps", "outcomes")
     return all(np.array_equal(getattr(ours, name)[:count], getattr(theirs, name)[:count]) for name in names)
 
 
-def expect_as_on_referee(games: Games, number: int, policy: NetworkPolicy) -> None:
+def expect_as_on_referee(games: FinishedGames, number: int, policy: NetworkPolicy) -> None:
     game = AgentGame(policy, seed=games.seed, game=number, greedy=games.greedy)
     while not game.over and len(game.positions) <= games.time_limit:
         game.play()
@@ -139,7 +139,7 @@ def test_the_interval_of_a_share_is_wilsons(won: int, games: int, low: float, hi
 
 
 def test_what_games_come_to_by_hand() -> None:
-    games = Games(
+    games = FinishedGames(
         seed=0,
         greedy=True,
         time_limit=9,

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+import matrixrl
 from matrixrl.checkpoints.store import CheckpointStore
 from matrixrl.cli.main import main
 from matrixrl.cli.resume import run_folder
@@ -99,6 +100,17 @@ def test_a_step_or_the_id_can_be_named_and_the_rows_after_it_are_recognised(
     assert descend(new, tracking=RESUMED) == 0
     assert history(new / "r")["counts"] == history(undisturbed)["counts"]
     assert audit(new / "r", server=False).agrees
+
+
+def test_an_agent_is_loaded_from_wandb(
+    sent: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    new = tmp_path / "new"
+    agent = matrixrl.load("wandb:rlmm/r", runs_dir=new)
+    assert (agent.name, agent.step) == ("r", STOPPED)
+    assert "r restored to" in capsys.readouterr().err
+    assert CheckpointStore(new / "r").steps() == [STOPPED]
+    assert matrixrl.load("wandb:rlmm/r", runs_dir=new).step == STOPPED  # it is here now
 
 
 def test_a_damaged_checkpoint_is_passed_over(

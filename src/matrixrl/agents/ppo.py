@@ -110,7 +110,7 @@ class Samples(NamedTuple):
     target: Float32[Array, "N"]
 
 
-class LossMetrics(NamedTuple):
+class PPOLossMetrics(NamedTuple):
     """Scalars of a minibatch; `approx_kl` is the estimator (r - 1) - log r of Schulman's
     "Approximating KL divergence".
     """
@@ -172,6 +172,13 @@ class Update(NamedTuple):
     episodes: Episodes
 
 
+class UpdatedState(NamedTuple):
+    """Result of the weight updates on a given rollout."""
+
+    state: TrainState
+    metrics: UpdateMetrics
+
+
 class Moments(NamedTuple):
     """Mean and variance of numbers over all devices."""
 
@@ -184,7 +191,7 @@ class Learned(NamedTuple):
 
     params: PyTree
     opt_state: PyTree
-    metrics: LossMetrics
+    metrics: PPOLossMetrics
     grad_norm: Float32[Array, ""]
 
 
@@ -276,7 +283,7 @@ def loss(
     ent_coef: float | Float[Array, ""],
     count: int | None = None,
     distribution: Distribution = CATEGORICAL,
-) -> tuple[Float32[Array, ""], LossMetrics]:
+) -> tuple[Float32[Array, ""], PPOLossMetrics]:
     """Computes the clipped surrogate (equation 7), the clipped value loss and the entropy bonus
     (equation 9).
 
@@ -308,7 +315,7 @@ def loss(
     pg_loss, vf_loss = -mean(surrogate), 0.5 * mean(squared)
     entropy = mean(distribution.entropy(policy))
     total = pg_loss + vf_coef * vf_loss - ent_coef * entropy
-    return total, LossMetrics(
+    return total, PPOLossMetrics(
         total_loss=total,
         pg_loss=pg_loss,
         vf_loss=vf_loss,
@@ -420,9 +427,9 @@ class PPO:
         if self.counts_faults:
             episodes = episodes._replace(faults=self._count_faults(steps))
         state, metrics = self.learn(state._replace(rollout=rollout), steps, key_shuffle)
-        return state, metrics, episodes
+        return Update(state, metrics, episodes)
 
-    def learn(self, state: TrainState, steps: Transition, key: Array) -> tuple[TrainState, UpdateMetrics]:
+    def learn(self, state: TrainState, steps: Transition, key: PRNGKeyArray) -> UpdatedState:
         """Performs the weight updates on a rollout.
 
         Args:
@@ -466,7 +473,7 @@ class PPO:
         statistics = self._with_observations(statistics, samples.observation)
         unexplained = self._moments(samples.advantage).variance  # residual variance of the value
         variance = self._moments(samples.target).variance
-        return Update(
+        return UpdatedState(
             TrainState(params, opt_state, rollout, statistics),
             UpdateMetrics(
                 *metrics,
@@ -573,7 +580,7 @@ class PPO:
             # Normalise the advantages over the whole minibatch, on all devices.
             mean, variance = self._moments(jnp.take_along_axis(samples.advantage, chosen, axis=1))
 
-            def share_of(group: tuple[Array, Array]) -> tuple[Any, LossMetrics]:
+            def share_of(group: tuple[Array, Array]) -> tuple[Any, PPOLossMetrics]:
                 at, rows = group
                 taken: Samples = jax.tree.map(lambda leaf: leaf[at, rows], samples)
                 taken = taken._replace(advantage=(taken.advantage - mean) / (jnp.sqrt(variance) + 1e-8))

@@ -19,7 +19,7 @@ from matrixrl.tracking.numbers import duration, percent, plural
 from matrixrl.tracking.status import Status, activity
 
 if TYPE_CHECKING:
-    from matrixrl.systems.hackmatrix.evaluation import Games, Interval
+    from matrixrl.systems.hackmatrix.evaluation import FinishedGames, Interval
 
 MAX_GAMES = 1_000_000
 BAR_WIDTH = 20
@@ -115,7 +115,7 @@ def _evaluate(command: HackmatrixEvaluateCommand, status: Status) -> int:
     if agent is None:
         ways = ("sampled",)
     began = time.perf_counter()
-    results: dict[str, Games] = {}
+    results: dict[str, FinishedGames] = {}
     for way in ways:
         results[way] = evaluate(
             agent.policy if agent else uniform_policy,
@@ -151,7 +151,7 @@ def _evaluate(command: HackmatrixEvaluateCommand, status: Status) -> int:
     return 0
 
 
-def table(results: Mapping[str, Games]) -> str:
+def table(results: Mapping[str, FinishedGames]) -> str:
     """Formats the results as a table, with a column for each action selection, and below it the
     stages reached.
     """

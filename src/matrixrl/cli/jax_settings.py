@@ -77,16 +77,22 @@ def standard_jax_settings() -> Iterator[None]:
 
 
 @contextmanager
-def restored_environment() -> Iterator[None]:
-    """Restores the environment variables of the process when the block ends."""
+def restored_environment(prefixes: tuple[str, ...] = ("",)) -> Iterator[None]:
+    """Restores the environment variables of the process when the block ends.
+
+    Args:
+      prefixes: only variables whose names start with one of these. Other threads of a program may
+        set variables of their own meanwhile.
+    """
     environment = dict(os.environ)
     try:
         yield
     finally:
         for name in os.environ.keys() - environment.keys():
-            del os.environ[name]
+            if name.startswith(prefixes):
+                del os.environ[name]
         for name, value in environment.items():
-            if os.environ.get(name) != value:
+            if name.startswith(prefixes) and os.environ.get(name) != value:
                 os.environ[name] = value
 
 

@@ -140,7 +140,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     and the settings of JAX.
     """
     given = list(sys.argv[1:] if arguments is None else arguments)
-    with restored_environment(), _libraries_restored(), checked_streams():
+    with restored_environment(), libraries_restored(), checked_streams():
         try:
             try:
                 with standard_jax_settings():
@@ -168,7 +168,7 @@ _LOGGERS = ("", "absl", "jax", "wandb")
 
 
 @contextmanager
-def _libraries_restored() -> Iterator[None]:
+def libraries_restored() -> Iterator[None]:
     """Restores, when the block ends, the state of the libraries that commands change: JAX's
     compilation cache, W&B and logging.
     """

@@ -22,7 +22,7 @@ from matrixrl.tracking.numbers import duration, percent, plural
 from matrixrl.tracking.status import Status
 
 if TYPE_CHECKING:
-    from matrixrl.systems.matmul.evaluation import Evaluation
+    from matrixrl.systems.matmul.evaluation import EvaluationResult
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -124,7 +124,7 @@ def _evaluate(settings: MatmulEvaluateCommand, folder: Path, status: Status) -> 
     return 0
 
 
-def _values(result: Evaluation) -> dict[str, Any]:
+def _values(result: EvaluationResult) -> dict[str, Any]:
     return {
         "size": result.problem.to_record().get("format"),
         "problem": result.problem.name,

@@ -21,7 +21,7 @@ from matrixrl.tracking.numbers import plural
 from matrixrl.tracking.status import activity
 
 if TYPE_CHECKING:
-    from matrixrl.systems.ppo.evaluation import Step
+    from matrixrl.systems.ppo.evaluation import WatchedStep
 
 Flag = Annotated[bool, tyro.conf.FlagCreatePairsOff]
 
@@ -125,7 +125,7 @@ def run_command(command: PPOWatchCommand) -> int:
     how = "greedy" if command.greedy else "sampled"
     print(f"{found.where}, {how}, seed {command.seed}, episode {command.episode}")
     frames: list[Frame] = []
-    last: Step | None = None
+    last: WatchedStep | None = None
     count = 0
     for count, last in enumerate(
         evaluator.watch(found.agents[command.agent], command.episode, command.seed, command.greedy), start=1
@@ -151,7 +151,7 @@ def run_command(command: PPOWatchCommand) -> int:
     return 0
 
 
-def step_line(number: int, step: Step) -> str:
+def step_line(number: int, step: WatchedStep) -> str:
     """Describes a step in one line: the action, the value before it, the reward, and their sum."""
     action = np.asarray(step.action)
     shown = str(int(action)) if action.ndim == 0 else " ".join(f"{value:+.2f}" for value in action.tolist())

@@ -69,15 +69,19 @@ def run_folder(arguments: Sequence[str], reference: str, system: str) -> Path:
         if reference == "latest" or not may_ask_wandb():
             raise
         flags = [(flag, flag_value(arguments, flag)) for flag in ("--project", "--entity")]
-        problem = _restore(reference, runs_dir, [f"{flag}={value}" for flag, value in flags if value])
+        problem = restore_run(reference, runs_dir, [f"{flag}={value}" for flag, value in flags if value])
         try:
             return find_run(runs_dir, reference, system)
         except ConfigError:
             raise ConfigError(f"{error}; W&B was asked as well: {problem}") from error
 
 
-def _restore(reference: str, runs_dir: Path, flags: Sequence[str]) -> str:
+def restore_run(reference: str, runs_dir: Path, flags: Sequence[str]) -> str:
     """Restores a run from W&B, in a process of its own: wandb is never loaded beside training.
+
+    Args:
+      reference: name or id of the run.
+      flags: further flags of `runs restore`, such as `--project=NAME`.
 
     Returns:
       Why it was not restored; "" where it was.

@@ -23,6 +23,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
+from matrixrl.cli.embedding import EMBEDDED_GRACE_SECONDS, EMBEDDING
 from matrixrl.cli.progress import complain
 from matrixrl.cli.resume import resumed_settings
 from matrixrl.cli.signals import GraceExpiry, StopAnswer
@@ -197,11 +198,18 @@ def train(session: Session[Any, Any], coordinator: Coordinator = SINGLE) -> int:
     began = time.perf_counter()
     from matrixrl.training.loop import StopRequest
 
+    embedding = EMBEDDING.get()
     grace_seconds = session.config.checkpoint.grace_seconds
     expiry, answer = GraceExpiry(grace_seconds), StopAnswer(grace_seconds)
+    on_expiry: Callable[[signal.Signals], None] = expiry
+    if embedding is not None:
+        # The program around the training outlives it.
+        grace_seconds, answer, on_expiry = EMBEDDED_GRACE_SECONDS, StopAnswer(None), lambda _: None
     time_limit = getattr(session.config, "time_seconds", None)
-    with StopRequest(grace_seconds, expiry, answer, time_limit) as stop, contextlib.ExitStack() as start:
+    with StopRequest(grace_seconds, on_expiry, answer, time_limit) as stop, contextlib.ExitStack() as start:
         answer.stop = stop
+        if embedding is not None:
+            embedding.begin(stop)
         reservation = None
         if coordinator.is_leader:
             # Before JAX is loaded, which takes seconds, so that the user sees the announcement at
@@ -220,7 +228,9 @@ def train(session: Session[Any, Any], coordinator: Coordinator = SINGLE) -> int:
         if result is None:
             return 1
         coordinator.announce_exit()
-        shown = _show(session, result) if coordinator.is_leader else True
+        if embedding is not None:
+            embedding.outcome = result
+        shown = _show(session, result) if coordinator.is_leader and embedding is None else True
     if result.ending == "interrupted":
         # The signal may have come to another process of this training.
         return 128 + (stop.signal or signal.SIGTERM)
@@ -306,6 +316,15 @@ def announce(session: Session[Any, Any], reservation: Reservation | None) -> Non
     Status(shown=False).line("\n".join(f"{name:<8} {text}" for name, text in lines))
 
 
+def _report_failure(text: str) -> None:
+    """Reports why a training failed: on standard error, or to the program that runs it."""
+    embedding = EMBEDDING.get()
+    if embedding is None:
+        complain(text)
+    else:
+        embedding.failure = text
+
+
 def _cancel_compilations() -> None:
     """Drops compilations that were queued for later."""
     first_calls = sys.modules.get("matrixrl.training.first_calls")
@@ -363,7 +382,7 @@ def _attempt(
         except CheckpointError as error:
             run.warn(str(error))
             run.finish("crashed")
-            complain(f"{error}; free some space, then: {attempt.resume_command}")
+            _report_failure(f"{error}; free some space, then: {attempt.resume_command}")
             return None
         except (JaxRuntimeError, ValueError) as error:
             if not command.coordinator.is_peer_failure(error):
@@ -454,6 +473,8 @@ def _open_attempt(
         follower = CheckpointFollower(coordinator, shared_folder)
     command.peer_failure.manager = manager
     trainer = session.make_trainer(config, run)
+    if (embedding := EMBEDDING.get()) is not None:
+        embedding.open(run, trainer)
     return TrainingAttempt(session, command, run, trainer, manager, follower, shared_folder, copies, how)
 
 
@@ -571,7 +592,7 @@ class TrainingAttempt:
         self.run.warn(text)
         self.run.finish("crashed")
         if self.manager is not None:
-            complain(text)
+            _report_failure(text)
         self.command.coordinator.announce_exit()  # all processes saw the same metric
         return None
 

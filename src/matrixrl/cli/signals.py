@@ -38,9 +38,12 @@ class StopAnswer:
 
     Attributes:
       stop: knows where a request came from that was no signal.
+
+    Args:
+      grace_seconds: grace period; None if there is none.
     """
 
-    def __init__(self, grace_seconds: float) -> None:
+    def __init__(self, grace_seconds: float | None) -> None:
         self._grace_seconds = grace_seconds
         self.stop: StopRequest | None = None
 
@@ -48,4 +51,5 @@ class StopAnswer:
         """Prints a line above the status line."""
         again = "; Ctrl-C again stops at once" if number == signal.SIGINT else ""
         origin = self.stop.origin if self.stop is not None and self.stop.origin else number.name
-        notify(f"{origin}: stopping after this chunk, within {self._grace_seconds:g} s{again}")
+        limit = "" if self._grace_seconds is None else f", within {self._grace_seconds:g} s"
+        notify(f"{origin}: stopping after this chunk{limit}{again}")

@@ -148,14 +148,14 @@ def read_settings_file(kind: type, path: Path | str) -> dict[str, Any]:
                 f"{where}: {given}: cannot stand in a file; give {flag_of(name)} on the command line"
             )
         try:
-            values[name] = _checked(value, rules, hint)
+            values[name] = checked_value(value, rules, hint)
         except ValueError as error:
             raise ConfigError(f"{where}: {shown}: {error}") from error
     return values
 
 
-def _checked(value: Any, rules: Rules, hint: Any) -> Any:
-    """Returns a value of a file as its setting has it.
+def checked_value(value: Any, rules: Rules, hint: Any) -> Any:
+    """Returns a value of a settings file, or of a keyword, as its setting has it.
 
     Raises:
       ValueError: if it is not allowed; the message says what it must be.

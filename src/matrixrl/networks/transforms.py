@@ -28,7 +28,7 @@ from matrixrl.types import Cases, Functions, TokenLayout
 TABLE_SCALE = 10.0
 
 
-class FieldContractions(Protocol):
+class FieldFeatures(Protocol):
     """Contractions of residuals over one field."""
 
     @property
@@ -54,7 +54,7 @@ class ContractionFeatures(Protocol):
         ...
 
     @property
-    def fields(self) -> tuple[FieldContractions, ...]:
+    def fields(self) -> tuple[FieldFeatures, ...]:
         """One per field."""
         ...
 
@@ -119,13 +119,13 @@ class TransformPolicy(nn.Module):
             for number, field in enumerate(self.contractions.fields)
         ]
 
-    def _shape(self, field: FieldContractions, index: int) -> tuple[int, int]:
+    def _shape(self, field: FieldFeatures, index: int) -> tuple[int, int]:
         """Returns the table's shape: a row for each case and one for the score of a sign, a column
         for each rank.
         """
         return field.num_cases[index] + field.signed(index), field.max_rank(index) + 1
 
-    def _table(self, number: int, field: FieldContractions, index: int) -> Array:
+    def _table(self, number: int, field: FieldFeatures, index: int) -> Array:
         shape = self._shape(field, index)
 
         def start(key: Array) -> Array:

@@ -290,6 +290,17 @@ class Status:
         full, empty = ("━", "─") if self._encodes("━─") else ("#", "-")
         return f"{name}  {full * filled}{empty * (room - filled)}  {text}"
 
+    def snapshot(self, width: int) -> tuple[str, float | None]:
+        """Returns the status line for a number of columns, and the fraction of the phase that is done.
+
+        The fraction is None during an activity, and without a phase.
+        """
+        with self._lock:
+            text, phase = self.status_text(width), self._phase
+            if phase is None or not phase.total or self._shows_activity():
+                return text, None
+            return "  ".join([phase.name, *phase.facts(short=False)]), min(1.0, phase.done / phase.total)
+
     def _shows_activity(self) -> bool:
         """Returns whether an activity is what happens now: one that began before the phase only
         stands around it."""
@@ -404,6 +415,11 @@ def notify(text: str) -> None:
     """Prints a line on the status in use, if there is one."""
     if _in_use:
         _in_use[-1].line(text)
+
+
+def in_use() -> Status | None:
+    """Returns the status in use, if there is one."""
+    return _in_use[-1] if _in_use else None
 
 
 def clear() -> None:

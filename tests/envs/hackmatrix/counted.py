@@ -11,7 +11,7 @@ import numpy as np
 
 from matrixrl.envs.hackmatrix.env import EnvParams, HackMatrix, random_legal_action
 from matrixrl.envs.hackmatrix.rules import REWARD_COMPONENTS
-from matrixrl.envs.hackmatrix.statistics import Counted, CountedHackMatrix
+from matrixrl.envs.hackmatrix.statistics import CountedGame, CountedHackMatrix
 from tests.envs.hackmatrix.lanes import LANES, QUICKLY, boost, compiled, stack, step_and_reset, unstack
 
 NUM_STEPS, LIMIT = 60, 25
@@ -31,7 +31,7 @@ class Step(NamedTuple):
 
 @functools.cache
 def _counted_step() -> Any:
-    def step(keys: jax.Array, states: Counted, actions: jax.Array) -> Any:
+    def step(keys: jax.Array, states: CountedGame, actions: jax.Array) -> Any:
         return COUNTED.step_batch(keys, states, actions, EnvParams(LIMIT))
 
     return jax.jit(step, compiler_options=QUICKLY)
@@ -48,7 +48,7 @@ def steps() -> list[Step]:
     _, states = compiled("reset")(keys())
     zero = jnp.zeros(LANES, jnp.int32)
     components = jnp.zeros((LANES, len(REWARD_COMPONENTS)))
-    counted = Counted(states, components, zero, zero, zero, zero.astype(jnp.uint32))
+    counted = CountedGame(states, components, zero, zero, zero, zero.astype(jnp.uint32))
     played = []
     for number in range(NUM_STEPS):
         if number in BOOSTED:

@@ -113,7 +113,7 @@ def observation_differences(flat: np.ndarray, game: GameState) -> list[str]:
     ]
 
 
-def expected_parts(expected: referee.Observation) -> tuple[np.ndarray, ...]:
+def expected_parts(expected: referee.RefereeObservation) -> tuple[np.ndarray, ...]:
     return np.asarray(expected.player), np.asarray(expected.programs), np.asarray(expected.grid)
 
 

@@ -55,7 +55,7 @@ class EnvironmentInterfaceError(ConfigError):
     value."""
 
 
-class Counted(NamedTuple):
+class CountedEpisode(NamedTuple):
     """An episode in progress.
 
     Attributes:
@@ -205,17 +205,19 @@ class GymnaxEnvironment:
 
     # One environment ------------------------------------------------------------------------------
 
-    def reset(self, key: PRNGKeyArray, params: PyTree = None) -> tuple[PyTree[Shaped[Array, "..."]], Counted]:
+    def reset(
+        self, key: PRNGKeyArray, params: PyTree = None
+    ) -> tuple[PyTree[Shaped[Array, "..."]], CountedEpisode]:
         """Starts an episode."""
         observation, game = self.env.reset(key, self._params if params is None else params)
         observation, game = self._typed((observation, game))
         return observation, self._fresh(game, observation)
 
     def step(
-        self, key: PRNGKeyArray, state: Counted, action: Num[Array, "..."], params: PyTree = None
+        self, key: PRNGKeyArray, state: CountedEpisode, action: Num[Array, "..."], params: PyTree = None
     ) -> tuple[
         PyTree[Shaped[Array, "..."]],
-        Counted,
+        CountedEpisode,
         Float32[Array, ""],
         Bool[Array, ""],
         Bool[Array, ""],
@@ -246,16 +248,16 @@ class GymnaxEnvironment:
             {"final_observation": final, "episode": episode},
         )  # fmt: skip
 
-    def legal_action_mask(self, state: Counted) -> Bool[Array, "A"]:
+    def legal_action_mask(self, state: CountedEpisode) -> Bool[Array, "A"]:
         """Returns the mask of legal actions; for continuous actions True, [1]."""
         if self._mask is None:
             return jnp.ones(1 if self.actions.is_continuous else self.actions.size, jnp.bool_)
         return jnp.asarray(self._mask(state.game, self._params), jnp.bool_)
 
-    def _fresh(self, game: Any, observation: Any) -> Counted:
+    def _fresh(self, game: Any, observation: Any) -> CountedEpisode:
         # A copy, since one buffer must not be donated twice.
         kept = () if self._keeps_final else jax.tree.map(jnp.copy, observation)
-        return Counted(game, jnp.float32(0), jnp.int32(0), kept)
+        return CountedEpisode(game, jnp.float32(0), jnp.int32(0), kept)
 
     def _typed(self, results: tuple[Any, Any]) -> tuple[Any, Any]:
         """Returns observation and state with the types that `reset` returned: JAX distinguishes a

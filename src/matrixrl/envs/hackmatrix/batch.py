@@ -33,7 +33,7 @@ from matrixrl.envs.hackmatrix.rules import (
     Program,
 )
 from matrixrl.envs.hackmatrix.stage import Stage, StageInput
-from matrixrl.envs.hackmatrix.state import SNAPSHOT_WORDS, Board, History, Player, State
+from matrixrl.envs.hackmatrix.state import SNAPSHOT_WORDS, Board, History, PlayerState, State
 from matrixrl.envs.hackmatrix.transition import transition
 
 _LARGEST_BLOCK, _SMALLEST_BLOCK = 256, 64
@@ -285,7 +285,7 @@ def _new_state(first: Stage) -> State:
     no = zero != 0
     interval = stage.schedule_interval(zero + 1)
     return State(
-        player=Player(
+        player=PlayerState(
             start.cell, zero + MAX_HP, start.credits, start.energy, start.data_siphons, zero, zero + 1
         ),
         board=first.board,

@@ -43,16 +43,16 @@ from matrixrl.envs.hackmatrix.rules import (
 from matrixrl.envs.hackmatrix.state import (
     NUM_SCALARS,
     SNAPSHOT_WORDS,
+    BitField,
     Board,
     CellWord,
     EnemyWord,
-    Field,
     History,
     State,
     TransmissionWord,
     unpack_snapshot,
 )
-from matrixrl.envs.hackmatrix.state import Player as PlayerArrays
+from matrixrl.envs.hackmatrix.state import PlayerState as PlayerArrays
 
 # Largest number of the player that the arrays accept: rewards are sums of 32-bit integers, and a
 # victory counts 20,000 units for each point of the score. A scenario has stricter bounds, so that a
@@ -147,7 +147,7 @@ def _number(value: int, name: str, maximum: int = MAX_TURN) -> Any:
     return np.int32(value)
 
 
-def _fit(field: Field, value: int, name: str) -> int:
+def _fit(field: BitField, value: int, name: str) -> int:
     require(0 <= value <= field.limit, f"{name} {value}: this environment holds 0 to {field.limit}")
     return value << field.shift
 
@@ -259,7 +259,7 @@ def _cells(bits: Bits) -> set[Cell]:
     return {(row, column) for row, column in every if halves[row // 3] >> (7 * (row % 3) + column) & 1}
 
 
-def _get(field: Field, word: int) -> int:
+def _get(field: BitField, word: int) -> int:
     return (word >> field.shift) & field.limit
 
 

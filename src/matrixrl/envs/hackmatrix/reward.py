@@ -15,7 +15,7 @@ from jaxtyping import Bool, Float32, Int32
 from matrixrl.envs.hackmatrix import bitboard
 from matrixrl.envs.hackmatrix.bitboard import Bits
 from matrixrl.envs.hackmatrix.rules import REWARD_COMPONENTS, STAGE_VALUES
-from matrixrl.envs.hackmatrix.state import Player, State
+from matrixrl.envs.hackmatrix.state import PlayerState, State
 
 UNITS = 200
 """Number of units in a reward of 1."""
@@ -43,8 +43,8 @@ class Facts(NamedTuple):
     collected: Bool[Array, "*B"]
     wasteful_reset: Bool[Array, "*B"]
     beside_siphon_enemy: Bool[Array, "*B"]
-    old: Player
-    new: Player
+    old: PlayerState
+    new: PlayerState
     stage: Int32[Array, "*B"]
     kills: Int32[Array, "*B"]
     old_distance: Int32[Array, "*B"]

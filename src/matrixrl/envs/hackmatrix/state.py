@@ -26,7 +26,7 @@ from matrixrl.envs.hackmatrix.bitboard import Bits
 from matrixrl.envs.hackmatrix.rules import ENEMY_MAX_HP, ENEMY_SLOTS, NUM_CELLS, TRANSMISSION_SLOTS
 
 
-class Field(NamedTuple):
+class BitField(NamedTuple):
     """A bit field of a uint32 word."""
 
     shift: int
@@ -61,25 +61,25 @@ class EnemyWord:
     `TransmissionWord`.
     """
 
-    CELL = Field(0, 6)
-    TYPE = Field(6, 2)
-    FROM_SIPHON = Field(8, 1)
-    FROM_SCHEDULE = Field(9, 1)
-    STUNNED = Field(10, 1)
-    DISABLED_TURNS = Field(11, 8)
-    HP = Field(19, 12)
-    PRESENT = Field(31, 1)
+    CELL = BitField(0, 6)
+    TYPE = BitField(6, 2)
+    FROM_SIPHON = BitField(8, 1)
+    FROM_SCHEDULE = BitField(9, 1)
+    STUNNED = BitField(10, 1)
+    DISABLED_TURNS = BitField(11, 8)
+    HP = BitField(19, 12)
+    PRESENT = BitField(31, 1)
 
 
 class TransmissionWord:
     """Bit fields of a transmission (rule 3.4)."""
 
-    CELL = Field(0, 6)
-    TYPE = Field(6, 2)
-    FROM_SIPHON = Field(8, 1)
-    FROM_SCHEDULE = Field(9, 1)
-    TURNS_LEFT = Field(10, 16)
-    PRESENT = Field(31, 1)
+    CELL = BitField(0, 6)
+    TYPE = BitField(6, 2)
+    FROM_SIPHON = BitField(8, 1)
+    FROM_SCHEDULE = BitField(9, 1)
+    TURNS_LEFT = BitField(10, 16)
+    PRESENT = BitField(31, 1)
 
 
 class CellWord:
@@ -87,10 +87,10 @@ class CellWord:
     block.
     """
 
-    CONTENT = Field(0, 8)
-    SPAWN_COUNT = Field(8, 8)
-    CREDITS = Field(16, 8)
-    ENERGY = Field(24, 8)
+    CONTENT = BitField(0, 8)
+    SPAWN_COUNT = BitField(8, 8)
+    CREDITS = BitField(16, 8)
+    ENERGY = BitField(24, 8)
 
 
 _ORIGIN = np.uint32(1 << EnemyWord.FROM_SIPHON.shift | 1 << EnemyWord.FROM_SCHEDULE.shift)
@@ -112,7 +112,7 @@ def enemy_max_hp(enemy_type: UInt32[Array, "*B"]) -> UInt32[Array, "*B"]:
     return (jnp.uint32(table) >> (4 * enemy_type)) & 15
 
 
-class Player(NamedTuple):
+class PlayerState(NamedTuple):
     """The player (rule 2): int32 numbers; `cell` is row * 6 + column."""
 
     cell: Int32[Array, "*B"]
@@ -166,7 +166,7 @@ class State(NamedTuple):
     """One game.
 
     Attributes:
-      player, board: see `Player` and `Board`.
+      player, board: see `PlayerState` and `Board`.
       owned: uint32, bit i is set if program number i is owned.
       stage, turn: int32.
       exit: int32, cell of the exit marker.
@@ -181,7 +181,7 @@ class State(NamedTuple):
       episode_return: float32, sum of its rewards.
     """
 
-    player: Player
+    player: PlayerState
     board: Board
     owned: UInt32[Array, "*B"]
     stage: Int32[Array, "*B"]
@@ -209,7 +209,7 @@ class State(NamedTuple):
 class BoardSnapshot(NamedTuple):
     """The fields that UNDO restores, as in `State` (rule 13)."""
 
-    player: Player
+    player: PlayerState
     board: Board
     owned: UInt32[Array, "*B"]
     turn: Int32[Array, "*B"]
@@ -251,7 +251,7 @@ def unpack_snapshot(words: UInt32[Array, "words *B"] | UInt32[np.ndarray, "words
     lists: Any = words[NUM_SCALARS:]
     bits = [Bits(words[i], words[i + 1]) for i in range(7, 19, 2)]
     return BoardSnapshot(
-        player=Player(*(words[i].astype(jnp.int32) for i in range(7))),
+        player=PlayerState(*(words[i].astype(jnp.int32) for i in range(7))),
         board=Board(*bits, values=lists[:NUM_CELLS]),
         owned=words[19],
         turn=words[20].astype(jnp.int32),

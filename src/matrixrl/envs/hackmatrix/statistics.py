@@ -30,7 +30,7 @@ EPISODE_VALUES: dict[str, Any] = {
 """Names and types of the values in ``info["episode"]``; see `CountedHackMatrix`."""
 
 
-class Counted(NamedTuple):
+class CountedGame(NamedTuple):
     """A game, and the statistics of its episode so far.
 
     Attributes:
@@ -74,53 +74,57 @@ class CountedHackMatrix:
         """28 actions (rule 4)."""
         return self.game.num_actions
 
-    def reset(self, key: PRNGKeyArray, params: EnvParams | None = None) -> tuple[Encoded, Counted]:
+    def reset(self, key: PRNGKeyArray, params: EnvParams | None = None) -> tuple[Encoded, CountedGame]:
         """Starts a new game."""
         observation, game = self.game.reset(key, params)
         return observation, _nothing_counted(game)
 
     def reset_batch(
         self, keys: Key[Array, "B"] | UInt32[Array, "B 2"], params: EnvParams | None = None
-    ) -> tuple[EncodedBatch, Counted]:
+    ) -> tuple[EncodedBatch, CountedGame]:
         """Starts games for keys [B]."""
         observation, game = self.game.reset_batch(keys, params)
         return observation, _nothing_counted(game)
 
     def step(
-        self, key: PRNGKeyArray, state: Counted, action: Integer[Array, ""], params: EnvParams | None = None
-    ) -> tuple[Encoded, Counted, Float32[Array, ""], Bool[Array, ""], Bool[Array, ""], dict[str, Any]]:
+        self,
+        key: PRNGKeyArray,
+        state: CountedGame,
+        action: Integer[Array, ""],
+        params: EnvParams | None = None,
+    ) -> tuple[Encoded, CountedGame, Float32[Array, ""], Bool[Array, ""], Bool[Array, ""], dict[str, Any]]:
         """Runs one step of the game."""
         return _counted(state, action, *self.game.step(key, state.game, action, params))
 
     def step_batch(
         self,
         keys: Key[Array, "B"] | UInt32[Array, "B 2"],
-        states: Counted,
+        states: CountedGame,
         actions: Integer[Array, "B"],
         params: EnvParams | None = None,
     ) -> tuple[
-        EncodedBatch, Counted, Float32[Array, "B"], Bool[Array, "B"], Bool[Array, "B"], dict[str, Any]
+        EncodedBatch, CountedGame, Float32[Array, "B"], Bool[Array, "B"], Bool[Array, "B"], dict[str, Any]
     ]:
         """Runs one step of B games."""
         return _counted(states, actions, *self.game.step_batch(keys, states.game, actions, params))
 
-    def legal_action_mask(self, state: Counted) -> Bool[Array, "28"]:
+    def legal_action_mask(self, state: CountedGame) -> Bool[Array, "28"]:
         """Returns the mask of valid actions (rule 20)."""
         return self.game.legal_action_mask(state.game)
 
-    def legal_action_mask_batch(self, states: Counted) -> Bool[Array, "B 28"]:
+    def legal_action_mask_batch(self, states: CountedGame) -> Bool[Array, "B 28"]:
         """Returns the masks of B games."""
         return self.game.legal_action_mask_batch(states.game)
 
 
-def _nothing_counted(game: State) -> Counted:
+def _nothing_counted(game: State) -> CountedGame:
     zero = jnp.zeros_like(game.time)
     components = jnp.zeros((*zero.shape, len(REWARD_COMPONENTS)), jnp.float32)
-    return Counted(game, components, zero, zero, zero, zero.astype(jnp.uint32))
+    return CountedGame(game, components, zero, zero, zero, zero.astype(jnp.uint32))
 
 
 def _counted(
-    before: Counted,
+    before: CountedGame,
     action: Array,
     observation: Array,
     game: State,
@@ -128,7 +132,7 @@ def _counted(
     terminated: Array,
     truncated: Array,
     info: dict[str, Any],
-) -> tuple[Array, Counted, Array, Array, Array, dict[str, Any]]:
+) -> tuple[Array, CountedGame, Array, Array, Array, dict[str, Any]]:
     """Adds a step of one game, or of a batch, to the statistics and returns the outputs of the
     step.
     """
@@ -136,7 +140,7 @@ def _counted(
     is_program = program >= 0
     bit = jnp.uint32(1) << jnp.maximum(program, 0).astype(jnp.uint32)
     breakdown = jnp.stack([info["reward_breakdown"][name] for name in REWARD_COMPONENTS], axis=-1)
-    counted = Counted(
+    counted = CountedGame(
         game,
         before.components + breakdown,
         before.moves + (action < ACTION_SIPHON),
@@ -163,4 +167,4 @@ def _counted(
         _nothing_counted(game)[1:],
     )
     info = {"final_observation": info["final_observation"], "episode": episode}
-    return observation, Counted(game, *fresh), reward, terminated, truncated, info
+    return observation, CountedGame(game, *fresh), reward, terminated, truncated, info

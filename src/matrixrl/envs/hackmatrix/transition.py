@@ -34,7 +34,7 @@ _STREAMS = np.array([[Stream.ORDER]] * ENEMY_SLOTS + [[Stream.WARP], [Stream.RES
 _INDICES = np.array([[slot] for slot in range(ENEMY_SLOTS)] + [[0], [0]], np.uint32)
 
 
-class Transition(NamedTuple):
+class StepEffects(NamedTuple):
     """The result of `transition`.
 
     Attributes:
@@ -67,7 +67,7 @@ class _Played(NamedTuple):
 
 def transition(
     key: Words, state: State, newest: UInt32[Array, "words *B"], action: Int32[Array, "*B"]
-) -> Transition:
+) -> StepEffects:
     """Computes all effects of `action`.
 
     Args:
@@ -127,7 +127,7 @@ def transition(
         new_distance=new_distance,
         missed=missed,
     )
-    return Transition(
+    return StepEffects(
         state=state._replace(outcome=outcome.astype(jnp.int32)),
         advances=reached & ~won,
         facts=facts,

@@ -37,7 +37,7 @@ from jax import Array
 from jaxtyping import Float, Float32, Int8, Int32, Integer, UInt32
 
 from matrixrl.envs.matmul.factors import ActionCodec
-from matrixrl.envs.matmul.finite_fields import FIELDS, Echelon, Field, Packed, eliminate
+from matrixrl.envs.matmul.finite_fields import FIELDS, Echelon, FieldArithmetic, Packed, eliminate
 from matrixrl.envs.matmul.rank_profile import contractions_mod3, group_vectors
 from matrixrl.types import Cases, Functions
 
@@ -102,7 +102,7 @@ class FieldContractions:
         return np.concatenate([vectors, more.reshape(-1, length)])
 
     @property
-    def field(self) -> Field:
+    def field(self) -> FieldArithmetic:
         """Arithmetic."""
         return FIELDS[self.prime]
 
@@ -424,7 +424,7 @@ class Contractions:
             found.append(field.cases(index, state, earlier))
         return tuple(found)
 
-    def _packed(self, index: int, token: Array, field: Field) -> Packed:
+    def _packed(self, index: int, token: Array, field: FieldArithmetic) -> Packed:
         """Packs vectors, identified by their classes, into words."""
         vectors = self.codec.tables[self.order[index]].astype(np.int64)
         residues = np.mod(vectors, field.prime)

@@ -90,7 +90,7 @@ def dot_mod3(
 Packed = tuple[UInt32[Array, "..."], ...]
 
 
-class Field(NamedTuple):
+class FieldArithmetic(NamedTuple):
     """Arithmetic of packed vectors over F_p, for p = 2 and 3.
 
     Attributes:
@@ -115,7 +115,10 @@ class Field(NamedTuple):
         return vector[0] if self.prime == 2 else vector[0] | vector[1]
 
 
-FIELDS = {2: Field(2, add_mod2, clear_mod2, dot_mod2), 3: Field(3, add_mod3, clear_mod3, dot_mod3)}
+FIELDS = {
+    2: FieldArithmetic(2, add_mod2, clear_mod2, dot_mod2),
+    3: FieldArithmetic(3, add_mod3, clear_mod3, dot_mod3),
+}
 
 
 class Echelon(NamedTuple):
@@ -134,7 +137,7 @@ class Echelon(NamedTuple):
         """Number of pivots."""
         return sum((low != 0).astype(jnp.int32) for low in self.lows)  # pyright: ignore[reportReturnType]
 
-    def reduce(self, field: Field, vector: Packed) -> Packed:
+    def reduce(self, field: FieldArithmetic, vector: Packed) -> Packed:
         """Subtracts the multiples of the rows that clear their pivots; the result is zero there if
         the vector is in their span.
         """
@@ -143,7 +146,9 @@ class Echelon(NamedTuple):
         return vector
 
 
-def eliminate(field: Field, rows: Sequence[Packed], mask: UInt32[Array, "..."] | None = None) -> Echelon:
+def eliminate(
+    field: FieldArithmetic, rows: Sequence[Packed], mask: UInt32[Array, "..."] | None = None
+) -> Echelon:
     """Performs Gaussian elimination without row exchanges; pivots are restricted to the bits of
     `mask`.
     """
@@ -156,7 +161,7 @@ def eliminate(field: Field, rows: Sequence[Packed], mask: UInt32[Array, "..."] |
     return Echelon(tuple(remaining), tuple(lows))
 
 
-def rank(field: Field, rows: Packed) -> Int32[Array, "..."]:
+def rank(field: FieldArithmetic, rows: Packed) -> Int32[Array, "..."]:
     """Computes the rank of matrices in packed rows, words [..., n]."""
     num_rows = rows[0].shape[-1]
     if num_rows <= MAX_UNROLLED_ROWS:

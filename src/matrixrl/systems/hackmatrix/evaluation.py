@@ -54,9 +54,7 @@ class Network(Protocol):
     once.
     """
 
-    def apply(
-        self, params: PyTree, observations: UInt32[Array, "N 117"], /
-    ) -> tuple[Float[Array, "N 28"], Float[Array, "N"]]:
+    def apply(self, params: PyTree, observations: UInt32[Array, "N 117"], /) -> Any:
         """Maps packed observations uint32 [N, 117] to logits [N, 28] and values [N]."""
         ...
 
@@ -122,7 +120,7 @@ def choose(
 
 
 @dataclass(frozen=True)
-class Games:
+class FinishedGames:
     """Finished games, in order of their numbers; arrays are [N].
 
     Attributes:
@@ -239,7 +237,7 @@ def evaluate(
     *,
     lanes: int = LANES,
     progress: Callable[[int, int], None] | None = None,
-) -> Games:
+) -> FinishedGames:
     """Plays games 0 to N - 1 of a seed to their ends.
 
     Args:
@@ -291,7 +289,7 @@ def evaluate(
                     break
         batches.append(jax.device_get(batch.results))
     found = {name: np.concatenate([batch[name] for batch in batches])[:games] for name in _RESULTS}
-    return Games(
+    return FinishedGames(
         seed=seed,
         greedy=greedy,
         time_limit=time_limit,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -60,6 +60,10 @@ class Discoveries:
       provenance: provenance of every scheme of the run.
       stem: stem of the file names: `STEM.json`, its picture and formulas, and
         `STEM_solutions.json`.
+
+    Attributes:
+      on_better: called with each new best scheme, once its files are written.
+      on_solution: called with each different solution of the lowest rank, once it is proved.
     """
 
     def __init__(self, directory: Path, provenance: dict[str, Any], stem: str = "scheme") -> None:
@@ -71,6 +75,8 @@ class Discoveries:
         # this one resumed.
         self._ahead: Scheme | None = None
         self.num_verified = 0
+        self.on_better: Callable[[Scheme], None] | None = None
+        self.on_solution: Callable[[Scheme], None] | None = None
         # Solutions of the lowest rank so far, as played, in canonical order of terms.
         self.solutions: dict[Scheme, None] = {}
         self._solutions_ahead: dict[Scheme, None] = {}
@@ -108,6 +114,8 @@ class Discoveries:
         if solution not in self.solutions and len(self.solutions) < _max_solutions(solution):
             self.solutions[solution] = None
             self._unsaved = True
+            if self.on_solution is not None:
+                self.on_solution(solution)
 
     def count_solutions(self, seconds: float = COUNTING_SECONDS) -> str:
         """Returns, for example, `14 solutions, 3 classes`: different ones of the lowest rank, and
@@ -178,11 +186,15 @@ class Discoveries:
                 written.append((self._directory / f"{self.stem}_f2.json", scheme))
                 scheme = lifted.scheme
         self.best = scheme = canonical_terms(scheme)
-        if self._ahead is not None and _order(self._ahead) < _order(scheme):
-            return []  # an earlier attempt wrote this one, and later a better one
-        for path, modulo_2 in written:
-            modulo_2.save(path)
-        return [*(path for path, _ in written), *self._write(scheme)]
+        files: list[Path] = []
+        if self._ahead is None or _order(self._ahead) >= _order(scheme):
+            for path, modulo_2 in written:
+                modulo_2.save(path)
+            files = [*(path for path, _ in written), *self._write(scheme)]
+        # Otherwise an earlier attempt wrote this one, and later a better one.
+        if self.on_better is not None:
+            self.on_better(scheme)
+        return files
 
     def _write(self, scheme: Scheme) -> list[Path]:
         path, picture, text = (

@@ -27,7 +27,7 @@ MAX_GAMES_AT_ONCE = 256
 
 
 @dataclass(frozen=True)
-class Evaluation:
+class EvaluationResult:
     """Result of the games of one problem.
 
     Attributes:
@@ -78,7 +78,7 @@ def restore_params(program: MatmulProgram, checkpoint: Checkpoint) -> PyTree:
     return checkpoint.restore({"params": program.template.params})["params"]
 
 
-def evaluate(program: MatmulProgram, params: PyTree, games: int, seed: int) -> list[Evaluation]:
+def evaluate(program: MatmulProgram, params: PyTree, games: int, seed: int) -> list[EvaluationResult]:
     """Plays games from the standard basis without noise at the root; several problems alternate.
 
     Args:
@@ -135,7 +135,7 @@ def evaluate(program: MatmulProgram, params: PyTree, games: int, seed: int) -> l
                 best[number] = scheme
     seconds = time.perf_counter() - began
     return [
-        Evaluation(
+        EvaluationResult(
             problem,
             played[number],
             dict(sorted(ranks[number].items())),

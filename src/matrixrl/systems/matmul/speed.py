@@ -19,7 +19,7 @@ from matrixrl.tracking.status import activity
 
 
 @dataclass(frozen=True)
-class Timing:
+class CallTiming:
     """Seconds of repeated calls after the first.
 
     Attributes:
@@ -33,7 +33,7 @@ class Timing:
     slowest: float
 
 
-def measure(name: str, call: Callable[[], Any], repeats: int) -> Timing:
+def measure(name: str, call: Callable[[], Any], repeats: int) -> CallTiming:
     """Times a jitted call; waits for the device each time.
 
     Args:
@@ -49,7 +49,7 @@ def measure(name: str, call: Callable[[], Any], repeats: int) -> Timing:
             began = time.perf_counter()
             jax.block_until_ready(call())
             seconds.append(time.perf_counter() - began)
-    return Timing(first, statistics.median(seconds), min(seconds), max(seconds))
+    return CallTiming(first, statistics.median(seconds), min(seconds), max(seconds))
 
 
 @dataclass(frozen=True)
@@ -65,9 +65,9 @@ class Speed:
       random_steps_per_second: the game alone, batched, with random actions.
     """
 
-    search: Timing
+    search: CallTiming
     simulations_per_second: float
-    learn: Timing
+    learn: CallTiming
     samples_per_second: float
     parts: dict[str, float]
     random_steps_per_second: float
@@ -111,7 +111,7 @@ def measure_speed(config: MatmulConfig, repeats: int) -> Speed:
 
 def _parts(
     program: MatmulProgram, params: Any, games: selfplay.Games, key: jax.Array, repeats: int
-) -> dict[str, Timing]:
+) -> dict[str, CallTiming]:
     """Measures the parts of one simulation of the whole batch, each as its own program."""
     agent, residual = program.agent, games.target
     network: Any = agent.network

@@ -117,7 +117,7 @@ class Lanes(NamedTuple):
     steps: Int32[Array, ""]
 
 
-class Step(NamedTuple):
+class WatchedStep(NamedTuple):
     """A step that is watched.
 
     Attributes:
@@ -200,7 +200,7 @@ class Evaluator:
         seconds = time.perf_counter() - began
         return EpisodeResults(seed, greedy, self.time_limit, values, cut_off, seconds, compile_seconds)
 
-    def watch(self, agent: Agent, episode: int, seed: int = 0, greedy: bool = False) -> Iterator[Step]:
+    def watch(self, agent: Agent, episode: int, seed: int = 0, greedy: bool = False) -> Iterator[WatchedStep]:
         """Yields the steps of one episode: the one that `evaluate` plays under this number."""
         first, lane = episode - episode % self.lanes, episode % self.lanes
         numbers = jnp.arange(first, first + self.lanes, dtype=jnp.int32)
@@ -211,7 +211,7 @@ class Evaluator:
             action, value = self._chosen(agent, lanes, keys, jnp.bool_(greedy))
             lanes = self._play(agent, lanes, keys, jnp.bool_(greedy), jnp.int32(1))
             after = float(lanes.values["return"][lane])
-            yield Step(state, np.asarray(action[lane]), float(value[lane]), after - total, after)
+            yield WatchedStep(state, np.asarray(action[lane]), float(value[lane]), after - total, after)
             total = after
 
     # Compiled -------------------------------------------------------------------------------------

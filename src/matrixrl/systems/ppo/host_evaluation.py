@@ -21,7 +21,7 @@ from matrixrl.agents.normalization import normalized_observation
 from matrixrl.config import require
 from matrixrl.envs.adapters.gymnasium import GymnasiumEnvironment, WorkerPool, episode_seeds
 from matrixrl.systems.compiled import jitted
-from matrixrl.systems.ppo.evaluation import DEFAULT_LIMIT, Agent, EpisodeResults, Evaluator, Step
+from matrixrl.systems.ppo.evaluation import DEFAULT_LIMIT, Agent, EpisodeResults, Evaluator, WatchedStep
 from matrixrl.systems.ppo.task import PPOTask
 from matrixrl.tracking.status import activity
 
@@ -155,7 +155,7 @@ class HostEvaluator:
         seconds = time.perf_counter() - began
         return EpisodeResults(seed, greedy, self.time_limit, values, cut_off, seconds, compile_seconds)
 
-    def watch(self, agent: Agent, episode: int, seed: int = 0, greedy: bool = False) -> Iterator[Step]:
+    def watch(self, agent: Agent, episode: int, seed: int = 0, greedy: bool = False) -> Iterator[WatchedStep]:
         """Yields the steps of one episode: the one that `evaluate` plays under this number.
 
         The state of a step is a picture, or None.
@@ -173,7 +173,7 @@ class HostEvaluator:
                 pool.step(again=False)
                 reward = np.float32(arrays["reward"][lane])
                 total += reward
-                yield Step(picture, actions[lane], float(expected[lane]), float(reward), float(total))
+                yield WatchedStep(picture, actions[lane], float(expected[lane]), float(reward), float(total))
                 if arrays["terminated"][lane] or arrays["truncated"][lane]:
                     return
 

@@ -23,7 +23,7 @@ from matrixrl.envs.hackmatrix.referee.game import (
     legal_action_mask,
     step,
 )
-from matrixrl.envs.hackmatrix.referee.observation import Observation, observe
+from matrixrl.envs.hackmatrix.referee.observation import RefereeObservation, observe
 from matrixrl.envs.hackmatrix.referee.reward import BREAKDOWN_KEYS
 from matrixrl.envs.hackmatrix.referee.stage import new_game
 from matrixrl.envs.hackmatrix.referee.state import (
@@ -65,9 +65,9 @@ __all__ = [
     "Flags",
     "GameState",
     "HistoryEntry",
-    "Observation",
     "Player",
     "RandomDraws",
+    "RefereeObservation",
     "Resource",
     "Schedule",
     "Sizes",

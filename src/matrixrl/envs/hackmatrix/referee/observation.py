@@ -22,7 +22,7 @@ from matrixrl.envs.hackmatrix.referee.state import (
 NUM_FEATURES = 42
 
 
-class Observation(NamedTuple):
+class RefereeObservation(NamedTuple):
     """The observation (rule 19).
 
     Attributes:
@@ -38,7 +38,7 @@ class Observation(NamedTuple):
     flat: np.ndarray
 
 
-def observe(state: GameState) -> Observation:
+def observe(state: GameState) -> RefereeObservation:
     """Computes the observation of a state (rule 19)."""
     me = state.player
     # rule 19.1
@@ -65,7 +65,7 @@ def observe(state: GameState) -> Observation:
         grid[cell] = cell_features(state, cell)
     # rule 19.4
     flat = np.concatenate([player, programs.astype(np.float32), grid.reshape(-1)])
-    return Observation(player, programs, grid, flat)
+    return RefereeObservation(player, programs, grid, flat)
 
 
 def is_visible(state: GameState, enemy: Enemy) -> bool:
