@@ -44,6 +44,9 @@ EXCEPTIONS = {
     "systems.ppo.loading.UserNetwork.apply",
 }
 
+# NumPy on the host, of the shapes and types that a user's environment declares; the worker is a script without jaxtyping.
+HOST_MODULES = ("envs.adapters.gymnasium", "envs.adapters.gymnasium_worker")
+
 
 def public_functions() -> Iterator[tuple[str, ast.FunctionDef]]:
     """Yields the public functions and methods, with `__call__`, of the packages."""
@@ -61,7 +64,8 @@ def public_functions() -> Iterator[tuple[str, ast.FunctionDef]]:
     for package in PACKAGES:
         for path in sorted((SOURCE / "matrixrl" / package).rglob("*.py")):
             module = ".".join(path.relative_to(SOURCE / "matrixrl").with_suffix("").parts)
-            yield from of(ast.parse(path.read_text()).body, module)
+            if module not in HOST_MODULES:
+                yield from of(ast.parse(path.read_text()).body, module)
 
 
 def bare_arrays(hint: ast.expr) -> list[str]:

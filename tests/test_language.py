@@ -31,24 +31,20 @@ AVOIDED = re.compile(
     re.IGNORECASE,
 )
 
-# Names that two modules still share: a game and its referee, and results of two systems.
+# Names that two modules share on purpose: a game and its referee or its worker process, which
+# imports nothing of the package, the public interface, and results of two learners or policies.
 SHARED_CLASSES = frozenset(
     [
-        "Counted",
-        "Evaluation",
-        "Field",
-        "FieldContractions",
+        "Agent",
+        "Episode",
+        "Evaluated",
         "GameState",
-        "Games",
-        "LossMetrics",
-        "Observation",
-        "Player",
-        "Plan",
-        "Program",
-        "Replay",
-        "Step",
-        "Timing",
-        "Transition",
+        "Moments",
+        "Probe",
+        "Refinement",
+        "Run",
+        "Spaces",
+        "Update",
     ]
 )
 

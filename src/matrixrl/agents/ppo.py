@@ -393,7 +393,9 @@ class PPO:
         observation, env_state = vectorized(self.env).reset_batch(lane_keys(key_envs, lane), self.env_params)
         return self.initial_state(key_params, observation, env_state)
 
-    def initial_state(self, key: Array, observation: Any, env_state: Any) -> TrainState:
+    def initial_state(
+        self, key: PRNGKeyArray, observation: PyTree[Shaped[Array, "B ..."]], env_state: PyTree
+    ) -> TrainState:
         """Returns initial parameters for environments that were started, with their first
         observations [B, ...].
         """

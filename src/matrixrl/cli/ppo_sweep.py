@@ -1,5 +1,5 @@
-"""`matrixrl ppo train --sweep` over settings that are not arguments of the compiled program: one run
-for each of their combinations, one after the other.
+"""`matrixrl ppo train --sweep` over settings that are not arguments of the compiled program: one
+run for each of their combinations, one after the other.
 
 The runs share the start of their names, and each records the sweep that it belongs to beside its
 settings (`sweep_group`). Within a run the other swept settings and the seeds share one program.
@@ -32,7 +32,9 @@ STOPPED = (130, 143)
 """Exit statuses of a training that a signal stopped."""
 
 TrainOne = Callable[[EnvironmentRunConfig, Mapping[str, Any], Callable[[dict[str, Any]], None]], int]
-"""Trains a run with what it records of its sweep, passes its result on, and returns its exit status."""
+"""Trains a run with what it records of its sweep, passes its result on, and returns its exit
+status.
+"""
 
 
 def sweep_group(config: EnvironmentRunConfig) -> str:
@@ -129,7 +131,9 @@ def _short(values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _with_point(result: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns the result of a run with its point of the sweep, and its agents with the run's name."""
+    """Returns the result of a run with its point of the sweep, and its agents with the run's
+    name.
+    """
     own = _short(values)
     agents = result.get("agents") or [
         {

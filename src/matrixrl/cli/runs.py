@@ -1,7 +1,7 @@
 """`matrixrl runs sync|audit|export|copy|restore`: recorded runs and their uploads.
 
-The other commands have files of their own: `runs_list`, `runs_show`, `runs_compare`, `runs_plot` and
-`runs_delete`.
+The other commands have files of their own: `runs_list`, `runs_show`, `runs_compare`, `runs_plot`
+and `runs_delete`.
 """
 
 from __future__ import annotations

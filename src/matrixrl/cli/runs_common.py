@@ -1,4 +1,6 @@
-"""Shared by the `matrixrl runs` commands: their flags, how they answer, tables, and names of metrics."""
+"""Shared by the `matrixrl runs` commands: their flags, how they answer, tables, and names of
+metrics.
+"""
 
 from __future__ import annotations
 
@@ -81,7 +83,9 @@ def find_folders(runs_dir: Path, references: Iterable[str], flag: str) -> list[P
 
 
 def matches(name: str, patterns: Sequence[str]) -> bool:
-    """Returns whether a name fits one of the patterns (`*`, `?`, `[...]`); upper and lower case differ."""
+    """Returns whether a name fits one of the patterns (`*`, `?`, `[...]`); upper and lower case
+    differ.
+    """
     from fnmatch import fnmatchcase
 
     return any(fnmatchcase(name, pattern) for pattern in patterns)

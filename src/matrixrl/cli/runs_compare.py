@@ -1,4 +1,6 @@
-"""`matrixrl runs compare`: settings that differ, best and final values, and charts of several runs."""
+"""`matrixrl runs compare`: settings that differ, best and final values, and charts of several
+runs.
+"""
 
 from __future__ import annotations
 
@@ -59,7 +61,9 @@ OPERATIONAL = ("tracking.", "checkpoint.", "processes.", "benchmark", "monolithi
 """Settings that do not change what is trained, by the start of their names."""
 
 LOWEST_WORDS = ("loss", "error", "rank", "residual", "regret", "cost")
-"""Words in the names of metrics of which lower values are better, unless the spec says otherwise."""
+"""Words in the names of metrics of which lower values are better, unless the spec says
+otherwise.
+"""
 
 MIN_COLUMN = 9
 """Minimum number of characters of a run's column; further runs get a table of their own."""

@@ -42,7 +42,9 @@ class List(Common):
     """Only runs whose name matches one of these patterns, such as `'ppo-cartpole*'`."""
 
     limit: int | None = None
-    """Maximum number of runs: the first ones of the order of `--sort`, otherwise the newest ones."""
+    """Maximum number of runs: the first ones of the order of `--sort`, otherwise the newest
+    ones.
+    """
 
     def __post_init__(self) -> None:
         require(self.limit is None or self.limit >= 1, f"--limit {self.limit}: must be 1 or more")

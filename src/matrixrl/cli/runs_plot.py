@@ -65,7 +65,9 @@ class Plot(Common):
     """
 
     metric: str | None = None
-    """Metric to plot, such as `episode/return`. Default: the one that `runs list` judges runs by."""
+    """Metric to plot, such as `episode/return`. Default: the one that `runs list` judges runs
+    by.
+    """
 
     output: Path = Path("plot.png")
     """File to write: PNG or SVG, by its ending."""
@@ -124,7 +126,7 @@ class Group:
 
 
 @dataclass(frozen=True)
-class Line:
+class PlottedLine:
     """What is drawn of a group; `low` and `high` are None without a band."""
 
     xs: np.ndarray
@@ -251,7 +253,9 @@ def _inner(name: str) -> str:
 
 
 def training_seconds(attempts: Sequence[Attempt], number: int, at: float) -> float:
-    """Returns the time in training at a moment of an attempt: pauses between attempts do not count."""
+    """Returns the time in training at a moment of an attempt: pauses between attempts do not
+    count.
+    """
     total = 0.0
     for index, attempt in enumerate(attempts):
         if attempt.attempt == number:
@@ -326,7 +330,7 @@ def smoothed(values: np.ndarray, window: int) -> np.ndarray:
     return np.convolve(values, kernel, "same") / np.convolve(np.ones_like(values), kernel, "same")
 
 
-def line_of(members: Sequence[Member], axis: str, window: int, band: Band) -> Line:
+def line_of(members: Sequence[Member], axis: str, window: int, band: Band) -> PlottedLine:
     """Returns the centre and the band of a group.
 
     Curves of the same steps are averaged step by step; others are interpolated, each within its own
@@ -346,7 +350,7 @@ def line_of(members: Sequence[Member], axis: str, window: int, band: Band) -> Li
         every = np.linspace(every[0], every[-1], GRID_POINTS)
     rows = np.stack([np.interp(every, xs, ys, left=np.nan, right=np.nan) for xs, ys in curves])
     known = ~np.isnan(rows).all(0)  # between the end of a curve and the start of another there is none
-    return Line(every[known], *centre_and_band(rows[:, known], band))
+    return PlottedLine(every[known], *centre_and_band(rows[:, known], band))
 
 
 def centre_and_band(rows: np.ndarray, band: Band) -> tuple[np.ndarray, np.ndarray | None, np.ndarray | None]:
@@ -380,7 +384,7 @@ def _counted(group: Group) -> str:
     return f"{plural(len(group.members), 'agent')} of {plural(runs, 'run')}"
 
 
-def _write(command: Plot, metric: str, groups: Sequence[Group], lines: Sequence[Line]) -> None:
+def _write(command: Plot, metric: str, groups: Sequence[Group], lines: Sequence[PlottedLine]) -> None:
     """Draws the curves and writes the file whole.
 
     Raises:
@@ -436,7 +440,7 @@ def _write(command: Plot, metric: str, groups: Sequence[Group], lines: Sequence[
             ) from error
 
 
-def _draw(axes: Axes, index: int, group: Group, line: Line, scale: float) -> bool:
+def _draw(axes: Axes, index: int, group: Group, line: PlottedLine, scale: float) -> bool:
     """Draws a group; returns whether it has a band."""
     colour, style = COLOURS[index % len(COLOURS)], LINES[index // len(COLOURS) % len(LINES)]
     xs = line.xs / scale
@@ -471,7 +475,7 @@ def _with_unit(metric: str) -> str:
     return f"{words} ({unit})" if unit else words
 
 
-def _time_unit(lines: Sequence[Line]) -> tuple[float, str]:
+def _time_unit(lines: Sequence[PlottedLine]) -> tuple[float, str]:
     """Returns the number of seconds of the unit that fits the longest curve, and its name."""
     longest = max(float(line.xs[-1]) for line in lines)
     for seconds, name in ((86_400.0, "days"), (3_600.0, "h"), (60.0, "min")):

@@ -291,7 +291,8 @@ class Status:
         return f"{name}  {full * filled}{empty * (room - filled)}  {text}"
 
     def snapshot(self, width: int) -> tuple[str, float | None]:
-        """Returns the status line for a number of columns, and the fraction of the phase that is done.
+        """Returns the status line for a number of columns, and the fraction of the phase that is
+        done.
 
         The fraction is None during an activity, and without a phase.
         """

@@ -1,10 +1,10 @@
 """Environments of Gymnasium, in worker processes.
 
-Gymnasium is imported by the workers alone (`gymnasium_worker.py`). This side starts them, learns from
-one of them what the environment is like, and runs a batch of environments in lockstep: actions,
-observations and rewards are in memory that all processes share, and a byte or two over a socket
-starts a step and ends it. A worker that dies, or whose environment raises, is found at the next
-request, and becomes one line.
+Gymnasium is imported by the workers alone (`gymnasium_worker.py`). This side starts them, learns
+from one of them what the environment is like, and runs a batch of environments in lockstep:
+actions, observations and rewards are in memory that all processes share, and a byte or two over a
+socket starts a step and ends it. A worker that dies, or whose environment raises, is found at the
+next request, and becomes one line.
 
 An episode starts from a seed that is derived from the seed of the run, the number of the
 environment and that of the episode, so the number of workers changes no result.
@@ -215,7 +215,7 @@ class _Process:
         self.close()
 
     def fileno(self) -> int:
-        """Number of the socket, to wait for it."""
+        """Returns the descriptor of the socket, to wait for it."""
         return self._socket.fileno()
 
     def tell(self, request: Mapping[str, Any], content: bytes = b"") -> None:

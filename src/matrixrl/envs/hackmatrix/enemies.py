@@ -93,7 +93,9 @@ class _Acting(NamedTuple):
 def act(
     order: Words, state: State, active: Bool[Array, "*B"]
 ) -> tuple[UInt32[Array, "36 *B"], Int32[Array, "*B"]]:
-    """Runs both rounds of enemy actions and returns the moved enemies and the hp the player loses."""
+    """Runs both rounds of enemy actions and returns the moved enemies and the hp the player
+    loses.
+    """
     player = bitboard.of_cell(state.player.cell)
     next_to_player = bitboard.neighbours(player)
     transmissions = lists.occupied(state.transmissions)

@@ -146,11 +146,12 @@ class HackMatrix:
           params: the time limit.
 
         Returns:
-          observation, state, reward, terminated, truncated, and info with `reward_breakdown` (14 float32 by the names of the rules), `stage_completed`,
-          `invalid_action`, `died`, `won` (bool), `outcome` (int32, a `rules.Outcome`), `stage`,
-          `score`, `episode_length` (int32), `episode_return` (float32) of the step's own episode,
-          `terminated`, `truncated`, `discount` (float32, 0 where the game is over, else 1), and
-          `final_observation`: the observation before the automatic reset.
+          observation, state, reward, terminated, truncated, and info with `reward_breakdown` (14
+          float32 by the names of the rules), `stage_completed`, `invalid_action`, `died`, `won`
+          (bool), `outcome` (int32, a `rules.Outcome`), `stage`, `score`, `episode_length` (int32),
+          `episode_return` (float32) of the step's own episode, `terminated`, `truncated`,
+          `discount` (float32, 0 where the game is over, else 1), and `final_observation`: the
+          observation before the automatic reset.
 
         Raises:
           ValueError: if the action is no integer, or is known outside of `jit` and `vmap` and not

@@ -18,7 +18,9 @@ AGENT_COLUMN = "Agent"
 """Column of the episode table of a run of many agents."""
 
 LOCAL_METRICS = ("agent/*",)
-"""Metrics of single agents: hundreds of charts on a dashboard, where the means over agents count."""
+"""Metrics of single agents: hundreds of charts on a dashboard, where the means over agents
+count.
+"""
 
 _FAULTS = {
     "nonfinite_reward": ("finite rewards", "NaN or infinite rewards"),

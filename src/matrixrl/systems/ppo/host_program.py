@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
+from jaxtyping import Bool, Float32, Int32, PRNGKeyArray, PyTree, Shaped
 
 from matrixrl.agents.ppo import TrainState, Transition, UpdateMetrics, lane_keys
 from matrixrl.config.environment import EnvironmentRunConfig
@@ -59,13 +60,19 @@ class HostProgram(PPOProgram):
         return jax.eval_shape(self.start, jax.random.key(0), self._batch())
 
     @jitted()
-    def start(self, key: Array, observation: Any) -> TrainState:
+    def start(self, key: PRNGKeyArray, observation: PyTree[Shaped[Array, "B ..."]]) -> TrainState:
         """Returns the state of a new run, from the first observations [B, ...]."""
         return self.ppo.initial_state(key, observation, ())
 
     @jitted()
     def decide(
-        self, params: Any, statistics: Any, observation: Any, legal: Array, key: Array, numbers: Array
+        self,
+        params: PyTree,
+        statistics: Any,
+        observation: PyTree[Shaped[Array, "B ..."]],
+        legal: Bool[Array, "B A"],
+        key: PRNGKeyArray,
+        numbers: Int32[Array, "2"],
     ) -> Decision:
         """Samples the actions of step `numbers[1]` of the rollout of update `numbers[0]`.
 
@@ -80,12 +87,19 @@ class HostProgram(PPOProgram):
         return Decision(action, self.task.distribution.log_prob(policy, action), value)
 
     @jitted()
-    def value(self, params: Any, statistics: Any, observation: Any) -> Array:
+    def value(
+        self, params: PyTree, statistics: Any, observation: PyTree[Shaped[Array, "B ..."]]
+    ) -> Float32[Array, "B"]:
         """Returns the values of observations [B, ...]."""
         return self.ppo.apply_with(statistics)(params, observation)[1]
 
     def learn(
-        self, state: TrainState, steps: Transition, observation: Any, key: Array, number: int
+        self,
+        state: TrainState,
+        steps: Transition,
+        observation: PyTree[Shaped[Array, "B ..."]],
+        key: PRNGKeyArray,
+        number: int,
     ) -> tuple[TrainState, UpdateMetrics]:
         """Performs update `number` on its rollout; the state is donated.
 
