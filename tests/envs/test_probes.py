@@ -80,7 +80,7 @@ def test_a_truncated_episode_keeps_its_own_last_observation_and_the_next_one_beg
 def test_illegal_actions_are_paid_and_counted() -> None:
     tables = masked_reward().tables
     observation, state = reset(keys(0), tables)
-    legal = np.asarray(ENV.legal_action_mask(state))
+    legal = np.asarray(jax.vmap(ENV.legal_action_mask)(state))
     np.testing.assert_array_equal(legal[:, 2], observation[:, 0] > 0)
     assert legal[:, :2].all()
     _, _, reward, terminated, _, info = step(keys(1), state, jnp.full(LANES, 2), tables)

@@ -228,7 +228,6 @@ def test_a_network_of_ones_own(env: str, network: str, message: str | None) -> N
     [
         ("", "--env is missing"),
         ("CartPole-v1", "must be gymnax:NAME, package.module:factory or path/to/file.py:factory"),
-        ("gymnasium:CartPole-v1", "must be gymnax:NAME"),
         ("no_such_module_at_all:make", "there is no module no_such_module_at_all"),
         ("tests.envs.tiny:Maskd", "tests.envs.tiny has no Maskd; did you mean Masked?"),
         ("nowhere/env.py:make", "there is no file"),

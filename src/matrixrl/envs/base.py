@@ -187,7 +187,7 @@ class Box:
     shape: tuple[int, ...]
     dtype: Any = jnp.float32
 
-    def sample(self, key: PRNGKeyArray) -> Num[Array, "..."]:
+    def sample(self, key: PRNGKeyArray) -> Shaped[Array, "..."]:
         """Draws a uniform array of the space, which must be bounded."""
         return jax.random.uniform(key, self.shape, jnp.float32, self.low, self.high).astype(self.dtype)
 
