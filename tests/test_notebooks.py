@@ -135,7 +135,7 @@ def test_every_command_of_the_page_on_tpus_is_understood() -> None:
         "HOME": "/home",
     }
     there = list(commands(blocks, given))
-    assert len(there) == 7
+    assert len(there) == 9
     understood(there)
 
 

@@ -70,6 +70,7 @@ def test_games_go_as_on_the_referee(policy: NetworkPolicy, greedy: bool) -> None
     assert getattr(hackmatrix_evaluate._step, "_cache_size")() == 1  # noqa: B009
 
 
+@pytest.mark.slow
 def test_a_game_is_the_same_however_many_are_played(policy: NetworkPolicy) -> None:
     told: list[tuple[int, int]] = []
     many = evaluate(
@@ -97,6 +98,7 @@ def test_random_play_is_decided_by_the_seed() -> None:
     assert not same(first, other)
 
 
+@pytest.mark.slow
 def test_a_policy_is_any_function_of_packed_observations_and_legal_actions() -> None:
     def upwards(strength: float, observations: jax.Array, legal: jax.Array) -> jax.Array:
         assert observations.shape == (LANES, PACKED_WORDS)

@@ -168,6 +168,7 @@ def test_found_scheme_is_right_drawn_and_says_what_was_shown(tiny_run: Result) -
     assert len(summary["params_sha256"]) == 64
 
 
+@pytest.mark.slow
 def test_same_seed_gives_the_same_run_and_another_seed_another(tiny_run: Result, tmp_path: Path) -> None:
     again = train(tmp_path / "same", "--seed", "3")
     assert again.summary["params_sha256"] == tiny_run.summary["params_sha256"]

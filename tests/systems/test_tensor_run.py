@@ -73,6 +73,7 @@ def test_a_run_on_a_file_finds_and_proves_schemes(tensor_run: Result) -> None:
     assert (tensor_run.directory / "scheme.png").exists()
 
 
+@pytest.mark.slow
 def test_it_resumes_without_the_file(tensor_run: Result, capsys: pytest.CaptureFixture[str]) -> None:
     runs = tensor_run.directory.parent
     command = [

@@ -277,7 +277,7 @@ def test_it_is_registered_and_rolled_out_by_name() -> None:
     assert outputs[0].shape == (3, *OBSERVATION)
 
 
-@pytest.mark.parametrize("x64", [False, True])
+@pytest.mark.parametrize("x64", [pytest.param(False, marks=pytest.mark.slow), True])
 def test_the_wrapper_for_gymnasium_plays_a_game(env: HackMatrix, x64: bool) -> None:
     with jax.enable_x64(x64):
         play(env)

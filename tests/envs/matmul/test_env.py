@@ -107,7 +107,7 @@ def test_a_game_counts_its_moves_and_pays_for_what_is_left() -> None:
 
 def test_a_game_with_nothing_to_do_is_over_at_once() -> None:
     _, tensor_game, _ = build((4, 4, 4), F2)
-    state = jitted(tensor_game.reset)(jnp.zeros((4, 4, 4)), 5)
+    state = jitted(tensor_game.reset)(jnp.zeros((4, 4, 4), jnp.int8), 5)
     assert bool(state.terminated)
     assert bool(state.solved)
 

@@ -22,6 +22,7 @@ from matrixrl.envs.matmul.finite_fields import (
 
 # Written out (up to nine rows) and looped; one word holds up to 32 columns.
 SHAPES = [(1, 1), (4, 4), (3, 9), (9, 9), (9, 4), (10, 10), (16, 20), (25, 25), (12, 32)]
+CASES = [pytest.param(*shape, marks=[pytest.mark.slow] * (shape == (25, 25))) for shape in SHAPES]
 
 
 def low_rank(rng: np.random.Generator, rows: int, columns: int, prime: int, count: int) -> np.ndarray:
@@ -39,14 +40,14 @@ def test_shapes_cover_both_ways_of_elimination() -> None:
     assert min(rows for rows, _ in SHAPES) <= MAX_UNROLLED_ROWS < max(rows for rows, _ in SHAPES)
 
 
-@pytest.mark.parametrize(("rows", "columns"), SHAPES)
+@pytest.mark.parametrize(("rows", "columns"), CASES)
 def test_rank_mod2_equals_plain_elimination(rows: int, columns: int) -> None:
     matrices = low_rank(np.random.default_rng(rows * columns), rows, columns, 2, 40)
     ranks = jax.jit(lambda bits: rank_mod2(pack_bits(bits)))(jnp.asarray(matrices == 1))
     assert ranks.tolist() == [referee.rank_mod(matrix, 2) for matrix in matrices]
 
 
-@pytest.mark.parametrize(("rows", "columns"), SHAPES)
+@pytest.mark.parametrize(("rows", "columns"), CASES)
 def test_rank_mod3_equals_plain_elimination(rows: int, columns: int) -> None:
     matrices = low_rank(np.random.default_rng(rows + columns), rows, columns, 3, 40)
     ranks = jax.jit(lambda ones, twos: rank_mod3(pack_bits(ones), pack_bits(twos)))(
