@@ -17,18 +17,32 @@ settings.register_profile("matrixrl", deadline=None, suppress_health_check=[Heal
 settings.load_profile("matrixrl")
 
 
-def pytest_configure(config: pytest.Config) -> None:
-    if "JAX_COMPILATION_CACHE_DIR" not in os.environ and hasattr(config, "cache"):
-        assert config.cache is not None
-        os.environ["JAX_COMPILATION_CACHE_DIR"] = str(config.cache.mkdir("jax"))
+def prepare() -> None:
+    """Sets what JAX reads when it is imported, then checks array types from the first import of the package on.
+
+    Done when this file is imported: conftest files of folders that the command line names are imported before
+    `pytest_configure` is called.
+    """
     os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.1")
     os.environ.setdefault("JAX_PLATFORMS", "cpu")
     os.environ.setdefault("XLA_FLAGS", QUICK_CODE_GENERATION)  # an empty one stays
-    # The workers, and the processes that tests start, share the folder. JAX reads the environment when it is imported.
-    from matrixrl.devices.compilation_cache import write_entries_whole
     from tests.array_types import install
 
-    install()  # before the modules are imported
+    install()
+
+
+prepare()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    import jax
+
+    if "JAX_COMPILATION_CACHE_DIR" not in os.environ and hasattr(config, "cache"):
+        assert config.cache is not None
+        # The workers, and the processes that tests start, share the folder.
+        os.environ["JAX_COMPILATION_CACHE_DIR"] = str(config.cache.mkdir("jax"))
+        jax.config.update("jax_compilation_cache_dir", os.environ["JAX_COMPILATION_CACHE_DIR"])
+    from matrixrl.devices.compilation_cache import write_entries_whole
 
     write_entries_whole()
 

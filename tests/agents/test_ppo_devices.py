@@ -10,7 +10,7 @@ SCRIPT = """
 import dataclasses
 import jax, jax.numpy as jnp, numpy as np, optax
 from jax.sharding import NamedSharding, PartitionSpec
-from matrixrl.agents.ppo import PPO, TrainState
+from matrixrl.agents.ppo import PPO, TrainState, Update
 from matrixrl.devices.mesh import DATA, data_mesh
 from matrixrl.envs.probes import NUM_ACTIONS, PROBES, ProbeEnvironment
 from matrixrl.networks.actor_critic import MLP, ActorCritic
@@ -38,7 +38,7 @@ def updated(devices):
         specs = TrainState(whole, whole, spread)
         update = jax.shard_map(
             dataclasses.replace(ppo, axis_name=DATA).update, mesh=mesh, in_specs=(specs, whole),
-            out_specs=(specs, whole, PartitionSpec(None, DATA)), check_vma=False,
+            out_specs=Update(specs, whole, PartitionSpec(None, DATA)), check_vma=False,
         )
         state = TrainState(*(
             jax.tree.map(lambda leaf: jax.device_put(leaf, NamedSharding(mesh, spec)), part)

@@ -69,6 +69,7 @@ def kill_and_resume(
     runs.assert_equal_runs(folder, expected_folder)
 
 
+@pytest.mark.slow
 def test_two_kills_at_random_moments_leave_no_trace(
     env: dict[str, str], system: System, reference: Reference, tmp_path: Path
 ) -> None:

@@ -18,7 +18,7 @@ from matrixrl.cli.matmul import read_config
 from matrixrl.config import MatmulConfig
 from matrixrl.systems.matmul.discoveries import Discoveries
 from matrixrl.systems.matmul.program import MatmulProgram
-from matrixrl.systems.matmul.state import MatmulState
+from matrixrl.systems.matmul.state import RECORDED_NAMES, MatmulState
 from matrixrl.systems.matmul.trainer import MatmulTrainer
 from matrixrl.tracking.journal_reader import JournalReader
 from matrixrl.tracking.run import Run
@@ -128,7 +128,7 @@ def test_replay_and_half_played_games_come_back(program: MatmulProgram, whole: t
     # Six games an epoch and the four solutions that were rewritten: the sixteen slots are full.
     assert int(state.device.replay.num_games) == 16
     assert again.progress == newest.progress
-    loaded = newest.restore(state.device)
+    loaded = newest.restore(state.device, RECORDED_NAMES)
     for old, new in zip(jax.tree.leaves(loaded), jax.tree.leaves(state.device), strict=True):
         assert np.array_equal(old, new)
 

@@ -235,6 +235,7 @@ def test_tracked_numbers_reach_the_offline_file_of_wandb(
     assert result.summary["pending_rows"] == len(result.stream)
 
 
+@pytest.mark.slow
 def test_one_agent_for_several_formats(tmp_path: Path) -> None:
     """Games take turns; each format has its own step limit, scheme, files and figures."""
     formats = ("1x2x1", "2x1x2")

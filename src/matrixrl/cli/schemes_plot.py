@@ -12,6 +12,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from matrixrl.schemes.scheme import SchemeError
 from matrixrl.user_files import display_path
+from matrixrl.whole_files import whole_file
 
 _SIZE = (1200, 720)
 _LEFT, _TOP, _RIGHT, _BOTTOM = 110, 90, 250, 80
@@ -84,9 +85,8 @@ def save_ratio_plot(results: Sequence[dict[str, Any]], title: str, path: Path) -
         canvas.text((_SIZE[0] - _RIGHT + 60, y), words, "#374151", small, anchor="lm")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(f".{path.name}.part")
-        image.save(temporary, format="PNG")
-        temporary.replace(path)
+        with whole_file(path) as draft:
+            image.save(draft, format="PNG")
     except OSError as error:
         raise SchemeError(f"cannot write {display_path(path)}: {error.strerror or error}") from error
 

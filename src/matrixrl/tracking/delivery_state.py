@@ -173,7 +173,7 @@ def _remove_old(directory: Path) -> None:
         return
     log = directory / OLD_LOG_FILE
     if log.exists() and not (target := sink_folder(directory, DEFAULT_SINK) / f"{LOG_FILE}.old").exists():
-        log.replace(target)
+        log.rename(target)
     for name in OLD_FOLDERS:
         shutil.rmtree(directory / name, ignore_errors=True)
     for name in (OLD_LOCK_FILE, f"{OLD_LOCK_FILE}.owner"):

@@ -70,6 +70,7 @@ def lanes_of(tree: Any, start: int, count: int) -> Any:
     return jax.tree.map(lambda leaf: leaf[start : start + count], tree)
 
 
+@pytest.mark.slow
 def test_a_batch_in_blocks_equals_small_batches_bit_for_bit() -> None:
     total = 6 * LANES
     assert LANES < block_size(total) < total
