@@ -8,7 +8,7 @@ repeat is one compiled call of `--updates` updates, rollout and learning togethe
 more than one learner their repeats take turns. Prints one JSON line per learner: steps per second, median and range
 over the repeats, and what the trained policy earns. On a machine with other work compare `steps_per_cpu_second`.
 
-`--learning` trains in place of timing: PureJaxRL's own 4 environments x 128 steps for 500,000 steps.
+`--learning` trains instead of timing: PureJaxRL's own 4 environments x 128 steps for 500,000 steps.
 """
 
 from __future__ import annotations

@@ -124,7 +124,7 @@ def measure(name: str, limit: float, seed: int, extra: list[str]) -> dict[str, A
 
 
 def better(scheme: Scheme, other: Scheme) -> bool:
-    """Returns whether a scheme has a lower rank, or the same rank over the integers in place of F2."""
+    """Returns whether a scheme has a lower rank, or the same rank over the integers instead of F2."""
     return (scheme.rank, scheme.ring == "F2") < (other.rank, other.ring == "F2")
 
 

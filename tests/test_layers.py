@@ -16,7 +16,16 @@ from matrixrl.systems.spec import BUILT_IN
 SOURCE = Path(__file__).resolve().parents[1] / "src" / "matrixrl"
 
 # Modules that every layer may import. They import nothing of the project.
-COMMON = ("config", "types", "user_files", "errors", "jax_internals", "run_layout", "whole_files")
+COMMON = (
+    "config",
+    "types",
+    "user_code",
+    "user_files",
+    "errors",
+    "jax_internals",
+    "run_layout",
+    "whole_files",
+)
 
 # What each package may import from this project, besides itself and `COMMON`.
 ALLOWED: dict[str, set[str]] = {
@@ -62,6 +71,7 @@ GENERIC = ("tracking", "checkpoints", "devices", "training", "networks", "search
 SPECS = ("systems.spec", *(f"systems.{system}.spec" for system in SYSTEMS_BELOW))
 WITHOUT_JAX = (
     "config",
+    "user_code",
     "user_files",
     "errors",
     "run_layout",

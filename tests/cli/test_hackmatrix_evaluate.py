@@ -13,7 +13,7 @@ from matrixrl.cli.hackmatrix_agent import load_agent
 from matrixrl.cli.main import main
 from matrixrl.config import ConfigError
 from matrixrl.systems.hackmatrix.evaluation import evaluate
-from matrixrl.tracking.files import write_whole
+from matrixrl.whole_files import write_whole
 from tests.cli.announced import without_announcement
 from tests.cli.conftest import BEST, NEWEST
 

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given, settings
 
 from matrixrl.schemes.known import known_scheme, laderman, standard, strassen, winograd
-from matrixrl.schemes.lift import lift, target_tensor
+from matrixrl.schemes.lift import lift
+from matrixrl.schemes.problem import MatrixMultiplication
 from matrixrl.schemes.scheme import Format, Scheme, SchemeError
 from matrixrl.schemes.symmetry import change_basis, random_basis
 from matrixrl.schemes.verify import verify
@@ -122,7 +123,7 @@ def test_what_is_not_a_solution_modulo_2_is_refused() -> None:
 
 def test_the_target_is_the_matrix_product() -> None:
     fmt = Format(2, 3, 4)
-    target = target_tensor(fmt)
+    target = MatrixMultiplication(fmt).tensor()
     assert target.sum() == 24
     for i, j, k in product(range(2), range(3), range(4)):
         assert target[i * 3 + j, j * 4 + k, i * 4 + k] == 1

@@ -11,11 +11,12 @@ import pytest
 from matrixrl.config import ConfigError, TrackingConfig
 from matrixrl.tracking.clock import StepClock
 from matrixrl.tracking.events import EpisodeRow, MoveRow, ScalarRow
-from matrixrl.tracking.files import network_file_system, sha256_of, write_whole
+from matrixrl.tracking.files import network_file_system, sha256_of
 from matrixrl.tracking.journal import JournalError
 from matrixrl.tracking.journal_reader import JournalReader
 from matrixrl.tracking.run import Run, open_run
 from matrixrl.tracking.summary import summarize
+from matrixrl.whole_files import write_whole
 
 
 def start(runs_dir: Path, system: str = "matmul", **settings: object) -> Run:

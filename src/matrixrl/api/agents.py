@@ -7,6 +7,7 @@ import itertools
 import os
 import re
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -391,18 +392,13 @@ def _from_wandb(
 def _environment_agent(
     folder: Path, step: int | None, best: bool, number: int, env: str | None, network: str | None
 ) -> EnvironmentAgent:
-    from matrixrl.agents.normalization import normalized_observation
     from matrixrl.cli.ppo_agent import load_agent
+    from matrixrl.systems.ppo.evaluation import network_outputs
 
     trained = load_agent(_COMMAND, folder.name, folder.parent, step, best, env, network)
     if not 0 <= number < len(trained.agents):
         raise ConfigError(f"load(): number={number}: must be from 0 to {len(trained.agents) - 1}")
     task: Any = trained.task
-
-    def apply(agent: Any, observations: Any) -> tuple[Any, Any]:
-        shown = normalized_observation(agent.statistics.observation, observations)
-        return task.network.apply(agent.params, shown)
-
     actions = task.env.actions
     return EnvironmentAgent(
         trained.name,
@@ -410,7 +406,7 @@ def _environment_agent(
         trained.agents[number],
         task.env.observation_shapes,
         1 if actions.is_continuous else actions.size,
-        apply,
+        partial(network_outputs, task),
         task.distribution,
         actions.to_environment,
     )

@@ -21,9 +21,9 @@ from matrixrl.cli.progress import working
 from matrixrl.config import ConfigError, require
 from matrixrl.envs.hackmatrix.referee import ACTION_NAMES
 from matrixrl.envs.hackmatrix.render.text import render_text
-from matrixrl.tracking.files import write_whole
 from matrixrl.tracking.numbers import plural
 from matrixrl.tracking.status import activity
+from matrixrl.whole_files import write_whole
 
 if TYPE_CHECKING:
     # `--help` answers without JAX.

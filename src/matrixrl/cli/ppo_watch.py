@@ -16,9 +16,9 @@ from matrixrl.cli.hackmatrix_watch import check_writable
 from matrixrl.cli.ppo_agent import load_agent
 from matrixrl.cli.progress import working
 from matrixrl.config import ConfigError, require
-from matrixrl.tracking.files import write_whole
 from matrixrl.tracking.numbers import plural
 from matrixrl.tracking.status import activity
+from matrixrl.whole_files import write_whole
 
 if TYPE_CHECKING:
     from matrixrl.systems.ppo.evaluation import WatchedStep

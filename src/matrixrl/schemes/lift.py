@@ -14,7 +14,7 @@ import numpy as np
 
 from matrixrl.schemes.hensel import Status, lift_factors, lift_signs
 from matrixrl.schemes.problem import MatrixMultiplication
-from matrixrl.schemes.scheme import Format, Scheme, SchemeError
+from matrixrl.schemes.scheme import Scheme, SchemeError
 from matrixrl.schemes.symmetry import change_basis, inverse, random_basis, sparsify
 from matrixrl.schemes.verify import verify
 
@@ -88,11 +88,6 @@ def lift(scheme: Scheme, *, any_basis: bool = False, tries: int = 8, seed: int =
     if not found:
         return Lift(own.status, None, True, own.step, own.message)
     return min(found, key=lambda outcome: outcome.scheme.max_coefficient if outcome.scheme else 0)
-
-
-def target_tensor(format: Format) -> np.ndarray:
-    """Returns the tensor of a format, int64 [n*m, m*p, n*p]; C is row-major and not transposed."""
-    return MatrixMultiplication(format).tensor()
 
 
 def _lift_elsewhere(scheme: Scheme, tries: int, rng: np.random.Generator) -> tuple[Lift, Lift] | None:

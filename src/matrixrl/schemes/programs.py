@@ -122,18 +122,6 @@ class LinearProgram:
                 uses[term.value].append(Term(adjoint.value, adjoint.scale * term.scale))
         return builder.build([builder.sum(uses[index]) for index in range(self.num_inputs)])
 
-    def last_uses(self) -> list[int]:
-        """Returns, for each value, the index of the last step that reads it; the number of steps if
-        it is an output, and -1 if nothing reads it.
-        """
-        last = [-1] * (self.num_inputs + len(self.steps))
-        for index, step in enumerate(self.steps):
-            last[step.first.value] = last[step.second.value] = index
-        for output in self.outputs:
-            if output is not None:
-                last[output.value] = len(self.steps)
-        return last
-
 
 class ProgramBuilder:
     """Collects the steps of a `LinearProgram`."""

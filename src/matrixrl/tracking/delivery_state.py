@@ -15,9 +15,9 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from matrixrl.tracking.files import write_whole
 from matrixrl.tracking.locks import Lock, Owner
 from matrixrl.tracking.sinks.registry import DEFAULT_SINK
+from matrixrl.whole_files import write_whole
 
 SINKS_FOLDER = "sinks"
 STATE_FILE = "state.json"

@@ -6,8 +6,6 @@ import hashlib
 import re
 from pathlib import Path
 
-from matrixrl.whole_files import write_whole as write_whole
-
 
 def sha256_of(path: Path) -> tuple[str, int]:
     """Returns checksum and size of a file, or of a folder over its files in order of their names.

@@ -35,7 +35,8 @@ from typing import Any
 
 import filelock
 
-from matrixrl.tracking.files import network_file_system, write_whole
+from matrixrl.tracking.files import network_file_system
+from matrixrl.whole_files import write_whole
 
 OWNER_SUFFIX = ".owner"
 WITHOUT_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP, errno.EINVAL)

@@ -21,7 +21,7 @@ from matrixrl.config import ConfigError, TrackingConfig
 from matrixrl.tracking.clock import StepClock
 from matrixrl.tracking.console import Console
 from matrixrl.tracking.events import Event, FileRow, LogMessage, MoveRow
-from matrixrl.tracking.files import network_file_system, sha256_of, write_whole
+from matrixrl.tracking.files import network_file_system, sha256_of
 from matrixrl.tracking.identity import (
     LOCK_FILE,
     RUN_FILE,
@@ -51,6 +51,7 @@ from matrixrl.tracking.uploader_client import (
     delivery_settings,
     sync_command,
 )
+from matrixrl.whole_files import write_whole
 
 __all__ = ["FinishReport", "Recorder", "Run", "Status", "open_run", "reserve_run", "take_over"]
 

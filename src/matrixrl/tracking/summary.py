@@ -11,11 +11,11 @@ from typing import Any, Literal, NamedTuple
 
 from matrixrl.config import ConfigError
 from matrixrl.tracking.delivery_state import load_states, state_files, unconfirmed_from
-from matrixrl.tracking.files import write_whole
 from matrixrl.tracking.identity import LOCK_FILE, RUN_FILE, Lock, read_run_file
 from matrixrl.tracking.journal import JOURNAL_FILE, JournalError, JournalLockedError, wal_of
 from matrixrl.tracking.journal_reader import Attempt, JournalReader
 from matrixrl.tracking.spec import SystemSpec, recorded_spec
+from matrixrl.whole_files import write_whole
 
 SUMMARY_FILE = "summary.json"
 """Summary of a run that has ended, kept by its writer: opening 2,000 journals takes seconds."""

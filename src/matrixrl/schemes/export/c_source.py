@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from fractions import Fraction
-
-from matrixrl.schemes.export.plan import Names, Plan, provenance_lines
+from matrixrl.schemes.export.plan import Names, Plan, provenance_lines, scaled
 from matrixrl.schemes.programs import Number
 
 _HEAD = """\
@@ -414,11 +412,4 @@ def _statement(plan: Plan, names: Names, program: str, index: int) -> str:
 
 
 def _scaled(name: str, scale: Number) -> str:
-    if scale == 1:
-        return name
-    if scale == -1:
-        return f"-{name}"
-    fraction = Fraction(scale)
-    if fraction.denominator == 1:
-        return f"{fraction.numerator} * {name}"
-    return f"((SCALAR){fraction.numerator} / (SCALAR){fraction.denominator}) * {name}"
+    return scaled(name, scale, cast="(SCALAR)")

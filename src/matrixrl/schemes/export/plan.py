@@ -248,8 +248,10 @@ def describe_sum(first: str, second: str, scales: tuple[Number, Number], plus: s
     return f"{scaled(first, a)} {sign} {scaled(second, -b if is_negative(b) else b)}"
 
 
-def scaled(name: str, scale: Number) -> str:
-    """Formats ``x``, ``-x``, ``3 * x`` or ``(1 / 2) * x``."""
+def scaled(name: str, scale: Number, cast: str = "") -> str:
+    """Formats ``x``, ``-x``, ``3 * x`` or ``(1 / 2) * x``; `cast` stands before the parts of a
+    fraction.
+    """
     if scale == 1:
         return name
     if scale == -1:
@@ -257,7 +259,7 @@ def scaled(name: str, scale: Number) -> str:
     fraction = Fraction(scale)
     if fraction.denominator == 1:
         return f"{fraction.numerator} * {name}"
-    return f"({fraction.numerator} / {fraction.denominator}) * {name}"
+    return f"({cast}{fraction.numerator} / {cast}{fraction.denominator}) * {name}"
 
 
 def provenance_lines(plan: Plan) -> list[str]:

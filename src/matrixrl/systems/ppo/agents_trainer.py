@@ -28,7 +28,7 @@ from matrixrl.systems.ppo.agents import AgentsProgram
 from matrixrl.systems.ppo.environment import AGENT_COLUMN
 from matrixrl.systems.ppo.intervals import interquartile_mean, mean_interval
 from matrixrl.systems.ppo.program import UpdateResults
-from matrixrl.systems.ppo.trainer import CALL_SECONDS, LONG_CALL_SECONDS
+from matrixrl.systems.ppo.trainer import LONG_CALL_SECONDS, PacedTrainer
 from matrixrl.tracking.events import EpisodeRow, Event, ScalarRow
 from matrixrl.tracking.numbers import significant
 from matrixrl.tracking.recorder import Recorder
@@ -86,7 +86,7 @@ class AgentsOutcome:
     updates: UpdateResults
 
 
-class AgentsTrainer:
+class AgentsTrainer(PacedTrainer):
     """A system for `training.loop.run_loop`.
 
     Args:
@@ -94,15 +94,9 @@ class AgentsTrainer:
     """
 
     def __init__(self, program: AgentsProgram) -> None:
+        super().__init__(program.config)
         self.program = program
-        self.config = program.config
         self.task = program.task
-        self._updates_per_call = 1
-        self._seconds_per_call = math.inf
-        self._call_began: float | None = None
-        self._chunk_began: float | None = None
-        self._timed_updates = 0
-        self.steps_per_second = 0.0
 
     def init(self) -> AgentsState:
         """Returns the state of a new run."""
@@ -146,8 +140,7 @@ class AgentsTrainer:
         left = min(chunk - done % chunk, self.config.ppo.num_updates - done)
         count = left if self.config.monolithic else min(left, self._updates_per_call)
         device, updates = self.program.advance(state.device, done, count)
-        if self._chunk_began is None:
-            self._chunk_began = self._call_began = time.perf_counter()
+        self._start_timers()
         return AgentsState(device, dataclasses.replace(state.progress, updates=done + count)), AgentsOutcome(
             count, updates
         )
@@ -164,6 +157,7 @@ class AgentsTrainer:
         metrics = {name: values[:, :count] for name, values in results.metrics._asdict().items()}
         lost = self._diverged(progress, metrics, results, count)
         self._pace(count)
+        self._timed_updates += count
         ticks = run.clock.advance(count)
         for agent in self.program.agents:
             if lost[agent.number] and not progress.diverged[agent.number]:
@@ -227,15 +221,6 @@ class AgentsTrainer:
                     found[number] = True
                     break
         return found
-
-    def _pace(self, count: int) -> None:
-        now = time.perf_counter()
-        if self._call_began is not None:
-            self._seconds_per_call = now - self._call_began
-            seconds = max(self._seconds_per_call / count, 1e-6)
-            self._updates_per_call = max(1, min(self.config.chunk, int(CALL_SECONDS / seconds)))
-        self._call_began = now
-        self._timed_updates += count
 
     def _episodes(self, results: UpdateResults, index: int, before: int, tick: Any) -> list[EpisodeRow]:
         """Returns rows of the episodes that ended in an update, in order of agent, step and

@@ -13,14 +13,14 @@ import contextlib
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
-from jaxtyping import Bool, Int32
+from jaxtyping import Bool, Float, Int32, Key, PyTree, Shaped
 
 from matrixrl.agents.normalization import Statistics, normalized_observation
 from matrixrl.config import require
@@ -238,16 +238,13 @@ class Evaluator:
 
     def _choose(self, agent: Agent, lanes: Lanes, keys: Array, greedy: Array) -> tuple[Array, Array]:
         """Returns the actions of the next step, and the values that the network expects."""
-        shown = normalized_observation(agent.statistics.observation, lanes.observations)
-        outputs, values = self.task.network.apply(agent.params, shown)
         legal = self._env.legal_action_mask_batch(lanes.states)
-        policy = self.task.distribution.condition(outputs, legal)
-        drawn = self.task.distribution.sample(_step_keys(keys, lanes.steps, 0), policy)
-        return jnp.where(greedy, self.task.distribution.mode(policy), drawn), values
+        drawn = _step_keys(keys, lanes.steps, 0)
+        return choose_actions(self.task, agent, lanes.observations, legal, drawn, greedy)
 
     @cached_property
     def _play(self) -> Callable[..., Lanes]:
-        @partial(jax.jit)
+        @jax.jit
         def play(agent: Agent, lanes: Lanes, keys: Array, greedy: Array, most: Array) -> Lanes:
             def going(carry: tuple[Lanes, Array]) -> Array:
                 lanes, done = carry
@@ -273,6 +270,31 @@ class Evaluator:
             return jax.lax.while_loop(going, step, (lanes, jnp.int32(0)))[0]
 
         return play
+
+
+def network_outputs(
+    task: PPOTask, agent: Agent, observation: PyTree[Shaped[Array, "B ..."]]
+) -> tuple[PyTree, Float[Array, "B"]]:
+    """Returns policy outputs and values of observations as the environment returns them."""
+    shown = normalized_observation(agent.statistics.observation, observation)
+    return task.network.apply(agent.params, shown)
+
+
+def choose_actions(
+    task: PPOTask,
+    agent: Agent,
+    observation: PyTree[Shaped[Array, "B ..."]],
+    legal: Bool[Array, "B A"],
+    keys: Key[Array, "B"],
+    greedy: Bool[Array, ""],
+) -> tuple[Shaped[Array, "B ..."], Float[Array, "B"]]:
+    """Returns the actions of a step, the most probable ones or samples, and the values that the
+    network expects.
+    """
+    outputs, values = network_outputs(task, agent, observation)
+    policy = task.distribution.condition(outputs, legal)
+    sampled = task.distribution.sample(keys, policy)
+    return jnp.where(greedy, task.distribution.mode(policy), sampled), values
 
 
 def _step_keys(keys: Array, steps: Array, use: int) -> Array:

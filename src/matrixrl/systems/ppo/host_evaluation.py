@@ -13,15 +13,20 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from matrixrl.agents.normalization import normalized_observation
 from matrixrl.config import require
 from matrixrl.envs.adapters.gymnasium import GymnasiumEnvironment, WorkerPool, episode_seeds
 from matrixrl.systems.compiled import jitted
-from matrixrl.systems.ppo.evaluation import DEFAULT_LIMIT, Agent, EpisodeResults, Evaluator, WatchedStep
+from matrixrl.systems.ppo.evaluation import (
+    DEFAULT_LIMIT,
+    Agent,
+    EpisodeResults,
+    Evaluator,
+    WatchedStep,
+    choose_actions,
+)
 from matrixrl.systems.ppo.task import PPOTask
 from matrixrl.tracking.status import activity
 
@@ -73,11 +78,7 @@ class HostEvaluator:
         """Returns the actions of a step, and the values that the network expects."""
         keys = jax.vmap(jax.random.fold_in, (None, 0))(jax.random.key(seed), numbers)
         keys = jax.vmap(jax.random.fold_in, (0, None))(keys, step)
-        shown = normalized_observation(agent.statistics.observation, observation)
-        outputs, values = self.task.network.apply(agent.params, shown)
-        policy = self.task.distribution.condition(outputs, legal)
-        drawn = self.task.distribution.sample(keys, policy)
-        return jnp.where(greedy, self.task.distribution.mode(policy), drawn), values
+        return choose_actions(self.task, agent, observation, legal, keys, greedy)
 
     def _start(self, pool: WorkerPool, seed: int, numbers: np.ndarray, active: np.ndarray) -> None:
         pool.arrays["active"][:] = active

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -282,8 +281,7 @@ class HostTrainer(PPOTrainer):
             results.metrics.append(metrics)
             results.ended.append(ended)
             results.values.append(values)
-            if self._chunk_began is None:  # tracing and compilation are done by now
-                self._chunk_began = self._call_began = time.perf_counter()
+            self._start_timers()
         progress = dataclasses.replace(state.progress, updates=done + count)
         return HostState(device, progress, episodes), results
 

@@ -6,9 +6,7 @@ from __future__ import annotations
 
 import contextlib
 import difflib
-import hashlib
 import importlib
-import importlib.util
 import inspect
 import os
 import sys
@@ -32,6 +30,7 @@ from matrixrl.config.environment import (
 from matrixrl.envs.adapters.gymnasium import GymnasiumEnvironment
 from matrixrl.envs.adapters.gymnax import GymnaxEnvironment, described
 from matrixrl.networks.policies import PolicyValue
+from matrixrl.user_code import import_file
 from matrixrl.user_files import display_path
 
 GYMNAX_MISSING = "it needs gymnax, which is not installed: pip install 'matrixrl[gymnax]'"
@@ -212,15 +211,7 @@ def _module(flag: str, spec: str) -> ModuleType:
         path = Path(name).expanduser().resolve()
         if not path.is_file():
             raise ConfigError(f"{flag} {spec}: there is no file {display_path(path)}")
-        # Its own name: two files of one name are two modules.
-        unique = f"matrixrl_user_{path.stem}_{hashlib.sha256(str(path).encode()).hexdigest()[:8]}"
-        found = importlib.util.spec_from_file_location(unique, path)
-        assert found is not None
-        assert found.loader is not None
-        module = importlib.util.module_from_spec(found)
-        sys.modules[unique] = module
-        found.loader.exec_module(module)
-        return module
+        return import_file(path)
     except ConfigError:
         raise
     except ModuleNotFoundError as error:

@@ -106,7 +106,42 @@ class PPOChunk:
     updates: UpdateResults
 
 
-class PPOTrainer:
+class PacedTrainer:
+    """What trainers of PPO share: the number of updates per call, from the time that calls take.
+
+    Args:
+      config: the run's settings.
+    """
+
+    def __init__(self, config: PPORunConfig) -> None:
+        self.config = config
+        self._updates_per_call = 1
+        self._seconds_per_call = float("inf")  # unknown until the first call has been timed
+        # Timers, not results: start of the current chunk and call, and number of the chunk's
+        # updates that were timed (a process that resumed within it ran only the last ones).
+        self._chunk_began: float | None = None
+        self._timed_updates = 0
+        self._call_began: float | None = None
+        self.steps_per_second = 0.0
+
+    def _start_timers(self) -> None:
+        """Starts the timers at the first call, when tracing and compilation are done."""
+        if self._chunk_began is None:
+            self._chunk_began = self._call_began = time.perf_counter()
+
+    def _pace(self, count: int) -> None:
+        """Adjusts the number of updates per call to about `CALL_SECONDS`; the split changes no
+        result.
+        """
+        now = time.perf_counter()
+        if self._call_began is not None:
+            self._seconds_per_call = now - self._call_began
+            seconds = max(self._seconds_per_call / count, 1e-6)
+            self._updates_per_call = max(1, min(self.config.chunk, int(CALL_SECONDS / seconds)))
+        self._call_began = now
+
+
+class PPOTrainer(PacedTrainer):
     """A system for `training.loop.run_loop`.
 
     Args:
@@ -116,20 +151,12 @@ class PPOTrainer:
     """
 
     def __init__(self, config: PPORunConfig, program: PPOProgram, coordinator: Coordinator = SINGLE) -> None:
-        self.config = config
+        super().__init__(config)
         self._coordinator = coordinator
         self.program = program
         self.task = program.task
         self._key = jax.random.key(config.seed)
-        self._updates_per_call = 1
-        self._seconds_per_call = float("inf")  # unknown until the first call has been timed
         self._slow_calls = 0
-        # Timers, not results: start of the current chunk and call, and number of the chunk's
-        # updates that were timed (a process that resumed within it ran only the last ones).
-        self._chunk_began: float | None = None
-        self._timed_updates = 0
-        self._call_began: float | None = None
-        self.steps_per_second = 0.0
 
     def init(self) -> PPOState:
         """Returns the state of a new run."""
@@ -189,8 +216,7 @@ class PPOTrainer:
             left if self.config.monolithic else self._coordinator.broadcast(min(left, self._updates_per_call))
         )
         device, updates = self.program.advance(state.device, self._key, jnp.int32(done), jnp.int32(count))
-        if self._chunk_began is None:  # tracing and compilation are done by now
-            self._chunk_began = self._call_began = time.perf_counter()
+        self._start_timers()
         progress = dataclasses.replace(state.progress, updates=done + count)
         return PPOState(device, progress), PPOChunk(count, updates)
 
@@ -260,17 +286,6 @@ class PPOTrainer:
                     )
             if diverged[index]:
                 return
-
-    def _pace(self, count: int) -> None:
-        """Adjusts the number of updates per call to about `CALL_SECONDS`; the split changes no
-        result.
-        """
-        now = time.perf_counter()
-        if self._call_began is not None:
-            self._seconds_per_call = now - self._call_began
-            seconds = max(self._seconds_per_call / count, 1e-6)
-            self._updates_per_call = max(1, min(self.config.chunk, int(CALL_SECONDS / seconds)))
-        self._call_began = now
 
     def _warn_if_slow(self, run: Recorder) -> None:
         """Warns once that a stop cannot be handled in time if updates are longer than the grace

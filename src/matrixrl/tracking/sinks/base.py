@@ -241,10 +241,6 @@ class Sink(Protocol):
     def delete_upload(self, full_name: str) -> None:
         """Deletes an upload that is not kept; one that does not exist is no error."""
 
-    def upload_name(self, kind: str) -> str:
-        """Returns the name at the destination of the newest upload of a kind, for messages."""
-        return kind
-
     @classmethod
     def read_rows(cls, directory: Path) -> Iterable[StoredRow] | None:
         """Returns the rows that the destination holds, for `runs audit`; None if they cannot be

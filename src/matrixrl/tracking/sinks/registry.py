@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import contextlib
 import importlib
-import importlib.util
 import json
 import os
 import re
@@ -24,8 +23,9 @@ from types import ModuleType
 from typing import NamedTuple
 
 from matrixrl.config import ConfigError, require
-from matrixrl.tracking.files import write_whole
 from matrixrl.tracking.sinks.base import Sink
+from matrixrl.user_code import import_file, module_name
+from matrixrl.whole_files import write_whole
 
 ENTRY_POINTS = "matrixrl.sinks"
 BUILT_IN: Mapping[str, str] = {
@@ -293,18 +293,10 @@ def _import_module(name: str, given: str) -> ModuleType:
 def _import_file(path: Path, given: str) -> ModuleType:
     path = path.resolve()
     require(path.is_file(), f"{given}: there is no file {path}")
-    name = f"_matrixrl_sink_{path.stem}"
-    known = sys.modules.get(name)
-    if known is not None and known.__file__ == str(path):
+    known = sys.modules.get(module_name(path))
+    if known is not None:
         return known
-    spec = importlib.util.spec_from_file_location(name, path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module
     try:
-        spec.loader.exec_module(module)
+        return import_file(path)
     except Exception as error:  # whatever the user's file raises at its import
-        del sys.modules[name]
         raise ConfigError(f"{given}: {path} fails at its import ({type(error).__name__}: {error})") from error
-    return module
