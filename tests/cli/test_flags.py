@@ -126,3 +126,13 @@ def test_numbers_that_no_device_counts_to_are_refused(
 ) -> None:
     with pytest.raises(ConfigError, match=message):
         read_config(flags)
+
+
+def test_command_lines_are_read_in_several_threads_at_once() -> None:
+    from concurrent.futures import ThreadPoolExecutor
+
+    from matrixrl.cli.matmul import read_config
+
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(lambda seed: read_config(["--seed", str(seed)]).seed, range(40)))
+    assert found == list(range(40))

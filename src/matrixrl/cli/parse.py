@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import re
+import threading
 import typing
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -19,6 +20,11 @@ from matrixrl.config import ConfigError
 from matrixrl.config.fields import former_flags
 
 Settings = TypeVar("Settings")
+
+_parsing = threading.RLock()
+"""Held while tyro reads a command line: its caches and its error hook belong to the process, and
+Python 3.11 cannot parse source, as tyro does for help texts, in two threads at once.
+"""
 
 
 class CommandLineError(ConfigError):
@@ -50,7 +56,7 @@ def parse(
         raise CommandLineError(_message(event, flags, prog))
 
     # This hook of tyro replaces its error output; the module is private, and tyro is pinned.
-    with _errors.on_parse_error(one_line), _named_as_given(former):
+    with _parsing, _errors.on_parse_error(one_line), _named_as_given(former):
         kwargs: dict[str, Any] = {} if default is None else {"default": default}
         settings = tyro.cli(
             kind,
