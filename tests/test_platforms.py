@@ -28,6 +28,8 @@ EXTRAS = {
     "gymnasium": ("gymnasium",),
     "plots": ("matplotlib",),
     "gymnax": ("gymnax", "six"),
+    "ray": ("ray",),
+    "tune": ("optuna",),
     "test": ("pytest", "hypothesis", "beartype"),
 }
 
