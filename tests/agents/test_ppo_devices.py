@@ -64,6 +64,7 @@ print("equal")
 """
 
 
+@pytest.mark.slow
 def test_two_and_eight_devices_learn_what_one_learns() -> None:
     said, complaint = said_on_eight_devices(SCRIPT)
     assert said == "equal\n", complaint

@@ -85,6 +85,7 @@ def test_ten_kills_at_random_moments_leave_no_trace(
     kill_and_resume(env, system, reference, tmp_path, kills=10, seed=seed)
 
 
+@pytest.mark.slow
 def test_stopped_runs_say_how_to_go_on_and_that_command_does(
     env: dict[str, str], system: System, reference: Reference, tmp_path: Path
 ) -> None:

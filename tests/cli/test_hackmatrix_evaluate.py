@@ -27,6 +27,7 @@ def result(capsys: pytest.CaptureFixture[str], *arguments: str | Path) -> tuple[
     return lines, json.loads(last)
 
 
+@pytest.mark.slow
 def test_an_agent_is_measured_greedy_and_sampled(
     hackmatrix_runs: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -48,6 +49,7 @@ def test_an_agent_is_measured_greedy_and_sampled(
     assert max(map(len, lines[1:])) <= 80
 
 
+@pytest.mark.slow
 def test_one_policy_alone_and_random_play(hackmatrix_runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
     arguments = ("--games", "1", "--time-limit", "20")
     lines, record = result(

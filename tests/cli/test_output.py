@@ -49,7 +49,9 @@ def trained(runs: Path, name: str = "r") -> str | None:
     return attempt.status
 
 
-@pytest.mark.parametrize("environment", [{"PYTHONIOENCODING": "ascii"}, {"LC_ALL": "C"}])
+@pytest.mark.parametrize(
+    "environment", [{"PYTHONIOENCODING": "ascii"}, pytest.param({"LC_ALL": "C"}, marks=pytest.mark.slow)]
+)
 def test_a_name_that_the_output_cannot_spell(tmp_path: Path, environment: dict[str, str]) -> None:
     settings = json.dumps({"tracking": {"run_name": "Z\u00fcrich", "console": "episodes"}})
     done = start("matmul", "train", tmp_path, settings, **environment)

@@ -54,6 +54,7 @@ def press_stop(server: LoopbackServer) -> None:
         run.stopped = True
 
 
+@pytest.mark.slow
 def test_training_stops_after_the_chunk_and_says_how_to_resume(
     tmp_path: Path, server: LoopbackServer, quick: Path
 ) -> None:

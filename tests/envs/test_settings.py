@@ -96,6 +96,7 @@ assert variables == dict(os.environ)
 """
 
 
+@pytest.mark.slow
 def test_training_does_not_depend_on_settings_and_puts_them_back(tmp_path: Path) -> None:
     program = TRAINING.replace("sys.argv[1]", repr(str(tmp_path)))
     assert '"status": "finished"' in said(program, **ODD).splitlines()[-1]

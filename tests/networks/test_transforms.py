@@ -18,9 +18,19 @@ from matrixrl.networks.transforms import TransformNetwork
 
 # Over the integers w is drawn last, also where it is the longest.
 CASES = [((2, 3, 4), F2), ((2, 3, 2), TERNARY), ((2, 2, 3), TERNARY)]
+QUICK = CASES[1]
+"""The others compile as much again for what differs by its shape alone."""
+
 # Vectors of more than two entries are drawn in two parts.
 IN_PARTS = [((2, 3, 4), F2, 2), ((3, 3, 2), F2, 2)]
-ALL = [(*case, MAX_HEAD) for case in CASES] + IN_PARTS
+
+
+def marked(cases: list[tuple[Any, ...]], quick: list[tuple[Any, ...]]) -> list[Any]:
+    """Returns the cases; all but the quick ones run in `make test-all` only."""
+    return [pytest.param(*case, marks=[] if case in quick else pytest.mark.slow) for case in cases]
+
+
+ALL = marked([(*case, MAX_HEAD) for case in CASES] + IN_PARTS, [(*QUICK, MAX_HEAD), IN_PARTS[1]])
 BATCH, ACTIONS = 4, 6
 
 
@@ -68,7 +78,7 @@ def log_prob_of(shape: tuple[int, int, int], ring: Ring, max_head: int = MAX_HEA
     )
 
 
-@pytest.mark.parametrize(("shape", "ring"), CASES, ids=named)
+@pytest.mark.parametrize(("shape", "ring"), marked(CASES, [QUICK]), ids=named)
 def test_policy_and_value_are_the_same_in_every_basis(shape: tuple[int, int, int], ring: Ring) -> None:
     codec, _, params, residual, vectors, tokens = made(shape, ring)
     apply = log_prob_of(shape, ring)

@@ -68,7 +68,8 @@ def test_a_run_of_an_earlier_version_opens_and_audits(system: str, runs: Path) -
     assert result.agrees, result
 
 
-@pytest.mark.parametrize("system", ["matmul", pytest.param("hackmatrix", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("system", HASHES)
 def test_a_run_of_an_earlier_version_resumes_to_the_same_numbers(system: str, runs: Path) -> None:
     folder = runs / f"{system}-half"
     before = rows(folder)

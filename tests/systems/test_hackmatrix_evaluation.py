@@ -61,7 +61,7 @@ def expect_as_on_referee(games: FinishedGames, number: int, policy: NetworkPolic
     assert games.returns[number] == pytest.approx(end.episode.return_, rel=1e-4, abs=1e-4)
 
 
-@pytest.mark.parametrize("greedy", [True, False])
+@pytest.mark.parametrize("greedy", [pytest.param(True, marks=pytest.mark.slow), False])
 def test_games_go_as_on_the_referee(policy: NetworkPolicy, greedy: bool) -> None:
     games = evaluate(policy, 5, seed=7, greedy=greedy, time_limit=LIMIT)
     for number in range(games.count):
@@ -92,6 +92,7 @@ def test_a_game_that_does_not_end_counts_and_is_said_to_be_cut_off(policy: Netwo
     assert games.as_record()["truncated"] == 20
 
 
+@pytest.mark.slow
 def test_random_play_is_decided_by_the_seed() -> None:
     first, again, other = (evaluate(uniform_policy, 6, seed=seed, time_limit=LIMIT) for seed in (1, 1, 2))
     assert same(first, again)

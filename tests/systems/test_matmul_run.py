@@ -257,6 +257,7 @@ def test_one_agent_for_several_formats(tmp_path: Path) -> None:
     assert (last.metrics["epoch_best_rank_1x2x1"], last.metrics["epoch_best_rank_2x1x2"]) == (2, 4)
 
 
+@pytest.mark.slow
 def test_programs_that_are_compiled_ahead_are_compiled_once(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

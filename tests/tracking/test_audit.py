@@ -341,6 +341,7 @@ def change_manifest(server: LoopbackServer) -> None:
     artifact.manifest = json.dumps(manifest).encode()
 
 
+@pytest.mark.slow
 def test_what_was_changed_on_the_server_is_found(
     trainer: Trainer, server: LoopbackServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:

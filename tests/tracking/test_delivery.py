@@ -178,6 +178,7 @@ def test_a_minute_without_a_server_loses_nothing(
     assert rows_of(server) == EXPECTED
 
 
+@pytest.mark.slow
 def test_a_server_that_is_away_at_the_end_does_not_hold_up_the_end(
     trainer: Trainer,
     server: LoopbackServer,
@@ -292,6 +293,7 @@ def write_journal(runs_dir: Path, rows: int, episodes: int = 0) -> Path:
     return run.directory
 
 
+@pytest.mark.slow
 def test_several_runs_are_synced_at_once_each_exactly_once(
     tmp_path: Path,
     environment: dict[str, str],
@@ -316,6 +318,7 @@ def test_several_runs_are_synced_at_once_each_exactly_once(
     assert json.loads(capsys.readouterr().out) == {"runs": [], "pending_rows": 0}
 
 
+@pytest.mark.slow
 def test_a_table_beyond_the_cap_says_so_and_goes_up_whole_as_parquet(
     tmp_path: Path, environment: dict[str, str], server: LoopbackServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -74,7 +74,13 @@ def test_online_run_killed_and_resumed_arrives_exactly_once(
     assert report.checks["W&B server"] == STEPS
 
 
-@pytest.mark.parametrize("kills", [pytest.param(20, marks=[pytest.mark.slow, pytest.mark.timeout(900)]), 2])
+@pytest.mark.parametrize(
+    "kills",
+    [
+        pytest.param(20, marks=[pytest.mark.slow, pytest.mark.timeout(900)]),
+        pytest.param(2, marks=pytest.mark.slow),
+    ],
+)
 def test_offline_run_killed_and_resumed_is_whole_in_its_files_and_after_sync(
     trainer: Trainer, server: LoopbackServer, kills: int
 ) -> None:

@@ -61,6 +61,7 @@ def in_one_line(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
     return line
 
 
+@pytest.mark.slow
 def test_the_run_goes_on_as_if_nothing_had_happened(
     server: LoopbackServer,
     sent: Path,
@@ -88,6 +89,7 @@ def test_the_run_goes_on_as_if_nothing_had_happened(
     assert in_one_line(capsys, *restore(new)).endswith("or name another folder with --runs-dir")
 
 
+@pytest.mark.slow
 def test_a_step_or_the_id_can_be_named_and_the_rows_after_it_are_recognised(
     sent: Path, undisturbed: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -127,6 +129,7 @@ def test_a_damaged_checkpoint_is_passed_over(
     assert not list((tmp_path / "other").iterdir())
 
 
+@pytest.mark.slow
 def test_without_a_copy_of_the_journal_the_checkpoint_is_enough(
     server: LoopbackServer, sent: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -172,6 +175,7 @@ def test_without_a_key_it_says_so(
     assert f"no key for {server.url}" in in_one_line(capsys, *restore(tmp_path))
 
 
+@pytest.mark.slow
 def test_of_a_run_that_went_back_the_newest_version_of_a_checkpoint_is_taken(
     sent: Path, server: LoopbackServer, tmp_path: Path
 ) -> None:
@@ -217,6 +221,7 @@ def test_a_run_without_its_journal_goes_on_in_the_same_run(
     assert list(server.runs) == [ID]
 
 
+@pytest.mark.slow
 def test_checkpoints_of_older_versions_are_found_through_their_run(
     server: LoopbackServer, sent: Path, tmp_path: Path
 ) -> None:

@@ -71,6 +71,7 @@ def numbered(name: str, number: int) -> str:
     return f"{name.rpartition('-')[0]}-{number}"
 
 
+@pytest.mark.slow
 def test_two_folders_of_one_day_give_two_runs(
     tmp_path: Path, environment: dict[str, str], server: LoopbackServer
 ) -> None:
@@ -143,6 +144,7 @@ def test_an_offline_run_that_meets_a_stranger_says_under_which_name_it_is_delive
     assert folder.name == "mine"
 
 
+@pytest.mark.slow
 def test_a_name_that_w_and_b_knows_is_refused_before_anything_is_visible(
     online: LoopbackServer, tmp_path: Path
 ) -> None:
@@ -160,6 +162,7 @@ def test_a_name_that_w_and_b_knows_is_refused_before_anything_is_visible(
     assert run.directory.exists()
 
 
+@pytest.mark.slow
 def test_of_two_copies_that_go_on_the_later_one_is_a_new_run(online: LoopbackServer, tmp_path: Path) -> None:
     folder = write(tmp_path / "a", 3)
     assert sync(folder) == 0
@@ -252,6 +255,7 @@ def test_a_run_that_was_deleted_on_the_server_is_delivered_under_the_next_name(
     assert losses(online, numbered(folder.name, 3)) == series((2, 1.0))
 
 
+@pytest.mark.slow
 def test_a_trial_of_a_sweep_takes_the_run_of_its_agent_and_no_second_training_does(
     tmp_path: Path, environment: dict[str, str], server: LoopbackServer
 ) -> None:

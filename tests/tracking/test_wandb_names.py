@@ -134,6 +134,7 @@ def test_settings_files_are_those_that_wandb_reads(place: Path) -> None:
     assert configured("mode") is None
 
 
+@pytest.mark.slow
 def test_wandb_offline_is_honoured_and_does_not_hide_the_key(
     place: Path, trainer: Trainer, server: LoopbackServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:

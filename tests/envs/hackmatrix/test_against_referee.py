@@ -29,6 +29,7 @@ def every_action(game: GameState, seed: int) -> tuple[list[GameState], list[int]
     return [game] * 28, list(range(28)), keys
 
 
+@pytest.mark.slow
 def test_legal_random_games_agree_in_every_field() -> None:
     counts = play_games(seed=1, num_steps=12, boosted=0.0)
     assert counts["up"]

@@ -40,6 +40,7 @@ SCENARIO = {
 NO_ACTIONS = [2.5, 2.0, "up", None, 10**30, -1, 28, [1], np.array([1]), np.float32(1), jnp.float32(1)]
 
 
+@pytest.mark.slow
 def test_check_env_is_clean(env: HackMatrixEnv) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")

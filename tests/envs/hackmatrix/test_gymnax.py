@@ -174,6 +174,7 @@ def test_wrappers_of_pure_functions(name: str, env: HackMatrix) -> None:
     assert {"terminated", "truncated", "discount", "final_observation"} <= set(info)
 
 
+@pytest.mark.slow
 def test_programs_with_64_bit_types_trace_the_same_environment(env: HackMatrix, shapes: Any) -> None:
     with jax.enable_x64(True):
         assert jax.eval_shape(env.reset, KEY) == shapes
@@ -248,6 +249,7 @@ def test_the_wrapper_for_brax(env: HackMatrix, monkeypatch: pytest.MonkeyPatch) 
     assert wrapped.observation_size() == 1
 
 
+@pytest.mark.slow
 def test_the_wrapper_for_evojax(monkeypatch: pytest.MonkeyPatch) -> None:
     """With stand-ins of the two classes that it takes from evojax; it makes the environment by its registered name."""
     module: Any = types.ModuleType("evojax.task.base")
@@ -277,6 +279,7 @@ def test_it_is_registered_and_rolled_out_by_name() -> None:
     assert outputs[0].shape == (3, *OBSERVATION)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("x64", [pytest.param(False, marks=pytest.mark.slow), True])
 def test_the_wrapper_for_gymnasium_plays_a_game(env: HackMatrix, x64: bool) -> None:
     with jax.enable_x64(x64):
@@ -304,6 +307,7 @@ def play(env: HackMatrix) -> None:
         wrapped.step(2.5)
 
 
+@pytest.mark.slow
 def test_the_wrapper_for_vectors_of_gymnasium(env: HackMatrix, shapes: Any) -> None:
     """Its functions are traced: `reset` is called by its constructor, `step` is the batched one of the environment."""
     wrapped = wrappers.GymnaxToVectorGymWrapper(env, num_envs=2, seed=3)

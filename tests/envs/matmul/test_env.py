@@ -18,7 +18,7 @@ from tests.jitted import jitted
 Size = tuple[int, int, int]
 GAMES = [
     ((2, 2, 2), F2), ((2, 2, 2), TERNARY), ((2, 2, 2), QUINARY), ((2, 2, 3), F2), ((3, 3, 3), TERNARY),
-    ((2, 3, 4), F2), ((5, 5, 5), F2),
+    ((2, 3, 4), F2),
 ]  # fmt: skip
 
 
@@ -63,7 +63,9 @@ def assert_same(state: TensorState, game: referee.Game) -> None:
     assert bool(state.solved) == game.solved
 
 
-@pytest.mark.parametrize(("size", "ring"), GAMES, ids=named)
+@pytest.mark.parametrize(
+    ("size", "ring"), [*GAMES, pytest.param((5, 5, 5), F2, marks=pytest.mark.slow)], ids=named
+)
 def test_games_equal_the_referees(size: Size, ring: Ring) -> None:
     """Random moves, and moves of the standard algorithm mixed in, so that some games are solved early."""
     shape = shape_of(size)
