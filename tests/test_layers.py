@@ -19,6 +19,7 @@ SOURCE = Path(__file__).resolve().parents[1] / "src" / "matrixrl"
 COMMON = (
     "config",
     "types",
+    "named_code",
     "user_code",
     "user_files",
     "errors",
@@ -71,6 +72,7 @@ GENERIC = ("tracking", "checkpoints", "devices", "training", "networks", "search
 SPECS = ("systems.spec", *(f"systems.{system}.spec" for system in SYSTEMS_BELOW))
 WITHOUT_JAX = (
     "config",
+    "named_code",
     "user_code",
     "user_files",
     "errors",

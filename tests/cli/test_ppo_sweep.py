@@ -25,14 +25,21 @@ def sweep_settings(runs_dir: Path, **changes: Any) -> EnvironmentRunConfig:
 
 
 def trainer(
-    seen: list[EnvironmentRunConfig], codes: Mapping[int, int] | None = None
-) -> Callable[[EnvironmentRunConfig, Mapping[str, Any], Callable[[dict[str, Any]], None]], int]:
-    """Trains nothing; the run's folder and its result are made."""
+    seen: list[EnvironmentRunConfig],
+    codes: Mapping[int, int] | None = None,
+    seconds: list[float | None] | None = None,
+) -> ppo_sweep.TrainOne:
+    """Trains nothing; the run's folder and its result are made. `seconds` collects the time limits."""
 
     def train(
-        config: EnvironmentRunConfig, about: Mapping[str, Any], on_result: Callable[[dict[str, Any]], None]
+        config: EnvironmentRunConfig,
+        about: Mapping[str, Any],
+        on_result: Callable[[dict[str, Any]], None],
+        seconds_left: float | None,
     ) -> int:
         number = len(seen)
+        if seconds is not None:
+            seconds.append(seconds_left)
         seen.append(config)
         name = config.tracking.run_name
         assert name is not None
@@ -140,6 +147,32 @@ def test_a_signal_ends_the_sweep_and_a_failure_does_not(
     assert "1 run not started: group-num-envs-32-activation-relu" in captured.err
     assert len(json.loads(captured.out.splitlines()[-1])["runs"]) == 2  # the one that failed has no result
     assert ppo_sweep.train_sweep(sweep_settings(tmp_path / "b"), trainer([], {0: 1})) == 1
+
+
+def test_the_time_is_that_of_all_runs_together(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    seen: list[EnvironmentRunConfig] = []
+    left: list[float | None] = []
+    clock = iter([0.0, 0.0, 40.0, 100.0]).__next__  # the beginning, then before each run
+    config = sweep_settings(tmp_path, time="1m30s")
+    assert ppo_sweep.train_sweep(config, trainer(seen, seconds=left), clock) == 0
+    assert left == [90.0, 50.0]
+    captured = capsys.readouterr()
+    not_started = ["group-num-envs-32-activation-tanh", "group-num-envs-32-activation-relu"]
+    assert f"--time 1m30s is over; 2 runs not started: {', '.join(not_started)}" in captured.err
+    answer = json.loads(captured.out.splitlines()[-1])
+    assert (len(answer["runs"]), answer["not_started"]) == (2, not_started)
+
+
+def test_the_command_that_compares_the_runs_finds_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Only in the default folder, not in any folder named `runs`, the flag is left out."""
+    monkeypatch.chdir(tmp_path)
+    for folder, flag in ((Path("a b/runs"), " --runs-dir 'a b/runs'"), (Path("runs"), "")):
+        tracking = TrackingConfig(runs_dir=folder, console="quiet", run_name="group")
+        config = sweep_settings(tmp_path, tracking=tracking, json=False)
+        assert ppo_sweep.train_sweep(config, trainer([])) == 0
+        assert capsys.readouterr().out.endswith(f"  matrixrl runs compare 'group-*'{flag}\n")
 
 
 def test_names_that_are_taken_are_refused_before_anything_starts(tmp_path: Path) -> None:

@@ -127,7 +127,7 @@ def test_rows_that_wait_are_mentioned_before_asking(
     answer_on_a_terminal(monkeypatch, "n\n")
     assert delete(runs, "one") == 1
     text = " ".join(capsys.readouterr().err.split())
-    assert "one: W&B does not have 2 rows yet; `matrixrl runs sync one`" in text
+    assert f"one: W&B does not have 2 rows yet; `matrixrl runs sync one --runs-dir {runs}`" in text
     assert text.index("2 rows") < text.index("[y/N]")
 
 

@@ -16,6 +16,7 @@ from matrixrl.tracking.journal_reader import JournalReader
 from matrixrl.tracking.run import open_run
 from matrixrl.tracking.sinks import wandb_client
 from matrixrl.tracking.sinks.registry import find_sink
+from matrixrl.tracking.sinks.tensorboard import event_files, read_events
 from matrixrl.tracking.spec import SystemSpec, delivered_metrics, spec_from_record
 
 SPEC = SystemSpec("own", "p", {"Number": "int"}, local_metrics=("agent/*", "debug"))
@@ -60,6 +61,10 @@ def test_a_sink_gets_the_rest_once_and_the_audit_agrees(
     stored = find_sink("tensorboard").sink.read_rows(directory)
     assert stored is not None
     assert [(row.step, row.values) for row in stored] == DELIVERED
+    exported = ["runs", "export", "r", "--format", "tensorboard", "--runs-dir", str(tmp_path)]
+    assert main([*exported, "--out", str(tmp_path / "out")]) == 0
+    (file,) = event_files(tmp_path / "out" / "tensorboard")
+    assert [(event.step, event.values) for event in read_events(file) if event.values] == DELIVERED
     report = audit(directory, server=False)
     assert report.agrees, report.gaps
     assert "metrics agent/*, debug stay in the journal: no tracker gets them" in report.notes

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import time
@@ -25,7 +26,7 @@ from matrixrl.tracking.identity import find_run
 from matrixrl.tracking.locks import Lock
 from matrixrl.tracking.run import Run, open_run
 from matrixrl.tracking.sinks import Sink, register
-from matrixrl.tracking.sinks.registry import find_sink, find_sinks
+from matrixrl.tracking.sinks.registry import find_sink, find_sinks, remember_named
 from matrixrl.tracking.summary import summarize
 from tests.tracking import toy_sinks
 from tests.tracking.conftest import TRAINER, Trainer, expected_rows, kill_everything, without_clock
@@ -227,7 +228,7 @@ def test_track_wandb_is_the_flag_wandb() -> None:
 def test_code_that_only_a_run_folder_names_is_not_imported(
     tmp_path: Path, environment: dict[str, str], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """It may be a downloaded run; a class that this user named before is imported again."""
+    """It may be a downloaded run; a class that this user named for it before is imported again."""
     (tmp_path / "evil.py").write_text("raise SystemExit('imported')\n")
     evil = f"{tmp_path / 'evil.py'}:Sink"
     run = track(tmp_path / "runs", f"{TOYS}:LineSink")
@@ -241,6 +242,14 @@ def test_code_that_only_a_run_folder_names_is_not_imported(
     settings, _ = resumed_settings(MatmulConfig, run.directory, run.name, lambda settings: settings)
     assert settings.tracking.track == (f"{TOYS}:LineSink",)
     assert f"--track {evil}" in capsys.readouterr().err
+    # A copy of the run may come from elsewhere, whoever named the class for another run.
+    copy = shutil.copytree(run.directory, tmp_path / "copies" / run.name)
+    settings, _ = resumed_settings(MatmulConfig, copy, run.name, lambda settings: settings)
+    assert settings.tracking.track == ()
+    capsys.readouterr()
+    remember_named(copy, find_sinks([f"{TOYS}:LineSink"]))
+    settings, _ = resumed_settings(MatmulConfig, copy, run.name, lambda settings: settings)
+    assert settings.tracking.track == (f"{TOYS}:LineSink",)
 
 
 OLD_STATE = {

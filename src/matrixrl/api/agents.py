@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from matrixrl.api.runs import Run, find_folder, run_location
 from matrixrl.api.training import restored_process
-from matrixrl.cli.hackmatrix_agent import check_choice
+from matrixrl.cli.agent_flags import check_choice
 from matrixrl.cli.resume import recorded_settings, restore_run
 from matrixrl.config import ConfigError, MatmulConfig, TrackingConfig
 from matrixrl.tracking.identity import has_checkpoint, read_run_file

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from matrixrl.cli.checkpoints import choose_checkpoint
 from matrixrl.cli.resume import recorded_settings
-from matrixrl.config import ConfigError, HackmatrixConfig, require
+from matrixrl.config import ConfigError, HackmatrixConfig
 from matrixrl.tracking.identity import find_run, has_checkpoint
 
 if TYPE_CHECKING:
@@ -39,16 +39,6 @@ class TrainedHackmatrixAgent:
         """Run and training progress in words."""
         steps = self.step * self.config.ppo.batch_size
         return f"{self.name} after {self.step:,} updates ({steps:,} steps)"
-
-
-def check_choice(step: int | None, best: bool) -> None:
-    """Refuses impossible values of `--step` and `--best`.
-
-    Raises:
-      ConfigError: if `--step` is negative or given together with `--best`.
-    """
-    require(step is None or step >= 0, f"--step {step}: must be 0 or more")
-    require(step is None or not best, f"--step {step} and --best exclude one another: leave one out")
 
 
 def load_agent(

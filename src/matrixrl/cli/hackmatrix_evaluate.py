@@ -7,12 +7,12 @@ import math
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
-from matrixrl.cli.hackmatrix_agent import TrainedHackmatrixAgent, check_choice, load_agent
+from matrixrl.cli.agent_flags import EvaluateFlags, check_time_limit
+from matrixrl.cli.hackmatrix_agent import TrainedHackmatrixAgent, load_agent
 from matrixrl.cli.progress import say, working
 from matrixrl.config import HackmatrixConfig, require
 from matrixrl.tracking.numbers import duration, percent, plural
@@ -26,7 +26,7 @@ BAR_WIDTH = 20
 
 
 @dataclass(frozen=True, kw_only=True)
-class HackmatrixEvaluateCommand:
+class HackmatrixEvaluateCommand(EvaluateFlags):
     """Evaluate an agent over complete games."""
 
     run: tyro.conf.Positional[Annotated[str | None, tyro.conf.arg(metavar="RUN")]] = None
@@ -38,39 +38,15 @@ class HackmatrixEvaluateCommand:
     games: int = 256
     """Number of games to play, each to its end."""
 
-    policy: Literal["both", "greedy", "sampled"] = "both"
-    """Action selection.
-    `greedy` plays the most probable action; `sampled` samples from the policy, as in training.
-    """
-
-    seed: int = 0
-    """Seed of games and actions. The same seed gives the same games, for any number of games."""
-
     time_limit: int | None = None
     """Maximum number of steps per game. Longer games are truncated.
     Default: the value of the run, or 1,000.
     """
 
-    step: int | None = None
-    """Step of the checkpoint to play. Default: the newest complete checkpoint."""
-
-    best: bool = False
-    """Play the checkpoint with the best mean return of its chunk."""
-
-    runs_dir: Path = Path("runs")
-    """Folder that holds one folder per run."""
-
-    json: bool = False
-    """Print one JSON object as the last line of output."""
-
     def __post_init__(self) -> None:
+        super().__post_init__()
         require(1 <= self.games <= MAX_GAMES, f"--games {self.games}: must be from 1 to {MAX_GAMES}")
-        require(0 <= self.seed < 2**32, f"--seed {self.seed}: must be from 0 to 4294967295")
-        require(
-            self.time_limit is None or 1 <= self.time_limit < 2**31,
-            f"--time-limit {self.time_limit}: must be from 1 to 2147483647",
-        )
-        check_choice(self.step, self.best)
+        check_time_limit(self.time_limit)
         if self.agent == "trained":
             require(self.run is not None, "evaluate: name a run (or `latest`), or give --agent random")
             return

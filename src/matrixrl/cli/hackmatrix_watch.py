@@ -7,7 +7,6 @@ Elsewhere each step is a line. The game can be saved as an animated GIF and as a
 from __future__ import annotations
 
 import contextlib
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -15,7 +14,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import tyro
 
 from matrixrl.cli import terminal
-from matrixrl.cli.hackmatrix_agent import TrainedHackmatrixAgent, check_choice, load_agent
+from matrixrl.cli.agent_flags import Flag, WatchFlags, check_writable
+from matrixrl.cli.hackmatrix_agent import TrainedHackmatrixAgent, load_agent
 from matrixrl.cli.hackmatrix_play import describe, outcome_line, read_scenario, reward_parts
 from matrixrl.cli.progress import working
 from matrixrl.config import ConfigError, require
@@ -32,24 +32,16 @@ if TYPE_CHECKING:
 KEYS = "space pause  right step  left back  + - speed  E end  Q quit"
 FASTEST_SECONDS, SLOWEST_SECONDS = 0.02, 5.0
 
-Flag = Annotated[bool, tyro.conf.FlagCreatePairsOff]
-
 
 @dataclass(frozen=True, kw_only=True)
-class HackmatrixWatchCommand:
+class HackmatrixWatchCommand(WatchFlags):
     """Watch a trained agent play (80 columns, 24 lines)."""
 
     run: tyro.conf.Positional[Annotated[str, tyro.conf.arg(metavar="RUN")]]
     """Name or id of a run, or `latest`."""
 
-    greedy: Flag = False
-    """Play the most probable action."""
-
     sampled: Flag = False
     """Sample actions from the policy, as in training. This is the default."""
-
-    seed: int = 0
-    """Seed of the game and of the actions."""
 
     game: int = 0
     """Index of the game. `evaluate` plays the same games with the same seed."""
@@ -63,19 +55,10 @@ class HackmatrixWatchCommand:
     max_steps: int | None = None
     """Maximum number of steps. Default: --time-limit of the run."""
 
-    gif: Path | None = None
-    """File to which the game is saved as an animated GIF, up to the last position played."""
-
     replay: Path | None = None
     """File to which the game is saved as a scenario with a replay.
     `play --agent replay --scenario FILE` plays it again.
     """
-
-    step: int | None = None
-    """Step of the checkpoint to play. Default: the newest complete checkpoint."""
-
-    best: bool = False
-    """Play the checkpoint with the best mean return of its chunk."""
 
     boards: bool = False
     """Show the board at each step, not only at the end, if standard output is not a terminal."""
@@ -88,37 +71,16 @@ class HackmatrixWatchCommand:
     colour: Literal["auto", "always", "never"] = "auto"
     """Use of colours. `auto` uses them on a terminal unless NO_COLOR is set."""
 
-    runs_dir: Path = Path("runs")
-    """Folder that holds one folder per run."""
-
     def __post_init__(self) -> None:
-        require(0 <= self.seed < 2**32, f"--seed {self.seed}: must be from 0 to 4294967295")
+        super().__post_init__()
         require(0 <= self.game < 2**31, f"--game {self.game}: must be from 0 to 2147483647")
-        require(0 <= self.delay <= 60, f"--delay {self.delay}: must be from 0 to 60 seconds")
-        require(
-            self.max_steps is None or self.max_steps >= 1,
-            f"--max-steps {self.max_steps}: must be 1 or more",
-        )
+        self.check_times(self.delay, self.max_steps)
         require(
             not (self.greedy and self.sampled), "--greedy and --sampled exclude one another: leave one out"
         )
-        check_choice(self.step, self.best)
         for flag, path in (("--gif", self.gif), ("--replay", self.replay)):
             if path is not None:
                 check_writable(flag, path)
-
-
-def check_writable(flag: str, path: Path) -> None:
-    """Refuses a file that cannot be written before a game is played for it.
-
-    Raises:
-      ConfigError: if it cannot be written.
-    """
-    require(not path.is_dir(), f"{flag} {path}: is a folder; name a file in it")
-    require(
-        path.parent.is_dir(), f"{flag} {path}: there is no folder {path.parent}; make it, or name another"
-    )
-    require(os.access(path.parent, os.W_OK), f"{flag} {path}: the folder {path.parent} cannot be written")
 
 
 def run_command(command: HackmatrixWatchCommand) -> int:

@@ -78,12 +78,21 @@ def train(config: EnvironmentRunConfig, coordinator: Coordinator = SINGLE) -> in
 
 
 def train_of_sweep(
-    config: EnvironmentRunConfig, about: Mapping[str, Any], on_result: Callable[[dict[str, Any]], None]
+    config: EnvironmentRunConfig,
+    about: Mapping[str, Any],
+    on_result: Callable[[dict[str, Any]], None],
+    seconds_left: float | None,
 ) -> int:
-    """Trains a run of a sweep; its result goes to `on_result`. Returns the exit status."""
+    """Trains a run of a sweep; its result goes to `on_result`. Returns the exit status.
+
+    Args:
+      seconds_left: of the sweep's `--time`; None without a limit.
+    """
     with contextlib.ExitStack() as resources:
         one = environment_session(config, resources=resources)
-        one = dataclasses.replace(one, about={**one.about, **about}, on_result=on_result)
+        one = dataclasses.replace(
+            one, about={**one.about, **about}, on_result=on_result, seconds_left=seconds_left
+        )
         return session.train(one, SINGLE)
 
 

@@ -7,13 +7,12 @@ import math
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
 import tyro
 
-from matrixrl.cli.hackmatrix_agent import check_choice
+from matrixrl.cli.agent_flags import EvaluateFlags, check_time_limit
 from matrixrl.cli.ppo_agent import TrainedAgent, load_agent
 from matrixrl.cli.progress import say, working
 from matrixrl.config import require, setting
@@ -28,7 +27,7 @@ MAX_EPISODES = 1_000_000
 
 
 @dataclass(frozen=True, kw_only=True)
-class PPOEvaluateCommand:
+class PPOEvaluateCommand(EvaluateFlags):
     """Evaluate an agent over complete episodes."""
 
     run: tyro.conf.Positional[Annotated[str, tyro.conf.arg(metavar="RUN")]]
@@ -36,16 +35,6 @@ class PPOEvaluateCommand:
 
     episodes: int = setting(256, aliases=("games",))
     """Number of episodes to play, each to its end. --games is another name."""
-
-    policy: Literal["both", "greedy", "sampled"] = "both"
-    """Action selection.
-    `greedy` plays the most probable action; `sampled` samples from the policy, as in training.
-    """
-
-    seed: int = 0
-    """Seed of episodes and actions.
-    The same seed gives the same episodes, for any number of them.
-    """
 
     time_limit: int | None = None
     """Maximum number of steps per episode. Longer episodes are truncated.
@@ -62,29 +51,13 @@ class PPOEvaluateCommand:
     Needed once for a run from elsewhere with code of its own.
     """
 
-    step: int | None = None
-    """Step of the checkpoint to play. Default: the newest complete checkpoint."""
-
-    best: bool = False
-    """Play the checkpoint with the best mean return of its chunk."""
-
-    runs_dir: Path = Path("runs")
-    """Folder that holds one folder per run."""
-
-    json: bool = False
-    """Print one JSON object as the last line of output."""
-
     def __post_init__(self) -> None:
+        super().__post_init__()
         require(
             1 <= self.episodes <= MAX_EPISODES,
             f"--episodes {self.episodes}: must be from 1 to {MAX_EPISODES}",
         )
-        require(0 <= self.seed < 2**32, f"--seed {self.seed}: must be from 0 to 4294967295")
-        require(
-            self.time_limit is None or 1 <= self.time_limit < 2**31,
-            f"--time-limit {self.time_limit}: must be from 1 to 2147483647",
-        )
-        check_choice(self.step, self.best)
+        check_time_limit(self.time_limit)
 
 
 def run_command(command: PPOEvaluateCommand) -> int:

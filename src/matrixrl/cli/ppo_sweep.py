@@ -10,6 +10,8 @@ from __future__ import annotations
 import dataclasses
 import json
 import re
+import shlex
+import time
 from collections.abc import Callable, Mapping, Sequence
 from datetime import date
 from typing import Any
@@ -24,6 +26,7 @@ from matrixrl.tracking.identity import (
     check_name,
     read_run_file,
     run_folders,
+    runs_dir_flag,
 )
 from matrixrl.tracking.numbers import plural, significant
 from matrixrl.tracking.status import Status
@@ -31,9 +34,11 @@ from matrixrl.tracking.status import Status
 STOPPED = (130, 143)
 """Exit statuses of a training that a signal stopped."""
 
-TrainOne = Callable[[EnvironmentRunConfig, Mapping[str, Any], Callable[[dict[str, Any]], None]], int]
+TrainOne = Callable[
+    [EnvironmentRunConfig, Mapping[str, Any], Callable[[dict[str, Any]], None], float | None], int
+]
 """Trains a run with what it records of its sweep, passes its result on, and returns its exit
-status.
+status. The last argument is the number of seconds that are left of `--time`.
 """
 
 
@@ -71,12 +76,19 @@ def _word(value: Any) -> str:
     return re.sub(r"\.{2,}", ".", text)
 
 
-def train_sweep(config: EnvironmentRunConfig, train_one: TrainOne) -> int:
-    """Trains the runs of a sweep one after the other, and prints the results.
+def train_sweep(
+    config: EnvironmentRunConfig, train_one: TrainOne, clock: Callable[[], float] = time.perf_counter
+) -> int:
+    """Trains the runs of a sweep one after the other, and prints the results. `--time` is the time
+    of all of them together: the run that it ends is saved, and the others are not started.
+
+    Args:
+      clock: returns seconds.
 
     Returns:
       The exit status: that of the signal that stopped the sweep; 1 if a run failed.
     """
+    began, limit = clock(), config.time_seconds
     points = list(config.each_run())
     group = sweep_group(config)
     names = run_names(group, [values for values, _ in points], config.tracking.run_suffix)
@@ -91,8 +103,16 @@ def train_sweep(config: EnvironmentRunConfig, train_one: TrainOne) -> int:
     if not quiet:
         status.line(f"sweep    {plural(len(points), 'run')}, one after the other: {group}-...")
     results: list[dict[str, Any]] = []
+    not_started: list[str] = []
     worst = 0
     for number, (name, (values, one)) in enumerate(zip(names, points, strict=True), 1):
+        seconds_left = None if limit is None else limit - (clock() - began)
+        if seconds_left is not None and seconds_left <= 0:
+            not_started = names[number - 1 :]
+            complain(
+                f"--time {config.time} is over; {plural(len(not_started), 'run')} not started: {', '.join(not_started)}"
+            )
+            break
         if not quiet:
             status.line(f"\nrun {number} of {len(points)}: {_in_words(values)}")
         tracking = dataclasses.replace(one.tracking, run_name=name, run_suffix=None)
@@ -101,25 +121,24 @@ def train_sweep(config: EnvironmentRunConfig, train_one: TrainOne) -> int:
             dataclasses.replace(one, tracking=tracking),
             about,
             lambda result, values=values: results.append(_with_point(result, values)),
+            seconds_left,
         )
         if code in STOPPED:
             worst = code
-            if left := names[number:]:
-                complain(f"the sweep stopped; {plural(len(left), 'run')} not started: {', '.join(left)}")
+            if not_started := names[number:]:
+                complain(
+                    f"the sweep stopped; {plural(len(not_started), 'run')} not started: {', '.join(not_started)}"
+                )
             break
         worst = worst or code
-    answer = joined(group, config, results)
+    answer = {**joined(group, config, results), "not_started": not_started}
     if config.json:
         print(json.dumps(answer))
     elif results:
         print("\n".join(_table(results)))
-        print(f"compare them:\n  matrixrl runs compare '{group}-*'{_where(config)}")
+        compare = ["matrixrl", "runs", "compare", f"{group}-*", *runs_dir_flag(config.tracking.runs_dir)]
+        print(f"compare them:\n  {shlex.join(compare)}")
     return worst
-
-
-def _where(config: EnvironmentRunConfig) -> str:
-    runs_dir = config.tracking.runs_dir
-    return "" if runs_dir == TrackingConfig().runs_dir else f" --runs-dir {runs_dir}"
 
 
 def _in_words(values: Mapping[str, Any]) -> str:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
+import shlex
 from collections.abc import Callable
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from matrixrl.cli import session
 from matrixrl.config import HackmatrixConfig, PPOTrainerConfig
 from matrixrl.config.environment import EnvironmentRunConfig
 from matrixrl.devices.coordinator import Coordinator
+from matrixrl.tracking.identity import runs_dir_flag
 from matrixrl.tracking.numbers import duration, plural, significant
 from matrixrl.tracking.status import Status, activity, use
 
@@ -117,15 +118,8 @@ def progress_record(outcome: session.TrainingResult[PPOTrainer], *, agents: int 
     }
 
 
-def folder_flag(folder: Path) -> str:
-    """Returns the flag that finds a run in a folder; empty for the default one."""
-    return "" if folder.parent.name == "runs" else f" --runs-dir {folder.parent}"
-
-
 def show_commands(system: str, outcome: session.TrainingResult[PPOTrainer]) -> None:
     """Prints commands that use the agent."""
-    where = folder_flag(outcome.run.directory)
-    print(
-        f"evaluate it:\n  matrixrl {system} evaluate {outcome.run.name}{where}\n"
-        f"watch it play:\n  matrixrl {system} watch {outcome.run.name}{where}"
-    )
+    rest = [outcome.run.name, *runs_dir_flag(outcome.run.directory.parent)]
+    evaluate, watch = (shlex.join(["matrixrl", system, word, *rest]) for word in ("evaluate", "watch"))
+    print(f"evaluate it:\n  {evaluate}\nwatch it play:\n  {watch}")

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import numpy as np
 import tyro
 
 from matrixrl.cli import terminal
-from matrixrl.cli.hackmatrix_agent import check_choice
-from matrixrl.cli.hackmatrix_watch import check_writable
+from matrixrl.cli.agent_flags import WatchFlags, check_writable
 from matrixrl.cli.ppo_agent import load_agent
 from matrixrl.cli.progress import working
 from matrixrl.config import ConfigError, require
@@ -23,24 +21,16 @@ from matrixrl.whole_files import write_whole
 if TYPE_CHECKING:
     from matrixrl.systems.ppo.evaluation import WatchedStep
 
-Flag = Annotated[bool, tyro.conf.FlagCreatePairsOff]
-
 MAX_PICTURES = 1_000
 """Maximum number of pictures of a GIF."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class PPOWatchCommand:
-    """Watch a trained agent play an episode."""
+class PPOWatchCommand(WatchFlags):
+    """Watch a trained agent play an episode. A GIF needs an environment with `render`."""
 
     run: tyro.conf.Positional[Annotated[str, tyro.conf.arg(metavar="RUN")]]
     """Name or id of a run, or `latest`."""
-
-    greedy: Flag = False
-    """Play the most probable action. Default: sample actions from the policy, as in training."""
-
-    seed: int = 0
-    """Seed of the episode and of the actions."""
 
     agent: int = 0
     """Number of the agent, of a run of several."""
@@ -54,9 +44,6 @@ class PPOWatchCommand:
     max_steps: int | None = None
     """Maximum number of steps. Default: --time-limit of the run, or the environment's own."""
 
-    gif: Path | None = None
-    """File to which the episode is saved as an animated GIF. The environment must have `render`."""
-
     env: str | None = None
     """Environment, if it is not the run's.
     Needed once for a run from elsewhere with code of its own.
@@ -67,24 +54,10 @@ class PPOWatchCommand:
     Needed once for a run from elsewhere with code of its own.
     """
 
-    step: int | None = None
-    """Step of the checkpoint to play. Default: the newest complete checkpoint."""
-
-    best: bool = False
-    """Play the checkpoint with the best mean return of its chunk."""
-
-    runs_dir: Path = Path("runs")
-    """Folder that holds one folder per run."""
-
     def __post_init__(self) -> None:
-        require(0 <= self.seed < 2**32, f"--seed {self.seed}: must be from 0 to 4294967295")
+        super().__post_init__()
         require(0 <= self.episode < 2**31, f"--episode {self.episode}: must be from 0 to 2147483647")
-        require(0 <= self.delay <= 60, f"--delay {self.delay}: must be from 0 to 60 seconds")
-        require(
-            self.max_steps is None or 1 <= self.max_steps < 2**31,
-            f"--max-steps {self.max_steps}: must be from 1 to 2147483647",
-        )
-        check_choice(self.step, self.best)
+        self.check_times(self.delay, self.max_steps)
         if self.gif is not None:
             check_writable("--gif", self.gif)
 

@@ -184,12 +184,12 @@ def _importable(track: tuple[str, ...], folder: Path) -> tuple[str, ...]:
     been downloaded.
     """
     for name in track:
-        if not may_import(name):
+        if not may_import(folder, name):
             sys.stderr.write(
-                f"matrixrl: warning: {folder.name} was tracked by {name} too, which this user has not named yet and "
+                f"matrixrl: warning: {folder.name} was tracked by {name} too, which this user has not named for it and "
                 f"is not imported; --track {name} resumes it\n"
             )
-    return tuple(name for name in track if may_import(name))
+    return tuple(name for name in track if may_import(folder, name))
 
 
 def _shown(value: Any) -> str:

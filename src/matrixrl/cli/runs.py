@@ -163,7 +163,8 @@ def sync(command: Sync) -> tuple[int, dict[str, Any]]:
     if command.entity is not None:
         check_entity(command.entity)
     chosen = find_sinks(command.to, "--to")
-    remember_named(chosen)
+    for directory in directories:
+        remember_named(directory, chosen)
     plans = {directory: chosen or _own_sinks(directory) for directory in directories}
     for found in {found.name: found for sinks in plans.values() for found in sinks}.values():
         found.sink.check_sync()
@@ -180,7 +181,7 @@ def _own_sinks(directory: Path) -> list[Found]:
     """Returns the sinks that a run was tracked by, or the default one."""
     found = []
     for name, state in load_states(directory).items():
-        sink = find_recorded(name, state.source, "runs sync")
+        sink = find_recorded(directory, name, state.source, "runs sync")
         if sink is not None:
             found.append(sink)
         else:

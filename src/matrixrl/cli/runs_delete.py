@@ -24,6 +24,7 @@ from matrixrl.tracking.locks import Owner
 from matrixrl.tracking.numbers import plural, significant
 from matrixrl.tracking.sinks.registry import DEFAULT_SINK
 from matrixrl.tracking.summary import RunSummary, summarize
+from matrixrl.tracking.uploader_client import sync_command
 
 DELETED = ".deleted-"
 """Prefix of the hidden folder that a run becomes before its files are deleted."""
@@ -155,7 +156,7 @@ def _not_delivered(run: Doomed) -> str:
     )
     return (
         f"{run.directory.name}: {names} {'does' if len(states) == 1 else 'do'} not have {plural(pending, 'row')} yet; "
-        f"`matrixrl runs sync {run.directory.name}` delivers them"
+        f"`{sync_command(run.directory)}` delivers them"
     )
 
 

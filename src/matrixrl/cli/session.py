@@ -36,7 +36,7 @@ from matrixrl.config import (
     with_value,
 )
 from matrixrl.devices.coordinator import SINGLE, Coordinator
-from matrixrl.tracking.identity import find_run
+from matrixrl.tracking.identity import find_run, runs_dir_flag
 from matrixrl.tracking.numbers import duration, plural
 from matrixrl.tracking.spec import SystemSpec, resolve_spec
 from matrixrl.tracking.status import Status, activity, use
@@ -135,6 +135,7 @@ class Session(Generic[Config, TrainerT]):
       result: further entries of the JSON object of `--json`, after identity, end and duration of
         the run.
       on_result: takes the result as JSON values instead of printing it: the run is one of several.
+      seconds_left: of `--time`, for a run that is one of several; None for a run of its own.
     """
 
     system: str
@@ -151,6 +152,7 @@ class Session(Generic[Config, TrainerT]):
     result: Callable[[TrainingResult[TrainerT]], Mapping[str, Any]]
     make_spec: Callable[[Config], SystemSpec] | None = None
     on_result: Callable[[dict[str, Any]], None] | None = None
+    seconds_left: float | None = None
 
     @property
     def spec(self) -> SystemSpec:
@@ -181,8 +183,7 @@ class CommandState:
 
 def resume_command(system: str, tracking: TrackingConfig, name: str, *flags: str) -> str:
     """Returns the command that resumes a run."""
-    folder = tracking.runs_dir
-    where = () if folder == TrackingConfig().runs_dir else ("--runs-dir", str(folder))
+    where = runs_dir_flag(tracking.runs_dir)
     return shlex.join(["matrixrl", system, "train", "--resume-run", name, *where, *flags])
 
 
@@ -205,7 +206,9 @@ def train(session: Session[Any, Any], coordinator: Coordinator = SINGLE) -> int:
     if embedding is not None:
         # The program around the training outlives it.
         grace_seconds, answer, on_expiry = EMBEDDED_GRACE_SECONDS, StopAnswer(None), lambda _: None
-    time_limit = getattr(session.config, "time_seconds", None)
+    time_limit = session.seconds_left
+    if time_limit is None:
+        time_limit = getattr(session.config, "time_seconds", None)
     with StopRequest(grace_seconds, on_expiry, answer, time_limit) as stop, contextlib.ExitStack() as start:
         answer.stop = stop
         if embedding is not None:

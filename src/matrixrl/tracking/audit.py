@@ -313,7 +313,7 @@ def _audit_sinks(reader: JournalReader, report: Report) -> None:
     for name, state in load_states(reader.directory).items():
         if name == WANDB:
             continue
-        found = find_recorded(name, state.source, "runs audit")
+        found = find_recorded(reader.directory, name, state.source, "runs audit")
         rows = None if found is None else found.sink.read_rows(reader.directory)
         if found is None or rows is None:
             why = "its class is not imported" if found is None else "its rows cannot be read back"

@@ -15,7 +15,7 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
-from matrixrl.config import ConfigError, require
+from matrixrl.config import ConfigError, TrackingConfig, require
 from matrixrl.run_layout import CHECKPOINTS_FOLDER
 from matrixrl.tracking.locks import Lock, Owner
 from matrixrl.tracking.sinks.wandb_names import Belonging
@@ -242,6 +242,13 @@ def require_local(runs_dir: Path) -> None:
         f"--runs-dir {runs_dir if address is None else f'{address[1]}://{address[2]}'}: a URL, where a local folder is "
         "needed; mount the bucket, or use a local folder and copy runs afterwards (`matrixrl runs copy RUN --to FOLDER`)",
     )
+
+
+def runs_dir_flag(runs_dir: Path) -> tuple[str, ...]:
+    """Returns the arguments with which a command finds the runs of a folder; none for the default
+    folder.
+    """
+    return () if runs_dir == TrackingConfig().runs_dir else ("--runs-dir", str(runs_dir))
 
 
 def read_run_file(directory: Path) -> dict[str, Any] | None:

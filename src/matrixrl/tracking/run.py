@@ -111,7 +111,7 @@ def open_run(
         JournalError: if the journal cannot be written, or is damaged.
     """
     spec = recorded = resolve_spec(system)
-    remember_named(find_sinks(config.sinks))
+    sinks = find_sinks(config.sinks)
     if config.resume_run is not None:
         directory = find_run(config.runs_dir, config.resume_run, spec.name)
         recorded = _resumed_spec(directory, spec)
@@ -140,6 +140,7 @@ def open_run(
             reservation.release()
     path = directory / JOURNAL_FILE
     repaired = None
+    remember_named(directory, sinks)
     try:
         if path.exists():
             repaired = repair_journal(directory)

@@ -241,12 +241,6 @@ class Status:
         if self._terminal:
             self._keep_time()
 
-    def end_progress(self) -> None:
-        """Takes the phase away."""
-        with self._lock:
-            self._phase = None
-            self._draw()
-
     def clear(self) -> None:
         """Takes the status line away until it is drawn next."""
         with self._lock:

@@ -16,8 +16,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from matrixrl.config import TrackingConfig
 from matrixrl.tracking.delivery_state import DeliveryState
+from matrixrl.tracking.identity import runs_dir_flag
 from matrixrl.tracking.journal_reader import JournalReader
 from matrixrl.tracking.processes import child_environment, kill_tree
 from matrixrl.tracking.sinks.registry import Found, search_path
@@ -221,5 +221,4 @@ def delivery_settings(found: Found, **settings: Any) -> DeliverySettings:
 
 def sync_command(directory: Path) -> str:
     """Returns the command that delivers a run later."""
-    where = () if directory.parent == TrackingConfig().runs_dir else ("--runs-dir", str(directory.parent))
-    return shlex.join(["matrixrl", "runs", "sync", directory.name, *where])
+    return shlex.join(["matrixrl", "runs", "sync", directory.name, *runs_dir_flag(directory.parent)])

@@ -4,15 +4,13 @@
 - A program calls `register`.
 - A user names a class: `--track module:Sink` or `--track path/to/file.py:Sink`.
 
-A class that only a run folder names is not imported: it may have been downloaded. Classes that this
-user named once are remembered in a file of the user's (`named_sinks`).
+A class that only a run folder names is not imported: it may have been downloaded. `named_code`
+knows which classes this user named for a run.
 """
 
 from __future__ import annotations
 
-import contextlib
 import importlib
-import json
 import os
 import re
 import sys
@@ -23,9 +21,9 @@ from types import ModuleType
 from typing import NamedTuple
 
 from matrixrl.config import ConfigError, require
+from matrixrl.named_code import is_named, note_named
 from matrixrl.tracking.sinks.base import Sink
 from matrixrl.user_code import import_file, module_name
-from matrixrl.whole_files import write_whole
 
 ENTRY_POINTS = "matrixrl.sinks"
 BUILT_IN: Mapping[str, str] = {
@@ -133,9 +131,9 @@ def known_sinks() -> list[str]:
     return sorted({*BUILT_IN, *_registered, *points})
 
 
-def find_recorded(name: str, source: str, flag: str) -> Found | None:
+def find_recorded(folder: Path, name: str, source: str, flag: str) -> Found | None:
     """Returns a sink that a run folder names; None if it is a class that this user has not named
-    yet.
+    for the run.
 
     Args:
         source: from the sink's state file.
@@ -145,7 +143,7 @@ def find_recorded(name: str, source: str, flag: str) -> Found | None:
     """
     if name in known_sinks():
         return find_sink(name, flag)
-    return find_sink(source, flag) if ":" in source and may_import(source) else None
+    return find_sink(source, flag) if ":" in source and may_import(folder, source) else None
 
 
 def load_sink(source: str, search_path: Iterable[str]) -> type[Sink]:
@@ -166,39 +164,18 @@ def search_path() -> list[str]:
     return list(dict.fromkeys([*(folder or os.getcwd() for folder in sys.path), os.getcwd()]))
 
 
-def remember_named(sinks: Iterable[Found]) -> None:
-    """Records that this user chose sinks, so that a resumed run may import them by itself."""
-    named = {found.source for found in sinks} - set(BUILT_IN.values())
-    known = _named()
-    if named <= known:
-        return
-    with contextlib.suppress(OSError):  # a home folder that cannot be written: the user names it again
-        path = _named_file()
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_whole(path, json.dumps(sorted(named | known), indent=2) + "\n")
-
-
-def may_import(reference: str) -> bool:
-    """Returns whether a reference from a run folder may be imported: a name, or a class chosen
-    before.
+def remember_named(folder: Path, sinks: Iterable[Found]) -> None:
+    """Notes that this user chose sinks for a run, so that a resumed run may import them by
+    itself.
     """
-    return ":" not in reference or _absolute(reference) in _named()
+    note_named(folder, (found.source for found in sinks if found.name not in BUILT_IN))
 
 
-def _named() -> set[str]:
-    try:
-        content = json.loads(_named_file().read_text(encoding="utf-8"))
-    except (OSError, ValueError, RuntimeError):
-        return set()
-    return {item for item in content if isinstance(item, str)} if isinstance(content, list) else set()
-
-
-def _named_file() -> Path:
-    folder = os.environ.get("XDG_CONFIG_HOME")
-    try:
-        return (Path(folder) if folder else Path.home() / ".config") / "matrixrl" / "named_sinks.json"
-    except RuntimeError as error:
-        raise OSError(str(error)) from error  # no home folder
+def may_import(folder: Path, reference: str) -> bool:
+    """Returns whether a reference from a run folder may be imported: a name, or a class that this
+    user chose for the run.
+    """
+    return ":" not in reference or is_named(folder, _absolute(reference))
 
 
 def _absolute(reference: str) -> str:

@@ -151,6 +151,8 @@ def read_events(path: Path) -> Iterator[StoredEvent]:
 def write_events(reader: JournalReader, folder: Path) -> int:
     """Writes the scalars of a run's history as one event file in `folder`, which is replaced.
 
+    They are those that the sink gets: local metrics stay in the journal.
+
     Returns:
         The number of rows.
 
@@ -167,8 +169,9 @@ def write_events(reader: JournalReader, folder: Path) -> int:
     try:
         writer, count = EventsWriter(str(draft / "events")), 0
         for row in reader.stream():
-            writer.write_event(_event(row.step, row.time, row.metrics))
-            count += 1
+            if metrics := reader.delivered(row.metrics):
+                writer.write_event(_event(row.step, row.time, metrics))
+                count += 1
         writer.close()
         if folder.exists():
             shutil.rmtree(folder)
