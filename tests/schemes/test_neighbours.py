@@ -79,6 +79,7 @@ def test_the_deleted_row_or_column_is_zero() -> None:
 
 def test_extending_and_deleting_again_gives_the_scheme_back_in_any_basis() -> None:
     rng = np.random.default_rng(0)
+    above = []
     for base in (strassen(), laderman().mod2(), laderman().modulo("F3")):
         for side in range(3):
             longer = extend(base, side)
@@ -87,8 +88,8 @@ def test_extending_and_deleting_again_gives_the_scheme_back_in_any_basis() -> No
             assert project(longer, side).rank == base.rank
             # no single row of the hidden scheme has to be the added one, but a direction is
             assert project(hidden, side).rank == base.rank
-            if base.ring == "F2":
-                assert project(hidden, side, directions=False).rank > base.rank
+            above.append(project(hidden, side, directions=False).rank - base.rank)
+    assert max(above) >= 4
 
 
 @settings(max_examples=25, deadline=None)
