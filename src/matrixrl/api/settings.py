@@ -13,7 +13,8 @@ from typing import Any, get_args, get_origin
 
 from matrixrl.cli.main import COMMANDS
 from matrixrl.cli.parse import require_local_paths
-from matrixrl.config import ConfigError, RunConfig, value_at
+from matrixrl.cli.settings import command_words
+from matrixrl.config import ConfigError, TrackedRunConfig, value_at
 from matrixrl.config.fields import rules_of, settings_of
 from matrixrl.config.files import checked_value, with_file
 
@@ -41,7 +42,7 @@ class TrainingSettings(Mapping[str, Any]):
 
     system: str
     given: Mapping[str, Any]
-    config: RunConfig
+    config: TrackedRunConfig
 
     def replace(self, **changes: Any) -> TrainingSettings:
         """Returns settings with other values.
@@ -203,20 +204,20 @@ def read_config(module: Any, arguments: Sequence[str]) -> Any:
     raise ConfigError(message)
 
 
-def command_of(system: str) -> tuple[Any, type[RunConfig]]:
+def command_of(system: str) -> tuple[Any, type[TrackedRunConfig]]:
     """Returns the module of a system's training command, and the type of its settings.
 
     Raises:
       ConfigError: if there is no such command.
     """
-    command = COMMANDS.get((system, "train"))
+    command = COMMANDS.get(command_words(system))
     if command is None:
         raise ConfigError(f"{system}: this system has no training command of matrixrl; train it with its own")
     module = importlib.import_module(command.module)
     return module, getattr(module, command.settings)
 
 
-def arguments_of(kind: type[RunConfig], given: Mapping[str, Any]) -> list[str]:
+def arguments_of(kind: type[TrackedRunConfig], given: Mapping[str, Any]) -> list[str]:
     """Returns keywords as a command line.
 
     Args:
@@ -253,7 +254,7 @@ def _checked_keywords(system: str, kind: type, given: Mapping[str, Any]) -> dict
         if keyword not in names:
             near = difflib.get_close_matches(keyword, names, n=1)
             meant = (
-                f"did you mean {near[0]}?" if near else f"see the flags of: matrixrl {system} train --help"
+                f"did you mean {near[0]}?" if near else f"see the flags of: matrixrl {' '.join(command_words(system))} --help"
             )
             raise ConfigError(f"{system}(): unknown setting {keyword}; {meant}")
         dotted = names[keyword]
