@@ -6,15 +6,14 @@ import pytest
 from hypothesis import given, settings
 
 from matrixrl.schemes.known import (
-    join,
     known_rank,
     known_scheme,
     laderman,
-    nest,
     standard,
     strassen,
     winograd,
 )
+from matrixrl.schemes.neighbours import merge, product
 from matrixrl.schemes.records import find_record
 from matrixrl.schemes.scheme import Format, SchemeError
 from matrixrl.schemes.verify import verify
@@ -66,11 +65,11 @@ def test_joining_and_nesting_add_and_multiply_ranks() -> None:
     for side, fmt in enumerate([(3, 2, 2), (2, 3, 2), (2, 2, 3)]):
         thin = [2, 2, 2]
         thin[side] = 1
-        joined = join(strassen(), standard(thin), side)
+        joined = merge(strassen(), standard(thin), side)
         assert joined.format == fmt
         assert joined.rank == 11
         assert verify(joined).ok
-    nested = nest(standard((1, 3, 2)), laderman())
+    nested = product(standard((1, 3, 2)), laderman())
     assert nested.format == (3, 9, 6)
     assert nested.rank == 6 * 23
     assert verify(nested).ok
@@ -78,10 +77,10 @@ def test_joining_and_nesting_add_and_multiply_ranks() -> None:
 
 def test_parts_that_do_not_fit_are_refused() -> None:
     with pytest.raises(ValueError, match="cannot join"):
-        join(strassen(), laderman(), 0)
+        merge(strassen(), laderman(), 0)
     with pytest.raises(ValueError, match="cannot join"):
-        join(strassen(), strassen().mod2(), 0)
+        merge(strassen(), strassen().mod2(), 0)
     with pytest.raises(ValueError, match="cannot nest"):
-        nest(strassen(), strassen().mod2())
+        product(strassen(), strassen().mod2())
     with pytest.raises(SchemeError, match="format"):
         known_scheme((0, 2, 2))

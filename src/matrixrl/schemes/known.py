@@ -13,6 +13,7 @@ from functools import cache
 import numpy as np
 
 from matrixrl.schemes.formulas import parse_formulas
+from matrixrl.schemes.neighbours import merge, product, standard_scheme
 from matrixrl.schemes.scheme import Format, Scheme, as_format
 from matrixrl.schemes.symmetry import reorder
 
@@ -82,11 +83,7 @@ C33 = M6 + M7 + M8 + M9 + M23
 
 def standard(format: Sequence[int]) -> Scheme:
     """Returns the standard algorithm of a format, n*m*p products A_ij B_jk, each added to C_ik."""
-    n, m, p = fmt = as_format(tuple(format))
-    u, v, w = (np.zeros((fmt.naive_rank, side), dtype=np.int64) for side in fmt.sides)
-    for r, (i, j, k) in enumerate(np.ndindex(n, m, p)):
-        u[r, i * m + j] = v[r, j * p + k] = w[r, i * p + k] = 1
-    return Scheme(fmt, "Z", u, v, w, {"source": "standard algorithm"})
+    return standard_scheme(format)
 
 
 def strassen() -> Scheme:
@@ -104,57 +101,6 @@ def winograd() -> Scheme:
 def laderman() -> Scheme:
     """Returns the 3x3x3 scheme with 23 multiplications (Laderman 1976)."""
     return parse_formulas((3, 3, 3), _LADERMAN, provenance={"source": "Laderman 1976"})
-
-
-def join(first: Scheme, second: Scheme, side: int) -> Scheme:
-    """Joins two schemes into that of a format cut in two along `side` (0: n, 1: m, 2: p); ranks
-    add.
-
-    Along n and p the parts fill different blocks of C; along m they are two summands of all of C.
-
-    Raises:
-      ValueError: if the formats differ in another side than `side`, or the rings differ.
-    """
-    sizes = [list(first.format), list(second.format)]
-    cut = sizes[0][side]
-    total = cut + sizes[1].pop(side)
-    if sizes[0][:side] + sizes[0][side + 1 :] != sizes[1] or first.ring != second.ring:
-        raise ValueError(f"cannot join {first!r} and {second!r} along {'nmp'[side]}")
-    sizes[0][side] = total
-    fmt = Format(*sizes[0])
-    parts = []
-    for scheme, start in ((first, 0), (second, cut)):
-        blocks = []
-        for factor, axes in zip(scheme.factors, ((0, 1), (1, 2), (0, 2)), strict=True):
-            block = np.zeros((scheme.rank, fmt[axes[0]], fmt[axes[1]]), dtype=np.int64)
-            window = [slice(start, start + scheme.format[s]) if s == side else slice(None) for s in axes]
-            block[:, window[0], window[1]] = factor.reshape(-1, *(scheme.format[s] for s in axes))
-            blocks.append(block.reshape(scheme.rank, -1))
-        parts.append(blocks)
-    u, v, w = (np.concatenate(pair) for pair in zip(*parts, strict=True))
-    return Scheme(fmt, first.ring, u, v, w, {"source": f"({_source(first)}) + ({_source(second)})"})
-
-
-def nest(outer: Scheme, inner: Scheme) -> Scheme:
-    """Applies `outer` to matrices of blocks that `inner` multiplies: formats and ranks multiply.
-
-    Raises:
-      ValueError: if the rings differ.
-    """
-    if outer.ring != inner.ring:
-        raise ValueError(f"cannot nest {inner!r} in {outer!r}")
-    fmt = Format(*(a * b for a, b in zip(outer.format, inner.format, strict=True)))
-    factors = []
-    for big, small, (row, column) in zip(outer.factors, inner.factors, ((0, 1), (1, 2), (0, 2)), strict=True):
-        blocks = np.einsum(
-            "rac,sbd->rsabcd",
-            big.reshape(-1, outer.format[row], outer.format[column]),
-            small.reshape(-1, inner.format[row], inner.format[column]),
-        )
-        factors.append(blocks.reshape(outer.rank * inner.rank, fmt[row] * fmt[column]))
-    return Scheme(
-        fmt, outer.ring, *factors, provenance={"source": f"({_source(outer)}) x ({_source(inner)})"}
-    )
 
 
 def known_rank(format: Sequence[int]) -> int:
@@ -216,10 +162,6 @@ def _compose(sizes: _Sizes) -> Scheme:
         return standard(sizes)
     first, second = (reorder(_compose(tuple(sorted(part))), Format(*part)) for part in parts)
     if way == "nest":
-        return nest(first, second)
+        return product(first, second)
     side = next(s for s in range(3) if first.format[s] + second.format[s] == sizes[s])
-    return join(first, second, side)
-
-
-def _source(scheme: Scheme) -> str:
-    return str(scheme.provenance.get("source", f"{scheme.format}:{scheme.rank}"))
+    return merge(first, second, side)
