@@ -27,7 +27,7 @@ class TrainingSettings(Mapping[str, Any]):
     underscores.
 
     Attributes:
-      system: `ppo`, `hackmatrix` or `matmul`.
+      system: `ppo`, `hackmatrix`, `matmul` or `flip`.
       given: keywords that differ from the preset, as they were given.
       config: all settings, as the trainer has them.
 
@@ -166,6 +166,32 @@ def matmul(**settings: Any) -> TrainingSettings:
     return build("matmul", settings)
 
 
+def flip(**settings: Any) -> TrainingSettings:
+    """Returns the settings of a search on flip graphs: those of `matrixrl matmul flip`.
+
+    Args:
+      settings: every flag of `matrixrl matmul flip --help` as a keyword, with underscores:
+        `size=(3, 4, 4)`, `ring="Z"`. `tensor` also takes an array of integers.
+
+    Returns:
+      The settings, for `matrixrl.train`.
+
+    Raises:
+      ConfigError: if a keyword is unknown or a value is not allowed.
+
+    Example:
+      >>> import matrixrl
+      >>> matrixrl.flip(size=(2, 2, 3), ring="Z").ring
+      'Z'
+    """
+    return build("flip", settings)
+
+
+def is_setting(system: str, keyword: str) -> bool:
+    """Returns whether a system has a setting of this name, present or former."""
+    return keyword in _names(command_of(system)[1])
+
+
 def build(system: str, given: Mapping[str, Any]) -> TrainingSettings:
     """Returns the settings of a system.
 
@@ -254,7 +280,9 @@ def _checked_keywords(system: str, kind: type, given: Mapping[str, Any]) -> dict
         if keyword not in names:
             near = difflib.get_close_matches(keyword, names, n=1)
             meant = (
-                f"did you mean {near[0]}?" if near else f"see the flags of: matrixrl {' '.join(command_words(system))} --help"
+                f"did you mean {near[0]}?"
+                if near
+                else f"see the flags of: matrixrl {' '.join(command_words(system))} --help"
             )
             raise ConfigError(f"{system}(): unknown setting {keyword}; {meant}")
         dotted = names[keyword]
@@ -308,5 +336,5 @@ def _tensor_text(value: Any) -> str:
     try:
         problem = value if isinstance(value, Problem) else TensorProblem("tensor", np.asarray(value))
     except SchemeError as error:
-        raise ConfigError(f"matmul(): tensor: {error}") from error
+        raise ConfigError(f"tensor: {error}") from error
     return recorded_text(problem)
