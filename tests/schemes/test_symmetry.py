@@ -77,16 +77,26 @@ def test_bases_that_are_not_invertible_over_the_ring_are_refused() -> None:
         change_basis(strassen(), np.eye(3, dtype=int), np.eye(2, dtype=int), np.eye(2, dtype=int))
 
 
-@pytest.mark.parametrize("ring", RINGS)
+@pytest.mark.parametrize("ring", [*RINGS, "F3"])
 def test_sparsifying_undoes_most_of_a_random_basis(ring: Ring) -> None:
     rng = np.random.default_rng(0)
-    scheme = laderman() if ring == "Z" else laderman().mod2()
-    dense = change_basis(scheme, *(random_basis(3, rng, ring) for _ in range(3)))
-    sparse, bases = sparsify(dense)
+    scheme = laderman() if ring == "Z" else laderman().modulo(ring)
+    bases = [random_basis(3, rng, "F2" if ring == "F2" else "Z") for _ in range(3)]
+    dense = change_basis(scheme, *bases)
+    sparse, found = sparsify(dense)
 
     def nonzero(some: Scheme) -> int:
         return sum(int(np.count_nonzero(factor)) for factor in some.factors)
 
     assert nonzero(sparse) < nonzero(dense)
-    assert change_basis(dense, *bases) == sparse
+    assert change_basis(dense, *found) == sparse
     assert verify(sparse).ok
+
+
+@settings(max_examples=20, deadline=None)
+@given(scheme=correct_schemes(), ring=st.sampled_from([*RINGS, "F3"]))
+def test_sparsifying_is_the_change_of_basis_that_it_returns(scheme: Scheme, ring: Ring) -> None:
+    scheme = scheme if ring == "Z" else scheme.modulo(ring)
+    sparse, bases = sparsify(scheme)
+    assert change_basis(scheme, *bases) == sparse
+    assert sparsify(sparse)[0] == sparse

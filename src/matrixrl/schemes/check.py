@@ -11,7 +11,7 @@ from matrixrl.schemes.problem import MatrixMultiplication
 from matrixrl.schemes.records import Verdict, judge_scheme
 from matrixrl.schemes.rings import IN_WORDS, MODULUS, Ring
 from matrixrl.schemes.scheme import Scheme, SchemeError
-from matrixrl.schemes.second_proof import prove_again
+from matrixrl.schemes.second_proof import SecondProof, prove_again
 from matrixrl.schemes.verify import Verification, finite_rings_of, is_plausible, rings_of, verify
 
 TITLES: dict[str, str] = {name: module.TITLE for name, module in FORMATS.items()}
@@ -141,11 +141,16 @@ def check_reading(read: SchemesRead, reading: Reading, ring: Ring | None) -> Che
                 proof = Verification(False, scheme.ring, 1, "the second proof contradicts the first", False)
                 explanation = "this is a defect of matrixrl; please report it with the file"
             else:
-                announcement = (
-                    f"*** A NEW RECORD: {verdict.message}; proved twice by independent code, the second time "
-                    f"{second.words} ***"
-                )
+                announcement = announcement_of(verdict, second)
     return Checked(scheme, proof, rings, verdict, read.format, reading.transposed, explanation, announcement)
+
+
+def announcement_of(verdict: Verdict, second: SecondProof) -> str:
+    """Returns what to say loudly about a scheme that beats a record and was proved twice."""
+    return (
+        f"*** A NEW RECORD: {verdict.message}; proved twice by independent code, the second time "
+        f"{second.words} ***"
+    )
 
 
 def _judged_scheme(scheme: Scheme, ring: Ring | None) -> tuple[Scheme, Verification | None]:

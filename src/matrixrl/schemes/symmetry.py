@@ -10,7 +10,7 @@ w: `matrixrl.schemes.scheme`; C is not transposed.
 from __future__ import annotations
 
 from dataclasses import replace
-from itertools import permutations, product
+from itertools import permutations
 
 import numpy as np
 
@@ -99,30 +99,61 @@ def sparsify(scheme: Scheme) -> tuple[Scheme, Bases]:
 
     Returns:
       The sparser scheme, and integer bases (P, Q, R) of determinant 1 with `change_basis(scheme, P,
-      Q, R)` equal to it (over F2: their reductions modulo 2).
+      Q, R)` equal to it (over F2 and F3: their reductions).
     """
+    n, m, p = scheme.format
+    shapes = ((n, m), (m, p), (n, p))
+    u, v, w = (
+        factor.reshape(-1, *shape).copy() for factor, shape in zip(scheme.factors, shapes, strict=True)
+    )
+    # The shear (row, column, sign) of a side adds slice `row` of one factor to slice `column`, and
+    # subtracts slice `column` of the other one from slice `row`.
+    added = (u.transpose(1, 0, 2), v.transpose(1, 0, 2), w.transpose(2, 0, 1))
+    subtracted = (w.transpose(1, 0, 2), u.transpose(2, 0, 1), v.transpose(2, 0, 1))
+    modulus = MODULUS.get(scheme.ring)
+    signs = (1,) if modulus == 2 else (1, -1)
     bases = [np.eye(size, dtype=np.int64) for size in scheme.format]
-    signs = (1,) if scheme.ring == "F2" else (1, -1)
-    weight = _num_nonzero(scheme)
     while True:
-        best = None
+        best, shear = 0, (0, 0, 0, 0)
         for side, size in enumerate(scheme.format):
-            for row, column, sign in product(range(size), range(size), signs):
-                if row == column:
-                    continue
-                shears = [np.eye(length, dtype=np.int64) for length in scheme.format]
-                shears[side][row, column] = sign
-                moved = change_basis(scheme, *shears)
-                if _num_nonzero(moved) < weight:
-                    weight, best = _num_nonzero(moved), (moved, shears)
-        if best is None:
-            return scheme, (bases[0], bases[1], bases[2])
-        scheme = best[0]
-        bases = [basis @ shear for basis, shear in zip(bases, best[1], strict=True)]
+            for sign in signs:
+                table = _gains(added[side], subtracted[side], sign, modulus)
+                place = int(np.argmax(table))
+                if table.flat[place] > best:
+                    best, shear = int(table.flat[place]), (side, *divmod(place, size), sign)
+        if best == 0:
+            break
+        side, row, column, sign = shear
+        added[side][column] += sign * added[side][row]
+        subtracted[side][row] -= sign * subtracted[side][column]
+        if modulus:
+            added[side][column] = _balanced(added[side][column], modulus)
+            subtracted[side][row] = _balanced(subtracted[side][row], modulus)
+        bases[side][:, column] += sign * bases[side][:, row]
+    u, v, w = (factor.reshape(scheme.rank, -1) for factor in (u, v, w))
+    return replace(scheme, u=u, v=v, w=w), (bases[0], bases[1], bases[2])
 
 
-def _num_nonzero(scheme: Scheme) -> int:
-    return sum(int(np.count_nonzero(factor)) for factor in scheme.factors)
+def _gains(added: np.ndarray, subtracted: np.ndarray, sign: int, modulus: int | None) -> np.ndarray:
+    """Returns by how much each shear reduces the number of non-zero coefficients: [size, size] by
+    row and column; zero on the diagonal.
+    """
+
+    def reductions(slices: np.ndarray, factor: int) -> np.ndarray:
+        """Non-zero coefficients of slice `column` less those after slice `row` is added to it."""
+        sums = slices[None, :] + factor * slices[:, None]
+        if modulus:
+            sums = sums % modulus
+        return np.count_nonzero(slices, axis=(1, 2))[None, :] - np.count_nonzero(sums, axis=(2, 3))
+
+    gains = reductions(added, sign) + reductions(subtracted, -sign).T
+    np.fill_diagonal(gains, 0)
+    return gains
+
+
+def _balanced(values: np.ndarray, modulus: int) -> np.ndarray:
+    """Returns values modulo 2 in 0 and 1, modulo 3 in -1, 0 and 1."""
+    return values % 2 if modulus == 2 else (values + 1) % 3 - 1
 
 
 def inverse(matrix: np.ndarray, ring: Ring = "Z") -> np.ndarray:
