@@ -10,11 +10,17 @@ from math import prod
 from typing import TYPE_CHECKING, Any
 
 from matrixrl.cli import named_code, ppo_sweep, ppo_training, session
+from matrixrl.cli.embedding import shared_program
 from matrixrl.cli.processes import agreed_settings
 from matrixrl.cli.resume import flag_value
 from matrixrl.cli.settings import read_settings
 from matrixrl.config import require
-from matrixrl.config.environment import EnvironmentRunConfig, require_environment, with_whole_path
+from matrixrl.config.environment import (
+    EnvironmentRunConfig,
+    names_gymnasium,
+    require_environment,
+    with_whole_path,
+)
 from matrixrl.devices.coordinator import SINGLE, Coordinator
 from matrixrl.tracking.identity import find_run
 from matrixrl.tracking.numbers import plural
@@ -115,9 +121,14 @@ def environment_session(
 
         if config not in compiled:
             # That of before a rollback differs in numbers alone: its environment stays.
-            task = next(iter(compiled.values())).task if compiled else make_task(config)
+            task = next(iter(compiled.values())).task if compiled else None
             compiled.clear()
-            compiled[config] = program_of(config, task)
+
+            def make() -> Any:
+                return program_of(config, task or make_task(config))
+
+            is_shared = task is None and not names_gymnasium(config.env)
+            compiled[config] = shared_program(config, make) if is_shared else make()
         return compiled[config]
 
     def make_trainer(config: EnvironmentRunConfig, run: Recorder) -> Any:
