@@ -113,8 +113,8 @@ EMBEDDING: ContextVar[Embedding | None] = ContextVar("embedding", default=None)
 
 
 def shared_program(config: Any, make: Callable[[], Any]) -> Any:
-    """Returns the compiled programs of a config: those of an earlier training of this process, if it
-    shares them, otherwise new ones.
+    """Returns the compiled programs of a config: those of an earlier training of this process, if
+    it shares them, otherwise new ones.
     """
     embedding = EMBEDDING.get()
     if embedding is None or embedding.programs is None:

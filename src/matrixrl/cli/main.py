@@ -131,10 +131,14 @@ COMMANDS: dict[tuple[str, str], Command] = {
 
 TOP_COMMANDS: dict[str, Command] = {
     "sweep": Command(
-        "matrixrl.cli.study_sweep", "SweepCommand", "train a grid or a sample of settings, on one machine or many"
+        "matrixrl.cli.study_sweep",
+        "SweepCommand",
+        "train a grid or a sample of settings, on one machine or many",
     ),
     "tune": Command(
-        "matrixrl.cli.study_tune", "TuneCommand", "search for good settings with Optuna, on one machine or many"
+        "matrixrl.cli.study_tune",
+        "TuneCommand",
+        "search for good settings with Optuna, on one machine or many",
     ),
 }
 """Commands that belong to no group."""

@@ -117,18 +117,11 @@ def environment_session(
     compiled: dict[EnvironmentRunConfig, Any] = {}
 
     def program(config: EnvironmentRunConfig) -> Any:
-        from matrixrl.systems.ppo.programs import program_of
-
         if config not in compiled:
             # That of before a rollback differs in numbers alone: its environment stays.
             task = next(iter(compiled.values())).task if compiled else None
             compiled.clear()
-
-            def make() -> Any:
-                return program_of(config, task or make_task(config))
-
-            is_shared = task is None and not names_gymnasium(config.env)
-            compiled[config] = shared_program(config, make) if is_shared else make()
+            compiled[config] = make_program(config, task)
         return compiled[config]
 
     def make_trainer(config: EnvironmentRunConfig, run: Recorder) -> Any:
@@ -173,6 +166,19 @@ def environment_session(
         result=result,
         make_spec=make_spec,
     )
+
+
+def make_program(config: EnvironmentRunConfig, task: PPOTask | None) -> Any:
+    """Returns the compiled programs of a config.
+
+    Args:
+      task: that of former programs of the same run; None at the start.
+    """
+    from matrixrl.systems.ppo.programs import program_of
+
+    if task is not None or names_gymnasium(config.env):
+        return program_of(config, task or make_task(config))
+    return shared_program(config, lambda: program_of(config, make_task(config)))
 
 
 def num_agents(config: EnvironmentRunConfig) -> int:

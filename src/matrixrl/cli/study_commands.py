@@ -25,11 +25,19 @@ import tyro
 from matrixrl.cli.main import COMMANDS
 from matrixrl.cli.progress import complain
 from matrixrl.cli.runs_common import number, table
+from matrixrl.cli.runs_studies import setting_text
 from matrixrl.config import ConfigError, require
 from matrixrl.config.environment import EnvironmentRunConfig, names_gymnasium, swept_settings
 from matrixrl.studies.engine import Engine, LocalEngine, default_jobs
 from matrixrl.studies.file import StudyFile
-from matrixrl.studies.launcher import Launcher, LaunchOptions, MetricMissingError, TrialSource, best_setting, words_of
+from matrixrl.studies.launcher import (
+    Launcher,
+    LaunchOptions,
+    MetricMissingError,
+    TrialSource,
+    best_setting,
+    words_of,
+)
 from matrixrl.studies.perform import ID_FILE
 from matrixrl.studies.record import (
     LOCK_FILE,
@@ -89,7 +97,8 @@ class StudyCommand:
 
     scratch: Path | None = None
     """Folder on each node in which trials run, and from which they are copied to the study.
-    Default: the study's folder where a node sees it, otherwise the node's folder for temporary files.
+    Default: the study's folder where a node sees it, otherwise the node's folder for temporary
+    files.
     """
 
     retries: int = 3
@@ -157,7 +166,9 @@ def checked_schema(study: StudyFile, schema: Schema, points: list[Mapping[str, A
             schema.rebuilt(config, point)
         except ConfigError as error:
             raise ConfigError(f"{where}: {words_of(point) or 'settings'}: {error}") from error
-    several = [value for point in points for name, value in {**study.settings, **point}.items() if name == "env"]
+    several = [
+        value for point in points for name, value in {**study.settings, **point}.items() if name == "env"
+    ]
     alone = any(names_gymnasium(str(value)) for value in several) or getattr(config, "auto_tune", False)
     return (Schema(schema.command, schema.kind) if alone else schema), config
 
@@ -219,7 +230,9 @@ class StudyFolder:
         (folder / RUNS_FOLDER).mkdir(parents=True, exist_ok=True)
         lock = Lock.take(folder / LOCK_FILE)
         if isinstance(lock, Owner):
-            raise ConfigError(f"--study-dir {folder}: {lock} runs this study; stop it first, or name another folder")
+            raise ConfigError(
+                f"--study-dir {folder}: {lock} runs this study; stop it first, or name another folder"
+            )
         self._lock = lock
         if (folder / ID_FILE).exists():
             self.study_id = (folder / ID_FILE).read_text(encoding="utf-8")
@@ -276,7 +289,9 @@ def opened_study(
     if existing is None:
         return Study(folder.location, study_name(folder.location), kind, about), True
     if existing.kind != kind:
-        raise ConfigError(f"--study-dir {folder.location}: was made by `matrixrl {existing.kind}`; name another folder")
+        raise ConfigError(
+            f"--study-dir {folder.location}: was made by `matrixrl {existing.kind}`; name another folder"
+        )
     if changes := differences_of(existing.about, about):
         text = "; ".join(changes[:8])
         if not is_extension(existing.about, about):
@@ -389,13 +404,13 @@ def launch(
 
     def progress(launcher: Launcher) -> None:
         if signals.signal is not None and not launcher.stopping:
-            status.line(f"{signals.signal.name}: {plural(len(launcher.running), 'trial')} saving; Ctrl-C again stops at once")
+            status.line(
+                f"{signals.signal.name}: {plural(len(launcher.running), 'trial')} saving; Ctrl-C again stops at once"
+            )
             launcher.stop()
         _show_progress(status, launcher)
 
-    launcher = Launcher(
-        study, engine, source, options, save=folder.save, show=status.line, progress=progress
-    )
+    launcher = Launcher(study, engine, source, options, save=folder.save, show=status.line, progress=progress)
     with signals.handled(), use(status):
         try:
             launcher.run()
@@ -406,7 +421,8 @@ def launch(
                 raise ConfigError(f"{command.file}: {error}") from error
             raise ConfigError(f"{command.file}: {error}; the runs are kept in {study.runs}") from error
         finally:
-            folder.save(study) if folder_exists(folder) else None
+            if folder_exists(folder):
+                folder.save(study)
             engine.close()
     return signals.signal
 
@@ -425,7 +441,11 @@ def _show_progress(status: Status, launcher: Launcher) -> None:
     if left is not None:
         words.append(f"{duration(left)} left")
     best = best_setting(launcher.study)
-    text = "" if best is None else f"best {number(best['objective'])} with {words_of(best['settings']) or 'these settings'}"
+    text = (
+        ""
+        if best is None
+        else f"best {number(best['objective'])} with {words_of(best['settings']) or 'these settings'}"
+    )
     status.progress(launcher.study.kind, done, launcher.source.total, ", ".join(words), text)
 
 
@@ -448,8 +468,10 @@ def trial_lines(study: Study, limit: int = 40) -> list[str]:
     names = [name for name in found.columns if name != "seed"]
     rows = []
     for row in found.settings[:limit]:
-        states = ", ".join(f"{count} {state}" if count > 1 else state for state, count in row["status"].items())
-        values = [str(row["settings"].get(name, "-")) for name in names]
+        states = ", ".join(
+            f"{count} {state}" if count > 1 else state for state, count in row["status"].items()
+        )
+        values = [setting_text(row["settings"].get(name)) for name in names]
         rows.append([*values, str(len(row["seeds"])), states, number(row["objective"])])
     lines = table([*names, "seeds", "status", found.metric or "objective"], rows)
     more = len(found.settings) - limit
@@ -457,7 +479,11 @@ def trial_lines(study: Study, limit: int = 40) -> list[str]:
 
 
 def finish(
-    command: StudyCommand, words: str, study: Study, stopped: signal.Signals | None, more: Callable[[], list[str]]
+    command: StudyCommand,
+    words: str,
+    study: Study,
+    stopped: signal.Signals | None,
+    more: Callable[[], list[str]],
 ) -> int:
     """Prints what came out. Returns the exit status.
 
@@ -473,7 +499,9 @@ def finish(
         print("\n".join([*more(), f"trials    matrixrl runs list --study {shlex.quote(study.location)}"]))
     if stopped is not None:
         where = "" if command.study_dir is None else f" --study-dir {shlex.quote(command.study_dir)}"
-        complain(f"stopped by {stopped.name}; continue with: matrixrl {words} {shlex.quote(str(command.file))}{where}")
+        complain(
+            f"stopped by {stopped.name}; continue with: matrixrl {words} {shlex.quote(str(command.file))}{where}"
+        )
         return 128 + stopped
     if counts["failed"]:
         failed = [trial for trial in study.trials if trial.status == "failed"]

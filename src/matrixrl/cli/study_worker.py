@@ -2,8 +2,8 @@
 
 It reads requests from standard input and writes messages to standard output, a JSON object per
 line. What training prints goes to the log of the worker. When standard input is closed the process
-that asks is gone, and this one ends at once: the journal holds every row, and the run is resumed from
-its last checkpoint.
+that asks is gone, and this one ends at once: the journal holds every row, and the run is resumed
+from its last checkpoint.
 """
 
 from __future__ import annotations
@@ -147,7 +147,11 @@ def train(request: Mapping[str, Any], link: Link, programs: ProgramCache) -> dic
         EMBEDDING.reset(token)
     outcome = embedding.outcome
     if outcome is None:
-        return {"status": "failed", "error": embedding.failure or "the training failed", **_objectives(request)}
+        return {
+            "status": "failed",
+            "error": embedding.failure or "the training failed",
+            **_objectives(request),
+        }
     result = dict(module.result(outcome)) if hasattr(module, "result") else {}
     status = "stopped" if outcome.ending == "interrupted" else "finished"
     result |= {"seconds": round(outcome.seconds, 3), "global_step": outcome.run.clock.step}

@@ -133,7 +133,9 @@ class _Table:
             if key not in known:
                 near = difflib.get_close_matches(key, known, n=1)
                 meant = f"did you mean {near[0]}? " if near else ""
-                raise ConfigError(f"{where}: unknown key {shown(key)}; {meant}must be one of {', '.join(known)}")
+                raise ConfigError(
+                    f"{where}: unknown key {shown(key)}; {meant}must be one of {', '.join(known)}"
+                )
 
     def take(self, key: str, kind: type | tuple[type, ...], default: Any, allowed: str) -> Any:
         """Returns a value of a type."""
@@ -188,12 +190,14 @@ def read_study_file(
         raise ConfigError(f"{where}: not TOML: {str(error).splitlines()[0]}") from error
     top = _Table(where, table, TOP)
     if "command" not in table:
-        raise ConfigError(f'{where}: command is missing; name a training command, such as command = "ppo train"')
-    command = " ".join(top.take("command", str, "", "text, such as \"ppo train\"").split())
+        raise ConfigError(
+            f'{where}: command is missing; name a training command, such as command = "ppo train"'
+        )
+    command = " ".join(top.take("command", str, "", 'text, such as "ppo train"').split())
     schema = schema_of(command, where)
     settings = _values(schema, table.get("settings", {}), f"{where}: [settings]")
     points, space, trials = _points(schema, table, where, tunes)
-    for name in (set(settings) & ({key for point in points for key in point} | set(space))):
+    for name in set(settings) & ({key for point in points for key in point} | set(space)):
         raise ConfigError(f"{where}: {name}: stands in [settings] and varies too; leave one out")
     found = StudyFile(
         path=path,
@@ -233,7 +237,9 @@ def _seeds(top: _Table) -> tuple[int, ...]:
 def _together(top: _Table) -> tuple[str, ...]:
     given = top.values.get("together", ["settings"])
     if not isinstance(given, list) or not all(word in TOGETHER for word in given):
-        raise ConfigError(f"{top.where}: together = {shown(given)}: must be a list of {' and '.join(TOGETHER)}, or []")
+        raise ConfigError(
+            f"{top.where}: together = {shown(given)}: must be a list of {' and '.join(TOGETHER)}, or []"
+        )
     return tuple(word for word in TOGETHER if word in given)
 
 
@@ -261,7 +267,9 @@ def _points(
         raise ConfigError(f"{where}: [space]: is for `matrixrl tune`; give [grid], [random] or [[trial]]")
     if not given:
         if tunes:
-            raise ConfigError(f"{where}: the search space is missing; give [space], such as learning_rate = [1e-4, 1e-3]")
+            raise ConfigError(
+                f"{where}: the search space is missing; give [space], such as learning_rate = [1e-4, 1e-3]"
+            )
         return ({},), {}, None
     (key,) = given
     if key == "trial":
@@ -276,7 +284,9 @@ def _points(
     if key in ("random", "space"):
         trials, sample_seed = entries.pop("trials", None), entries.pop("sample_seed", 0)
     if not entries:
-        raise ConfigError(f"{place} is empty; give settings with their values, such as learning_rate = [1e-4, 3e-4]")
+        raise ConfigError(
+            f"{place} is empty; give settings with their values, such as learning_rate = [1e-4, 3e-4]"
+        )
     space = _space(schema, entries, place, ranges=key != "grid" or tunes)
     if trials is not None and (type(trials) is not int or trials < 1):
         raise ConfigError(f"{place}: trials = {shown(trials)}: must be a whole number of 1 or more")
@@ -285,7 +295,9 @@ def _points(
     if key == "grid":
         return _product(space), {}, None
     if trials is None:
-        raise ConfigError(f"{place}: trials is missing; give the number of points to draw, such as trials = 20")
+        raise ConfigError(
+            f"{place}: trials is missing; give the number of points to draw, such as trials = 20"
+        )
     if type(sample_seed) is not int:
         raise ConfigError(f"{place}: sample_seed = {shown(sample_seed)}: must be a whole number")
     return _sampled(space, trials, sample_seed, place), {}, None
@@ -294,10 +306,14 @@ def _points(
 def _listed(schema: Schema, tables: Any, where: str) -> tuple[Point, ...]:
     if not isinstance(tables, list) or not tables:
         raise ConfigError(f"{where}: [[trial]] must be one table or more of settings")
-    points = [_values(schema, table, f"{where}: [[trial]] {number}") for number, table in enumerate(tables, 1)]
+    points = [
+        _values(schema, table, f"{where}: [[trial]] {number}") for number, table in enumerate(tables, 1)
+    ]
     for number, point in enumerate(points):
         if point in points[:number]:
-            raise ConfigError(f"{where}: [[trial]] {number + 1} equals [[trial]] {points.index(point) + 1}; leave one out")
+            raise ConfigError(
+                f"{where}: [[trial]] {number + 1} equals [[trial]] {points.index(point) + 1}; leave one out"
+            )
     return tuple(points)
 
 
@@ -314,13 +330,17 @@ def _space(schema: Schema, entries: Mapping[str, Any], where: str, *, ranges: bo
         elif isinstance(value, list):
             space[name] = _choice(schema, name, value, where)
         else:
-            raise ConfigError(f"{where}: {name} = {shown(value)}: must be a list of values, such as [{shown(value)}]")
+            raise ConfigError(
+                f"{where}: {name} = {shown(value)}: must be a list of values, such as [{shown(value)}]"
+            )
     return space
 
 
 def _choice(schema: Schema, name: str, values: Sequence[Any], where: str) -> Choice:
     if not values:
-        raise ConfigError(f"{where}: {name} = []: must have a value or more; leave the setting out for its default")
+        raise ConfigError(
+            f"{where}: {name} = []: must have a value or more; leave the setting out for its default"
+        )
     found = tuple(schema.value(name, value, where) for value in values)
     for number, value in enumerate(found):
         if value in found[:number]:
@@ -339,7 +359,9 @@ def _dimension(schema: Schema, name: str, table: Mapping[str, Any], where: str) 
     if schema.hint(name) not in (int, float):
         raise ConfigError(f"{place}: is no number; give a list of values")
     if not {"low", "high"} <= entry.values.keys():
-        raise ConfigError(f"{place}: must have low and high, such as {{ low = 1e-5, high = 1e-2, log = true }}")
+        raise ConfigError(
+            f"{place}: must have low and high, such as {{ low = 1e-5, high = 1e-2, log = true }}"
+        )
     low, high = (schema.value(name, entry.values[end], where) for end in ("low", "high"))
     log = entry.take("log", bool, False, "true or false")
     step = entry.values.get("step")
@@ -355,7 +377,9 @@ def _dimension(schema: Schema, name: str, table: Mapping[str, Any], where: str) 
 def _product(space: Mapping[str, Dimension]) -> tuple[Point, ...]:
     values = [dimension.values for dimension in space.values() if isinstance(dimension, Choice)]
     if math.prod(map(len, values)) > MAX_TRIALS:
-        raise ConfigError(f"[grid] has {math.prod(map(len, values)):,} points; at most {MAX_TRIALS:,} are allowed")
+        raise ConfigError(
+            f"[grid] has {math.prod(map(len, values)):,} points; at most {MAX_TRIALS:,} are allowed"
+        )
     return tuple(dict(zip(space, point, strict=True)) for point in itertools.product(*values))
 
 
@@ -394,7 +418,9 @@ def _sampled(space: Mapping[str, Dimension], trials: int, seed: int, where: str)
             points.append(point)
         if len(points) == trials:
             return tuple(points)
-    raise ConfigError(f"{where}: trials = {trials:,}: the space has only {len(points):,} different points; give fewer")
+    raise ConfigError(
+        f"{where}: trials = {trials:,}: the space has only {len(points):,} different points; give fewer"
+    )
 
 
 def _objective(table: Mapping[str, Any], where: str) -> Objective | None:

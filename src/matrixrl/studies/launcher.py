@@ -223,7 +223,9 @@ class Launcher:
         """
         if trial.number in self._began:
             trial.attempts += 1
-            self._show(f"{trial.run_name}: its node was lost; resumed on {message['host']} ({message['node']})")
+            self._show(
+                f"{trial.run_name}: its node was lost; resumed on {message['host']} ({message['node']})"
+            )
         self._began.add(trial.number)
         trial.where = str(message["host"])
 
@@ -265,7 +267,7 @@ class Launcher:
         if all(value is None for value in trial.objectives):
             names = ", ".join(end.get("metrics", [])[:40]) or "none"
             raise MetricMissingError(
-                f"[objective] metric = \"{objective.metric}\": no row of {trial.run_name} has it; its metrics are {names}"
+                f'[objective] metric = "{objective.metric}": no row of {trial.run_name} has it; its metrics are {names}'
             )
         self._checked_metric = True
 
@@ -299,7 +301,10 @@ def line_of(trial: Trial, study: Study) -> str:
 
 def words_of(settings: Mapping[str, Any], seed: int | None = None) -> str:
     """Returns settings in words."""
-    words = [f"{name} {value:g}" if isinstance(value, float) else f"{name} {value}" for name, value in settings.items()]
+    words = [
+        f"{name} {value:g}" if isinstance(value, float) else f"{name} {value}"
+        for name, value in settings.items()
+    ]
     return ", ".join([*words, *([] if seed is None else [f"seed {seed}"])])
 
 

@@ -63,7 +63,11 @@ class ObjectiveReader:
 
 def series(reader: JournalReader, name: str, spec: SystemSpec | None) -> tuple[list[int], list[float]]:
     """Returns steps and values of a metric of the stream's history, under any name it ever had."""
-    names = [name] if spec is None else list(dict.fromkeys([name, spec.current_name(name), *spec.old_names(name)]))
+    names = (
+        [name]
+        if spec is None
+        else list(dict.fromkeys([name, spec.current_name(name), *spec.old_names(name)]))
+    )
     condition, given = containing_one([f'"{one}"' for one in names])
     steps: list[int] = []
     values: list[float] = []
@@ -147,7 +151,9 @@ def _reached(reader: JournalReader, spec: SystemSpec | None, rank: int) -> list[
     columns = list(reader.episode_columns)
     column = None if best.column is None else spec.recorded_column(best.column, reader.episode_columns)
     if column is not None:
-        only = None if best.only_where is None else spec.recorded_column(best.only_where, reader.episode_columns)
+        only = (
+            None if best.only_where is None else spec.recorded_column(best.only_where, reader.episode_columns)
+        )
         index, where = columns.index(column), None if only is None else columns.index(only)
         episodes = reader.episodes()
         found.append(

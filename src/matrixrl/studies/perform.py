@@ -1,5 +1,5 @@
-"""Performs one trial on this machine: in the study's folder, or in a folder of its own whose content
-is sent to the study while it grows.
+"""Performs one trial on this machine: in the study's folder, or in a folder of its own whose
+content is sent to the study while it grows.
 """
 
 from __future__ import annotations
@@ -113,7 +113,8 @@ class WorkerProcess:
 
     def close(self, seconds: float = CLOSE_SECONDS) -> None:
         """Ends the process."""
-        assert self._process.stdin is not None and self._process.stdout is not None
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
         with contextlib.suppress(OSError):
             self._process.stdin.close()
         try:

@@ -1,5 +1,5 @@
-"""Trials on a Ray cluster: each is a Ray task, which Ray places, and runs again elsewhere if its node
-is lost.
+"""Trials on a Ray cluster: each is a Ray task, which Ray places, and runs again elsewhere if its
+node is lost.
 
 An actor on the machine of the command, the hub, takes the reports of all trials. It also holds the
 run folders, for nodes that do not see the study's folder.
@@ -106,7 +106,7 @@ def _require_answer(flag: str, address: str) -> None:
         socket.create_connection((host, int(port)), CONNECT_SECONDS / 2).close()
     except OSError as error:
         _refuse(flag, str(error.strerror or error))
-    from ray._raylet import check_health
+    from ray._raylet import check_health  # pyright: ignore[reportAttributeAccessIssue]
 
     while True:
         left = deadline - time.monotonic()

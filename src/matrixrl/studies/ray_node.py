@@ -1,5 +1,5 @@
-"""What runs on the nodes of a Ray cluster: the hub on the machine of the command, and a task for each
-trial.
+"""What runs on the nodes of a Ray cluster: the hub on the machine of the command, and a task for
+each trial.
 """
 
 from __future__ import annotations

@@ -17,7 +17,7 @@ from typing import Any, Literal
 from matrixrl import user_files
 from matrixrl.config import ConfigError
 from matrixrl.studies.file import Choice, Objective, Range, StudyFile
-from matrixrl.studies.trials import Member, TrialPlan
+from matrixrl.studies.trials import TrialMember, TrialPlan
 from matrixrl.whole_files import write_whole
 
 RECORD_FILE = "study.json"
@@ -50,7 +50,7 @@ class Trial:
 
     number: int
     run_name: str
-    members: tuple[Member, ...]
+    members: tuple[TrialMember, ...]
     flags: dict[str, Any]
     status: TrialStatus = "waiting"
     objectives: list[float | None] = field(default_factory=list)
@@ -68,7 +68,7 @@ class Trial:
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> Trial:
         """Returns the trial that `as_json` wrote."""
-        members = tuple(Member(**member) for member in content["members"])
+        members = tuple(TrialMember(**member) for member in content["members"])
         return cls(**{**content, "members": members})
 
 
@@ -131,7 +131,7 @@ class Study:
 
     def counts(self) -> dict[str, int]:
         """Returns the number of trials in each state."""
-        found = dict.fromkeys(("waiting", "running", *ENDED), 0)
+        found: dict[str, int] = dict.fromkeys(("waiting", "running", *ENDED), 0)
         for trial in self.trials:
             found[trial.status] += 1
         return found
@@ -181,10 +181,18 @@ def study_from_text(text: str, location: str) -> Study:
     try:
         content = user_files.parse_json(text)
         if content["format"] > FORMAT:
-            raise ConfigError(f"{where}: format {content['format']}; this matrixrl reads up to {FORMAT}: update it")
+            raise ConfigError(
+                f"{where}: format {content['format']}; this matrixrl reads up to {FORMAT}: update it"
+            )
         trials = [Trial.from_json(trial) for trial in content["trials"]]
         return Study(
-            location, content["name"], content["kind"], content["about"], content["created"], trials, content["best"]
+            location,
+            content["name"],
+            content["kind"],
+            content["about"],
+            content["created"],
+            trials,
+            content["best"],
         )
     except (user_files.UserFileError, KeyError, TypeError, AttributeError) as error:
         raise ConfigError(f"{where}: no record of a study ({error}); name another folder") from error

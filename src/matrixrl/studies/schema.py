@@ -120,7 +120,9 @@ def _checked(config: Any) -> Any:
     values = {item.name: getattr(config, item.name) for item in dataclasses.fields(config)}
     return type(config)(
         **{
-            name: _checked(value) if dataclasses.is_dataclass(value) and not isinstance(value, type) else value
+            name: _checked(value)
+            if dataclasses.is_dataclass(value) and not isinstance(value, type)
+            else value
             for name, value in values.items()
         }
     )
@@ -128,6 +130,12 @@ def _checked(config: Any) -> Any:
 
 def shown(value: Any) -> str:
     """Returns a value of a file for a message."""
-    text = str(value).lower() if isinstance(value, bool) else f'"{value}"' if isinstance(value, str) else str(value)
+    text = (
+        str(value).lower()
+        if isinstance(value, bool)
+        else f'"{value}"'
+        if isinstance(value, str)
+        else str(value)
+    )
     text = text if text.isprintable() else ascii(text)
     return text if len(text) <= 60 else text[:57] + "..."

@@ -1,10 +1,10 @@
-"""Run folders away from the machine that writes them: copied while they grow, and fetched to resume.
+"""Run folders away from the machine that writes them: copied while they grow, fetched to resume.
 
-Where a node does not see the study's folder, it trains in a folder of its own. Another thread copies
-what is new to the store, in an order in which every prefix is a run that can be resumed: the journal
-before the checkpoints that it reaches. A node forgets a run only after the store confirmed all of
-it. Each attempt at a run has a number; the store refuses files of an attempt that another one has
-replaced, such as those of a node that was cut off.
+Where a node does not see the study's folder, it trains in a folder of its own. What is new is
+copied to the store at intervals, in an order in which every prefix is a run that can be resumed:
+the journal before the checkpoints that it reaches. A node forgets a run only after the store
+confirmed all of it. Each attempt at a run has a number; the store refuses files of an attempt that
+another one has replaced, such as those of a node that was cut off.
 """
 
 from __future__ import annotations
@@ -164,7 +164,9 @@ class FolderStore:
 
     def _require(self, run: str, attempt: int) -> None:
         if self.current(run) != attempt:
-            raise AttemptReplacedError(f"{run}: attempt {attempt} was replaced by attempt {self.current(run)}")
+            raise AttemptReplacedError(
+                f"{run}: attempt {attempt} was replaced by attempt {self.current(run)}"
+            )
 
 
 def is_url(location: str) -> bool:
@@ -196,7 +198,9 @@ class UrlStore:
         try:
             self._fs, root = fsspec.core.url_to_fs(url)
         except (ImportError, ValueError, OSError) as error:
-            raise ConfigError(f"{flag} {url}: {first_line(error)}; name a local folder, or install that") from error
+            raise ConfigError(
+                f"{flag} {url}: {first_line(error)}; name a local folder, or install that"
+            ) from error
         self._root = root.rstrip("/")
 
     def begin(self, run: str) -> int:
@@ -302,7 +306,7 @@ class UrlStore:
 
 
 def _travels(path: str) -> bool:
-    """Returns whether a file of a run belongs to the run, and not to the processes that write it."""
+    """Returns whether a file belongs to the run, and not to the processes that write it."""
     parts = PurePosixPath(path).parts
     own = OF_THE_PROCESS - set(SIDE_FILES[:1])  # a log without its index is read like any other
     if any(part.startswith(".") for part in parts) or parts[0] in own:
@@ -384,7 +388,9 @@ class RunSender:
         paths = [path.relative_to(copy).as_posix() for path in sorted(copy.rglob("*")) if path.is_file()]
         paths = [path for path in paths if _travels(path)]
         stamps = {path: ((status := (copy / path).stat()).st_size, status.st_mtime_ns) for path in paths}
-        new = [path for path in paths if self._sent.get(path) != stamps[path] and not self._is_there(copy, path)]
+        new = [
+            path for path in paths if self._sent.get(path) != stamps[path] and not self._is_there(copy, path)
+        ]
         for path in sorted(new, key=_turn):
             self._send_file(copy / path, run, path)
         gone = [path for path in self._store.files(run) if _travels(path) and path not in stamps]

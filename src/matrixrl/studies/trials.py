@@ -13,7 +13,7 @@ from matrixrl.studies.schema import Schema
 
 
 @dataclass(frozen=True)
-class Member:
+class TrialMember:
     """One agent of a trial.
 
     Attributes:
@@ -41,7 +41,7 @@ class TrialPlan:
       flags: settings of the run that differ between trials, with the seed.
     """
 
-    members: tuple[Member, ...]
+    members: tuple[TrialMember, ...]
     flags: Mapping[str, Any]
 
 
@@ -60,7 +60,10 @@ def plan_trials(study: StudyFile, schema: Schema, done: Iterable[str] = ()) -> l
     """
     existing = set(done)
     missing = [
-        (dict(point), seed) for point in study.points for seed in study.seeds if key_of(point, seed) not in existing
+        (dict(point), seed)
+        for point in study.points
+        for seed in study.seeds
+        if key_of(point, seed) not in existing
     ]
     if not schema.vmapped or not study.together:
         return [_alone(point, seed) for point, seed in missing]
@@ -82,7 +85,7 @@ def _is_inner(name: str, value: Any, schema: Schema, study: StudyFile) -> bool:
 
 
 def _alone(point: Point, seed: int) -> TrialPlan:
-    return TrialPlan((Member(point, seed),), {**point, "seed": seed})
+    return TrialPlan((TrialMember(point, seed),), {**point, "seed": seed})
 
 
 def _together(
@@ -100,7 +103,11 @@ def _together(
     if len(members) == 1 or not is_grid or not consecutive:
         return [_alone(*member) for member in members]
     agents = [({**point, **own}, seed) for own in grid for seed in seeds]
-    swept = [f"{name}={','.join(repr(value) for value in options)}" for name, options in values.items() if len(options) > 1]
+    swept = [
+        f"{name}={','.join(repr(value) for value in options)}"
+        for name, options in values.items()
+        if len(options) > 1
+    ]
     flags = {name: value for name, value in point.items() if len(values.get(name, ())) < 2}
     flags |= {"seed": seeds[0]}
     if len(seeds) > 1:
@@ -108,5 +115,5 @@ def _together(
     if swept:
         flags["sweep"] = swept
     return [
-        TrialPlan(tuple(Member(own, seed, number) for number, (own, seed) in enumerate(agents)), flags)
+        TrialPlan(tuple(TrialMember(own, seed, number) for number, (own, seed) in enumerate(agents)), flags)
     ]
