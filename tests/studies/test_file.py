@@ -37,7 +37,7 @@ metric = "episode/return"
 mode = "max"
 """,
     )
-    assert study.command == "hackmatrix train" and study.settings == {"num_envs": 16}
+    assert (study.command, study.settings) == ("hackmatrix train", {"num_envs": 16})
     assert study.points == ({"learning_rate": 1e-4}, {"learning_rate": 3e-4})
     assert study.objective == Objective("episode/return")
     plans = plan_trials(study, schema)  # HackMatrix trains one agent per run
@@ -80,7 +80,8 @@ def test_seeds_together_and_everything_apart(tmp_path: Path) -> None:
     # Points that are no grid are runs of their own.
     listed, schema = read(
         tmp_path,
-        HEAD + "[[trial]]\nlearning_rate = 1e-4\nent_coef = 0.0\n[[trial]]\nlearning_rate = 3e-4\nent_coef = 0.1\n",
+        HEAD
+        + "[[trial]]\nlearning_rate = 1e-4\nent_coef = 0.0\n[[trial]]\nlearning_rate = 3e-4\nent_coef = 0.1\n",
     )
     assert [len(plan.members) for plan in plan_trials(listed, schema)] == [1] * 4
 
@@ -95,7 +96,9 @@ def test_an_extended_grid_has_only_what_is_missing(tmp_path: Path) -> None:
     old, new = about_file(study), about_file(more)
     assert differences_of(old, new) == ["learning_rate 0.0001, 0.0003 -> 0.0001, 0.0003, 0.001"]
     assert is_extension(old, new)
-    assert differences_of(old, {**old, "settings": {**old["settings"], "num_envs": 8}}) == ["num_envs none -> 8"]
+    assert differences_of(old, {**old, "settings": {**old["settings"], "num_envs": 8}}) == [
+        "num_envs none -> 8"
+    ]
     assert not is_extension(old, {**old, "settings": {}})
 
 
@@ -111,7 +114,7 @@ def test_a_random_sample(tmp_path: Path) -> None:
     for point in ten:
         assert 1e-5 <= point["learning_rate"] <= 1e-1
         assert point["num_minibatches"] in (2, 4)
-        assert type(point["update_epochs"]) is int and 1 <= point["update_epochs"] <= 8
+        assert point["update_epochs"] in range(1, 9)
     assert min(p["learning_rate"] for p in ten) < 1e-3 < max(p["learning_rate"] for p in ten)
 
 
@@ -124,7 +127,7 @@ def test_a_search_space(tmp_path: Path) -> None:
         tunes=True,
     )
     assert study.space == {"learning_rate": Range(1e-5, 1e-1, log=True), "gamma": Choice((0.9, 0.99))}
-    assert study.tune.trials == 7 and study.points == ()
+    assert (study.tune.trials, study.points) == (7, ())
     # A file for `sweep` is a search space, too.
     both = HEAD + '[random]\ntrials = 3\ngamma = [0.9, 0.99]\n[objective]\nmetric = "episode/return"\n'
     assert read(tmp_path, both, tunes=True)[0].tune.trials == 3
@@ -165,7 +168,9 @@ def test_bad_files_are_refused_in_one_line(tmp_path: Path, text: str) -> None:
     with pytest.raises(ConfigError) as caught:
         read(tmp_path, text)
     message = str(caught.value)
-    assert BAD[text] in message and "study.toml" in message and "\n" not in message
+    assert BAD[text] in message
+    assert "study.toml" in message
+    assert "\n" not in message
 
 
 def test_a_point_that_does_not_fit_is_refused_before_anything_starts(tmp_path: Path) -> None:

@@ -56,7 +56,7 @@ from matrixrl.studies.store import UrlStore, is_url, local_path
 from matrixrl.studies.table import study_table
 from matrixrl.tracking.identity import check_name
 from matrixrl.tracking.locks import Lock, Owner
-from matrixrl.tracking.numbers import duration, plural
+from matrixrl.tracking.numbers import plural
 from matrixrl.tracking.status import Status, use
 
 TRAINING = (("ppo", "train"), ("hackmatrix", "train"), ("matmul", "train"), ("matmul", "flip"))
@@ -437,9 +437,6 @@ def _show_progress(status: Status, launcher: Launcher) -> None:
     done = counts["finished"] + counts["failed"] + counts["pruned"]
     words = [f"trials, {len(launcher.running)} running"]
     words += [f"{counts[state]} {state}" for state in ("failed", "pruned") if counts[state]]
-    left = launcher.seconds_left()
-    if left is not None:
-        words.append(f"{duration(left)} left")
     best = best_setting(launcher.study)
     text = (
         ""

@@ -278,15 +278,6 @@ class Launcher:
             # Writing takes at most a twentieth of the time, however many trials there are.
             self._next_save = time.monotonic() + max(10 * SAVE_SECONDS, 20 * (time.monotonic() - now))
 
-    def seconds_left(self) -> float | None:
-        """Returns the estimated time until all trials have ended; None before the first has."""
-        if not self.ended_seconds:
-            return None
-        counts = self.study.counts()
-        open_trials = self.source.total - counts["finished"] - counts["failed"] - counts["pruned"]
-        mean = sum(self.ended_seconds) / len(self.ended_seconds)
-        return max(0.0, (open_trials - len(self.running) / 2) * mean / max(1, self.engine.parallel()))
-
 
 def line_of(trial: Trial, study: Study) -> str:
     """Returns the line about a trial that has ended."""
