@@ -42,19 +42,20 @@ ALLOWED: dict[str, set[str]] = {
     "search": {"envs.base", "networks", "schemes"},
     "checkpoints": {"devices"},
     "agents": {"search", "networks", "envs.base"},
-    "dashboard": {"tracking", "schemes"},
+    "studies": {"tracking"},
+    "dashboard": {"tracking", "schemes", "studies"},
     "training": {"checkpoints", "devices", "tracking"},
     "systems": {
         "training", "agents", "checkpoints", "devices", "tracking", "envs", "networks", "search", "schemes", "presets",
     },
     "cli": {
         "systems", "training", "agents", "checkpoints", "devices", "tracking", "envs", "networks", "search", "schemes",
-        "dashboard", "presets",
+        "dashboard", "studies", "presets",
     },
     # The Python interface is a second way to run the commands, and may see all.
     "api": {
         "cli", "systems", "training", "agents", "checkpoints", "devices", "tracking", "envs", "networks", "search",
-        "schemes", "dashboard", "presets",
+        "schemes", "dashboard", "studies", "presets",
     },
 }  # fmt: skip
 
@@ -82,6 +83,7 @@ WITHOUT_JAX = (
     "presets",
     "schemes",
     "tracking",
+    "studies",
     "dashboard",
 )
 

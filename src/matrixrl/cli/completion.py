@@ -24,13 +24,18 @@ if TYPE_CHECKING:
 SHELLS = ("bash", "zsh", "fish")
 
 
-def complete(arguments: Sequence[str], commands: Mapping[tuple[str, str], Command]) -> int:
+def complete(
+    arguments: Sequence[str],
+    commands: Mapping[tuple[str, str], Command],
+    top: Mapping[str, Command] | None = None,
+) -> int:
     """Prints or writes a completion script; returns the exit status.
 
     Args:
       arguments: `--tyro-print-completion SHELL`, or `--tyro-write-completion SHELL PATH`: tyro's
         own flags.
       commands: all commands, by group and name.
+      top: commands without a group, by name.
 
     Raises:
       ConfigError: if the arguments are others, or the file cannot be written.
@@ -42,7 +47,7 @@ def complete(arguments: Sequence[str], commands: Mapping[tuple[str, str], Comman
         len(values) == len(shape.split()), f"{flag}: needs {shape}, with SHELL one of {', '.join(SHELLS)}"
     )
     require(values[0] in SHELLS, f"{flag} {values[0]}: must be one of {', '.join(SHELLS)}")
-    text = script(values[0], commands)
+    text = script(values[0], commands, top)
     if not writes:
         print(text, end="")
         return 0
@@ -57,12 +62,14 @@ def complete(arguments: Sequence[str], commands: Mapping[tuple[str, str], Comman
     return 0
 
 
-def script(shell: str, commands: Mapping[tuple[str, str], Command]) -> str:
+def script(
+    shell: str, commands: Mapping[tuple[str, str], Command], top: Mapping[str, Command] | None = None
+) -> str:
     """Returns the completion script of a shell."""
     output = io.StringIO()
     with contextlib.redirect_stdout(output), contextlib.suppress(SystemExit):
         tyro.cli(
-            _program(commands),
+            _program(commands, top or {}),
             prog="matrixrl",
             args=["--tyro-print-completion", shell],
             config=(tyro.conf.OmitArgPrefixes, tyro.conf.OmitSubcommandPrefixes),
@@ -70,7 +77,7 @@ def script(shell: str, commands: Mapping[tuple[str, str], Command]) -> str:
     return output.getvalue().rstrip("\n") + "\n"
 
 
-def _program(commands: Mapping[tuple[str, str], Command]) -> Any:
+def _program(commands: Mapping[tuple[str, str], Command], top: Mapping[str, Command]) -> Any:
     """Returns one type with all commands as nested subcommands."""
     groups = []
     for group in dict.fromkeys(group for group, _ in commands):
@@ -81,6 +88,8 @@ def _program(commands: Mapping[tuple[str, str], Command]) -> Any:
                 leaves.append(_subcommand(settings, name))
         holder = dataclasses.make_dataclass(group, [("command", Union[tuple(leaves)])])  # noqa: UP007
         groups.append(_subcommand(holder, group))
+    for name, command in top.items():
+        groups.append(_subcommand(getattr(importlib.import_module(command.module), command.settings), name))
     return Union[tuple(groups)]  # noqa: UP007
 
 

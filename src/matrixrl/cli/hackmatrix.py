@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from matrixrl import presets
 from matrixrl.cli import ppo_training, session
+from matrixrl.cli.embedding import shared_program
 from matrixrl.cli.processes import agreed_settings
 from matrixrl.cli.settings import read_settings
 from matrixrl.config import HackmatrixConfig
@@ -65,7 +66,7 @@ def hackmatrix_session(
 
         if config not in compiled:
             compiled.clear()  # that of before a rollback
-            compiled[config] = PPOProgram(config, make_task(config))
+            compiled[config] = shared_program(config, lambda: PPOProgram(config, make_task(config)))
         return compiled[config]
 
     def make_trainer(config: HackmatrixConfig, run: Recorder) -> PPOTrainer:

@@ -143,6 +143,20 @@ COMMANDS: dict[tuple[str, str], Command] = {
     ),
 }
 
+TOP_COMMANDS: dict[str, Command] = {
+    "sweep": Command(
+        "matrixrl.cli.study_sweep",
+        "SweepCommand",
+        "train a grid or a sample of settings, on one machine or many",
+    ),
+    "tune": Command(
+        "matrixrl.cli.study_tune",
+        "TuneCommand",
+        "search for good settings with Optuna, on one machine or many",
+    ),
+}
+"""Commands that belong to no group."""
+
 
 COMPLETION_FLAGS = ("--tyro-print-completion", "--tyro-write-completion")
 
@@ -212,13 +226,15 @@ def _dispatch(given: list[str]) -> int:
     if given[0] in COMPLETION_FLAGS:
         from matrixrl.cli.completion import complete
 
-        return complete(given, COMMANDS)
+        return complete(given, COMMANDS, TOP_COMMANDS)
+    if given[0] in TOP_COMMANDS:
+        return _run(TOP_COMMANDS[given[0]], given[0], given[1:])
     groups = sorted({group for group, _ in COMMANDS})
     if given[0] not in groups:
         system = find_system(given[0])
         if system is not None and system.commands:
             return _dispatch_system(system, given[1:])
-        groups = sorted({*groups, *_added_groups()})
+        groups = sorted({*groups, *TOP_COMMANDS, *_added_groups()})
         raise ConfigError(
             f"unknown command {given[0]}: must be one of {', '.join(groups)}; see matrixrl --help"
         )
@@ -231,13 +247,18 @@ def _dispatch(given: list[str]) -> int:
             f"unknown command {given[0]} {given[1]}: must be one of {', '.join(names)}; see matrixrl {given[0]} --help"
         )
     command = COMMANDS[given[0], given[1]]
-    module = importlib.import_module(command.module)
     if command.own_parser:
-        return module.run(given[1], given[2:])
+        return importlib.import_module(command.module).run(given[1], given[2:])
+    return _run(command, f"{given[0]} {given[1]}", given[2:])
+
+
+def _run(command: Command, words: str, arguments: list[str]) -> int:
+    """Reads the command line of a command, and runs it."""
+    module = importlib.import_module(command.module)
     settings = parse(
         getattr(module, command.settings),
-        given[2:],
-        prog=f"matrixrl {given[0]} {given[1]}",
+        arguments,
+        prog=f"matrixrl {words}",
         description=command.summary[0].upper() + command.summary[1:] + ".",
     )
     return module.run_command(settings)
@@ -268,6 +289,7 @@ def _added_groups() -> list[str]:
 def _overview(group: str | None = None) -> str:
     rows = [(f"{g} {n}", command.summary) for (g, n), command in COMMANDS.items() if group in (None, g)]
     if group is None:
+        rows += [(name, command.summary) for name, command in TOP_COMMANDS.items()]
         rows += [
             (f"{name} ...", f"commands of {name}; see matrixrl {name} --help") for name in _added_groups()
         ]

@@ -10,11 +10,17 @@ from math import prod
 from typing import TYPE_CHECKING, Any
 
 from matrixrl.cli import named_code, ppo_sweep, ppo_training, session
+from matrixrl.cli.embedding import shared_program
 from matrixrl.cli.processes import agreed_settings
 from matrixrl.cli.resume import flag_value
 from matrixrl.cli.settings import read_settings
 from matrixrl.config import require
-from matrixrl.config.environment import EnvironmentRunConfig, require_environment, with_whole_path
+from matrixrl.config.environment import (
+    EnvironmentRunConfig,
+    names_gymnasium,
+    require_environment,
+    with_whole_path,
+)
 from matrixrl.devices.coordinator import SINGLE, Coordinator
 from matrixrl.tracking.identity import find_run
 from matrixrl.tracking.numbers import plural
@@ -120,13 +126,11 @@ def environment_session(
     compiled: dict[EnvironmentRunConfig, Any] = {}
 
     def program(config: EnvironmentRunConfig) -> Any:
-        from matrixrl.systems.ppo.programs import program_of
-
         if config not in compiled:
             # That of before a rollback differs in numbers alone: its environment stays.
-            task = next(iter(compiled.values())).task if compiled else make_task(config)
+            task = next(iter(compiled.values())).task if compiled else None
             compiled.clear()
-            compiled[config] = program_of(config, task)
+            compiled[config] = make_program(config, task)
         return compiled[config]
 
     def make_trainer(config: EnvironmentRunConfig, run: Recorder) -> Any:
@@ -171,6 +175,19 @@ def environment_session(
         result=result,
         make_spec=make_spec,
     )
+
+
+def make_program(config: EnvironmentRunConfig, task: PPOTask | None) -> Any:
+    """Returns the compiled programs of a config.
+
+    Args:
+      task: that of former programs of the same run; None at the start.
+    """
+    from matrixrl.systems.ppo.programs import program_of
+
+    if task is not None or names_gymnasium(config.env):
+        return program_of(config, task or make_task(config))
+    return shared_program(config, lambda: program_of(config, make_task(config)))
 
 
 def num_agents(config: EnvironmentRunConfig) -> int:

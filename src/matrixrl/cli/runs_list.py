@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from matrixrl.cli.runs_common import Common, matches, number, perform, table
+from matrixrl.cli.runs_studies import show_study, studies_of, study_lines
 from matrixrl.config import ConfigError, require
 from matrixrl.tracking.identity import read_run_file, run_folders
 from matrixrl.tracking.spec import recorded_spec
@@ -41,6 +42,9 @@ class List(Common):
     name: tuple[str, ...] = ()
     """Only runs whose name matches one of these patterns, such as `'ppo-cartpole*'`."""
 
+    study: str | None = None
+    """Only the trials of this study: its folder, or its name in the runs folder."""
+
     limit: int | None = None
     """Maximum number of runs: the first ones of the order of `--sort`, otherwise the newest
     ones.
@@ -56,15 +60,23 @@ def run_command(command: List) -> int:
 
 
 def list_runs(command: List) -> tuple[int, dict[str, Any]]:
-    """Prints a table of the runs."""
+    """Prints a table of the runs, and one of the studies in the folder."""
+    if command.study is not None:
+        return show_study(command.study, command.runs_dir, command.limit, json=command.json)
     summaries = selected(command)
+    chosen = command.system or command.state or command.name
+    studies = [] if chosen else studies_of(command.runs_dir)
     if not command.json:
-        if not summaries:
-            chosen = command.system or command.state or command.name
+        if studies:
+            print("\n".join([*study_lines(studies), ""]))
+        if not summaries and not studies:
             print(f"no {'such ' if chosen else ''}runs in {command.runs_dir}")
-        else:
+        elif summaries:
             print("\n".join(summary_table(summaries)))
-    return 0, {"runs": [dataclasses.asdict(summary) for summary in summaries]}
+    return 0, {
+        "runs": [dataclasses.asdict(summary) for summary in summaries],
+        "studies": [{"name": study.name, "study_dir": study.location, **study.counts()} for study in studies],
+    }
 
 
 def selected(command: List) -> list[RunSummary]:

@@ -6,6 +6,7 @@ the program. Up to the rounding of batched products it is the agent that this ru
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import itertools
 from collections.abc import Mapping
@@ -101,6 +102,20 @@ class AgentsProgram:
         self._one = PPOProgram(dataclasses.replace(config, devices=1), task)
         self._alone = [config_of(config, agent) for agent in self.agents]
 
+    def with_config(self, config: EnvironmentRunConfig) -> AgentsProgram:
+        """Returns the programs for a config that differs in seeds and arguments of the program
+        alone. What is compiled is shared.
+        """
+        for name in ("_compiled", "_init"):
+            getattr(self, name)  # from here on the copy has it
+        other = copy.copy(self)
+        for name in ("coefficients", "keys"):
+            other.__dict__.pop(name, None)
+        other.config = config
+        other.agents = agents_of(config)
+        other._alone = [config_of(config, agent) for agent in other.agents]
+        return other
+
     @property
     def count(self) -> int:
         """Number of agents."""
@@ -125,7 +140,11 @@ class AgentsProgram:
 
     def init(self) -> TrainState:
         """Returns the states of new agents, [K, ...]."""
-        return jax.jit(self._start)(self.keys)
+        return self._init(self.keys)
+
+    @cached_property
+    def _init(self) -> Any:
+        return jax.jit(self._start)
 
     def advance(self, state: TrainState, first: int, count: int) -> tuple[TrainState, UpdateResults]:
         """Performs `count` updates of every agent, the first of them number `first` from 0; the

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 from collections.abc import Callable
 from functools import cached_property
@@ -124,6 +125,17 @@ class PPOProgram:
             normalize_rewards=task.normalize_rewards,
             counts_faults=task.counts_faults,
         )
+
+    def with_config(self, config: PPORunConfig) -> PPOProgram:
+        """Returns the programs for a config that differs in arguments of the program alone. What is
+        compiled is shared.
+        """
+        for name in ("init", "_compiled", "template"):
+            getattr(self, name)  # from here on the copy has it
+        other = copy.copy(self)
+        other.__dict__.pop("coefficients", None)
+        other.config = config
+        return other
 
     @cached_property
     def coefficients(self) -> Coefficients:

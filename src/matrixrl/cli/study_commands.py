@@ -1,0 +1,507 @@
+"""Shared by `matrixrl sweep` and `matrixrl tune`: their flags, the study's folder, engines, signals
+and answers.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import json
+import re
+import secrets
+import shlex
+import shutil
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import tyro
+
+from matrixrl.cli.main import COMMANDS
+from matrixrl.cli.progress import complain
+from matrixrl.cli.runs_common import number, table
+from matrixrl.cli.runs_studies import setting_text
+from matrixrl.config import ConfigError, require
+from matrixrl.config.environment import EnvironmentRunConfig, names_gymnasium, swept_settings
+from matrixrl.studies.engine import Engine, LocalEngine, default_jobs
+from matrixrl.studies.file import StudyFile
+from matrixrl.studies.launcher import (
+    Launcher,
+    LaunchOptions,
+    MetricMissingError,
+    TrialSource,
+    best_setting,
+    words_of,
+)
+from matrixrl.studies.perform import ID_FILE
+from matrixrl.studies.record import (
+    LOCK_FILE,
+    RECORD_FILE,
+    RUNS_FOLDER,
+    Study,
+    about_file,
+    differences_of,
+    is_extension,
+    read_study,
+    save_study,
+    study_from_text,
+)
+from matrixrl.studies.schema import Schema
+from matrixrl.studies.store import UrlStore, is_url, local_path
+from matrixrl.studies.table import study_table
+from matrixrl.tracking.identity import check_name
+from matrixrl.tracking.locks import Lock, Owner
+from matrixrl.tracking.numbers import plural
+from matrixrl.tracking.status import Status, use
+
+TRAINING = (("ppo", "train"), ("hackmatrix", "train"), ("matmul", "train"), ("matmul", "flip"))
+"""Commands that a study can run."""
+
+REMOVABLE_SECONDS = 600.0
+"""A new study that is refused after it trained for longer than this keeps its folder."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class StudyCommand:
+    """Flags of both commands."""
+
+    file: tyro.conf.Positional[Path]
+    """Study file, in TOML (docs/many_machines.md)."""
+
+    study_dir: str | None = None
+    """Folder of the study, or a URL that fsspec can write to, such as s3://bucket/study.
+    Default: runs/NAME, with the name of the file.
+    """
+
+    on: Literal["local", "ray"] = "local"
+    """Where trials run: worker processes on this machine, or a Ray cluster."""
+
+    jobs: int | None = None
+    """Maximum number of trials at once. Default: as many as GPUs, otherwise cores, allow."""
+
+    ray_address: str | None = None
+    """Address of the Ray cluster's head, HOST:PORT, or auto.
+    Default: RAY_ADDRESS, otherwise a cluster of this machine for this command.
+    """
+
+    cpus_per_trial: float = 1.0
+    """Number of cores that Ray reserves for a trial."""
+
+    gpus_per_trial: float = 0.0
+    """Number of GPUs that Ray reserves for a trial."""
+
+    scratch: Path | None = None
+    """Folder on each node in which trials run, and from which they are copied to the study.
+    Default: the study's folder where a node sees it, otherwise the node's folder for temporary
+    files.
+    """
+
+    retries: int = 3
+    """Number of times that a trial is resumed after its process died. Lost nodes do not count."""
+
+    extend: bool = False
+    """Add what a changed file has more of to the existing study."""
+
+    json: bool = False
+    """Print one JSON object as the last line of output."""
+
+    def __post_init__(self) -> None:
+        require(self.jobs is None or self.jobs >= 1, f"--jobs {self.jobs}: must be 1 or more")
+        require(self.retries >= 0, f"--retries {self.retries}: must be 0 or more")
+        require(self.cpus_per_trial > 0, f"--cpus-per-trial {self.cpus_per_trial:g}: must be above 0")
+        require(self.gpus_per_trial >= 0, f"--gpus-per-trial {self.gpus_per_trial:g}: must be 0 or more")
+        require(
+            self.ray_address is None or self.on == "ray",
+            f"--ray-address {self.ray_address}: is for --on ray; add it, or leave the address out",
+        )
+
+    @property
+    def location(self) -> str:
+        """Absolute folder of the study, or its URL."""
+        given = local_path(self.study_dir or f"runs/{self.file.stem}")
+        return given.rstrip("/") if is_url(given) else str(Path(given).expanduser().resolve())
+
+
+def schema_of(command: str, where: str) -> Schema:
+    """Returns the settings of a training command.
+
+    Raises:
+      ConfigError: if a study cannot run it.
+    """
+    words = tuple(command.split())
+    known = [pair for pair in TRAINING if pair in COMMANDS]
+    if words not in known:
+        names = ", ".join(" ".join(pair) for pair in known)
+        raise ConfigError(f'{where}: command = "{command}": must be one of {names}')
+    entry = COMMANDS[words[0], words[1]]
+    kind = getattr(importlib.import_module(entry.module), entry.settings)
+    return Schema(command, kind, swept_settings() if kind is EnvironmentRunConfig else ())
+
+
+def checked_schema(study: StudyFile, schema: Schema, points: list[Mapping[str, Any]]) -> tuple[Schema, Any]:
+    """Checks the settings of all points as the training command does, before anything starts.
+
+    Returns:
+      The schema, without settings of which one program could train several values if the command
+      cannot do that with these settings; and the settings of the first point.
+
+    Raises:
+      ConfigError: if a point is impossible; the message names the file and the point.
+    """
+    entry = COMMANDS[tuple(study.command.split())]  # pyright: ignore[reportArgumentType]
+    module = importlib.import_module(entry.module)
+    first = {**study.settings, **points[0]}
+    where = study.path
+    try:
+        config = module.read_config([*schema.arguments(first), f"--seed={study.seeds[0]}"])
+    except ConfigError as error:
+        raise ConfigError(f"{where}: {error}") from error
+    for point in points:
+        try:
+            schema.rebuilt(config, point)
+        except ConfigError as error:
+            raise ConfigError(f"{where}: {words_of(point) or 'settings'}: {error}") from error
+    several = [
+        value for point in points for name, value in {**study.settings, **point}.items() if name == "env"
+    ]
+    alone = any(names_gymnasium(str(value)) for value in several) or getattr(config, "auto_tune", False)
+    return (Schema(schema.command, schema.kind) if alone else schema), config
+
+
+class StudyFolder:
+    """The folder or URL of a study: its record, its lock, and what is removed if it is refused.
+
+    Args:
+      command: the command line.
+    """
+
+    def __init__(self, command: StudyCommand) -> None:
+        self.location = command.location
+        self._lock: Lock | None = None
+        self._made: list[Path] = []
+        self.is_new = True
+        self.url = UrlStore(self.location) if is_url(self.location) else None
+        self.study_id = secrets.token_hex(8)
+
+    @property
+    def folder(self) -> Path:
+        """The local folder."""
+        return Path(self.location)
+
+    def read(self) -> Study | None:
+        """Returns the existing study; None if there is none."""
+        if self.url is not None:
+            content = self.url.get(RECORD_FILE)
+            return None if content is None else study_from_text(content.decode(), self.location)
+        found = read_study(self.folder)
+        if found is None and self.folder.exists() and any(self.folder.iterdir()):
+            raise ConfigError(f"--study-dir {self.folder}: is no study and not empty; name another folder")
+        return found
+
+    def open(self, study: Study, is_new: bool) -> None:
+        """Makes the folder, takes its lock and writes the record.
+
+        Raises:
+          ConfigError: if another process runs the study, or the folder cannot be written.
+        """
+        self.is_new = is_new
+        try:
+            if self.url is not None:
+                known = self.url.get(ID_FILE)
+                self.study_id = known.decode() if known else self.study_id
+                self.url.put(ID_FILE, self.study_id.encode())
+            else:
+                self._open_local()
+            self.save(study)
+        except OSError as error:
+            self.remove()
+            raise ConfigError(
+                f"--study-dir {self.location}: {error.strerror or error}; name a folder that this user can write to"
+            ) from error
+
+    def _open_local(self) -> None:
+        folder = self.folder
+        self._made = [path for path in (folder, *folder.parents) if not path.exists()]
+        (folder / RUNS_FOLDER).mkdir(parents=True, exist_ok=True)
+        lock = Lock.take(folder / LOCK_FILE)
+        if isinstance(lock, Owner):
+            raise ConfigError(
+                f"--study-dir {folder}: {lock} runs this study; stop it first, or name another folder"
+            )
+        self._lock = lock
+        if (folder / ID_FILE).exists():
+            self.study_id = (folder / ID_FILE).read_text(encoding="utf-8")
+        else:
+            (folder / ID_FILE).write_text(self.study_id, encoding="utf-8")
+
+    def save(self, study: Study) -> None:
+        """Writes the record."""
+        if self.url is not None:
+            self.url.put(RECORD_FILE, study.text().encode())
+        else:
+            save_study(study, self.folder)
+
+    def close(self) -> None:
+        """Releases the lock."""
+        if self._lock is not None:
+            self._lock.release()
+            self._lock = None
+
+    def remove(self) -> None:
+        """Removes a new study."""
+        self.close()
+        if not self.is_new:
+            return
+        if self.url is not None:
+            self.url.remove_all()
+            return
+        if self._made:
+            shutil.rmtree(self.folder, ignore_errors=True)
+            with contextlib.suppress(OSError):
+                for path in self._made[1:]:
+                    path.rmdir()
+
+
+def study_name(location: str) -> str:
+    """Returns the name of a study, from the last part of its location.
+
+    Raises:
+      ConfigError: if its runs cannot be named after it.
+    """
+    name = re.sub(r"[^\w.-]+", "-", location.rstrip("/").rpartition("/")[2]).strip("-.") or "study"
+    return check_name(name, "--study-dir")
+
+
+def opened_study(
+    command: StudyCommand, folder: StudyFolder, file: StudyFile, kind: Literal["sweep", "tune"]
+) -> tuple[Study, bool]:
+    """Returns the study of the folder, or a new one, and whether it is new. Writes nothing.
+
+    Raises:
+      ConfigError: if the folder holds another study, or the file was changed.
+    """
+    existing, about = folder.read(), about_file(file)
+    if existing is None:
+        return Study(folder.location, study_name(folder.location), kind, about), True
+    if existing.kind != kind:
+        raise ConfigError(
+            f"--study-dir {folder.location}: was made by `matrixrl {existing.kind}`; name another folder"
+        )
+    if changes := differences_of(existing.about, about):
+        text = "; ".join(changes[:8])
+        if not is_extension(existing.about, about):
+            raise ConfigError(
+                f"{file.path}: differs from the study in {folder.location} in what all its trials share: {text}; name "
+                "another folder with --study-dir"
+            )
+        if not command.extend:
+            raise ConfigError(
+                f"{file.path}: differs from the study in {folder.location}: {text}; add --extend to extend the study, or "
+                "name another folder with --study-dir"
+            )
+        existing.about = about
+    for trial in existing.trials:
+        if trial.status in ("running", "failed"):
+            trial.status = "waiting"  # resumed from its run folder
+    existing.location = folder.location
+    return existing, False
+
+
+def make_engine(command: StudyCommand, folder: StudyFolder) -> Engine:
+    """Returns the engine that `--on` names, connected.
+
+    Raises:
+      ConfigError: if the extra is missing, or the address does not answer.
+    """
+    if command.on == "local":
+        runs = None if folder.url is None else UrlStore(f"{folder.location}/{RUNS_FOLDER}")
+        if runs is None and command.scratch is not None:
+            from matrixrl.studies.store import FolderStore
+
+            return LocalEngine(command.jobs or default_jobs(), FolderStore(folder.folder / RUNS_FOLDER))
+        return LocalEngine(command.jobs or default_jobs(), runs)
+    from matrixrl.studies.ray_engine import RayEngine
+
+    return RayEngine(
+        command.ray_address,
+        jobs=command.jobs,
+        cpus=command.cpus_per_trial,
+        gpus=command.gpus_per_trial,
+        runs=f"{folder.location}/{RUNS_FOLDER}",
+    )
+
+
+def require_engine(command: StudyCommand) -> None:
+    """Refuses an engine whose extra is missing, before anything else happens."""
+    if command.on == "ray":
+        from matrixrl.studies.ray_engine import require_ray
+
+        require_ray()
+
+
+class StopSignals:
+    """Converts the first SIGINT or SIGTERM to a request; a second SIGINT stops at once.
+
+    Attributes:
+      signal: the signal that came; None before.
+    """
+
+    def __init__(self) -> None:
+        self.signal: signal.Signals | None = None
+
+    def _handle(self, number: int, frame: object) -> None:
+        if self.signal is not None and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        self.signal = signal.Signals(number)
+
+    @contextmanager
+    def handled(self) -> Iterator[StopSignals]:
+        """Handles signals inside the block, in the main thread."""
+        if threading.current_thread() is not threading.main_thread():
+            yield self
+            return
+        previous = {number: signal.signal(number, self._handle) for number in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            yield self
+        finally:
+            for number, handler in previous.items():
+                signal.signal(number, handler)
+
+
+def options_of(command: StudyCommand, folder: StudyFolder, file: StudyFile, schema: Schema) -> LaunchOptions:
+    """Returns how the trials of a file are run."""
+    words = file.command.split()
+    return LaunchOptions(
+        command=(words[0], words[1]),
+        shared=schema.arguments(file.settings),
+        arguments=schema.arguments,
+        study_id=folder.study_id,
+        retries=command.retries,
+        scratch=None if command.scratch is None else str(command.scratch.resolve()),
+    )
+
+
+def launch(
+    command: StudyCommand,
+    folder: StudyFolder,
+    study: Study,
+    source: TrialSource,
+    options: LaunchOptions,
+    engine: Engine,
+) -> signal.Signals | None:
+    """Runs the trials, with progress. Returns the signal that stopped the command, if one did.
+
+    Raises:
+      ConfigError: if no row has the objective's metric.
+    """
+    signals = StopSignals()
+    status = Status((lambda: sys.stderr) if command.json else (lambda: sys.stdout))
+
+    def progress(launcher: Launcher) -> None:
+        if signals.signal is not None and not launcher.stopping:
+            status.line(
+                f"{signals.signal.name}: {plural(len(launcher.running), 'trial')} saving; Ctrl-C again stops at once"
+            )
+            launcher.stop()
+        _show_progress(status, launcher)
+
+    launcher = Launcher(study, engine, source, options, save=folder.save, show=status.line, progress=progress)
+    with signals.handled(), use(status):
+        try:
+            launcher.run()
+        except MetricMissingError as error:
+            engine.close()
+            if folder.is_new and sum(launcher.ended_seconds) < REMOVABLE_SECONDS:
+                folder.remove()
+                raise ConfigError(f"{command.file}: {error}") from error
+            raise ConfigError(f"{command.file}: {error}; the runs are kept in {study.runs}") from error
+        finally:
+            if folder_exists(folder):
+                folder.save(study)
+            engine.close()
+    return signals.signal
+
+
+def folder_exists(folder: StudyFolder) -> bool:
+    """Returns whether the study was not removed."""
+    return folder.url is not None or folder.folder.exists()
+
+
+def _show_progress(status: Status, launcher: Launcher) -> None:
+    counts = launcher.study.counts()
+    done = counts["finished"] + counts["failed"] + counts["pruned"]
+    words = [f"trials, {len(launcher.running)} running"]
+    words += [f"{counts[state]} {state}" for state in ("failed", "pruned") if counts[state]]
+    best = best_setting(launcher.study)
+    text = (
+        ""
+        if best is None
+        else f"best {number(best['objective'])} with {words_of(best['settings']) or 'these settings'}"
+    )
+    status.progress(launcher.study.kind, done, launcher.source.total, ", ".join(words), text)
+
+
+def answer_of(study: Study) -> dict[str, Any]:
+    """Returns the JSON object of a study."""
+    return {
+        "study": study.name,
+        "study_dir": study.location,
+        "kind": study.kind,
+        "command": study.about["command"],
+        "trials": list(study.entries()),
+        "counts": study.counts(),
+        "best": study.best or best_setting(study),
+    }
+
+
+def trial_lines(study: Study, limit: int = 40) -> list[str]:
+    """Returns the table of a study's settings, the best first."""
+    found = study_table(study)
+    names = [name for name in found.columns if name != "seed"]
+    rows = []
+    for row in found.settings[:limit]:
+        states = ", ".join(
+            f"{count} {state}" if count > 1 else state for state, count in row["status"].items()
+        )
+        values = [setting_text(row["settings"].get(name)) for name in names]
+        rows.append([*values, str(len(row["seeds"])), states, number(row["objective"])])
+    lines = table([*names, "seeds", "status", found.metric or "objective"], rows)
+    more = len(found.settings) - limit
+    return [*lines, f"... and {plural(more, 'other setting')}"] if more > 0 else lines
+
+
+def finish(
+    command: StudyCommand,
+    words: str,
+    study: Study,
+    stopped: signal.Signals | None,
+    more: Callable[[], list[str]],
+) -> int:
+    """Prints what came out. Returns the exit status.
+
+    Args:
+      words: `sweep` or `tune`.
+      more: returns further lines for people.
+    """
+    counts = study.counts()
+    if command.json:
+        print(json.dumps(answer_of(study)))
+    else:
+        print("\n".join(trial_lines(study)))
+        print("\n".join([*more(), f"trials    matrixrl runs list --study {shlex.quote(study.location)}"]))
+    if stopped is not None:
+        where = "" if command.study_dir is None else f" --study-dir {shlex.quote(command.study_dir)}"
+        complain(
+            f"stopped by {stopped.name}; continue with: matrixrl {words} {shlex.quote(str(command.file))}{where}"
+        )
+        return 128 + stopped
+    if counts["failed"]:
+        failed = [trial for trial in study.trials if trial.status == "failed"]
+        complain(f"{plural(len(failed), 'trial')} failed, such as {failed[0].run_name}: {failed[0].error}")
+        return 1
+    return 0

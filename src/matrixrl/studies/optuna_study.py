@@ -1,0 +1,325 @@
+"""Search for good settings with Optuna: its study is stored in the study's folder, and every point
+that it asks for becomes the trials of its seeds.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import statistics
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from matrixrl.config import ConfigError
+from matrixrl.studies.file import Choice, Dimension, Objective, Range, TuneOptions
+from matrixrl.studies.launcher import PRUNED
+from matrixrl.studies.objective import over_seeds
+from matrixrl.studies.record import Study, Trial
+from matrixrl.studies.schema import Schema
+from matrixrl.studies.trials import TrialMember, TrialPlan
+
+DATABASE = "optuna.db"
+
+Make = Callable[[Any, TuneOptions, int], Any]
+"""Makes a sampler or pruner: the module `optuna`, options, and number of existing points."""
+
+SAMPLERS: Mapping[str, Make] = {
+    "tpe": lambda optuna, options, number: optuna.samplers.TPESampler(
+        seed=options.seed + number, n_startup_trials=min(10, max(4, options.trials // 4)), constant_liar=True
+    ),
+    "random": lambda optuna, options, number: optuna.samplers.RandomSampler(seed=options.seed + number),
+    "qmc": lambda optuna, options, number: optuna.samplers.QMCSampler(seed=options.seed, scramble=True),
+    "gp": lambda optuna, options, number: optuna.samplers.GPSampler(seed=options.seed + number),
+    "cmaes": lambda optuna, options, number: optuna.samplers.CmaEsSampler(seed=options.seed + number),
+    "grid": lambda optuna, options, number: optuna.samplers.BruteForceSampler(seed=options.seed),
+}
+"""Samplers by name."""
+
+PRUNERS: Mapping[str, Make] = {
+    "none": lambda optuna, options, number: optuna.pruners.NopPruner(),
+    "median": lambda optuna, options, number: optuna.pruners.MedianPruner(
+        n_startup_trials=options.warmup_trials
+    ),
+    "percentile": lambda optuna, options, number: optuna.pruners.PercentilePruner(
+        25.0, n_startup_trials=options.warmup_trials
+    ),
+    "halving": lambda optuna, options, number: optuna.pruners.SuccessiveHalvingPruner(),
+    "hyperband": lambda optuna, options, number: optuna.pruners.HyperbandPruner(),
+}
+"""Pruners by name."""
+
+NEEDS = {"gp": "torch", "cmaes": "cmaes"}
+"""Samplers that need another package."""
+
+REPORTS = 100
+"""Number of reports in the length of a run, at most: pruners compare trials at equal reports."""
+
+
+def require_optuna() -> None:
+    """Refuses to continue without Optuna.
+
+    Raises:
+      ConfigError: with the command that installs it.
+    """
+    if importlib.util.find_spec("optuna") is None:
+        raise ConfigError("matrixrl tune: Optuna is not installed; install it: pip install 'matrixrl[tune]'")
+
+
+def require_sampler(options: TuneOptions, where: str) -> None:
+    """Refuses a sampler whose package is missing.
+
+    Raises:
+      ConfigError: with the command that installs it.
+    """
+    package = NEEDS.get(options.sampler)
+    if package is not None and importlib.util.find_spec(package) is None:
+        raise ConfigError(
+            f'{where}: [tune] sampler = "{options.sampler}": needs {package}; install it: pip install {package}'
+        )
+
+
+def distributions(space: Mapping[str, Dimension]) -> dict[str, Any]:
+    """Returns the search space as Optuna has it. Values that Optuna cannot store are texts."""
+    import optuna
+
+    found: dict[str, Any] = {}
+    for name, dimension in space.items():
+        if isinstance(dimension, Choice):
+            found[name] = optuna.distributions.CategoricalDistribution([_stored(v) for v in dimension.values])
+        elif dimension.is_integer:
+            step = 1 if dimension.step is None else int(dimension.step)
+            found[name] = optuna.distributions.IntDistribution(
+                int(dimension.low), int(dimension.high), log=dimension.log, step=step
+            )
+        else:
+            found[name] = optuna.distributions.FloatDistribution(
+                dimension.low, dimension.high, log=dimension.log, step=dimension.step
+            )
+    return found
+
+
+def _stored(value: Any) -> Any:
+    return value if value is None or isinstance(value, bool | int | float | str) else repr(value)
+
+
+def values_of(params: Mapping[str, Any], space: Mapping[str, Dimension]) -> dict[str, Any]:
+    """Returns the settings of a point that Optuna proposed."""
+    found: dict[str, Any] = {}
+    for name, dimension in space.items():
+        value = params[name]
+        if isinstance(dimension, Choice):
+            value = next(own for own in dimension.values if _stored(own) == value)
+        found[name] = value
+    return found
+
+
+def space_of(about: Mapping[str, Any]) -> dict[str, Dimension]:
+    """Returns the search space of a study's record."""
+    return {
+        name: Choice(tuple(_tuples(content["values"]))) if "values" in content else Range(**content)
+        for name, content in about["space"].items()
+    }
+
+
+def _tuples(values: Sequence[Any]) -> list[Any]:
+    return [tuple(value) if isinstance(value, list) else value for value in values]
+
+
+class OptunaSource:
+    """Asks Optuna for points, and reports to it.
+
+    The seeds of a point are trained one after the other, so that a point that is not promising is
+    pruned early.
+
+    Args:
+      study: its record; new trials are added to it.
+      schema: of the command.
+      storage: URL of the database.
+      options: how to search.
+      space: the search space.
+      check: refuses a point that is impossible as a whole; takes its settings.
+      length: number of steps of a run, for the reports of pruning; 0 if it is not known.
+    """
+
+    def __init__(
+        self,
+        study: Study,
+        schema: Schema,
+        storage: str,
+        options: TuneOptions,
+        space: Mapping[str, Dimension],
+        check: Callable[[Mapping[str, Any]], None],
+        length: int,
+    ) -> None:
+        import optuna
+
+        objective = study.objective
+        assert objective is not None
+        self.objective: Objective = objective
+        self._study, self._schema, self._options = study, schema, options
+        self._space, self._check, self._length = space, check, length
+        optuna.logging.set_verbosity(optuna.logging.WARNING)
+        self._optuna: Any = optuna
+        existing = len({trial.point for trial in study.trials})
+        self.study = optuna.create_study(
+            storage=storage,
+            study_name=study.name,
+            direction="maximize" if objective.mode == "max" else "minimize",
+            load_if_exists=True,
+            sampler=SAMPLERS[options.sampler](optuna, options, existing),
+            pruner=PRUNERS[options.pruner](optuna, options, existing),
+        )
+        self._distributions = distributions(space)
+        self._points: dict[int, Any] = {}
+        self._ready: list[Trial] = []
+        self._reported: dict[int, int] = {}
+        self._exhausted = False
+        self._continue()
+
+    @property
+    def total(self) -> int:
+        """Number of trials, with those of points that are not asked for yet."""
+        missing = 0 if self._exhausted else max(0, self._options.trials - self._num_points())
+        return len(self._study.trials) + missing * self._num_plans()
+
+    def _num_points(self) -> int:
+        return len({trial.point for trial in self._study.trials})
+
+    def _num_plans(self) -> int:
+        return len(self._plans({}))
+
+    @property
+    def seeds(self) -> list[int]:
+        """Seeds of every point."""
+        return list(self._study.about["seeds"])
+
+    def _continue(self) -> None:
+        """Takes up the points that a former process left, and reports to Optuna what it missed."""
+        for number in sorted({trial.point for trial in self._study.trials if trial.point is not None}):
+            frozen = self.study.trials[number]
+            if frozen.state.is_finished():
+                continue
+            self._points[number] = self._optuna.trial.Trial(self.study, frozen._trial_id)
+            waiting = [trial for trial in self._members(number) if trial.status == "waiting"]
+            if waiting:
+                self._ready.append(waiting[0])
+            else:
+                self._finish(number)
+        known = {trial.point for trial in self._study.trials}
+        for frozen in self.study.trials:  # asked for just before the process died
+            if not frozen.state.is_finished() and frozen.number not in known:
+                self.study.tell(frozen.number, state=self._optuna.trial.TrialState.FAIL)
+
+    def _members(self, number: int) -> list[Trial]:
+        return [trial for trial in self._study.trials if trial.point == number]
+
+    def next(self) -> Trial | None:
+        """Returns the next seed of a point, or the first of a new point."""
+        if self._ready:
+            return self._ready.pop(0)
+        while not self._exhausted and self._num_points() < self._options.trials:
+            asked = self.study.ask(self._distributions)
+            settings = values_of(asked.params, self._space)
+            try:
+                self._check(settings)
+            except ConfigError as error:
+                # A combination that does not fit; Optuna learns nothing from it.
+                self.study.tell(asked, state=self._optuna.trial.TrialState.FAIL)
+                self._refused(str(error))
+                continue
+            self._points[asked.number] = asked
+            first, *_ = [self._study.add(plan, asked.number) for plan in self._plans(settings)]
+            if self._options.sampler == "grid" and self._is_complete():
+                self._exhausted = True
+            return first
+        return None
+
+    def _is_complete(self) -> bool:
+        """Returns whether every combination of a grid was asked for."""
+        sizes = [len(d.values) for d in self._space.values() if isinstance(d, Choice)]
+        if len(sizes) < len(self._space):
+            return False
+        count = 1
+        for size in sizes:
+            count *= size
+        return self._num_points() >= count
+
+    def _refused(self, reason: str) -> None:
+        failed = sum(t.state == self._optuna.trial.TrialState.FAIL for t in self.study.trials)
+        if failed > 10 * self._options.trials:
+            raise ConfigError(f"the search space has hardly any possible point: {reason}")
+
+    def _plans(self, settings: Mapping[str, Any]) -> list[TrialPlan]:
+        """Returns the trials of a point: one for all seeds where they are trained together."""
+        seeds = self.seeds
+        consecutive = seeds == list(range(seeds[0], seeds[0] + len(seeds)))
+        if (
+            "seeds" in self._study.about["together"]
+            and self._schema.vmapped
+            and len(seeds) > 1
+            and consecutive
+        ):
+            members = tuple(TrialMember(dict(settings), seed, number) for number, seed in enumerate(seeds))
+            return [TrialPlan(members, {**settings, "seed": seeds[0], "num_seeds": len(seeds)})]
+        return [TrialPlan((TrialMember(dict(settings), seed),), {**settings, "seed": seed}) for seed in seeds]
+
+    def progress(self, trial: Trial, step: int, values: Sequence[float | None]) -> str | None:
+        """Reports the objective so far to Optuna; returns `PRUNED` if the trial should stop.
+
+        The report counts finished seeds, and the one in training at its present value.
+        """
+        number = trial.point
+        if number is None or number not in self._points or self._length <= 0:
+            return None
+        members = self._members(number)
+        known = [v for other in members if other.status == "finished" for v in other.objectives]
+        value = over_seeds([*known, *values], self.objective)
+        if value is None:
+            return None
+        index = members.index(trial)
+        at = index * REPORTS + min(REPORTS, REPORTS * step // self._length)
+        if at <= self._reported.get(number, -1):
+            return None
+        self._reported[number] = at
+        asked = self._points[number]
+        asked.report(value, at)
+        return PRUNED if at < len(members) * REPORTS and asked.should_prune() else None
+
+    def ended(self, trial: Trial) -> None:
+        """Queues the next seed of the point, or reports its result to Optuna."""
+        number = trial.point
+        if number is None or number not in self._points:
+            return
+        rest = [other for other in self._members(number) if other.status == "waiting"]
+        if trial.status == "finished" and rest:
+            self._ready.append(rest[0])
+            return
+        for other in rest:  # the point is pruned, or failed: its other seeds are not trained
+            self._study.trials.remove(other)
+        self._finish(number)
+
+    def _finish(self, number: int) -> None:
+        states = self._optuna.trial.TrialState
+        members = self._members(number)
+        values = [value for trial in members for value in trial.objectives]
+        statuses = {trial.status for trial in members}
+        value = over_seeds(values, self.objective)
+        asked = self._points.pop(number)
+        if "pruned" in statuses:
+            self.study.tell(asked, state=states.PRUNED)
+        elif statuses != {"finished"} or value is None:
+            self.study.tell(asked, state=states.FAIL)
+        else:
+            self.study.tell(asked, value)
+
+    def importance(self) -> dict[str, float]:
+        """Returns the importance of each setting for the objective, in shares of 1; empty where too
+        few points are complete.
+        """
+        complete = [t for t in self.study.trials if t.state == self._optuna.trial.TrialState.COMPLETE]
+        varied = [name for name in self._space if len({repr(t.params[name]) for t in complete}) > 1]
+        if len(complete) < 4 or not varied:
+            return {}
+        if statistics.pvariance([t.value for t in complete if t.value is not None]) == 0:
+            return dict.fromkeys(self._space, 0.0)
+        found = self._optuna.importance.get_param_importances(self.study)
+        return {name: float(share) for name, share in found.items()}
