@@ -105,7 +105,7 @@ function drawing(move, labels, played, detail) {
     }
     svg.append(group);
   }
-  return [svg, drawn.size < parent.length ? h('p', { class: 'soft' }, `The ${drawn.size} most visited of ${parent.length} nodes.`) : null];
+  return [svg, drawn.size < parent.length ? h('p', { class: 'quiet-text' }, `The ${drawn.size} most visited of ${parent.length} nodes.`) : null];
 }
 
 function candidates(move, labels, played) {

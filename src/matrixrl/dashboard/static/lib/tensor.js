@@ -105,12 +105,12 @@ export class Slices {
     const entries = this.residuals.at(this.position);
     const touched = this.position > 0 ? this.residuals.touched(this.position - 1) : new Set();
     const line = colour('--page');
-    const ink = colour('--ink');
+    const ink = colour('--text');
     pen.font = `600 11px system-ui, sans-serif`;
     for (let k = 0; k < c; k += 1) {
       const left = (k % perRow) * (b * side + gap);
       const top = Math.floor(k / perRow) * (a * side + head + gap);
-      pen.fillStyle = colour('--soft');
+      pen.fillStyle = colour('--text-quiet');
       pen.textAlign = 'left';
       pen.textBaseline = 'top';
       pen.fillText(this.labels[2][k] ?? `z${k + 1}`, left, top);
@@ -269,7 +269,7 @@ export class Solid {
       pen.lineTo(corners[other][0], corners[other][1]);
       pen.stroke();
     }
-    pen.fillStyle = colour('--soft');
+    pen.fillStyle = colour('--text-quiet');
     pen.font = '600 12px system-ui, sans-serif';
     pen.textAlign = 'center';
     pen.textBaseline = 'middle';
@@ -302,7 +302,7 @@ export class Solid {
       const shade = nx < 0 ? 0 : nx > 0 ? 0.45 : ny ? 0.12 : 0.28;
       pen.fillStyle = `rgba(0, 0, 0, ${shade})`;
       pen.fill();
-      pen.strokeStyle = next ? colour('--ink') : 'rgba(0, 0, 0, 0.35)';
+      pen.strokeStyle = next ? colour('--text') : 'rgba(0, 0, 0, 0.35)';
       pen.lineWidth = next ? 1.6 : 0.6;
       pen.stroke();
     }

@@ -47,7 +47,7 @@ function chooser(list, open) {
     const games = list.games.filter(game => game.kind === kind);
     return games.length ? h('optgroup', { label: title }, games.map(game => h('option', { value: game.id }, game.title))) : null;
   });
-  const box = h('div', { class: 'controls' });
+  const box = h('div', { class: 'toolbar' });
   if (list.games.length) {
     const id = newId('game');
     append(box, [h('label', { for: id }, 'Game '), h('select', { id, class: 'wide', on: { change: event => open(event.target.value) } }, groups)]);
@@ -89,12 +89,12 @@ export function showGame(stage, game, { signal, announce } = {}) {
     verdict(game),
     player.element,
     caption,
-    h('div', { class: 'panels' },
-      panel('Factors', factors.element, 'factors-panel'),
+    h('div', { class: 'cards' },
+      card('Factors', factors.element, 'factors-card'),
       isDrawn
-        ? [panel('Residual, in slices', parts[0].element), panel('Residual, in space', parts[1].element, '', 'Drag to turn; arrow keys too.'), panel('What is left', curve.element)]
-        : panel('Residual', h('p', { class: 'soft' }, unknownResidual(game)))),
-    game.moves.some(move => move.parent) ? panel('Search before the next term', tree, 'whole') : null,
+        ? [card('Residual, in slices', parts[0].element), card('Residual, in space', parts[1].element, '', 'Drag to turn; arrow keys too.'), card('What is left', curve.element)]
+        : card('Residual', h('p', { class: 'quiet-text' }, unknownResidual(game)))),
+    game.moves.some(move => move.parent) ? card('Search before the next term', tree, 'whole') : null,
     formulas.element);
   player.seek(isDrawn && !game.moves.length ? last : 0);
   announce?.(game.title);
@@ -120,7 +120,7 @@ function positionText(game, residuals, isDrawn, position) {
 function showTree(element, game, position) {
   const move = game.moves.find(one => one.move === position + 1);
   if (!move?.parent) {
-    fill(element, h('p', { class: 'soft' }, position >= game.terms.length ? 'The game is over.' : 'No search was made for the next term: it was part of the start.'));
+    fill(element, h('p', { class: 'quiet-text' }, position >= game.terms.length ? 'The game is over.' : 'No search was made for the next term: it was part of the start.'));
     return;
   }
   const played = game.terms[position].map(vector => vector.map(value => '=-0+#'[value + 2]).join('')).join(' ');
@@ -140,11 +140,11 @@ function verdict(game) {
   if (game.basis === 'changed') facts.push(h('span', { class: 'badge plain' }, 'in another basis'));
   const how = ['source', 'found_by', 'shown', 'run', 'epoch', 'episode'].filter(name => name in (game.provenance || {}))
     .map(name => `${name.replace('_', ' ')} ${typeof game.provenance[name] === 'number' ? number(game.provenance[name]) : game.provenance[name]}`);
-  return h('div', {}, h('p', { class: 'badges' }, facts), how.length ? h('p', { class: 'soft' }, how.join(' · ')) : null);
+  return h('div', {}, h('p', { class: 'badges' }, facts), how.length ? h('p', { class: 'quiet-text' }, how.join(' · ')) : null);
 }
 
-function panel(title, content, kind = '', note = '') {
-  return h('section', { class: `panel ${kind}` }, h('h3', {}, title), content, note ? h('p', { class: 'soft' }, note) : null);
+function card(title, content, kind = '', note = '') {
+  return h('section', { class: `card ${kind}` }, h('h3', {}, title), content, note ? h('p', { class: 'quiet-text' }, note) : null);
 }
 
 /** The three factor matrices: rows are entries of A, B and C, columns are the products. */
@@ -237,7 +237,7 @@ class Formulas {
     const results = game.formulas.filter(line => !/^M\d+ = /.test(line));
     const line = text => h('li', {}, text.replaceAll('-', '−'));
     this.lines = products.slice(0, MAX_FORMULAS).map(line);
-    this.element = panel('Formulas', h('div', { class: 'formulas', tabindex: 0, role: 'group', 'aria-label': 'Formulas' },
+    this.element = card('Formulas', h('div', { class: 'formulas', tabindex: 0, role: 'group', 'aria-label': 'Formulas' },
       h('ol', { class: 'products' }, this.lines), h('ul', { class: 'results' }, results.slice(0, MAX_FORMULAS).map(line))), 'whole');
   }
 

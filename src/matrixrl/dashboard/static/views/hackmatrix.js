@@ -25,7 +25,7 @@ export async function mount(container, params, context) {
   const seed = h('input', { id: seedId, type: 'number', min: 0, max: 4294967295, value: '0', class: 'short' });
   fill(container,
     h('h1', {}, 'HackMatrix'),
-    h('div', { class: 'controls' },
+    h('div', { class: 'toolbar' },
       h('form', { class: 'inline', on: { submit: event => { event.preventDefault(); view.play(Number(seed.value) || 0); } } },
         h('label', { for: seedId }, 'Seed '), seed, ' ', h('button', { type: 'submit' }, 'New game')),
       filePicker(view)),
@@ -48,7 +48,7 @@ export async function mountRun(container, runs, context) {
   const watch = () => view.load('The agent plays. The first game starts JAX and compiles: up to a minute.', () =>
     getJson(['runs', name, 'watch'], { seed: seed.value, game: game.value, policy: policy.value }, context.signal));
   fill(container,
-    h('div', { class: 'controls' },
+    h('div', { class: 'toolbar' },
       h('form', { class: 'inline', on: { submit: event => { event.preventDefault(); watch(); } } },
         h('label', { for: ids.seed }, 'Seed '), seed, ' ', h('label', { for: ids.game }, 'Game '), game, ' ',
         h('label', { for: ids.policy }, 'Policy '), policy, ' ', h('button', { type: 'submit' }, 'Watch the agent')),
@@ -115,7 +115,7 @@ export class Stage {
     this.frames = frames;
     const facts = [agent, ...Object.entries(meta).filter(([, value]) => value).map(([name, value]) => `${name} ${value}`)].filter(Boolean);
     this.build(frames.length - 1, true);
-    if (facts.length) this.notes.append(h('p', { class: 'soft' }, facts.join(' · ')));
+    if (facts.length) this.notes.append(h('p', { class: 'quiet-text' }, facts.join(' · ')));
     if (differences.length) this.notes.append(h('div', { class: 'fault', role: 'alert' }, `Not as recorded: ${differences.slice(0, 5).join('; ')}`));
     this.player.seek(0);
   }
@@ -149,7 +149,7 @@ export class Stage {
       frame.thoughts = answer.thoughts;
       if (this.frames[this.player.at] === frame) this.show(this.player.at);
     } catch (error) {
-      if (error.name !== 'AbortError') fill(this.notes, h('p', { class: 'soft', role: 'status' }, error.message));
+      if (error.name !== 'AbortError') fill(this.notes, h('p', { class: 'quiet-text', role: 'status' }, error.message));
     }
   }
 
@@ -196,7 +196,7 @@ export class Stage {
       : thoughts ? `The agent expects ${signed(thoughts.value)} from here.` : this.run !== null && this.game ? 'The agent is thinking.' : '';
     return [
       h('h3', {}, 'Actions'),
-      note ? h('p', { class: 'soft', role: 'status' }, note) : null,
+      note ? h('p', { class: 'quiet-text', role: 'status' }, note) : null,
       h('ul', { class: 'action-list' }, shown.map(action => {
         const isChosen = next ? next.action === action.index : thoughts?.chosen === action.index && thoughts !== null;
         const classes = ['action', action.legal ? 'is-legal' : 'is-illegal', isChosen ? 'is-chosen' : ''].join(' ');
@@ -291,12 +291,12 @@ function statusPanel({ state }, rules) {
     outcome ? h('p', { class: `badge ${episode.outcome === 'won' ? 'good' : 'bad'}` }, outcome) : null,
     h('dl', { class: 'facts' }, facts.map(([name, value]) => h('div', {}, h('dt', {}, name), h('dd', {}, value)))),
     switches.length ? h('p', {}, switches.join(' ')) : null,
-    h('p', { class: 'soft' }, programs.length ? `Programs: ${programs.join(', ')}` : 'No programs yet'),
+    h('p', { class: 'quiet-text' }, programs.length ? `Programs: ${programs.join(', ')}` : 'No programs yet'),
   ]);
 }
 
 function rewardPanel(frame, rules) {
-  if (frame.action === null) return [h('h3', {}, 'Reward'), h('p', { class: 'soft' }, 'The start of the game.')];
+  if (frame.action === null) return [h('h3', {}, 'Reward'), h('p', { class: 'quiet-text' }, 'The start of the game.')];
   const parts = rules.components.filter(name => frame.breakdown[name]);
   return [
     h('h3', {}, 'Reward'),
@@ -304,6 +304,6 @@ function rewardPanel(frame, rules) {
     parts.length
       ? h('table', { class: 'breakdown' }, h('caption', { class: 'visually-hidden' }, 'Components of the reward'),
         h('tbody', {}, parts.map(name => h('tr', {}, h('th', { scope: 'row' }, COMPONENTS[name] || name), h('td', { class: 'numeric' }, signed(frame.breakdown[name]))))))
-      : h('p', { class: 'soft' }, 'No component of the reward changed.'),
+      : h('p', { class: 'quiet-text' }, 'No component of the reward changed.'),
   ];
 }

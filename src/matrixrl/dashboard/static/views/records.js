@@ -12,7 +12,7 @@ export const title = () => 'Records';
 /** A page: `#/records`. */
 export async function mount(container, params, context) {
   const body = h('tbody');
-  const count = h('p', { class: 'soft', role: 'status' });
+  const count = h('p', { class: 'quiet-text', role: 'status' });
   const [filterId, stateId, allId] = ['format', 'state', 'all'].map(newId);
   const filter = h('input', { id: filterId, type: 'search', placeholder: '3x4', on: { input: () => show() } });
   const state = h('select', { id: stateId, on: { change: () => show() } },
@@ -27,8 +27,8 @@ export async function mount(container, params, context) {
     h('tr', {}, Object.values(NAMES).map(name => h('th', { scope: 'col', class: 'numeric' }, name))));
   fill(container,
     h('h1', {}, 'Records'),
-    h('p', { class: 'soft' }, 'Ranks do not depend on the order of the sides. A scheme with coefficients −1, 0, 1 counts in every column.'),
-    h('div', { class: 'controls' },
+    h('p', { class: 'quiet-text' }, 'Ranks do not depend on the order of the sides. A scheme with coefficients −1, 0, 1 counts in every column.'),
+    h('div', { class: 'toolbar' },
       h('label', { for: filterId }, 'Format '), filter, ' ', h('label', { for: stateId }, 'State '), state, ' ',
       h('span', { class: 'nobreak' }, all, ' ', h('label', { for: allId }, 'up to 16x16x16'))),
     count,
@@ -60,11 +60,11 @@ function fits(sides, wanted) {
 function line(row) {
   return h('tr', { class: `state-${row.state}` },
     h('th', { scope: 'row' }, row.format),
-    h('td', { class: 'numeric soft' }, number(row.standard)),
+    h('td', { class: 'numeric quiet-text' }, number(row.standard)),
     Object.keys(NAMES).map(name => h('td', { class: 'numeric' }, number(row.known[name]), own(row, name))),
     h('td', { class: 'numeric' }, alphatensor(row.alphatensor)),
     h('td', {}, STATES[row.state]),
-    h('td', { class: 'soft' }, row.source));
+    h('td', { class: 'quiet-text' }, row.source));
 }
 
 /** Returns the best rank of the library and of the runs in a class of coefficients. */
