@@ -75,6 +75,11 @@ def _program(commands: Mapping[tuple[str, str], Command]) -> Any:
     groups = []
     for group in dict.fromkeys(group for group, _ in commands):
         leaves = []
+        if (group, "") in commands:  # a command without a name of its own
+            command = commands[group, ""]
+            settings = getattr(importlib.import_module(command.module), command.settings)
+            groups.append(_subcommand(settings, group))
+            continue
         for (of, name), command in commands.items():
             if of == group:
                 settings = getattr(importlib.import_module(command.module), command.settings)

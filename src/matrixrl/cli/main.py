@@ -127,7 +127,11 @@ COMMANDS: dict[tuple[str, str], Command] = {
         "matrixrl.cli.schemes_library", "SchemesListCommand", "the schemes found by this project"
     ),
     ("schemes", "get"): Command("matrixrl.cli.schemes_library", "Get", "one of these schemes, as a file"),
+    ("dashboard", ""): Command(
+        "matrixrl.cli.dashboard", "DashboardCommand", "a page in the browser that shows all runs live"
+    ),
 }
+"""All commands by group and name. The only command of a group may have no name of its own."""
 
 
 COMPLETION_FLAGS = ("--tyro-print-completion", "--tyro-write-completion")
@@ -208,6 +212,8 @@ def _dispatch(given: list[str]) -> int:
         raise ConfigError(
             f"unknown command {given[0]}: must be one of {', '.join(groups)}; see matrixrl --help"
         )
+    if (given[0], "") in COMMANDS:
+        return _run(given[0], "", given[1:])
     names = [name for group, name in COMMANDS if group == given[0]]
     if len(given) == 1 or given[1] in ("-h", "--help"):
         print(_overview(given[0]))
@@ -216,14 +222,19 @@ def _dispatch(given: list[str]) -> int:
         raise ConfigError(
             f"unknown command {given[0]} {given[1]}: must be one of {', '.join(names)}; see matrixrl {given[0]} --help"
         )
-    command = COMMANDS[given[0], given[1]]
+    return _run(given[0], given[1], given[2:])
+
+
+def _run(group: str, name: str, flags: list[str]) -> int:
+    """Runs a command of this package with the rest of the command line."""
+    command = COMMANDS[group, name]
     module = importlib.import_module(command.module)
     if command.own_parser:
-        return module.run(given[1], given[2:])
+        return module.run(name, flags)
     settings = parse(
         getattr(module, command.settings),
-        given[2:],
-        prog=f"matrixrl {given[0]} {given[1]}",
+        flags,
+        prog=f"matrixrl {group} {name}".rstrip(),
         description=command.summary[0].upper() + command.summary[1:] + ".",
     )
     return module.run_command(settings)
@@ -252,7 +263,9 @@ def _added_groups() -> list[str]:
 
 
 def _overview(group: str | None = None) -> str:
-    rows = [(f"{g} {n}", command.summary) for (g, n), command in COMMANDS.items() if group in (None, g)]
+    rows = [
+        (f"{g} {n}".rstrip(), command.summary) for (g, n), command in COMMANDS.items() if group in (None, g)
+    ]
     if group is None:
         rows += [
             (f"{name} ...", f"commands of {name}; see matrixrl {name} --help") for name in _added_groups()

@@ -13,14 +13,14 @@ from typing import TYPE_CHECKING, Any, Literal
 import tyro
 
 from matrixrl.cli.progress import say, working
-from matrixrl.cli.runs_agents import AGENT, grid_of, label_of
 from matrixrl.cli.runs_common import Common, find_folders, names_of, perform
 from matrixrl.cli.runs_compare import comparable_settings
 from matrixrl.config import ConfigError, require
 from matrixrl.config.records import MACHINE
+from matrixrl.tracking.agents import AGENT, grid_of, label_of
 from matrixrl.tracking.identity import read_run_file
 from matrixrl.tracking.journal import JournalError
-from matrixrl.tracking.journal_reader import Attempt, JournalReader
+from matrixrl.tracking.journal_reader import JournalReader, training_seconds
 from matrixrl.tracking.numbers import plural
 from matrixrl.whole_files import whole_file
 
@@ -250,20 +250,6 @@ def read_members(directory: Path, metric: str) -> list[Member]:
 
 def _inner(name: str) -> str:
     return json.dumps(name)[1:-1]
-
-
-def training_seconds(attempts: Sequence[Attempt], number: int, at: float) -> float:
-    """Returns the time in training at a moment of an attempt: pauses between attempts do not
-    count.
-    """
-    total = 0.0
-    for index, attempt in enumerate(attempts):
-        if attempt.attempt == number:
-            return total + max(at - attempt.started, 0.0)
-        # A killed attempt has no end: its time is known up to the start of the next one at most.
-        following = attempts[index + 1].started if index + 1 < len(attempts) else attempt.started
-        total += max((attempt.ended or following) - attempt.started, 0.0)
-    return total
 
 
 def _settings(system: str, config: Mapping[str, Any], agent: str) -> dict[str, Any]:

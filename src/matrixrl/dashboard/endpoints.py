@@ -1,0 +1,54 @@
+"""All endpoints: their paths, and what they share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from matrixrl.dashboard import audits, console, details, episodes, listing, metrics
+from matrixrl.dashboard.query import Query
+from matrixrl.dashboard.store import RunStore
+
+
+class Dashboard:
+    """All that the server keeps between requests.
+
+    Args:
+      runs_dir: folder that holds a folder per run.
+
+    Attributes:
+      store: run folders and their summaries.
+      histories: metrics of the runs that were looked at last.
+      tables: episode tables of the runs that were looked at last.
+      audits: results of audits, and the one that runs.
+    """
+
+    def __init__(self, runs_dir: Path) -> None:
+        self.store = RunStore(runs_dir)
+        self.histories = metrics.Histories()
+        self.tables = episodes.Tables()
+        self.audits = audits.Audits()
+
+    def close(self) -> None:
+        """Ends child processes."""
+        self.audits.close()
+
+
+ENDPOINTS: Mapping[str, Callable[[Dashboard, Query], Any]] = {
+    "runs": listing.runs,
+    "sparklines": listing.sparklines,
+    "series": metrics.series,
+    "series.csv": metrics.series_csv,
+    "settings": details.settings,
+}
+"""Answers of `/api/NAME`."""
+
+RUN_ENDPOINTS: Mapping[str, Callable[[Dashboard, Path, Query], Any]] = {
+    "": details.run,
+    "metrics": metrics.names,
+    "episodes": episodes.page,
+    "console": console.console,
+    "audit": audits.audit,
+}
+"""Answers of `/api/runs/RUN/NAME`."""
