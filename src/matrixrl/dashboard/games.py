@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from matrixrl.dashboard.query import NotFoundError, Query
 
 from matrixrl.config import ConfigError, MatmulConfig, from_record
+from matrixrl.dashboard.query import NotFoundError, Query
 from matrixrl.dashboard.tokens import TokenReader
 from matrixrl.run_layout import SEARCH_FOLDER
 from matrixrl.schemes.files import load_schemes, scheme_files

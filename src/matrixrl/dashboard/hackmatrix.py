@@ -15,9 +15,9 @@ from threading import Lock
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
-from matrixrl.dashboard.query import NotFoundError, Query
 
 from matrixrl.config import ConfigError, require
+from matrixrl.dashboard.query import NotFoundError, Query
 from matrixrl.envs.hackmatrix.keyed_draws import KeyedDraws
 from matrixrl.envs.hackmatrix.referee import (
     ACTION_NAMES,

@@ -8,9 +8,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from matrixrl.dashboard.query import Query
-
 from matrixrl.dashboard.games import best_schemes
+from matrixrl.dashboard.query import Query
 from matrixrl.schemes.library import all_entries
 from matrixrl.schemes.problem import MatrixMultiplication
 from matrixrl.schemes.records import all_records, coefficients_of, extended_records

@@ -17,10 +17,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
-from matrixrl.dashboard.query import Query
-
 from matrixrl.config import ConfigError, require
 from matrixrl.dashboard.hackmatrix import MAX_STEPS, frames_of, played, read_scenario
+from matrixrl.dashboard.query import Query
 from matrixrl.envs.hackmatrix.scenario import dump_text
 
 if TYPE_CHECKING:

@@ -27,9 +27,13 @@ export function address(parts, parameters = {}) {
  * @throws {AnswerError} if the server refuses, or cannot be reached.
  */
 export async function getJson(parts, parameters = {}, signal = undefined) {
+  return answerOf(address(parts, parameters), { signal, cache: 'no-store' });
+}
+
+async function answerOf(url, options) {
   let response;
   try {
-    response = await fetch(address(parts, parameters), { signal, cache: 'no-store' });
+    response = await fetch(url, options);
   } catch (error) {
     if (error.name === 'AbortError') throw error;
     throw new AnswerError(0, 'The dashboard’s server cannot be reached. Start it with: matrixrl dashboard');
@@ -43,6 +47,17 @@ export async function getJson(parts, parameters = {}, signal = undefined) {
   }
   if (!response.ok) throw new AnswerError(response.status, content?.error || `status ${response.status}`);
   return content;
+}
+
+/**
+ * Returns the JSON answer to a question: a computation on `content`, such as a file that the user opened.
+ *
+ * @throws {AnswerError} if the server refuses, or cannot be reached.
+ */
+export async function sendJson(parts, content, signal = undefined) {
+  return answerOf(address(parts), {
+    method: 'POST', headers: { 'content-type': 'application/json' }, body: JSON.stringify(content), signal, cache: 'no-store',
+  });
 }
 
 /** The stream of changes: which journals grew, and which runs appeared or went. */

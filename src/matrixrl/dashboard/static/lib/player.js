@@ -4,6 +4,20 @@ import { h } from './dom.js';
 
 const SPEEDS = [0.5, 1, 2, 4, 8, 16];
 
+// Paths in a square of 16: fonts lack some of these signs.
+const ICONS = {
+  first: 'M3 3h2v10H3z M13 3v10L6 8z',
+  previous: 'M12 3v10L4 8z',
+  play: 'M4 2.5v11L13.5 8z',
+  pause: 'M3.5 3h3v10h-3z M9.5 3h3v10h-3z',
+  next: 'M4 3v10l8-5z',
+  last: 'M11 3h2v10h-2z M3 3v10l7-5z',
+};
+
+function icon(name) {
+  return h('svg:svg', { viewBox: '0 0 16 16', width: 16, height: 16, 'aria-hidden': 'true', fill: 'currentColor' }, h('svg:path', { d: ICONS[name] }));
+}
+
 /**
  * Controls of a sequence of positions 0..last.
  *
@@ -18,9 +32,9 @@ export class Player {
    */
   constructor({ last, show, name = 'step', seconds = 0.8, area, keys = true, signal }) {
     Object.assign(this, { last, show, name, seconds, at: 0, timer: null, speed: 1 });
-    const button = (text, label, action) =>
-      h('button', { type: 'button', class: 'quiet player-button', 'aria-label': label, title: label, on: { click: action } }, text);
-    this.playButton = button('▶', 'Play', () => this.toggle());
+    const button = (name, label, action) =>
+      h('button', { type: 'button', class: 'quiet player-button', 'aria-label': label, title: label, on: { click: action } }, icon(name));
+    this.playButton = button('play', 'Play', () => this.toggle());
     this.slider = h('input', {
       type: 'range', min: 0, max: last, value: '0', step: 1, class: 'player-slider', 'aria-label': `Position: ${name}`,
       on: { input: event => this.seek(Number(event.target.value)) },
@@ -29,11 +43,11 @@ export class Player {
     const speeds = h('select', { 'aria-label': 'Speed', on: { change: event => { this.speed = Number(event.target.value); this.resume(); } } },
       SPEEDS.map(speed => h('option', { value: speed, selected: speed === 1 }, `${speed}×`)));
     this.element = h('div', { class: 'player', role: 'group', 'aria-label': 'Playback' },
-      button('⏮', 'First', () => this.seek(0)),
-      button('◀', 'Previous', () => this.move(-1)),
+      button('first', 'First', () => this.seek(0)),
+      button('previous', 'Previous', () => this.move(-1)),
       this.playButton,
-      button('▶|', 'Next', () => this.move(1)),
-      button('⏭', 'Last', () => this.seek(this.last)),
+      button('next', 'Next', () => this.move(1)),
+      button('last', 'Last', () => this.seek(this.last)),
       this.slider, this.text, speeds);
     if (keys && area) area.addEventListener('keydown', event => this.press(event), { signal });
     signal?.addEventListener('abort', () => this.pause());
@@ -99,7 +113,7 @@ export class Player {
   }
 
   setButton(playing) {
-    this.playButton.textContent = playing ? '⏸' : '▶';
+    this.playButton.replaceChildren(icon(playing ? 'pause' : 'play'));
     this.playButton.setAttribute('aria-label', playing ? 'Pause' : 'Play');
     this.playButton.title = playing ? 'Pause' : 'Play';
   }

@@ -95,10 +95,10 @@ export class Slices {
     const [a, b, c] = this.residuals.shape;
     const gap = 10;
     const head = 16;
-    const wanted = a > 12 ? 8 : a > 6 ? 12 : 22;
-    // Few slices stand in one row; many use what fits.
-    const perRow = Math.max(1, Math.min(c, Math.floor((width + gap) / (b * wanted + gap))));
-    const side = Math.max(2, Math.min(30, (width - gap * (perRow - 1)) / (perRow * b), wanted * 1.25));
+    const [smallest, largest] = a > 12 ? [5, 10] : a > 6 ? [10, 16] : [15, 28];
+    // As many slices stand in a row as fit with the smallest cells.
+    const perRow = Math.max(1, Math.min(c, Math.floor((width + gap) / (b * smallest + gap))));
+    const side = Math.max(2, Math.min(largest, (width - gap * (perRow - 1)) / (perRow * b)));
     const rows = Math.ceil(c / perRow);
     const height = rows * (a * side + head + gap);
     const pen = penOf(this.canvas, width, height);
@@ -161,7 +161,7 @@ const FACES = [
 ];
 
 const EDGES = [[0, 1], [0, 2], [0, 4], [1, 3], [1, 5], [2, 3], [2, 6], [3, 7], [4, 5], [4, 6], [5, 7], [6, 7]];
-const START = { yaw: -0.6, pitch: 0.45 };
+const START = { yaw: -0.6, pitch: -0.5 };
 
 /** A tensor as a solid of small cubes, one for each entry that is not zero. Drag it, or use the arrow keys. */
 export class Solid {
@@ -236,7 +236,7 @@ export class Solid {
   draw() {
     const width = this.element.clientWidth;
     if (!width) return;
-    const size = Math.min(width, 380);
+    const size = Math.min(width, 330);
     const pen = penOf(this.canvas, width, size);
     const [a, b, c] = this.residuals.shape;
     this.middle = width / 2;

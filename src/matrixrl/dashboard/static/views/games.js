@@ -50,7 +50,7 @@ function chooser(list, open) {
   const box = h('div', { class: 'toolbar' });
   if (list.games.length) {
     const id = newId('game');
-    append(box, [h('label', { for: id }, 'Game '), h('select', { id, class: 'wide', on: { change: event => open(event.target.value) } }, groups)]);
+    append(box, h('span', { class: 'choice' }, h('label', { for: id }, 'Game '), h('select', { id, class: 'wide', on: { change: event => open(event.target.value) } }, groups)));
   }
   if (list.episodes) {
     const id = newId('episode');
@@ -96,7 +96,7 @@ export function showGame(stage, game, { signal, announce } = {}) {
         : card('Residual', h('p', { class: 'quiet-text' }, unknownResidual(game)))),
     game.moves.some(move => move.parent) ? card('Search before the next term', tree, 'whole') : null,
     formulas.element);
-  player.seek(isDrawn && !game.moves.length ? last : 0);
+  player.seek(0);
   announce?.(game.title);
 }
 
@@ -189,10 +189,11 @@ class FactorGrids {
     return h('figure', {}, h('figcaption', {}, `${'uvw'[mode]}: entries of ${letter}`), svg);
   }
 
+  /** Marks the products that were played; at the start all are shown. */
   show(position) {
     this.groups.forEach((groups, column) => {
       for (const group of groups) {
-        group.classList.toggle('is-played', column < position);
+        group.classList.toggle('is-played', column < position || position === 0);
         group.classList.toggle('is-current', column === position - 1);
       }
     });

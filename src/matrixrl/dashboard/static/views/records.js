@@ -29,7 +29,7 @@ export async function mount(container, params, context) {
     h('h1', {}, 'Records'),
     h('p', { class: 'quiet-text' }, 'Ranks do not depend on the order of the sides. A scheme with coefficients −1, 0, 1 counts in every column.'),
     h('div', { class: 'toolbar' },
-      h('label', { for: filterId }, 'Format '), filter, ' ', h('label', { for: stateId }, 'State '), state, ' ',
+      h('span', {}, h('label', { for: filterId }, 'Format '), filter), h('span', {}, h('label', { for: stateId }, 'State '), state),
       h('span', { class: 'nobreak' }, all, ' ', h('label', { for: allId }, 'up to 16x16x16'))),
     count,
     h('div', { class: 'scroll', tabindex: 0, role: 'region', 'aria-label': 'Table of records' }, h('table', { class: 'ledger' }, head, body)));
