@@ -37,9 +37,17 @@ def open_browser(width: int, height: int) -> Any:
 
     options = Options()
     options.binary_location = shutil.which("chromium") or "/usr/bin/chromium"
-    for flag in ("--headless=new", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", "--force-device-scale-factor=1"):
+    for flag in (
+        "--headless=new",
+        "--no-sandbox",
+        "--disable-gpu",
+        "--hide-scrollbars",
+        "--force-device-scale-factor=1",
+    ):
         options.add_argument(flag)
-    driver = webdriver.Chrome(options=options, service=Service(shutil.which("chromedriver") or "/usr/bin/chromedriver"))
+    driver = webdriver.Chrome(
+        options=options, service=Service(shutil.which("chromedriver") or "/usr/bin/chromedriver")
+    )
     # The smallest window of a desktop browser is wider than a phone.
     driver.execute_cdp_cmd(
         "Emulation.setDeviceMetricsOverride",
@@ -148,7 +156,9 @@ def main() -> int:
     """Makes the pictures; returns the exit status."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("target", type=Path, help="folder for the pictures")
-    parser.add_argument("--runs-dir", type=Path, default=None, help="folder of runs; without it some are trained")
+    parser.add_argument(
+        "--runs-dir", type=Path, default=None, help="folder of runs; without it some are trained"
+    )
     parser.add_argument("--only", nargs="*", default=None, help="names of views")
     given = parser.parse_args()
     runs_dir = given.runs_dir
@@ -156,7 +166,9 @@ def main() -> int:
         runs_dir = Path("build/screenshot-runs")
         for command in TRAIN:
             if not (runs_dir / command[command.index("--run-name") + 1]).exists():
-                subprocess.run([sys.executable, "-m", "matrixrl", *command, "--runs-dir", str(runs_dir)], check=True)
+                subprocess.run(
+                    [sys.executable, "-m", "matrixrl", *command, "--runs-dir", str(runs_dir)], check=True
+                )
     from matrixrl.api import dashboard
 
     given.target.mkdir(parents=True, exist_ok=True)
@@ -177,7 +189,7 @@ def main() -> int:
                         time.sleep(0.8)  # charts and canvases draw in the next frames
                         path = given.target / f"dashboard-{name}-{theme}-{width}.png"
                         save(driver, path)
-                        print(path)
+                        sys.stdout.write(f"{path}\n")
             finally:
                 driver.quit()
     return 0

@@ -1,12 +1,11 @@
-// Requests to the server, and the stream of changes. Everything is read: there is no other kind of request.
+// Requests to the server, and the stream of changes. Nothing that is asked changes a run.
 
-/** An answer of the server that is an error; `message` is its one line. */
-export class AnswerError extends Error {
-  constructor(status, message) {
-    super(message);
-    this.status = status;
-  }
-}
+import { AnswerError } from './shared.js';
+
+export { AnswerError, paced } from './shared.js';
+
+/** Whether this page is a report: a file with all its data, without a server. */
+export const isReport = false;
 
 /** Returns the address of an endpoint: path parts are encoded, parameters may be lists. */
 export function address(parts, parameters = {}) {
@@ -95,26 +94,4 @@ export class Changes {
     this.listeners.add(listener);
     return () => this.listeners.delete(listener);
   }
-}
-
-/** Returns a function that runs `work` at once and after each call, but never twice at a time nor too often. */
-export function paced(work, milliseconds = 400) {
-  let running = false;
-  let again = false;
-  return async function run() {
-    if (running) {
-      again = true;
-      return;
-    }
-    running = true;
-    try {
-      do {
-        again = false;
-        await work();
-        if (again) await new Promise(resolve => setTimeout(resolve, milliseconds));
-      } while (again);
-    } finally {
-      running = false;
-    }
-  };
 }

@@ -1,6 +1,6 @@
 // HackMatrix: replays, games of a trained agent, and play in the page.
 
-import { getJson, sendJson } from '../lib/api.js';
+import { getJson, isReport, sendJson } from '../lib/api.js';
 import { board } from '../lib/board.js';
 import { append, fill, h, newId } from '../lib/dom.js';
 import { number } from '../lib/format.js';
@@ -49,15 +49,15 @@ export async function mountRun(container, runs, context) {
     getJson(['runs', name, 'watch'], { seed: seed.value, game: game.value, policy: policy.value }, context.signal));
   fill(container,
     h('div', { class: 'toolbar' },
-      h('form', { class: 'inline', on: { submit: event => { event.preventDefault(); watch(); } } },
+      isReport ? null : h('form', { class: 'inline', on: { submit: event => { event.preventDefault(); watch(); } } },
         h('label', { for: ids.seed }, 'Seed '), seed, ' ', h('label', { for: ids.game }, 'Game '), game, ' ',
         h('label', { for: ids.policy }, 'Policy '), policy, ' ', h('button', { type: 'submit' }, 'Watch the agent')),
-      h('button', { type: 'button', on: { click: () => view.play(Number(seed.value) || 0) } }, 'Play with its help'),
+      isReport ? null : h('button', { type: 'button', on: { click: () => view.play(Number(seed.value) || 0) } }, 'Play with its help'),
       files.replays.length
-        ? h('span', {}, h('label', { for: ids.file }, 'Replay '), h('select', { id: ids.file, on: { change: event => event.target.value && view.load('Opening the replay.', () => getJson(['runs', name, 'replays'], { id: event.target.value }, context.signal)) } },
-          h('option', { value: '' }, 'choose a file'), files.replays.map(file => h('option', { value: file }, file))))
+        ? h('span', {}, h('label', { for: ids.file }, 'Replay '), h('select', { id: ids.file, on: { change: event => view.load('Opening the replay.', () => getJson(['runs', name, 'replays'], { id: event.target.value }, context.signal)) } },
+          files.replays.map(file => h('option', { value: file }, file))))
         : null,
-      filePicker(view)),
+      isReport ? null : filePicker(view)),
     stage);
   if (files.replays.length) await view.load('Opening the replay.', () => getJson(['runs', name, 'replays'], { id: files.replays[0] }, context.signal));
   return () => view.leave();

@@ -1,5 +1,7 @@
 // All views: pages by the address, and tabs of the page of a run. The package's docstring says how to add one.
 
+import { isReport } from '../lib/api.js';
+
 /** Returns a matcher for addresses with these parts; `:name` matches any part and is decoded. */
 function path(...pattern) {
   return parts => {
@@ -38,7 +40,7 @@ export const NAVIGATION = [
   { href: '#/', text: 'Runs' },
   { href: '#/records', text: 'Records' },
   { href: '#/hackmatrix', text: 'HackMatrix' },
-];
+].slice(0, isReport ? 1 : 3);
 
 export const PAGES = [
   { match: parts => (parts.length === 0 ? {} : null), load: () => import('./runs.js') },
@@ -62,7 +64,7 @@ export const TABS = [
   { id: 'charts', title: 'Charts', load: () => import('./charts.js') },
   { id: 'episodes', title: 'Episodes', load: () => import('./episodes.js') },
   { id: 'games', title: 'Games', load: () => import('./games.js'), appliesTo: runs => runs.length === 1 && isTensorGame(runs[0]) },
-  { id: 'play', title: 'Play', load: () => import('./agentgames.js'), appliesTo: runs => runs.length === 1 && runs[0].system === 'hackmatrix' },
+  { id: 'play', title: 'Play', load: () => import('./agentgames.js'), appliesTo: runs => runs.length === 1 && runs[0].system === 'hackmatrix' && (!isReport || runs[0].replays > 0) },
   { id: 'settings', title: 'Settings', load: () => import('./settings.js') },
   { id: 'console', title: 'Console', load: () => import('./console.js'), appliesTo: runs => runs.length === 1 },
   { id: 'files', title: 'Files', load: () => import('./files.js'), appliesTo: runs => runs.length === 1 },
