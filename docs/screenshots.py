@@ -77,7 +77,7 @@ def click(driver: Any, text: str) -> None:
 def step_game(driver: Any) -> None:
     """Opens the recorded game with search trees, and goes to its second term."""
     driver.execute_script(
-        """const select = document.querySelector('select.wide');
+        """const select = document.querySelector('select.game-choice');
         const option = [...select.options].filter(one => one.value.startsWith('search:')).pop();
         if (option) { select.value = option.value; select.dispatchEvent(new Event('change')); }"""
     )

@@ -59,8 +59,13 @@ class PolicyProcess:
         assert self._process.stdout is not None
         assert self._process.stderr is not None
         threading.Thread(target=self._read, args=(self._process.stdout,), daemon=True).start()
-        threading.Thread(target=self._drain, args=(self._process.stderr,), daemon=True).start()
-        self.facts = self._answer(START_SECONDS)
+        self._draining = threading.Thread(target=self._drain, args=(self._process.stderr,), daemon=True)
+        self._draining.start()
+        try:
+            self.facts = self._answer(START_SECONDS)
+        except ConfigError:
+            self.close()
+            raise
 
     @property
     def pid(self) -> int:
@@ -102,7 +107,7 @@ class PolicyProcess:
         except queue.Empty:
             self.close()
             raise ConfigError(f"the agent of {self.folder.name} did not answer in {seconds:.0f} s") from None
-        if line is None:
+        if line is None:  # it ends, and may not have ended yet
             raise ConfigError(self._ending())
         found = json.loads(line)
         if "error" in found:
@@ -110,6 +115,12 @@ class PolicyProcess:
         return found
 
     def _ending(self) -> str:
+        """Ends what is left of the process, and returns the message about it."""
+        if self._process.poll() is None:
+            self._process.kill()
+        self._process.wait()
+        self._draining.join(timeout=2)  # its last words
+        self.close()
         said = f": {self._errors[-1][:300]}" if self._errors else ""
         return f"the process of the agent of {self.folder.name} has ended{said}"
 

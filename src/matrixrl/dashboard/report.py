@@ -14,12 +14,14 @@ import html
 import json
 import posixpath
 import re
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+import matrixrl
 from matrixrl.config import ConfigError, require
 from matrixrl.dashboard import console, details, episodes, games, hackmatrix, listing, metrics
 from matrixrl.dashboard.endpoints import Dashboard
@@ -230,7 +232,12 @@ def page(data: Mapping[str, Any], title: str) -> str:
     )
     body = re.search(r"<body>.*</body>", files["/static/index.html"], re.DOTALL)
     assert body is not None
+    note = (
+        f"Report of matrixrl {matrixrl.__version__}, made on {time.strftime('%Y-%m-%d at %H:%M')}. Curves have at most "
+        f"{POINTS} points and tables {MAX_ROWS:,} rows; the journals of the runs have all."
+    )
     content = body[0].replace('"static/icon.svg"', f'"{icon}"')
+    content = content.replace("</body>", f'<footer class="report-note">{html.escape(note)}</footer>\n</body>')
     head = [
         '<meta charset="utf-8">',
         f'<meta http-equiv="Content-Security-Policy" content="{html.escape(policy, quote=True)}">',

@@ -47,10 +47,10 @@ function chooser(list, open) {
     const games = list.games.filter(game => game.kind === kind);
     return games.length ? h('optgroup', { label: title }, games.map(game => h('option', { value: game.id }, game.title))) : null;
   });
-  const box = h('div', { class: 'toolbar' });
+  const box = h('div', { class: 'toolbar game-bar' });
   if (list.games.length) {
     const id = newId('game');
-    append(box, h('span', { class: 'choice' }, h('label', { for: id }, 'Game '), h('select', { id, class: 'wide', on: { change: event => open(event.target.value) } }, groups)));
+    append(box, h('span', { class: 'choice' }, h('label', { for: id }, 'Game '), h('select', { id, class: 'game-choice', on: { change: event => open(event.target.value) } }, groups)));
   }
   if (list.episodes) {
     const id = newId('episode');
@@ -138,8 +138,9 @@ function verdict(game) {
   const ring = { F2: 'modulo 2', F3: 'modulo 3', Z: 'over the integers' }[game.ring] || `over ${game.ring}`;
   facts.push(h('span', { class: 'badge plain' }, ring));
   if (game.basis === 'changed') facts.push(h('span', { class: 'badge plain' }, 'in another basis'));
-  const how = ['source', 'found_by', 'shown', 'run', 'epoch', 'episode'].filter(name => name in (game.provenance || {}))
-    .map(name => `${name.replace('_', ' ')} ${typeof game.provenance[name] === 'number' ? number(game.provenance[name]) : game.provenance[name]}`);
+  const known = game.provenance || {};
+  const how = [known.source, known.found_by, known.shown, ...['run', 'epoch', 'episode'].filter(name => name in known).map(name =>
+    `${name} ${typeof known[name] === 'number' ? number(known[name]) : known[name]}`)].filter(Boolean).map(String);
   return h('div', {}, h('p', { class: 'badges' }, facts), how.length ? h('p', { class: 'quiet-text' }, how.join(' · ')) : null);
 }
 
@@ -211,7 +212,7 @@ class ResidualCurve {
     this.counts = counts;
     this.mark = h('svg:circle', { r: 5, class: 'curve-mark' });
     const points = counts.map((count, position) => `${this.x(position).toFixed(1)},${this.y(count).toFixed(1)}`).join(' ');
-    this.element = h('svg:svg', { viewBox: `0 0 ${width} ${height}`, class: 'curve', role: 'img', 'aria-label': `Entries left after each term: ${counts.join(', ')}` },
+    this.element = h('svg:svg', { viewBox: `0 0 ${width} ${height}`, class: 'left-curve', role: 'img', 'aria-label': `Entries left after each term: ${counts.join(', ')}` },
       h('svg:line', { x1: pad, x2: width - 8, y1: this.y(0), y2: this.y(0), class: 'axis' }),
       h('svg:line', { x1: pad, x2: pad, y1: 8, y2: this.y(0), class: 'axis' }),
       h('svg:text', { x: pad - 4, y: this.y(high) + 4, class: 'tick end' }, high),

@@ -25,7 +25,7 @@ export async function mount(container, params, context) {
   const seed = h('input', { id: seedId, type: 'number', min: 0, max: 4294967295, value: '0', class: 'short' });
   fill(container,
     h('h1', {}, 'HackMatrix'),
-    h('div', { class: 'toolbar' },
+    h('div', { class: 'toolbar game-bar' },
       h('form', { class: 'inline', on: { submit: event => { event.preventDefault(); view.play(Number(seed.value) || 0); } } },
         h('label', { for: seedId }, 'Seed '), seed, ' ', h('button', { type: 'submit' }, 'New game')),
       filePicker(view)),
@@ -48,7 +48,7 @@ export async function mountRun(container, runs, context) {
   const watch = () => view.load('The agent plays. The first game starts JAX and compiles: up to a minute.', () =>
     getJson(['runs', name, 'watch'], { seed: seed.value, game: game.value, policy: policy.value }, context.signal));
   fill(container,
-    h('div', { class: 'toolbar' },
+    h('div', { class: 'toolbar game-bar' },
       isReport ? null : h('form', { class: 'inline', on: { submit: event => { event.preventDefault(); watch(); } } },
         h('label', { for: ids.seed }, 'Seed '), seed, ' ', h('label', { for: ids.game }, 'Game '), game, ' ',
         h('label', { for: ids.policy }, 'Policy '), policy, ' ', h('button', { type: 'submit' }, 'Watch the agent')),
@@ -178,6 +178,7 @@ export class Stage {
     const frame = this.frames[position];
     if (!frame) return;
     fill(this.boardBox, board(frame, { reveal: this.reveal, programs: this.programs }));
+    this.boardBox.dataset.hash = frame.hash;
     fill(this.panel, statusPanel(frame, this.rules));
     fill(this.actionsBox, this.actions(frame, position));
     fill(this.rewardBox, rewardPanel(frame, this.rules));

@@ -28,7 +28,7 @@ export async function mount(container, params, context) {
   fill(container,
     h('h1', {}, 'Records'),
     h('p', { class: 'quiet-text' }, 'Ranks do not depend on the order of the sides. A scheme with coefficients −1, 0, 1 counts in every column.'),
-    h('div', { class: 'toolbar' },
+    h('div', { class: 'toolbar game-bar' },
       h('span', {}, h('label', { for: filterId }, 'Format '), filter), h('span', {}, h('label', { for: stateId }, 'State '), state),
       h('span', { class: 'nobreak' }, all, ' ', h('label', { for: allId }, 'up to 16x16x16'))),
     count,
