@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from matrixrl.config import ConfigError
 from matrixrl.dashboard import audits, console, details, episodes, listing, metrics
 from matrixrl.dashboard.query import Query
 from matrixrl.dashboard.store import RunStore
@@ -26,9 +28,14 @@ class Dashboard:
 
     def __init__(self, runs_dir: Path) -> None:
         self.store = RunStore(runs_dir)
-        self.histories = metrics.Histories()
-        self.tables = episodes.Tables()
+        self.histories = metrics.MetricHistories()
+        self.tables = episodes.EpisodeIndexes()
         self.audits = audits.Audits()
+
+    def warm_up(self) -> None:
+        """Reads summaries ahead of the first request."""
+        with contextlib.suppress(ConfigError, OSError):  # a request says what is wrong
+            self.store.entries()
 
     def close(self) -> None:
         """Ends child processes."""

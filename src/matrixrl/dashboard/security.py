@@ -1,6 +1,7 @@
 """Who may ask, and what a browser may do with the answer.
 
-The server answers GET requests only, and none of them changes a run. Three things are checked first:
+The server answers GET requests only, and none of them changes a run. Three things are checked
+first:
 
 - Host: a page of another site that lets its name point here (DNS rebinding) sends its own name.
 - Origin and Sec-Fetch-Site: requests that a page of another site makes.
