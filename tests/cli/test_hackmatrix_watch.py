@@ -340,9 +340,9 @@ def test_the_dashboards_process_plays_the_game_that_watch_shows(hackmatrix_runs:
     middle = played.positions[3]
     thought = answer(agent, {"op": "think", "scenario": dump_text(middle.state)})["thoughts"]
     assert thought["value"] == pytest.approx(middle.thoughts.value)
+    over = json.loads(dump_text(middle.state))
+    over["episode"] |= {"done": True, "outcome": "won"}
     with pytest.raises(ConfigError, match="is over"):
-        over = json.loads(dump_text(middle.state))
-        over["episode"] |= {"done": True, "outcome": "won"}
         answer(agent, {"op": "think", "scenario": json.dumps(over)})
 
 

@@ -16,7 +16,7 @@ from urllib.parse import quote
 
 from matrixrl.cli.progress import complain, say
 from matrixrl.config import ConfigError, require
-from matrixrl.tracking.identity import require_local, run_folders
+from matrixrl.tracking.identity import require_local
 from matrixrl.tracking.numbers import plural
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ MIN_TOKEN = 16
 
 @dataclass(frozen=True, kw_only=True)
 class DashboardCommand:
-    """Show the runs of a folder in the browser, as they happen. Nothing on the page changes a run."""
+    """Show the runs of a folder in the browser, as they happen. Nothing there changes a run."""
 
     runs_dir: Path = Path("runs")
     """Folder that holds one folder per run."""
@@ -71,8 +71,10 @@ def run_command(command: DashboardCommand) -> int:
     require_local(command.runs_dir)
     if command.runs_dir.exists() and not command.runs_dir.is_dir():
         raise ConfigError(f"--runs-dir {command.runs_dir}: is a file; name a folder of runs")
-    count = len(run_folders(command.runs_dir))
     from matrixrl.dashboard.security import is_loopback
+    from matrixrl.dashboard.store import RunStore
+
+    count = len(RunStore(command.runs_dir).folders())
 
     token = command.token
     if token is None and not is_loopback(command.host):

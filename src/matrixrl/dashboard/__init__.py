@@ -16,9 +16,9 @@ package, and name it in one of the tables of `endpoints.py`:
 
 Both run in a worker thread, one call at a time per thread, and may open a `JournalReader` for the
 duration of the call. The value that they return is sent as JSON; NaN and infinities become null. A
-`ConfigError` is answered with status 400 and its message, `NotFoundError` with 404, a `JournalError`
-with 503. Never use a text of the request as a path: look it up in a listing. What takes long or
-needs JAX runs in a child process (`audits.py` is an example).
+`ConfigError` is answered with status 400 and its message, `NotFoundError` with 404, a
+`JournalError` with 503. Never use a text of the request as a path: look it up in a listing. What
+takes long or needs JAX runs in a child process (`audits.py` is an example).
 
 **How to add a view.** Write a module in `static/views/` and name it in `static/views/index.js`,
 either in `PAGES` (`#/records`) or in `TABS` of the page of a run (`#/runs/NAME/games`, with a
@@ -33,7 +33,7 @@ leaves), `onChange(names, callback)` (called when one of these journals grew), `
 `announce(text)` (read aloud by screen readers). `cleanup` is optional. `mount` fills the container
 with `h()` of `lib/dom.js`, which sets text and attributes only: a run's name is never parsed as
 HTML, and the content security policy forbids inline scripts and styles. `lib/` has the rest:
-`api.js` (`getJson`), `chart.js` (`Chart`), `table.js` (`table`), `format.js` (numbers, times, sizes).
+`api.js` (`getJson`), `chart.js` (`Chart`), `table.js` (`table`), `format.js` (numbers, times).
 """
 
 from __future__ import annotations

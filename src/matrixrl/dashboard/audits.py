@@ -53,6 +53,7 @@ class Audits:
         self._lock = threading.Lock()
         self._results: dict[Path, tuple[Mark, AuditResult]] = {}
         self._process: subprocess.Popen[str] | None = None
+        self._waiting: threading.Thread | None = None
 
     def result(self, folder: Path) -> AuditResult:
         """Returns the last result of a run."""
@@ -85,10 +86,11 @@ class Audits:
                 stderr=subprocess.PIPE,
                 text=True,
             )
-            threading.Thread(target=self._wait, args=(self._process, result), daemon=True).start()
+            self._waiting = threading.Thread(target=self._read, args=(self._process, result), daemon=True)
+            self._waiting.start()
             return result
 
-    def _wait(self, process: subprocess.Popen[str], result: AuditResult) -> None:
+    def _read(self, process: subprocess.Popen[str], result: AuditResult) -> None:
         output, errors = process.communicate()
         result.ended = time.time()
         try:
@@ -99,6 +101,11 @@ class Audits:
             lines = errors.strip().splitlines()
             result.error = lines[-1][:500] if lines else f"exit status {process.returncode}"
             result.state = "failed"
+
+    def wait(self) -> None:
+        """Waits for the end of the audit that is running."""
+        if self._waiting is not None:
+            self._waiting.join()
 
     def close(self) -> None:
         """Ends the audit that is running."""

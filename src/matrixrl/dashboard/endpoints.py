@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from matrixrl.config import ConfigError
 from matrixrl.dashboard import (
     audits,
     console,
@@ -39,11 +41,16 @@ class Dashboard:
 
     def __init__(self, runs_dir: Path) -> None:
         self.store = RunStore(runs_dir)
-        self.histories = metrics.Histories()
-        self.tables = episodes.Tables()
+        self.histories = metrics.MetricHistories()
+        self.tables = episodes.EpisodeIndexes()
         self.audits = audits.Audits()
         self.games = hackmatrix.PlayedGames()
         self.policies = policies.Policies()
+
+    def warm_up(self) -> None:
+        """Reads summaries ahead of the first request."""
+        with contextlib.suppress(ConfigError, OSError):  # a request says what is wrong
+            self.store.entries()
 
     def close(self) -> None:
         """Ends child processes."""

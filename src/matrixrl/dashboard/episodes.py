@@ -1,8 +1,8 @@
 """The episode table of a run, sorted, filtered and paged by the server.
 
-Only the columns by which a page sorts or filters are kept in memory, as arrays; the rows of the page
-itself are read from the journal by their ids. So a table of a million rows takes a few megabytes per
-column, and what is shown is what was recorded.
+Only the columns by which a page sorts or filters are kept in memory, as arrays; the rows of the
+page itself are read from the journal by their ids. So a table of a million rows takes a few
+megabytes per column, and what is shown is what was recorded.
 """
 
 from __future__ import annotations
@@ -66,10 +66,12 @@ class TableColumn:
 
     Attributes:
       values: NaN where there is none.
+      has_missing: whether a row has none.
     """
 
     def __init__(self, kind: Kind) -> None:
         self.kind = kind
+        self.has_missing = False
         self._numbers = array("d")
         self._codes: dict[str, int] = {}
         self._order: np.ndarray | None = None
@@ -98,9 +100,9 @@ class TableColumn:
             codes = self._codes
             self._numbers.extend(codes.setdefault(str(value), len(codes)) for value in values)
         else:
-            self._numbers.extend(
-                float(value) if isinstance(value, int | float) else math.nan for value in values
-            )
+            numbers = [float(value) if isinstance(value, int | float) else math.nan for value in values]
+            self._numbers.extend(numbers)
+            self.has_missing = self.has_missing or any(map(math.isnan, numbers))
         self._ranked = None
 
     def order(self) -> np.ndarray:
@@ -148,8 +150,8 @@ class TableColumn:
         return ~found & ~np.isnan(values) if condition.negated else found
 
 
-class EpisodeTable:
-    """The episode table of one run. Callers hold its lock (`Tables.of`)."""
+class EpisodeIndex:
+    """The episode table of one run. Callers hold its lock (`EpisodeIndexes.of`)."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -167,30 +169,16 @@ class EpisodeTable:
 
     def update(self, reader: JournalReader, wanted: Sequence[str]) -> None:
         """Reads the rows that were added since the last call, and columns that were not read."""
-        if self._ids and not reader.is_history("episodes", self._ids[-1]):
-            self._reset()  # a resumed run replaced rows
-        kinds = reader.episode_columns
-        if self._ids or not wanted:
+        # One state of the journal, so that all columns have the same rows.
+        with reader.snapshot():
+            if self._ids and not reader.is_history("episodes", self._ids[-1]):
+                self._reset()  # a resumed run replaced rows
             self._read(reader, self._columns, self._ids[-1] if self._ids else 0, self._ids)
-        missing = {name: TableColumn(kinds[name]) for name in wanted if name not in self._columns}
-        if missing:
-            ids = array("q")
-            self._read(reader, missing, 0, ids)
-            if len(ids) != len(self._ids):  # rows were added meanwhile, or these are the first
-                self._ids, before = ids, list(self._columns)
-                self._columns = {}
-                again = {name: TableColumn(kinds[name]) for name in before}
-                if again:
-                    self._read_until(reader, again, ids[-1] if ids else 0)
-                self._columns = again
-            self._columns |= missing
-
-    def _read_until(self, reader: JournalReader, columns: dict[str, TableColumn], last: int) -> None:
-        names = list(columns)
-        rows = (row for row in reader.episode_values(names) if row[0] <= last)
-        for part in _chunks(rows):
-            for name, values in zip(names, list(zip(*part, strict=True))[1:], strict=True):
-                columns[name].extend(values)
+            kinds = reader.episode_columns
+            missing = {name: TableColumn(kinds[name]) for name in wanted if name not in self._columns}
+            if missing:
+                self._read(reader, missing, 0, array("q"))
+                self._columns |= missing
 
     def _read(
         self, reader: JournalReader, columns: dict[str, TableColumn], after_id: int, ids: array[int]
@@ -227,7 +215,8 @@ class EpisodeTable:
         """Returns indices in reverse; rows without a value stay last."""
         if sort is None or self._columns[sort].kind == "str":
             return indices[::-1]
-        missing = int(np.isnan(self._columns[sort].values[indices]).sum())
+        column = self._columns[sort]
+        missing = int(np.isnan(column.values[indices]).sum()) if column.has_missing else 0
         if not missing:
             return indices[::-1]
         return np.concatenate([indices[: len(indices) - missing][::-1], indices[len(indices) - missing :]])
@@ -244,19 +233,19 @@ def _chunks(rows: Iterator[tuple[Any, ...]], size: int = 20_000) -> Iterator[lis
         yield part
 
 
-class Tables:
+class EpisodeIndexes:
     """Episode tables of the runs that were looked at last, up to a total size."""
 
     def __init__(self, max_bytes: int = MAX_BYTES) -> None:
         self._lock = threading.Lock()
         self._max_bytes = max_bytes
-        self._known: OrderedDict[Path, EpisodeTable] = OrderedDict()
+        self._known: OrderedDict[Path, EpisodeIndex] = OrderedDict()
 
     @contextlib.contextmanager
-    def of(self, folder: Path) -> Iterator[EpisodeTable]:
+    def of(self, folder: Path) -> Iterator[EpisodeIndex]:
         """Yields the table of a run; no other thread has it inside the block."""
         with self._lock:
-            table = self._known.setdefault(folder, EpisodeTable(folder))
+            table = self._known.setdefault(folder, EpisodeIndex(folder))
             self._known.move_to_end(folder)
         with table.lock:
             yield table

@@ -6,7 +6,7 @@ import dataclasses
 from typing import TYPE_CHECKING, Any
 
 from matrixrl.config import ConfigError, require
-from matrixrl.dashboard.metrics import Curve
+from matrixrl.dashboard.metrics import ThinnedCurve
 from matrixrl.dashboard.query import NotFoundError, Query
 from matrixrl.dashboard.store import RunEntry
 from matrixrl.tracking.journal import TrackingError
@@ -118,5 +118,5 @@ def _sparkline(dashboard: Dashboard, entry: RunEntry) -> dict[str, Any] | None:
         )
         if name is None:
             return None
-        curve: Curve = history.curve(name, SPARKLINE_POINTS)
+        curve: ThinnedCurve = history.curve(name, SPARKLINE_POINTS)
         return {"metric": name, "x": curve.x, "y": curve.y, "last": history.names[name]}

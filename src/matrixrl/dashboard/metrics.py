@@ -1,7 +1,7 @@
 """Metrics of runs as curves: read from journals once, kept as arrays, thinned for the screen.
 
-A curve of a long run is made from the writer's summaries of `BLOCK_ROWS` rows each; a narrow part of
-it, for a chart that is zoomed in, from its rows. Each point of a thinned curve stands for
+A curve of a long run is made from the writer's summaries of `BLOCK_ROWS` rows each; a narrow part
+of it, for a chart that is zoomed in, from its rows. Each point of a thinned curve stands for
 neighbouring values and has their mean, their lowest and their highest value, so that no extreme is
 lost.
 """
@@ -47,7 +47,7 @@ AXES = ("step", "time", "epoch")
 EPOCH = "Epoch"
 
 
-class Curve(NamedTuple):
+class ThinnedCurve(NamedTuple):
     """A curve for the screen: `low` and `high` are those of the values that a point stands for."""
 
     x: np.ndarray
@@ -84,8 +84,8 @@ class Column:
         return found if (np.diff(steps) >= 0).all() else found[:, np.argsort(steps, kind="stable")]
 
 
-class History:
-    """Metrics of the stream of one run. Callers hold its lock (`Histories.of`).
+class MetricHistory:
+    """Metrics of the stream of one run. Callers hold its lock (`MetricHistories.of`).
 
     Attributes:
       names: last value of every metric.
@@ -307,7 +307,7 @@ class History:
         axis: str = "step",
         first: float | None = None,
         last: float | None = None,
-    ) -> Curve:
+    ) -> ThinnedCurve:
         """Returns a metric over an axis, thinned to a number of points.
 
         Args:
@@ -321,20 +321,20 @@ class History:
         return thinned(np.concatenate([xs[None], entries[1:]]), points)
 
 
-def thinned(entries: np.ndarray, points: int) -> Curve:
+def thinned(entries: np.ndarray, points: int) -> ThinnedCurve:
     """Returns at most `points` points: means of neighbours, with their lowest and highest value.
 
     Args:
       entries: x, mean, low, high and number of values [5, entries] in order of x.
     """
     if entries.shape[1] <= points:
-        return Curve(*entries[:4])
+        return ThinnedCurve(*entries[:4])
     xs, mean, low, high, counts = entries
     width = (xs[-1] - xs[0]) / points or 1.0
     places = np.minimum(((xs - xs[0]) / width).astype(np.int64), points - 1)
     starts = np.flatnonzero(np.diff(places, prepend=-1))
     number = np.add.reduceat(counts, starts)
-    return Curve(
+    return ThinnedCurve(
         np.add.reduceat(xs * counts, starts) / number,
         np.add.reduceat(mean * counts, starts) / number,
         np.minimum.reduceat(low, starts),
@@ -371,19 +371,19 @@ def _epochs(blocks: Sequence[StreamBlock]) -> np.ndarray:
     return np.array(found, float).reshape(-1, 2).T
 
 
-class Histories:
+class MetricHistories:
     """Metrics of the runs that were looked at last, up to a total size."""
 
     def __init__(self, max_bytes: int = MAX_BYTES) -> None:
         self._lock = threading.Lock()
         self._max_bytes = max_bytes
-        self._known: OrderedDict[Path, History] = OrderedDict()
+        self._known: OrderedDict[Path, MetricHistory] = OrderedDict()
 
     @contextlib.contextmanager
-    def of(self, folder: Path) -> Iterator[History]:
+    def of(self, folder: Path) -> Iterator[MetricHistory]:
         """Yields the metrics of a run; no other thread has them inside the block."""
         with self._lock:
-            history = self._known.setdefault(folder, History(folder))
+            history = self._known.setdefault(folder, MetricHistory(folder))
             self._known.move_to_end(folder)
         with history.lock:
             yield history

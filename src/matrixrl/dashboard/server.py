@@ -6,6 +6,7 @@ path from a request reaches the file system.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import hashlib
 import json
@@ -67,7 +68,10 @@ def create_app(
 
     @contextlib.asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
+        # The first page is asked for in a moment, and a folder of thousands of runs takes one.
+        reading = asyncio.create_task(asyncio.to_thread(dashboard.warm_up))
         yield
+        await reading
         await broadcaster.close()
         dashboard.close()
 

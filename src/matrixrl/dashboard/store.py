@@ -9,15 +9,15 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from matrixrl.config import ConfigError
 from matrixrl.dashboard.query import NotFoundError
-from matrixrl.tracking.delivery_state import SINKS_FOLDER
+from matrixrl.tracking.delivery_state import SINKS_FOLDER, STATE_FILE
 from matrixrl.tracking.identity import LOCK_FILE, RUN_FILE, Lock, read_run_file
-from matrixrl.tracking.journal import JOURNAL_FILE, wal_of
+from matrixrl.tracking.journal import JOURNAL_FILE
 from matrixrl.tracking.spec import SystemSpec, recorded_spec
 from matrixrl.tracking.summary import SUMMARY_FILE, RunSummary, summarize
 
@@ -70,6 +70,8 @@ class RunStore:
         self._folders: dict[str, Path] = {}
         self._kept: dict[str, _Kept] = {}
         self._summarizing = threading.Lock()
+        # Most runs of a folder have one of a few specs.
+        self._of_specs: dict[str, tuple[bool, tuple[str, ...]]] = {}
 
     def folders(self) -> dict[str, Path]:
         """Returns the folders of all runs by name.
@@ -92,8 +94,11 @@ class RunStore:
             raise ConfigError(
                 f"{self.runs_dir}: {error.strerror or error}; name a folder that this user can read"
             ) from error
-        paths = {name: self.runs_dir / name for name in names if not name.startswith(".")}
-        return {name: path for name, path in paths.items() if _is_file(path / RUN_FILE)}
+        return {
+            name: self._folders.get(name) or self.runs_dir / name
+            for name in names
+            if not name.startswith(".") and os.path.isfile(f"{self.runs_dir}/{name}/{RUN_FILE}")
+        }
 
     def folder(self, reference: str) -> Path:
         """Returns the folder of a run by the name of its folder, or by its id.
@@ -142,17 +147,24 @@ class RunStore:
             was_running = kept.entry.summary.state == "running"
             if was_running == (was_running and Lock.owner(folder / LOCK_FILE) is not None):
                 return kept.entry
-        try:
-            summary = summarize(folder)
-        except ConfigError:  # removed, or not complete yet
+        record = read_run_file(folder)
+        if record is None:  # removed, or not complete yet
             self._kept.pop(key, None)
             return None
+        summary = summarize(folder, record)
         seconds = time.monotonic() - now
-        lowest, charts = _of_spec(spec_of(folder))
+        lowest, charts = self._of_spec(folder, record)
         entry = RunEntry(key, folder, summary, lowest, charts)
         until = time.monotonic() + (seconds / READ_SHARE if summary.state == "running" else 0.0)
         self._kept[key] = _Kept(mark, entry, until)
         return entry
+
+    def _of_spec(self, folder: Path, record: Mapping[str, Any]) -> tuple[bool, tuple[str, ...]]:
+        """Returns whether lower values of a run's best metric are better, and its main metrics."""
+        key = f"{record.get('system')} {record.get('spec')}"
+        if key not in self._of_specs:
+            self._of_specs[key] = _lowest_and_charts(spec_of(folder))
+        return self._of_specs[key]
 
 
 def spec_of(folder: Path) -> SystemSpec | None:
@@ -163,7 +175,7 @@ def spec_of(folder: Path) -> SystemSpec | None:
         return None
 
 
-def _of_spec(spec: SystemSpec | None) -> tuple[bool, tuple[str, ...]]:
+def _lowest_and_charts(spec: SystemSpec | None) -> tuple[bool, tuple[str, ...]]:
     if spec is None:
         return False, ()
     best = spec.best
@@ -173,34 +185,28 @@ def _of_spec(spec: SystemSpec | None) -> tuple[bool, tuple[str, ...]]:
 
 def journal_mark(folder: Path) -> Mark:
     """Returns a mark that changes when the run's journal does."""
-    journal = folder / JOURNAL_FILE
-    return (*_stat(journal), *_stat(wal_of(journal)))
+    journal = f"{folder}/{JOURNAL_FILE}"
+    return (*_stat(journal), *_stat(f"{journal}-wal"))
 
 
 def summary_mark(folder: Path) -> Mark:
     """Returns a mark that changes when a run's summary may: with its files and those of its
     sinks.
     """
-    found = [*_stat(folder / RUN_FILE), *_stat(folder / SUMMARY_FILE), *journal_mark(folder)]
+    # Plain texts: this runs for every run at every look, and `Path` is several times as slow.
+    found = [*_stat(f"{folder}/{RUN_FILE}"), *_stat(f"{folder}/{SUMMARY_FILE}"), *journal_mark(folder)]
     try:
-        sinks: Iterable[Path] = sorted((folder / SINKS_FOLDER).iterdir())
+        sinks = sorted(os.listdir(f"{folder}/{SINKS_FOLDER}"))
     except OSError:
-        sinks = ()
+        sinks = []
     for sink in sinks:
-        found += _stat(sink / "state.json")
+        found += _stat(f"{folder}/{SINKS_FOLDER}/{sink}/{STATE_FILE}")
     return tuple(found)
 
 
-def _stat(path: Path) -> Mark:
+def _stat(path: str) -> Mark:
     try:
         status = os.stat(path)
     except OSError:
         return (0, 0, 0)
     return status.st_mtime_ns, status.st_size, status.st_ino
-
-
-def _is_file(path: Path) -> bool:
-    try:
-        return path.is_file()
-    except OSError:
-        return False

@@ -1,4 +1,4 @@
-"""Agents of a run that trains many at once: names of their metrics, and the grid of their settings."""
+"""Agents of a run that trains many at once: names of their metrics, and their grid of settings."""
 
 from __future__ import annotations
 

@@ -51,7 +51,11 @@ async function show() {
   const context = {
     signal: controller.signal,
     query,
-    onChange: (names, callback) => state.ends.push(changes.listen(names, callback)),
+    onChange: (names, callback) => {
+      const end = changes.listen(names, callback);
+      state.ends.push(end);
+      return end;
+    },
     navigate: hash => { location.hash = hash; },
     replace: hash => { history.replaceState(null, '', hash); },
     announce: text => { announcer.textContent = text; },

@@ -18,7 +18,7 @@ export function h(name, attributes = {}, ...children) {
     : document.createElement(name);
   for (const [key, value] of Object.entries(attributes)) {
     if (value === null || value === undefined || value === false) {
-      if (PROPERTIES.has(key)) element[key] = false;
+      if (PROPERTIES.has(key) && key !== 'value') element[key] = false;
     } else if (key === 'on') {
       for (const [event, listener] of Object.entries(value)) element.addEventListener(event, listener);
     } else if (key === 'data') {

@@ -57,8 +57,7 @@ export async function mount(container, params, context) {
   function leaveTab() {
     controller.abort?.abort();
     if (typeof controller.cleanup === 'function') controller.cleanup();
-    for (const end of controller.ends || []) end();
-    Object.assign(controller, { tab: null, abort: null, cleanup: null, ends: [] });
+    Object.assign(controller, { tab: null, abort: null, cleanup: null });
   }
 
   async function showTab(id, query) {
@@ -73,7 +72,11 @@ export async function mount(container, params, context) {
     const module = await tab.load();
     if (abort.signal.aborted) return;
     const own = { ...context, signal: abort.signal, query, tab: tab.id,
-      onChange: (ofNames, callback) => context.onChange(ofNames, changed => { if (!abort.signal.aborted) callback(changed); }) };
+      onChange: (ofNames, callback) => {
+        const end = context.onChange(ofNames, callback);
+        abort.signal.addEventListener('abort', end);
+        return end;
+      } };
     try {
       const mounted = await module.mount(panel, runs, own);
       if (abort.signal.aborted) {

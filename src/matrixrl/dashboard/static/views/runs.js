@@ -1,6 +1,6 @@
 // The list of runs.
 
-import { getJson, paced } from '../lib/api.js';
+import { AnswerError, getJson, paced } from '../lib/api.js';
 import { sparkline } from '../lib/chart.js';
 import { fill, h, hidden } from '../lib/dom.js';
 import { age, moment, number, plural } from '../lib/format.js';
@@ -89,9 +89,14 @@ export async function mount(container, params, context) {
 
   const load = paced(async () => {
     const { q, system: ofSystem, state: ofState, sort: by, reverse } = state;
-    answer = await getJson('runs', { q, system: ofSystem, state: ofState, sort: by, reverse: reverse ? 1 : 0 }, context.signal)
-      .catch(error => { if (error.name === 'AbortError') return answer; throw error; });
-    draw();
+    try {
+      answer = await getJson('runs', { q, system: ofSystem, state: ofState, sort: by, reverse: reverse ? 1 : 0 }, context.signal);
+      draw();
+    } catch (error) {
+      if (error.name === 'AbortError') return;
+      if (!(error instanceof AnswerError)) throw error;
+      fill(count, h('span', { class: 'fault' }, error.message));
+    }
   }, 500);
 
   function options(select, values, chosen, all) {
