@@ -97,7 +97,7 @@ COMMANDS: dict[tuple[str, str], Command] = {
     ),
     ("runs", "plot"): Command("matrixrl.cli.runs_plot", "Plot", "curves with bands, as PNG or SVG"),
     ("runs", "report"): Command(
-        "matrixrl.cli.runs_report", "Report", "the pages of runs as one HTML file, to send to somebody"
+        "matrixrl.cli.runs_report", "ReportCommand", "the pages of runs as one HTML file, to send to somebody"
     ),
     ("runs", "delete"): Command("matrixrl.cli.runs_delete", "Delete", "remove runs; never a running one"),
     ("runs", "sync"): Command("matrixrl.cli.runs", "Sync", "deliver to W&B what is still pending"),

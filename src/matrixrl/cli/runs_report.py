@@ -19,9 +19,9 @@ MAX_RUNS = 64
 
 
 @dataclass(frozen=True, kw_only=True)
-class Report(Common):
-    """Write the pages of runs to one HTML file: charts, episodes, settings, console, games. It needs no
-    server and no network.
+class ReportCommand(Common):
+    """Write the pages of runs to one HTML file: charts, episodes, settings, console, games. It needs
+    no server and no network.
     """
 
     runs: tyro.conf.Positional[tuple[str, ...]]
@@ -37,12 +37,12 @@ class Report(Common):
     """Title of the page. Default: the names of the runs."""
 
 
-def run_command(command: Report) -> int:
+def run_command(command: ReportCommand) -> int:
     """Runs the command; returns the exit status."""
     return perform(command, write_report)
 
 
-def write_report(command: Report) -> tuple[int, dict[str, Any]]:
+def write_report(command: ReportCommand) -> tuple[int, dict[str, Any]]:
     """Writes the report."""
     folders = find_folders(command.runs_dir, command.runs, "runs report")
     require(bool(folders), "runs report: name runs; see `matrixrl runs list`")

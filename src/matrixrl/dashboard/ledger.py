@@ -19,7 +19,9 @@ if TYPE_CHECKING:
     from matrixrl.dashboard.endpoints import Dashboard
 
 COLUMNS = ("rational", "integer", "ternary", "mod2")
-"""Classes of coefficients with a column; a scheme counts in its own and in those that contain it."""
+"""Classes of coefficients with a column; a scheme counts in its own and in those that contain
+it.
+"""
 
 COUNTS_IN = {
     "ternary": ("ternary", "integer", "rational", "mod2"),

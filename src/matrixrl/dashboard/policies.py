@@ -115,7 +115,7 @@ class PolicyProcess:
         return found
 
     def _ending(self) -> str:
-        """Ends what is left of the process, and returns the message about it."""
+        """Ends the process if it has not ended, and returns the message about it."""
         if self._process.poll() is None:
             self._process.kill()
         self._process.wait()

@@ -1,9 +1,9 @@
 """A report: one HTML file with the pages of some runs, their data included.
 
 It is the dashboard itself, with the answers of the server stored in the file. Scripts are modules
-under names of an import map, whose addresses are `data:` URLs; nothing is loaded from elsewhere, and
-the file's own content security policy forbids it. Curves and tables are thinned, so that a report
-can be sent.
+under names of an import map, whose addresses are `data:` URLs; nothing is loaded from elsewhere,
+and the file's own content security policy forbids it. Curves and tables are thinned, so that a
+report can be sent.
 """
 
 from __future__ import annotations
@@ -30,17 +30,19 @@ from matrixrl.dashboard.server import static_files
 from matrixrl.dashboard.store import RunStore
 
 POINTS = 300
-"""Number of points of a curve."""
+"""Maximum number of points of a curve."""
 
 MAX_METRICS = 200
-"""Number of metrics of a run; those of single agents are left out first."""
+"""Maximum number of metrics of a run; those of single agents are left out first."""
 
 MAX_ROWS = 2_000
-"""Number of rows of an episode table; of more, evenly spaced ones are kept, first and last included."""
+"""Maximum number of rows of an episode table; of more, evenly spaced ones are kept, the first and
+the last included.
+"""
 
 MAX_LINES = 500
 MAX_GAMES = {"scheme": 20, "solution": 5, "search": 10}
-"""Number of games of each kind."""
+"""Maximum number of games of each kind."""
 
 MAX_REPLAYS = 10
 

@@ -62,7 +62,7 @@ class TokenReader:
         return tuple(entries[:a]), tuple(entries[a : a + b]), tuple(entries[a + b :])
 
     def _spelled(self, tokens: Sequence[int], sizes: Sequence[int]) -> list[int]:
-        """Returns the entries of groups, in the digits of their tokens, the first one the highest."""
+        """Returns the entries of groups: the digits of their tokens, the most significant first."""
         base, entries = len(self.values), []
         for token, size in zip(tokens, sizes, strict=True):
             entries += [self.values[token // base**place % base] for place in reversed(range(size))]
@@ -70,7 +70,9 @@ class TokenReader:
 
 
 def _groups(length: int, base: int, max_classes: int) -> tuple[int, ...]:
-    """Cuts a vector into the fewest groups of at most `max_classes` classes, as even as possible."""
+    """Cuts a vector into the fewest groups of at most `max_classes` classes, as even as
+    possible.
+    """
     largest = 1
     while base ** (largest + 1) <= max_classes:
         largest += 1

@@ -58,8 +58,8 @@ class SearchResult(NamedTuple):
 
 
 class SearchTree(NamedTuple):
-    """The tree of one search, for the record. Node 0 is the root, nodes follow in the order in which
-    they were added; a node that was never added has no visits.
+    """The tree of one search, for the record. Node 0 is the root, nodes follow in the order in
+    which they were added; a node that was never added has no visits.
 
     Attributes:
       parent: node above; -1 for the root.
