@@ -18,7 +18,7 @@ from typing import Any
 
 from PIL import Image
 
-WIDTHS = {1280: 900, 390: 844}
+WIDTHS = {1280: 1000, 390: 844}
 THEMES = ("light", "dark")
 COLOURS = 128
 """Number of colours of a picture: a page has few, and the files stay small."""
@@ -74,6 +74,12 @@ def click(driver: Any, text: str) -> None:
     raise LookupError(f"{driver.current_url}: no button {text}")
 
 
+def step_scheme(driver: Any) -> None:
+    """Goes to the fifth term of the best scheme."""
+    for _ in range(5):
+        click(driver, "Next")
+
+
 def step_game(driver: Any) -> None:
     """Opens the recorded game with search trees, and goes to its second term."""
     driver.execute_script(
@@ -118,7 +124,7 @@ def views(runs: dict[str, str]) -> dict[str, tuple[str, str, Callable[[Any], Non
         found["charts"] = (f"#/runs/{runs['chart']}/charts", ".chart canvas", nothing)
         found["episodes"] = (f"#/runs/{runs['chart']}/episodes", "table tbody tr", nothing)
     if "scheme" in runs:
-        found["games"] = (f"#/runs/{runs['scheme']}/games", ".factors svg", nothing)
+        found["games"] = (f"#/runs/{runs['scheme']}/games", ".factors svg", step_scheme)
     if "search" in runs:
         found["search"] = (f"#/runs/{runs['search']}/games", ".game", scroll_to_search)
     if "agent" in runs:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import jax.numpy as jnp
 import numpy as np
 
 from matrixrl import presets
@@ -86,7 +87,8 @@ def record_moves(run: Any, codec: ActionCodec, episode: int, start: np.ndarray, 
     residual = start.copy()
     for number, term in enumerate(terms, start=1):
         residual = (residual - np.einsum("i,j,k->ijk", *term)) % 2
-        tokens = np.asarray(codec.encode(*(np.asarray(vector) for vector in term)))
+        u, v, w = (jnp.asarray(vector) for vector in term)
+        tokens = np.asarray(codec.encode(u, v, w))
         action = tuple(int(token) for token in tokens)
         tick = run.clock.advance()[-1]
         run.record([MoveRow(tick, episode, number, action, -1.0, float(residual.sum()))])

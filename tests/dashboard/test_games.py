@@ -7,6 +7,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -59,7 +60,7 @@ def test_tokens_are_read_as_the_game_spells_them(settings: dict[str, Any], polic
     codec, reader = codec_of(config), TokenReader.of(config)
     generator = np.random.default_rng(0)
     tokens = np.stack([generator.integers(count, size=20) for count in codec.layout.num_classes], axis=-1)
-    expected = [np.asarray(factor) for factor in codec.decode(tokens)]
+    expected = [np.asarray(factor) for factor in codec.decode(jnp.asarray(tokens))]
     for index, action in enumerate(tokens.tolist()):
         term = reader.term(action)
         assert term is not None

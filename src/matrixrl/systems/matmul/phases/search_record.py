@@ -11,6 +11,7 @@ import time
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from matrixrl.agents.selfplay import Games
@@ -44,7 +45,7 @@ def record_search(
     log.add(
         tree,
         int(move.num_moves[LANE]),
-        lambda tokens: jax.device_get(program.codec.decode(tokens)),
+        lambda tokens: jax.device_get(program.codec.decode(jnp.asarray(tokens))),
         reward=float(move.reward[LANE]),
         residual=int(move.residual[LANE]),
         root_value=rounded([move.value[LANE]])[0],
