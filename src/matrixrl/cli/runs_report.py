@@ -20,8 +20,8 @@ MAX_RUNS = 64
 
 @dataclass(frozen=True, kw_only=True)
 class ReportCommand(Common):
-    """Write the pages of runs to one HTML file: charts, episodes, settings, console, games. It needs
-    no server and no network.
+    """Write the pages of runs to one HTML file: charts, episodes, settings, console, games.
+    It needs no server and no network.
     """
 
     runs: tyro.conf.Positional[tuple[str, ...]]
