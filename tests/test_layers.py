@@ -43,7 +43,11 @@ ALLOWED: dict[str, set[str]] = {
     "checkpoints": {"devices"},
     "agents": {"search", "networks", "envs.base"},
     "studies": {"tracking"},
-    "dashboard": {"tracking", "schemes", "studies"},
+    # The plain Python game of HackMatrix, its scenarios and its words, which load no JAX.
+    "dashboard": {
+        "tracking", "schemes", "studies", "envs.hackmatrix.referee", "envs.hackmatrix.scenario",
+        "envs.hackmatrix.render", "envs.hackmatrix.keyed_draws",
+    },
     "training": {"checkpoints", "devices", "tracking"},
     "systems": {
         "training", "agents", "checkpoints", "devices", "tracking", "envs", "networks", "search", "schemes", "presets",

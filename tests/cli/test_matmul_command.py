@@ -197,8 +197,9 @@ def test_flags_that_a_preset_switches_on_can_be_given_and_switched_off() -> None
 def test_help_of_every_command_answers_without_jax() -> None:
     script = (
         "import sys\n"
-        "from matrixrl.cli.main import COMMANDS, main\n"
-        "for command in [(), *{(group,) for group, _ in COMMANDS}, *COMMANDS]:\n"
+        "from matrixrl.cli.main import COMMANDS, TOP_COMMANDS, main\n"
+        "groups = {group for group, _ in COMMANDS}\n"
+        "for command in [(), *((name,) for name in (*groups, *TOP_COMMANDS)), *COMMANDS]:\n"
         "    try:\n"
         "        status = main([*command, '--help'])\n"
         "    except SystemExit as error:\n"

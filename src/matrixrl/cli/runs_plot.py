@@ -13,14 +13,14 @@ from typing import TYPE_CHECKING, Any, Literal
 import tyro
 
 from matrixrl.cli.progress import say, working
-from matrixrl.cli.runs_agents import AGENT, grid_of, label_of
 from matrixrl.cli.runs_common import Common, find_folders, names_of, perform
 from matrixrl.cli.runs_compare import comparable_settings
 from matrixrl.config import ConfigError, require
 from matrixrl.config.records import MACHINE
+from matrixrl.tracking.agents import AGENT, grid_of, label_of
 from matrixrl.tracking.identity import read_run_file
 from matrixrl.tracking.journal import JournalError
-from matrixrl.tracking.journal_reader import Attempt, JournalReader
+from matrixrl.tracking.journal_reader import JournalReader, training_seconds
 from matrixrl.tracking.numbers import plural
 from matrixrl.whole_files import whole_file
 
@@ -90,12 +90,23 @@ class Plot(Common):
     title: str | None = None
     """Title. Default: none."""
 
+    size: tuple[float, float] = (6.4, 4.0)
+    """Width and height in inches; a column of a journal is about 3.4 wide."""
+
+    dpi: int = 300
+    """Pixels per inch of a PNG."""
+
     def __post_init__(self) -> None:
         require(
             self.output.suffix.lower() in FORMS,
             f"--output {self.output}: must end in {' or '.join(FORMS)}",
         )
         require(self.smooth >= 1, f"--smooth {self.smooth}: must be 1 or more")
+        require(
+            all(1.5 <= side <= 40 for side in self.size),
+            f"--size {self.size[0]:g} {self.size[1]:g}: each must be from 1.5 to 40 inches",
+        )
+        require(50 <= self.dpi <= 1200, f"--dpi {self.dpi}: must be from 50 to 1200")
 
 
 @dataclass(frozen=True)
@@ -252,20 +263,6 @@ def _inner(name: str) -> str:
     return json.dumps(name)[1:-1]
 
 
-def training_seconds(attempts: Sequence[Attempt], number: int, at: float) -> float:
-    """Returns the time in training at a moment of an attempt: pauses between attempts do not
-    count.
-    """
-    total = 0.0
-    for index, attempt in enumerate(attempts):
-        if attempt.attempt == number:
-            return total + max(at - attempt.started, 0.0)
-        # A killed attempt has no end: its time is known up to the start of the next one at most.
-        following = attempts[index + 1].started if index + 1 < len(attempts) else attempt.started
-        total += max((attempt.ended or following) - attempt.started, 0.0)
-    return total
-
-
 def _settings(system: str, config: Mapping[str, Any], agent: str) -> dict[str, Any]:
     """Returns the settings of an agent, without its seed and the machine."""
     found = {
@@ -407,7 +404,7 @@ def _write(command: Plot, metric: str, groups: Sequence[Group], lines: Sequence[
         "axes.unicode_minus": True,
     }
     with matplotlib.rc_context(style):
-        figure = Figure(figsize=(6.4, 4.0), layout="constrained")
+        figure = Figure(figsize=command.size, layout="constrained")
         axes = figure.add_subplot()
         scale, unit = _time_unit(lines) if command.x == "time" else (1.0, "")
         has_band = False
@@ -433,7 +430,7 @@ def _write(command: Plot, metric: str, groups: Sequence[Group], lines: Sequence[
             form = command.output.suffix.lower().removeprefix(".")
             metadata = {"Date": None} if form == "svg" else {"Software": None}
             with whole_file(command.output) as draft:
-                figure.savefig(draft, format=form, dpi=200, metadata=metadata)
+                figure.savefig(draft, format=form, dpi=command.dpi, metadata=metadata)
         except OSError as error:
             raise ConfigError(
                 f"--output {command.output}: {error.strerror or error}; name a file that this user can write"

@@ -339,13 +339,28 @@ class JournalReader:
             return None
         return row[0] if row else None
 
-    def moves(self, history: bool = True, after_id: int = 0) -> Iterator[MoveRecord]:
-        """Yields moves in order, if the run recorded them."""
+    def moves(
+        self, history: bool = True, after_id: int = 0, episode: int | None = None
+    ) -> Iterator[MoveRecord]:
+        """Yields moves in order, if the run recorded them; those of one episode if it is given."""
         columns = "step, attempt, episode, move, action, reward, residual, superseded_by"
-        for row in self._rows("moves", columns, None, None, history, f"id > {after_id:d}"):
+        condition = f"id > {after_id:d}" + ("" if episode is None else f" AND episode = {episode:d}")
+        for row in self._rows("moves", columns, None, None, history, condition):
             step, attempt, episode, move, action, reward, residual, by = row
             if (integers := self._parsed(action, "moves", list)) is not None:
                 yield MoveRecord(step, attempt, episode, move, integers, reward, residual, by)
+
+    def move_episodes(self) -> tuple[int, int] | None:
+        """Returns the first and the last number of an episode whose moves were recorded; None if
+        none were.
+        """
+        try:
+            query = "SELECT min(episode), max(episode) FROM moves WHERE superseded_by IS NULL"
+            first, last = self._connection.execute(query).fetchone()
+        except sqlite3.DatabaseError as error:
+            self._damaged("moves", error)
+            return None
+        return (first, last) if type(first) is int and type(last) is int else None
 
     def marks(self, after: int | None = None, history: bool = True) -> Iterator[Mark]:
         """Yields the steps at which the episode table goes to W&B."""
@@ -612,6 +627,86 @@ class JournalReader:
             return None
         return self._parsed(row[0], "stream") if row else None
 
+    def timed_rows(self, ids: range) -> Iterator[tuple[int, int, int, float, dict[str, Any]]]:
+        """Yields id, step, attempt, time and metrics of rows of the stream's history.
+
+        Args:
+            ids: consecutive ids.
+        """
+        between = f"id BETWEEN {ids.start:d} AND {ids.stop - 1:d}"
+        columns = "id, step, attempt, time, metrics"
+        for identity, step, attempt, time, text in self._rows("stream", columns, None, None, True, between):
+            if not (type(step) is int and type(attempt) is int and isinstance(time, float)):
+                self._damaged("stream", ValueError("a row without step, attempt or time"))
+            elif (metrics := self._parsed(text, "stream")) is not None:
+                yield identity, step, attempt, time, metrics
+
+    def ids_of_steps(self, first: float, last: float) -> range:
+        """Returns the range of ids of the rows of the stream's history with steps from `first` to
+        `last`.
+        """
+        query = "SELECT min(id), max(id) FROM stream WHERE superseded_by IS NULL AND step BETWEEN ? AND ?"
+        try:
+            low, high = self._connection.execute(query, (first, last)).fetchone()
+        except sqlite3.DatabaseError as error:
+            self._damaged("stream", error)
+            return range(0)
+        return range(0) if low is None else range(low, high + 1)
+
+    def moments(self, ids: Sequence[int]) -> list[tuple[int, int, float]]:
+        """Returns step, attempt and time of rows of the stream that exist, in the order of ids."""
+        found: list[tuple[int, int, float]] = []
+        query = "SELECT step, attempt, time FROM stream WHERE id = ?"
+        try:
+            for identity in ids:
+                row = self._connection.execute(query, (identity,)).fetchone()
+                if row is not None and isinstance(row[2], float):
+                    found.append(row)
+        except sqlite3.DatabaseError as error:
+            self._damaged("stream", error)
+        return found
+
+    def is_history(self, table: str, identity: int) -> bool:
+        """Returns true if a row is there and no later attempt replaced it."""
+        query = f"SELECT superseded_by IS NULL FROM {table} WHERE id = ?"
+        try:
+            row = self._connection.execute(query, (identity,)).fetchone()
+        except sqlite3.DatabaseError as error:
+            self._damaged(table, error)
+            return False
+        return row is not None and bool(row[0])
+
+    def episode_values(self, names: Sequence[str], after_id: int = 0) -> Iterator[tuple[Any, ...]]:
+        """Yields id and values of some columns of the episode table's history, as they are stored
+        (truth values as 0 and 1), in the order of recording.
+        """
+        columns = ", ".join(["id", *map(quoted, names)])
+        query = f"SELECT {columns} FROM episodes WHERE superseded_by IS NULL AND id > ? ORDER BY id"
+        try:
+            yield from self._connection.execute(query, (after_id,))
+        except sqlite3.DatabaseError as error:
+            self._damaged("episodes", error)
+
+    def episode_rows(self, ids: Sequence[int]) -> list[EpisodeRecord]:
+        """Returns rows of the episode table by their ids, in the order of these."""
+        names = list(self.episode_columns)
+        columns = ", ".join(["step", "attempt", "time", *map(quoted, names), "superseded_by"])
+        truths = [index for index, name in enumerate(names) if self.episode_columns[name] == "bool"]
+        found: list[EpisodeRecord] = []
+        try:
+            for identity in ids:
+                query = f"SELECT {columns} FROM episodes WHERE id = ?"
+                row = self._connection.execute(query, (identity,)).fetchone()
+                if row is None:
+                    continue
+                step, attempt, time, *values, by = row
+                for index in truths:
+                    values[index] = None if values[index] is None else bool(values[index])
+                found.append(EpisodeRecord(step, attempt, time, tuple(values), by))
+        except sqlite3.DatabaseError as error:
+            self._damaged("episodes", error)
+        return found
+
     def ids(self, table: str, step: int | None = None) -> list[int]:
         """Returns ids of all rows of a table (at a step) in the order of recording.
 
@@ -861,6 +956,20 @@ class JournalReader:
         except sqlite3.DatabaseError as error:
             self._damaged(table, error)
             return None
+
+
+def training_seconds(attempts: Sequence[Attempt], number: int, at: float) -> float:
+    """Returns the time in training at a moment of an attempt: pauses between attempts do not
+    count.
+    """
+    total = 0.0
+    for index, attempt in enumerate(attempts):
+        if attempt.attempt == number:
+            return total + max(at - attempt.started, 0.0)
+        # A killed attempt has no end: its time is known up to the start of the next one at most.
+        following = attempts[index + 1].started if index + 1 < len(attempts) else attempt.started
+        total += max((attempt.ended or following) - attempt.started, 0.0)
+    return total
 
 
 def containing_one(texts: Sequence[str]) -> tuple[str, tuple[str, ...]]:

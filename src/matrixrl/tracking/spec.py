@@ -415,6 +415,10 @@ def _checked(kind: type[Any], record: Any, where: str) -> dict[str, Any]:
     return dict(record)
 
 
+_type_hints = cache(get_type_hints)
+"""Types of the fields of a dataclass; evaluating them takes longer than reading a run's files."""
+
+
 def _built(kind: type[Record], record: Any, where: str) -> Record:
     """Returns a dataclass of plain values from its record.
 
@@ -422,7 +426,7 @@ def _built(kind: type[Record], record: Any, where: str) -> Record:
       ConfigError: if a field is unknown, missing or of another type.
     """
     values = _checked(kind, record, where)
-    hints = get_type_hints(kind)
+    hints = _type_hints(kind)
     for name, value in values.items():
         hint = str if hints[name] is Form else hints[name]
         fits = isinstance(value, hint) and not (hint is int and isinstance(value, bool))

@@ -71,13 +71,16 @@ class RunSummary:
     pending_rows: int | None
 
 
-def summarize(directory: Path) -> RunSummary:
+def summarize(directory: Path, record: Mapping[str, Any] | None = None) -> RunSummary:
     """Reads a run's folder; a journal that cannot be read gives the state `damaged`.
+
+    Args:
+        record: the content of `run.json`, where the caller has read it.
 
     Raises:
         ConfigError: if the folder is no run.
     """
-    record = read_run_file(directory)
+    record = read_run_file(directory) if record is None else record
     if record is None:
         raise ConfigError(f"{directory}: this folder is no run; see `matrixrl runs list`")
     return _kept(directory, record) or _summary(directory, record, None)

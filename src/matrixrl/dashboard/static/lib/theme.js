@@ -1,0 +1,71 @@
+// Light, dark, or as the system has it; and colours of curves that colour-blind readers can tell apart.
+
+const KEY = 'matrixrl-theme';
+const CHOICES = ['system', 'light', 'dark'];
+
+// Okabe and Ito, lightened or darkened where the background asks for it.
+const LIGHT = ['#0072b2', '#c74e00', '#00805d', '#b3528a', '#946200', '#2b7fb3', '#1f2937', '#7a5195'];
+const DARK = ['#56b4e9', '#ff8f4d', '#2fc79b', '#e79cc4', '#f0b93a', '#9ad0f5', '#e5e7eb', '#c3a5e0'];
+
+/** Dashes of curves: a second difference beside the colour. */
+export const DASHES = [[], [8, 4], [2, 3], [10, 3, 2, 3], [14, 5], [5, 2], [1, 4], [12, 3, 4, 3]];
+
+function stored() {
+  try {
+    const value = localStorage.getItem(KEY);
+    return CHOICES.includes(value) ? value : 'system';
+  } catch {
+    return 'system'; // storage is switched off
+  }
+}
+
+function store(value) {
+  try {
+    localStorage.setItem(KEY, value);
+  } catch { /* the choice lasts as long as the page */ }
+}
+
+export function isDark() {
+  const chosen = document.documentElement.dataset.theme;
+  if (chosen === 'light' || chosen === 'dark') return chosen === 'dark';
+  return matchMedia('(prefers-color-scheme: dark)').matches;
+}
+
+/** Returns the colour of the curve of this number. */
+export function colour(index) {
+  const palette = isDark() ? DARK : LIGHT;
+  return palette[index % palette.length];
+}
+
+export function dash(index) {
+  return DASHES[index % DASHES.length];
+}
+
+/** Returns a colour of the style sheet, such as `--text`. */
+export function variable(name) {
+  return getComputedStyle(document.documentElement).getPropertyValue(name).trim();
+}
+
+/** Calls back when light and dark change; returns a function that ends it. */
+export function onThemeChange(callback) {
+  document.addEventListener('themechange', callback);
+  return () => document.removeEventListener('themechange', callback);
+}
+
+export function startTheme(button) {
+  function apply(choice) {
+    if (choice === 'system') delete document.documentElement.dataset.theme;
+    else document.documentElement.dataset.theme = choice;
+    button.textContent = { system: '◐ Auto', light: '☀ Light', dark: '☾ Dark' }[choice];
+    button.setAttribute('aria-label', `Colours: ${choice}. Change`);
+    document.dispatchEvent(new Event('themechange'));
+  }
+  let choice = stored();
+  button.addEventListener('click', () => {
+    choice = CHOICES[(CHOICES.indexOf(choice) + 1) % CHOICES.length];
+    store(choice);
+    apply(choice);
+  });
+  matchMedia('(prefers-color-scheme: dark)').addEventListener('change', () => apply(choice));
+  apply(choice);
+}
