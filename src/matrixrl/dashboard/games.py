@@ -7,12 +7,14 @@ sent as its start tensor and its terms: the page subtracts them one by one.
 
 from __future__ import annotations
 
+import contextlib
+import math
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -22,8 +24,8 @@ from matrixrl.dashboard.tokens import TokenReader
 from matrixrl.run_layout import SEARCH_FOLDER
 from matrixrl.schemes.files import load_schemes, scheme_files
 from matrixrl.schemes.formulas import formulas
-from matrixrl.schemes.problem import Problem, as_problem
-from matrixrl.schemes.records import judge, judge_scheme
+from matrixrl.schemes.problem import MatrixMultiplication, Problem, as_problem
+from matrixrl.schemes.records import coefficients_of, judge, judge_scheme
 from matrixrl.schemes.rings import IN_WORDS, MODULUS
 from matrixrl.schemes.scheme import Scheme, SchemeError
 from matrixrl.schemes.verify import verify
@@ -68,11 +70,8 @@ def games(dashboard: Dashboard, folder: Path, query: Query) -> dict[str, Any]:
     del dashboard, query
     entries = [GameEntry(key, kind, title, scheme.rank) for key, kind, title, scheme in _schemes(folder)]
     for epoch, path in sorted(search_files(folder).items(), reverse=True)[:MAX_LISTED]:
-        record = _search_record(path)
-        if record is not None:
-            end = "solved" if record["solved"] else "not solved"
-            title = f"epoch {epoch:,}, game {record['episode']:,}: {len(record['terms'])} terms, {end}"
-            entries.append(GameEntry(f"search:{epoch}", "search", title, len(record["terms"])))
+        if (entry := _search_entry(epoch, path)) is not None:
+            entries.append(entry)
     with JournalReader(folder) as reader:
         episodes = reader.move_episodes()
     return {
@@ -139,9 +138,48 @@ def _kept_schemes(path: Path, modified: int, size: int) -> tuple[Scheme, ...]:
         return ()
 
 
-def best_schemes(folder: Path) -> list[Scheme]:
-    """Returns the best schemes of a run, one per file."""
-    return [scheme for _, kind, _, scheme in _schemes(folder) if kind == "scheme"]
+class BestScheme(NamedTuple):
+    """What the ledger needs of a scheme.
+
+    Attributes:
+      sides: of the matrices, sorted.
+      coefficients: class of coefficients in which it competes.
+    """
+
+    sides: tuple[int, ...]
+    rank: int
+    coefficients: str
+
+
+def best_schemes(folder: Path) -> list[BestScheme]:
+    """Returns the best schemes of matrix multiplication of a run, one per file."""
+    try:
+        files = scheme_files(folder, best_only=True)
+    except SchemeError:
+        return []
+    found = []
+    for path in files:
+        with contextlib.suppress(OSError):
+            status = path.stat()
+            found.append(_best_of(path, status.st_mtime_ns, status.st_size))
+    return [best for best in found if best is not None]
+
+
+@lru_cache(maxsize=8_192)
+def _best_of(path: Path, modified: int, size: int) -> BestScheme | None:
+    del modified, size  # of this content
+    try:
+        scheme = load_schemes(path)[0]
+    except (SchemeError, IndexError):
+        return None
+    return best_scheme(scheme)
+
+
+def best_scheme(scheme: Scheme) -> BestScheme | None:
+    """Returns what the ledger needs of a scheme; None if it is not of matrix multiplication."""
+    if not isinstance(scheme.problem, MatrixMultiplication):
+        return None
+    return BestScheme(tuple(sorted(scheme.format)), scheme.rank, coefficients_of(scheme))
 
 
 def search_files(folder: Path) -> dict[int, Path]:
@@ -267,16 +305,85 @@ def _move_facts(move: MoveRecord) -> dict[str, Any]:
     return {"move": move.move, "reward": move.reward, "residual": move.residual}
 
 
+def _search_entry(epoch: int, path: Path) -> GameEntry | None:
+    """Returns the entry of a search file in the list; None if it is damaged."""
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return _kept_entry(epoch, path, status.st_mtime_ns, status.st_size)
+
+
+@lru_cache(maxsize=4_096)
+def _kept_entry(epoch: int, path: Path, modified: int, size: int) -> GameEntry | None:
+    del modified, size  # of this content
+    record = _search_record(path)
+    if record is None:
+        return None
+    end = "solved" if record["solved"] else "not solved"
+    title = f"epoch {epoch:,}, game {record['episode']:,}: {len(record['terms'])} terms, {end}"
+    return GameEntry(f"search:{epoch}", "search", title, len(record["terms"]))
+
+
 def _search_record(path: Path) -> dict[str, Any] | None:
     """Returns the content of a search file; None if it is damaged or of a later version."""
     try:
         record = read_json(path)
     except UserFileError:
         return None
-    needed = {"problem", "ring", "epoch", "episode", "shape", "target", "terms", "moves", "solved", "rank"}
-    if not isinstance(record, dict) or record.get("format") != "matrixrl-search" or not needed <= set(record):
-        return None
-    return record if record.get("version") == 1 else None
+    return record if is_search_record(record) else None
+
+
+def is_search_record(record: Any) -> bool:
+    """Returns whether a value has the form of a search file, so that the page can draw it."""
+    if (
+        not isinstance(record, dict)
+        or record.get("format") != "matrixrl-search"
+        or record.get("version") != 1
+    ):
+        return False
+    shape, target = record.get("shape"), record.get("target")
+    if not (_are(shape, int) and len(shape) == 3 and _are(target, int) and len(target) == math.prod(shape)):
+        return False
+    is_plain = (
+        all(type(record.get(name)) is int for name in ("epoch", "episode", "rank"))
+        and all(type(record.get(name)) is bool for name in ("solved", "standard_basis"))
+        and isinstance(record.get("problem"), str)
+        and record.get("ring") in ("Z", "F2")
+    )
+    terms, moves = record.get("terms"), record.get("moves")
+    if not (is_plain and _are(terms, str) and isinstance(moves, list)):
+        return False
+    return all(_is_term(term, shape) for term in terms) and all(_is_searched(move, shape) for move in moves)
+
+
+def _is_searched(move: Any, shape: Sequence[int]) -> bool:
+    """Returns whether a value has the form of a move with its tree."""
+    if not isinstance(move, dict) or type(move.get("move")) is not int:
+        return False
+    parent, terms = move.get("parent"), move.get("term")
+    if not (_are(parent, int) and _are(terms, str) and len(terms) == len(parent) > 0):
+        return False
+    is_tree = parent[0] == -1 and all(0 <= above < node for node, above in enumerate(parent) if node)
+    names = ("visits", "prior", "value")
+    are_lists = all(_are(move.get(name), int, float) and len(move[name]) == len(parent) for name in names)
+    candidates, prior = move.get("candidates"), move.get("candidate_prior")
+    if not (is_tree and are_lists and _are(candidates, str) and _are(prior, int, float)):
+        return False
+    spelled_right = all(_is_term(term, shape) for term in (*terms[1:], *candidates))
+    numbers = all(type(move.get(name)) in (int, float) for name in ("reward", "residual", "root_value"))
+    weights = move.get("weights", prior)
+    return spelled_right and numbers and len(prior) == len(candidates) and _are(weights, int, float)
+
+
+def _are(values: Any, *kinds: type) -> bool:
+    """Returns whether a value is a list of values of some types."""
+    return isinstance(values, list) and all(type(value) in kinds for value in values)
+
+
+def _is_term(text: str, shape: Sequence[int]) -> bool:
+    words = text.split(" ")
+    return [len(word) for word in words] == list(shape) and set("".join(words)) <= set(SPELLING)
 
 
 def spelled(text: str) -> list[list[int]]:
