@@ -16,6 +16,7 @@ import pytest
 from matrixrl.config import ConfigError
 from matrixrl.dashboard import games, ledger
 from matrixrl.dashboard.query import NotFoundError, Query
+from matrixrl.dashboard.search_records import is_search_record
 from matrixrl.dashboard.tokens import TokenReader
 from matrixrl.schemes.known import strassen
 from matrixrl.schemes.scheme import Scheme
@@ -192,5 +193,5 @@ def changed(path: Sequence[Any], value: Any) -> dict[str, Any]:
 )  # fmt: skip
 def test_a_damaged_search_file_is_left_out(path: Sequence[Any], value: Any) -> None:
     """Whatever is wrong in it: the page never gets what it cannot draw."""
-    assert games.is_search_record(SEARCHED)
-    assert not games.is_search_record(changed(path, value))
+    assert is_search_record(SEARCHED)
+    assert not is_search_record(changed(path, value))

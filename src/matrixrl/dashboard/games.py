@@ -8,7 +8,6 @@ sent as its start tensor and its terms: the page subtracts them one by one.
 from __future__ import annotations
 
 import contextlib
-import math
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ import numpy as np
 
 from matrixrl.config import ConfigError, MatmulConfig, from_record
 from matrixrl.dashboard.query import NotFoundError, Query
+from matrixrl.dashboard.search_records import SPELLING, is_search_record
 from matrixrl.dashboard.tokens import TokenReader
 from matrixrl.run_layout import SEARCH_FOLDER
 from matrixrl.schemes.files import load_schemes, scheme_files
@@ -36,7 +36,6 @@ if TYPE_CHECKING:
     from matrixrl.dashboard.endpoints import Dashboard
 
 SEARCH_NAME = re.compile(r"epoch-(\d{6,9})\.json")
-SPELLING = {"=": -2, "-": -1, "0": 0, "+": 1, "#": 2}
 
 MAX_LISTED = 1_000
 """Maximum number of games of each kind in a list."""
@@ -332,58 +331,6 @@ def _search_record(path: Path) -> dict[str, Any] | None:
     except UserFileError:
         return None
     return record if is_search_record(record) else None
-
-
-def is_search_record(record: Any) -> bool:
-    """Returns whether a value has the form of a search file, so that the page can draw it."""
-    if (
-        not isinstance(record, dict)
-        or record.get("format") != "matrixrl-search"
-        or record.get("version") != 1
-    ):
-        return False
-    shape, target = record.get("shape"), record.get("target")
-    if not (_are(shape, int) and len(shape) == 3 and _are(target, int) and len(target) == math.prod(shape)):
-        return False
-    is_plain = (
-        all(type(record.get(name)) is int for name in ("epoch", "episode", "rank"))
-        and all(type(record.get(name)) is bool for name in ("solved", "standard_basis"))
-        and isinstance(record.get("problem"), str)
-        and record.get("ring") in ("Z", "F2")
-    )
-    terms, moves = record.get("terms"), record.get("moves")
-    if not (is_plain and _are(terms, str) and isinstance(moves, list)):
-        return False
-    return all(_is_term(term, shape) for term in terms) and all(_is_searched(move, shape) for move in moves)
-
-
-def _is_searched(move: Any, shape: Sequence[int]) -> bool:
-    """Returns whether a value has the form of a move with its tree."""
-    if not isinstance(move, dict) or type(move.get("move")) is not int:
-        return False
-    parent, terms = move.get("parent"), move.get("term")
-    if not (_are(parent, int) and _are(terms, str) and len(terms) == len(parent) > 0):
-        return False
-    is_tree = parent[0] == -1 and all(0 <= above < node for node, above in enumerate(parent) if node)
-    names = ("visits", "prior", "value")
-    are_lists = all(_are(move.get(name), int, float) and len(move[name]) == len(parent) for name in names)
-    candidates, prior = move.get("candidates"), move.get("candidate_prior")
-    if not (is_tree and are_lists and _are(candidates, str) and _are(prior, int, float)):
-        return False
-    spelled_right = all(_is_term(term, shape) for term in (*terms[1:], *candidates))
-    numbers = all(type(move.get(name)) in (int, float) for name in ("reward", "residual", "root_value"))
-    weights = move.get("weights", prior)
-    return spelled_right and numbers and len(prior) == len(candidates) and _are(weights, int, float)
-
-
-def _are(values: Any, *kinds: type) -> bool:
-    """Returns whether a value is a list of values of some types."""
-    return isinstance(values, list) and all(type(value) in kinds for value in values)
-
-
-def _is_term(text: str, shape: Sequence[int]) -> bool:
-    words = text.split(" ")
-    return [len(word) for word in words] == list(shape) and set("".join(words)) <= set(SPELLING)
 
 
 def spelled(text: str) -> list[list[int]]:
