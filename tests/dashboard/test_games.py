@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
 from types import SimpleNamespace
@@ -14,10 +16,11 @@ import pytest
 from matrixrl.config import ConfigError
 from matrixrl.dashboard import games, ledger
 from matrixrl.dashboard.query import NotFoundError, Query
+from matrixrl.dashboard.search_records import is_search_record
 from matrixrl.dashboard.tokens import TokenReader
 from matrixrl.schemes.known import strassen
 from matrixrl.schemes.scheme import Scheme
-from tests.dashboard.games_made import codec_of, make_games, matmul_config
+from tests.dashboard.games_made import SEARCHED, codec_of, make_games, matmul_config
 
 DASHBOARD: Any = None  # these endpoints need nothing of it
 
@@ -165,3 +168,30 @@ def test_records_take_no_other_parameter_values() -> None:
     store = SimpleNamespace(folders=dict)
     with pytest.raises(ConfigError, match="all '2'"):
         ledger.records(SimpleNamespace(store=store), Query([("all", "2")]))  # pyright: ignore[reportArgumentType]
+
+
+def changed(path: Sequence[Any], value: Any) -> dict[str, Any]:
+    """The record of `SEARCHED` with another value at a place."""
+    record = copy.deepcopy(SEARCHED)
+    place: Any = record
+    for part in path[:-1]:
+        place = place[part]
+    place[path[-1]] = value
+    return record
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        (["version"], 2), (["format"], "x"), (["shape"], [2, 2]), (["shape"], [2, 2, 2]), (["target"], [1, 1, 1, "0"]),
+        (["terms", 0], "++ +0"), (["terms", 0], "++ +0 x"), (["terms"], None), (["solved"], "yes"), (["ring"], "Q"),
+        (["episode"], "6"), (["moves", 0], 5), (["moves", 0, "parent", 1], 3), (["moves", 0, "parent"], []),
+        (["moves", 0, "visits"], [1]), (["moves", 0, "term", 2], "<b>"), (["moves", 0, "candidates", 0], "+"),
+        (["moves", 0, "candidate_prior"], [1.0]), (["moves", 0, "value", 0], None), (["moves", 0, "reward"], None),
+        (["problem"], None),
+    ],
+)  # fmt: skip
+def test_a_damaged_search_file_is_left_out(path: Sequence[Any], value: Any) -> None:
+    """Whatever is wrong in it: the page never gets what it cannot draw."""
+    assert is_search_record(SEARCHED)
+    assert not is_search_record(changed(path, value))

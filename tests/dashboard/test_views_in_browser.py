@@ -202,3 +202,30 @@ def test_agents_of_runs_without_checkpoints_are_refused(url: str) -> None:
     with caught.value as answer:
         assert answer.code == 400
         assert "played" in json.load(answer)["error"]
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_axe_finds_no_serious_fault_in_the_views(page: Page, url: str, theme: str) -> None:
+    axe = (Path(__file__).with_name("vendor") / "axe.min.js").read_text()
+    for address, selector in (
+        ("#/runs/schemes/games", ".factors svg"),
+        ("#/records", ".ledger tbody tr"),
+        ("#/hackmatrix", ".board"),
+        ("#/runs/played/play", ".board"),
+    ):
+        page.open(f"{url}{address}")
+        page.wait(selector)
+        page.script("document.documentElement.dataset.theme = arguments[0]", theme)
+        if "games" in address:
+            page.script(
+                "const select = document.querySelector('.game-choice'); select.value = 'search:2';"
+                "select.dispatchEvent(new Event('change'));"
+            )
+            page.wait(".tree svg")
+        page.settle()
+        page.script(axe)
+        found = page.driver.execute_async_script(
+            "const done = arguments[0]; axe.run('main').then(answer => done(answer.violations"
+            ".map(one => [one.impact, one.id, one.nodes[0].target.join(' ')])))"
+        )
+        assert [fault for fault in found if fault[0] in ("serious", "critical")] == [], address

@@ -7,23 +7,25 @@ sent as its start tensor and its terms: the page subtracts them one by one.
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from matrixrl.config import ConfigError, MatmulConfig, from_record
 from matrixrl.dashboard.query import NotFoundError, Query
+from matrixrl.dashboard.search_records import SPELLING, is_search_record
 from matrixrl.dashboard.tokens import TokenReader
 from matrixrl.run_layout import SEARCH_FOLDER
 from matrixrl.schemes.files import load_schemes, scheme_files
 from matrixrl.schemes.formulas import formulas
-from matrixrl.schemes.problem import Problem, as_problem
-from matrixrl.schemes.records import judge, judge_scheme
+from matrixrl.schemes.problem import MatrixMultiplication, Problem, as_problem
+from matrixrl.schemes.records import coefficients_of, judge, judge_scheme
 from matrixrl.schemes.rings import IN_WORDS, MODULUS
 from matrixrl.schemes.scheme import Scheme, SchemeError
 from matrixrl.schemes.verify import verify
@@ -34,7 +36,6 @@ if TYPE_CHECKING:
     from matrixrl.dashboard.endpoints import Dashboard
 
 SEARCH_NAME = re.compile(r"epoch-(\d{6,9})\.json")
-SPELLING = {"=": -2, "-": -1, "0": 0, "+": 1, "#": 2}
 
 MAX_LISTED = 1_000
 """Maximum number of games of each kind in a list."""
@@ -68,11 +69,8 @@ def games(dashboard: Dashboard, folder: Path, query: Query) -> dict[str, Any]:
     del dashboard, query
     entries = [GameEntry(key, kind, title, scheme.rank) for key, kind, title, scheme in _schemes(folder)]
     for epoch, path in sorted(search_files(folder).items(), reverse=True)[:MAX_LISTED]:
-        record = _search_record(path)
-        if record is not None:
-            end = "solved" if record["solved"] else "not solved"
-            title = f"epoch {epoch:,}, game {record['episode']:,}: {len(record['terms'])} terms, {end}"
-            entries.append(GameEntry(f"search:{epoch}", "search", title, len(record["terms"])))
+        if (entry := _search_entry(epoch, path)) is not None:
+            entries.append(entry)
     with JournalReader(folder) as reader:
         episodes = reader.move_episodes()
     return {
@@ -139,9 +137,48 @@ def _kept_schemes(path: Path, modified: int, size: int) -> tuple[Scheme, ...]:
         return ()
 
 
-def best_schemes(folder: Path) -> list[Scheme]:
-    """Returns the best schemes of a run, one per file."""
-    return [scheme for _, kind, _, scheme in _schemes(folder) if kind == "scheme"]
+class BestScheme(NamedTuple):
+    """What the ledger needs of a scheme.
+
+    Attributes:
+      sides: of the matrices, sorted.
+      coefficients: class of coefficients in which it competes.
+    """
+
+    sides: tuple[int, ...]
+    rank: int
+    coefficients: str
+
+
+def best_schemes(folder: Path) -> list[BestScheme]:
+    """Returns the best schemes of matrix multiplication of a run, one per file."""
+    try:
+        files = scheme_files(folder, best_only=True)
+    except SchemeError:
+        return []
+    found = []
+    for path in files:
+        with contextlib.suppress(OSError):
+            status = path.stat()
+            found.append(_best_of(path, status.st_mtime_ns, status.st_size))
+    return [best for best in found if best is not None]
+
+
+@lru_cache(maxsize=8_192)
+def _best_of(path: Path, modified: int, size: int) -> BestScheme | None:
+    del modified, size  # of this content
+    try:
+        scheme = load_schemes(path)[0]
+    except (SchemeError, IndexError):
+        return None
+    return best_scheme(scheme)
+
+
+def best_scheme(scheme: Scheme) -> BestScheme | None:
+    """Returns what the ledger needs of a scheme; None if it is not of matrix multiplication."""
+    if not isinstance(scheme.problem, MatrixMultiplication):
+        return None
+    return BestScheme(tuple(sorted(scheme.format)), scheme.rank, coefficients_of(scheme))
 
 
 def search_files(folder: Path) -> dict[int, Path]:
@@ -267,16 +304,33 @@ def _move_facts(move: MoveRecord) -> dict[str, Any]:
     return {"move": move.move, "reward": move.reward, "residual": move.residual}
 
 
+def _search_entry(epoch: int, path: Path) -> GameEntry | None:
+    """Returns the entry of a search file in the list; None if it is damaged."""
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return _kept_entry(epoch, path, status.st_mtime_ns, status.st_size)
+
+
+@lru_cache(maxsize=4_096)
+def _kept_entry(epoch: int, path: Path, modified: int, size: int) -> GameEntry | None:
+    del modified, size  # of this content
+    record = _search_record(path)
+    if record is None:
+        return None
+    end = "solved" if record["solved"] else "not solved"
+    title = f"epoch {epoch:,}, game {record['episode']:,}: {len(record['terms'])} terms, {end}"
+    return GameEntry(f"search:{epoch}", "search", title, len(record["terms"]))
+
+
 def _search_record(path: Path) -> dict[str, Any] | None:
     """Returns the content of a search file; None if it is damaged or of a later version."""
     try:
         record = read_json(path)
     except UserFileError:
         return None
-    needed = {"problem", "ring", "epoch", "episode", "shape", "target", "terms", "moves", "solved", "rank"}
-    if not isinstance(record, dict) or record.get("format") != "matrixrl-search" or not needed <= set(record):
-        return None
-    return record if record.get("version") == 1 else None
+    return record if is_search_record(record) else None
 
 
 def spelled(text: str) -> list[list[int]]:

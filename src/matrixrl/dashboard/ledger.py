@@ -8,12 +8,10 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from matrixrl.dashboard.games import best_schemes
+from matrixrl.dashboard.games import BestScheme, best_scheme, best_schemes
 from matrixrl.dashboard.query import Query
 from matrixrl.schemes.library import all_entries
-from matrixrl.schemes.problem import MatrixMultiplication
-from matrixrl.schemes.records import all_records, coefficients_of, extended_records
-from matrixrl.schemes.scheme import Scheme
+from matrixrl.schemes.records import all_records, extended_records
 
 if TYPE_CHECKING:
     from matrixrl.dashboard.endpoints import Dashboard
@@ -46,7 +44,7 @@ def ledger(folders: Iterable[Path], everything: bool = False) -> list[dict[str, 
     """
     library: dict[tuple[int, ...], dict[str, dict[str, Any]]] = {}
     for entry in all_entries():
-        _enter(library, entry.scheme, entry.name)
+        _enter(library, best_scheme(entry.scheme), entry.name)
     found: dict[tuple[int, ...], dict[str, dict[str, Any]]] = {}
     for folder in folders:
         for scheme in best_schemes(folder):
@@ -70,12 +68,14 @@ def ledger(folders: Iterable[Path], everything: bool = False) -> list[dict[str, 
     return rows
 
 
-def _enter(table: dict[tuple[int, ...], dict[str, dict[str, Any]]], scheme: Scheme, where: str) -> None:
+def _enter(
+    table: dict[tuple[int, ...], dict[str, dict[str, Any]]], scheme: BestScheme | None, where: str
+) -> None:
     """Notes a scheme in each class of coefficients in which it counts, if it is the best there."""
-    if not isinstance(scheme.problem, MatrixMultiplication):
+    if scheme is None:
         return
-    ranks = table.setdefault(tuple(sorted(scheme.format)), {})
-    for name in COUNTS_IN.get(coefficients_of(scheme), ()):
+    ranks = table.setdefault(scheme.sides, {})
+    for name in COUNTS_IN.get(scheme.coefficients, ()):
         if name not in ranks or scheme.rank < ranks[name]["rank"]:
             ranks[name] = {"rank": scheme.rank, "where": where}
 

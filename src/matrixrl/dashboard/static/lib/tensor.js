@@ -244,15 +244,16 @@ export class Solid {
     this.unit = (size - 44) / Math.hypot(a, b, c);
     this.frame(pen);
     const entries = this.residuals.at(this.position);
-    const touched = this.position < this.residuals.terms.length ? this.residuals.touched(this.position) : new Set();
+    const touched = this.position > 0 ? this.residuals.touched(this.position - 1) : new Set();
     const cubes = [];
     for (let i = 0; i < a; i += 1) for (let j = 0; j < b; j += 1) for (let k = 0; k < c; k += 1) {
       const place = (i * b + j) * c + k;
       const value = entries[place];
-      if (value !== 0) cubes.push({ at: [i, j, k], value, next: touched.has(place), depth: this.project([i + 0.5, j + 0.5, k + 0.5])[2] });
+      if (value !== 0) cubes.push({ at: [i, j, k], value, isChanged: touched.has(place), depth: this.project([i + 0.5, j + 0.5, k + 0.5])[2] });
     }
     cubes.sort((one, other) => other.depth - one.depth);
     for (const cube of cubes) this.cube(pen, cube);
+    this.letters(pen);
     this.canvas.setAttribute('aria-label',
       `Residual after ${this.position} terms as a solid: ${cubes.length} of ${a * b * c} entries are not zero. `
       + 'Arrow keys turn it, 0 turns it back.');
@@ -269,19 +270,27 @@ export class Solid {
       pen.lineTo(corners[other][0], corners[other][1]);
       pen.stroke();
     }
-    pen.fillStyle = colour('--text-quiet');
-    pen.font = '600 12px system-ui, sans-serif';
+  }
+
+  /** Writes the names of the three modes beside their edges, above the cubes. */
+  letters(pen) {
+    const [a, b, c] = this.residuals.shape;
+    pen.fillStyle = colour('--text');
+    pen.strokeStyle = colour('--surface');
+    pen.lineWidth = 4;
+    pen.font = '700 13px system-ui, sans-serif';
     pen.textAlign = 'center';
     pen.textBaseline = 'middle';
     const letters = this.labels.map(names => (names[0] || '?').replace(/[\d_]+$/, ''));
     const middles = [[a / 2, -0.6, -0.6], [-0.6, b / 2, -0.6], [-0.6, -0.6, c / 2]];
     middles.forEach((point, mode) => {
       const [x, y] = this.project(point);
+      pen.strokeText(letters[mode], x, y);
       pen.fillText(letters[mode], x, y);
     });
   }
 
-  cube(pen, { at, value, next }) {
+  cube(pen, { at, value, isChanged }) {
     const base = tint(value);
     const margin = 0.09;
     for (const [normal, corners] of FACES) {
@@ -302,8 +311,8 @@ export class Solid {
       const shade = nx < 0 ? 0 : nx > 0 ? 0.45 : ny ? 0.12 : 0.28;
       pen.fillStyle = `rgba(0, 0, 0, ${shade})`;
       pen.fill();
-      pen.strokeStyle = next ? colour('--text') : 'rgba(0, 0, 0, 0.35)';
-      pen.lineWidth = next ? 1.6 : 0.6;
+      pen.strokeStyle = isChanged ? colour('--text') : 'rgba(0, 0, 0, 0.35)';
+      pen.lineWidth = isChanged ? 1.6 : 0.6;
       pen.stroke();
     }
   }

@@ -196,7 +196,7 @@ export class Stage {
       ? 'The game is over.'
       : thoughts ? `The agent expects ${signed(thoughts.value)} from here.` : this.run !== null && this.game ? 'The agent is thinking.' : '';
     return [
-      h('h3', {}, 'Actions'),
+      h('h2', {}, 'Actions'),
       note ? h('p', { class: 'quiet-text', role: 'status' }, note) : null,
       h('ul', { class: 'action-list' }, shown.map(action => {
         const isChosen = next ? next.action === action.index : thoughts?.chosen === action.index && thoughts !== null;
@@ -297,10 +297,10 @@ function statusPanel({ state }, rules) {
 }
 
 function rewardPanel(frame, rules) {
-  if (frame.action === null) return [h('h3', {}, 'Reward'), h('p', { class: 'quiet-text' }, 'The start of the game.')];
+  if (frame.action === null) return [h('h2', {}, 'Reward'), h('p', { class: 'quiet-text' }, 'The start of the game.')];
   const parts = rules.components.filter(name => frame.breakdown[name]);
   return [
-    h('h3', {}, 'Reward'),
+    h('h2', {}, 'Reward'),
     h('p', {}, h('strong', {}, signed(frame.reward)), ` for ${rules.actions[frame.action].label}`),
     parts.length
       ? h('table', { class: 'breakdown' }, h('caption', { class: 'visually-hidden' }, 'Components of the reward'),
