@@ -31,8 +31,8 @@ class WalkSettings:
       reduce_every: number of flips between searches for linear dependences that remove a product.
       pool_size: maximum number of schemes that the pool keeps for each rank.
       pool_ranks: number of ranks, counted from the lowest, that the pool keeps.
-      start_ranks: number of ranks, counted from the lowest, from which walkers start. Each is
-        chosen half as often as the one below it.
+      start_ranks: number of ranks, counted from the lowest, from which walkers start: two thirds
+        of the starts take the lowest one, two thirds of the others the next, and so on.
       weighting: "uniform", or "flips" to choose starts in proportion to their matching pairs.
       rederive_probability: fraction of restarts that first replace a few products by others with
         the same sum (`matrixrl.search.flip_graph.rederive`). Over F2 only.
@@ -41,12 +41,12 @@ class WalkSettings:
 
     ring: WalkRing = "F2"
     target_rank: int | None = None
-    plus_after: int = 50_000
+    plus_after: int = 20_000
     max_excess: int = 2
     restart_after: int = 20_000_000
     split_probability: float = 0.1
     sandwich_probability: float = 0.1
-    reduce_every: int = 1_000
+    reduce_every: int = 10_000
     pool_size: int = 1_000
     pool_ranks: int = 3
     start_ranks: int = 1

@@ -18,6 +18,7 @@ import numpy as np
 from matrixrl.schemes.problem import MatrixMultiplication
 from matrixrl.search.flip_graph.basis import random_image
 from matrixrl.search.flip_graph.pool import Pool
+from matrixrl.search.flip_graph.rederive import rederive
 from matrixrl.search.flip_graph.settings import WalkSettings
 
 CHUNK = 1_000_000
@@ -172,6 +173,13 @@ class Walker:
             rows = own[int(self._rng.integers(len(own)))]
         else:
             rows = self._pool.choose(self._rng, settings.weighting, settings.start_ranks)
+        if settings.rederive_probability and self._rng.random() < settings.rederive_probability:
+            other = rederive(rows, settings.rederive_rows, self._rng)
+            if other is not None:
+                self.rederived += 1
+                rows = other
+                if len(rows) <= (best or 0):
+                    self.found.append(rows)
         if self._rng.random() < settings.sandwich_probability and isinstance(
             self._pool.problem, MatrixMultiplication
         ):
