@@ -200,11 +200,11 @@ def test_a_stopped_sweep_continues(
     while sweep.poll() is None and not list((study_dir / "runs").glob("*-002/checkpoints/[0-9]*")):
         time.sleep(0.05)
     os.kill(sweep.pid, number)
-    output, _ = sweep.communicate()
+    sweep.communicate()
     assert sweep.returncode == (-9 if number == signal.SIGKILL else 130)
     study = read_study(study_dir)
     assert study is not None
-    assert [trial.status for trial in study.trials][0] == "finished"
+    assert study.trials[0].status == "finished"
     assert study.trials[2].status == "waiting"
     status, found = answer(capsys, "sweep", file, "--study-dir", study_dir, "--jobs", 1)
     assert status == 0
