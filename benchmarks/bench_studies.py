@@ -9,8 +9,11 @@ checkpoint, end. The lists are processes of their own; their seconds include the
 from __future__ import annotations
 
 import argparse
+import contextlib
+import io
 import json
 import os
+import resource
 import statistics
 import subprocess
 import sys
@@ -82,23 +85,30 @@ def lists(folder: Path, runs: int) -> dict[str, Any]:
         trial = study.add(TrialPlan((TrialMember({"learning_rate": (number + 1) * 1e-6}, 0),), {}))
         trial.status, trial.objectives = "finished", [float(number)]
         config = TrackingConfig(runs_dir=where / "runs", run_name=trial.run_name, console="quiet")
-        with open_run(config, system="ppo", name_prefix="bench", run_config={"seed": 0}) as run:
+        quiet = contextlib.redirect_stdout(io.StringIO())
+        with quiet, open_run(config, system="ppo", name_prefix="bench", run_config={"seed": 0}) as run:
             run.record([ScalarRow(run.clock.tick(), {"train/loss": 1.0})])
             run.finish()
     save_study(study, where)
     return {
-        "runs list --study, s": _timed(["runs", "list", "--study", str(where)]),
-        "runs list --runs-dir STUDY/runs, s": _timed(["runs", "list", "--runs-dir", str(where / "runs")]),
+        "runs list --study, s, processor s": _timed(["runs", "list", "--study", str(where)]),
+        "runs list of its runs, s, processor s": _timed(["runs", "list", "--runs-dir", str(where / "runs")]),
     }
 
 
-def _timed(arguments: list[str], repeats: int = 3) -> float:
-    seconds = []
+def _timed(arguments: list[str], repeats: int = 3) -> list[float]:
+    """Returns the medians of the seconds and of the processor seconds of a command."""
+    found = []
     for _ in range(repeats):
-        began = time.perf_counter()
+        before, began = _processor_seconds(), time.perf_counter()
         subprocess.run([sys.executable, "-m", "matrixrl", *arguments], stdout=subprocess.DEVNULL, check=True)
-        seconds.append(time.perf_counter() - began)
-    return statistics.median(seconds)
+        found.append((time.perf_counter() - began, _processor_seconds() - before))
+    return [round(statistics.median(column), 3) for column in zip(*found, strict=True)]
+
+
+def _processor_seconds() -> float:
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 def main() -> None:
