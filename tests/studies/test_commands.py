@@ -1,0 +1,253 @@
+"""`matrixrl sweep` and `matrixrl tune`: real worker processes that train a tiny environment."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from matrixrl.cli.main import main
+from matrixrl.studies.record import read_study
+from matrixrl.tracking.identity import run_folders
+
+ROOT = Path(__file__).resolve().parents[2]
+TINY = {
+    "env": f"{ROOT / 'tests/envs/tiny.py'}:Masked", "num_envs": 4, "num_steps": 8, "num_minibatches": 2,
+    "hidden_dim": 8, "total_timesteps": 320, "log_interval": 2,
+}  # fmt: skip
+OBJECTIVE = '[objective]\nmetric = "episode/return"\n'
+
+
+def write(
+    path: Path, points: str, *, seeds: str = "[1, 2]", objective: str = OBJECTIVE, **settings: Any
+) -> Path:
+    lines = [f"{name} = {json.dumps(value)}" for name, value in {**TINY, **settings}.items()]
+    text = f'command = "ppo train"\nseeds = {seeds}\ntogether = []\n[settings]\n' + "\n".join(lines)
+    path.write_text(f"{text}\n{points}{objective}")
+    return path
+
+
+def answer(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, dict[str, Any]]:
+    status = main([*map(str, arguments), "--json"])
+    return status, json.loads(capsys.readouterr().out.splitlines()[-1])
+
+
+def refused(capsys: pytest.CaptureFixture[str], *arguments: object) -> str:
+    assert main([*map(str, arguments)]) == 2
+    captured = capsys.readouterr()
+    (line,) = [line for line in captured.err.splitlines() if line.startswith("matrixrl: ")]
+    return line
+
+
+def test_a_sweep_from_start_to_extension(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file, study_dir = tmp_path / "grid.toml", tmp_path / "new" / "study"
+    common = (file, "--study-dir", study_dir, "--jobs", 1)
+    # A metric that no row has: nothing stays.
+    write(
+        file,
+        "[grid]\nlearning_rate = [1e-3]\n",
+        seeds="[1]",
+        objective='[objective]\nmetric = "episode/retrun"\n',
+    )
+    line = refused(capsys, "sweep", *common)
+    assert 'metric = "episode/retrun": no row of study-001 has it' in line
+    assert "episode/return" in line
+    assert not study_dir.parent.exists()
+
+    write(file, "[grid]\nlearning_rate = [1e-3, 1e-2]\n")
+    status, first = answer(capsys, "sweep", *common)
+    assert status == 0
+    assert [(t["settings"], t["status"]) for t in first["trials"]] == [
+        ({"learning_rate": rate, "seed": seed}, "finished") for rate in (1e-3, 1e-2) for seed in (1, 2)
+    ]
+    assert all(isinstance(trial["objective"], float) for trial in first["trials"])
+    assert {Path(trial["run_dir"]) for trial in first["trials"]} == set(run_folders(study_dir / "runs"))
+    for trial in first["trials"]:
+        assert main(["runs", "audit", trial["run_name"], "--runs-dir", str(study_dir / "runs")]) == 0
+    capsys.readouterr()
+    assert len({trial["params_sha256"] for trial in first["trials"]}) == 4
+
+    # Started again, it trains nothing; a changed file is refused, or extends the study.
+    assert answer(capsys, "sweep", *common) == (0, first)
+    write(file, "[grid]\nlearning_rate = [1e-3, 1e-2, 3e-2]\n")
+    line = refused(capsys, "sweep", *common)
+    assert "learning_rate 0.001, 0.01 -> 0.001, 0.01, 0.03; add --extend" in line
+    status, longer = answer(capsys, "sweep", *common, "--extend")
+    assert status == 0
+    assert longer["trials"][:4] == first["trials"]
+    assert [trial["settings"]["learning_rate"] for trial in longer["trials"][4:]] == [0.03, 0.03]
+    write(file, "[grid]\nlearning_rate = [1e-3]\n", num_envs=8)
+    assert "what all its trials share: num_envs 4 -> 8" in refused(capsys, "sweep", *common, "--extend")
+
+    # `runs list` shows the study, and its trials.
+    assert main(["runs", "list", "--runs-dir", str(study_dir.parent)]) == 0
+    assert "6 of 6" in capsys.readouterr().out
+    status, listed = answer(capsys, "runs", "list", "--study", study_dir)
+    assert [row["objective"] for row in listed["study"]["rows"]] == [t["objective"] for t in longer["trials"]]
+
+
+def test_a_failed_trial_is_reported(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    broken = tmp_path / "broken.py"
+    broken.write_text("def make():\n    raise RuntimeError('no such world')\n")
+    file = write(tmp_path / "f.toml", "", seeds="[1]", env=f"{broken}:make")
+    status, found = answer(capsys, "sweep", file, "--study-dir", tmp_path / "s", "--jobs", 1)
+    assert status == 1
+    (trial,) = found["trials"]
+    assert trial["status"] == "failed"
+    assert "no such world" in trial["error"]
+
+
+def test_bad_command_lines_leave_no_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = write(tmp_path / "f.toml", "[grid]\nlearning_rate = [-1.0]\n")
+    study = ("--study-dir", tmp_path / "s")
+    assert "learning_rate = -1.0: must be above 0" in refused(capsys, "sweep", file, *study)
+    assert "cannot be read" in refused(capsys, "sweep", tmp_path / "absent.toml", *study)
+    write(file, "[grid]\nlearning_rate = [1.0]\n")
+    assert "--jobs 0: must be 1 or more" in refused(capsys, "sweep", file, *study, "--jobs", 0)
+    assert "is for --on ray" in refused(capsys, "sweep", file, *study, "--ray-address", "a:1")
+    for address in ("127.0.0.1:9", "nowhere", "ray://h:1"):
+        assert f"--ray-address {address}: " in refused(
+            capsys, "sweep", file, *study, "--on", "ray", "--ray-address", address
+        )
+    assert "sampler" in refused(
+        capsys, "tune", write(file, '[space]\ngamma = [0.9]\n[tune]\nsampler = "magic"\n'), *study
+    )
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "thesis.txt").touch()
+    write(file, "")
+    assert "is no study and not empty" in refused(capsys, "sweep", file, "--study-dir", tmp_path / "full")
+    assert not (tmp_path / "s").exists()
+
+
+def test_missing_extras_name_the_command(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    file = write(tmp_path / "f.toml", "")
+    assert "pip install 'matrixrl[ray]'" in refused(capsys, "sweep", file, "--on", "ray")
+    assert "pip install 'matrixrl[tune]'" in refused(capsys, "tune", file)
+
+
+@pytest.mark.slow
+def test_a_search_finds_a_learning_rate(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    import optuna
+
+    space = "[space]\nlearning_rate = {low = 1e-5, high = 1e-1, log = true}\n"
+    more = '[tune]\ntrials = 8\nsampler = "tpe"\n'
+    file = write(
+        tmp_path / "f.toml", space, total_timesteps=640, objective=OBJECTIVE + 'value = "area"\n' + more
+    )
+    study_dir = tmp_path / "s"
+    status, found = answer(capsys, "tune", file, "--study-dir", study_dir, "--jobs", 2)
+    assert status == 0
+    # The defaults of this search's start: a learning rate a hundred times too small.
+    poor = write(tmp_path / "p.toml", "[grid]\nlearning_rate = [1e-5, 1e-3]\n", total_timesteps=640)
+    _, compared = answer(capsys, "sweep", poor, "--study-dir", tmp_path / "p")
+    assert found["best"]["objective"] > max(trial["objective"] for trial in compared["trials"][:2])
+    stored = optuna.load_study(study_name="s", storage=f"sqlite:///{study_dir / 'optuna.db'}")
+    assert len(stored.trials) == 8
+    assert stored.best_value == pytest.approx(found["best"]["objective"])
+    assert stored.best_params == found["best"]["settings"]
+    assert found["best"]["importance"] == {"learning_rate": pytest.approx(1.0)}
+    assert (study_dir / "plots" / "history.png").exists()
+    # `best.toml` is accepted by --config.
+    status, run = answer(
+        capsys,
+        "ppo",
+        "train",
+        "--config",
+        found["best"]["config"],
+        "--runs-dir",
+        tmp_path / "again",
+        "--console",
+        "quiet",
+    )
+    assert status == 0
+    same = [t for t in found["trials"] if t["run_name"] == found["best"]["run_names"][0]]
+    assert run["params_sha256"] == same[0]["params_sha256"]
+
+
+def begin(file: Path, study_dir: Path, *more: str) -> subprocess.Popen[str]:
+    command = [
+        sys.executable,
+        "-m",
+        "matrixrl",
+        "sweep",
+        str(file),
+        f"--study-dir={study_dir}",
+        "--json",
+        *more,
+    ]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, cwd=ROOT)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
+def test_a_stopped_sweep_continues(
+    tmp_path: Path, number: signal.Signals, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Killed or interrupted in the middle and started again, every run equals the same run alone."""
+    file = write(tmp_path / "f.toml", "", seeds="[1, 2, 3]", total_timesteps=9600, save_interval_chunks=5)
+    study_dir = tmp_path / "s"
+    sweep = begin(file, study_dir, "--jobs=1")
+    while sweep.poll() is None and not list((study_dir / "runs").glob("*-002/checkpoints/[0-9]*")):
+        time.sleep(0.05)
+    os.kill(sweep.pid, number)
+    sweep.communicate()
+    assert sweep.returncode == (-9 if number == signal.SIGKILL else 130)
+    study = read_study(study_dir)
+    assert study is not None
+    assert study.trials[0].status == "finished"
+    assert study.trials[2].status == "waiting"
+    status, found = answer(capsys, "sweep", file, "--study-dir", study_dir, "--jobs", 1)
+    assert status == 0
+    assert found["trials"][1]["attempts"] == 2
+    for trial in found["trials"]:
+        assert main(["runs", "audit", trial["run_name"], "--runs-dir", str(study_dir / "runs")]) == 0
+    capsys.readouterr()
+    again = {**TINY, "total_timesteps": 9600, "seed": 2, "runs_dir": tmp_path / "alone", "console": "quiet"}
+    flags = [f"--{name.replace('_', '-')}={value}" for name, value in again.items()]
+    status, alone = answer(capsys, "ppo", "train", *flags)
+    assert alone["params_sha256"] == found["trials"][1]["params_sha256"]
+
+
+def test_a_sweep_on_ray(tmp_path: Path) -> None:
+    """In a process of its own: Ray leaves threads and sockets behind."""
+    file = write(tmp_path / "f.toml", "", seeds="[1]")
+    scratch = tmp_path / "scratch"
+    sweep = begin(file, tmp_path / "s", "--on=ray", "--jobs=1", f"--scratch={scratch}")
+    output, _ = sweep.communicate()
+    assert sweep.returncode == 0
+    (trial,) = json.loads(output.splitlines()[-1])["trials"]
+    assert trial["status"] == "finished"
+    assert main(["runs", "audit", trial["run_name"], "--runs-dir", str(tmp_path / "s" / "runs")]) == 0
+    assert not list(scratch.glob("*/runs/*"))  # forgotten, once the study had it
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("shared", [True, False], ids=["shared disk", "own disks"])
+def test_a_cluster_that_loses_a_node(
+    tmp_path: Path, shared: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Twelve runs on two nodes, one of which is lost while another one joins: all finish, every audit agrees,
+    and every run equals the same run alone.
+    """
+    seeds = str(list(range(1, 13)))
+    file = write(tmp_path / "f.toml", "", seeds=seeds, total_timesteps=6400, save_interval_chunks=5)
+    scratch = "-" if shared else str(tmp_path / "scratch")
+    command = [sys.executable, "-m", "tests.studies.cluster_sweep", str(file), str(tmp_path / "s"), scratch]
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, cwd=ROOT)
+    trials = json.loads(done.stdout.splitlines()[-1])["trials"]
+    assert [trial["status"] for trial in trials] == ["finished"] * 12
+    for trial in trials:
+        assert main(["runs", "audit", trial["run_name"], "--runs-dir", str(tmp_path / "s" / "runs")]) == 0
+    # Alone, one after the other in one process, without Ray.
+    _, alone = answer(capsys, "sweep", file, "--study-dir", tmp_path / "alone", "--jobs", 1)
+    assert [t["params_sha256"] for t in alone["trials"]] == [t["params_sha256"] for t in trials]
