@@ -12,7 +12,7 @@ from matrixrl.studies.store import (
     AttemptReplacedError,
     FolderStore,
     RunSender,
-    RunStore,
+    RunFolderStore,
     UrlStore,
     fetch_run,
 )
@@ -41,7 +41,7 @@ def checkpoint(run: Run) -> None:
     (folder / MANIFEST_FILE).write_text(f'{{"step": {run.clock.step}}}')
 
 
-def stores(folder: Path) -> list[RunStore]:
+def stores(folder: Path) -> list[RunFolderStore]:
     return [FolderStore(folder / "kept"), UrlStore(f"memory://{folder.name}/kept")]
 
 

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple, Protocol
 
 from matrixrl.studies.perform import WorkerProcess, log_file, perform
-from matrixrl.studies.store import RunStore
+from matrixrl.studies.store import RunFolderStore
 
 
 class EngineEvent(NamedTuple):
@@ -83,7 +83,7 @@ class LocalEngine:
       store: holds the run folders of a study that is no local folder.
     """
 
-    def __init__(self, jobs: int, store: RunStore | None = None) -> None:
+    def __init__(self, jobs: int, store: RunFolderStore | None = None) -> None:
         self._jobs = jobs
         self._store = store
         self._events: queue.Queue[EngineEvent] = queue.Queue()

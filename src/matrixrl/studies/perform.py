@@ -24,7 +24,7 @@ from matrixrl.studies.store import (
     FENCE_FILE,
     AttemptReplacedError,
     RunSender,
-    RunStore,
+    RunFolderStore,
     fetch_run,
     is_url,
 )
@@ -160,7 +160,7 @@ def log_file(request: Mapping[str, Any], node: str, name: str) -> Path:
 
 
 def perform(
-    request: Mapping[str, Any], worker: WorkerProcess, report: Report, store: RunStore | None, node: str
+    request: Mapping[str, Any], worker: WorkerProcess, report: Report, store: RunFolderStore | None, node: str
 ) -> dict[str, Any]:
     """Trains the run of a request, or resumes it, and returns how it ended.
 
@@ -185,7 +185,7 @@ def perform(
 
 
 def _train_in_scratch(
-    request: Mapping[str, Any], folder: Path, worker: WorkerProcess, report: Report, store: RunStore
+    request: Mapping[str, Any], folder: Path, worker: WorkerProcess, report: Report, store: RunFolderStore
 ) -> dict[str, Any]:
     """Trains in a folder of this machine, and forgets it when the store has everything."""
     run, runs = str(request["run_name"]), folder / RUNS_FOLDER

@@ -13,7 +13,7 @@ from typing import Any
 
 import matrixrl
 from matrixrl.studies.perform import WorkerProcess, log_file, perform
-from matrixrl.studies.store import AttemptReplacedError, FolderStore, RunStore, UrlStore, is_url
+from matrixrl.studies.store import AttemptReplacedError, FolderStore, RunFolderStore, UrlStore, is_url
 
 _worker: tuple[WorkerProcess, dict[str, str]] | None = None
 """Worker process of this Ray worker, kept for the next task, and its environment."""
@@ -133,7 +133,7 @@ def run_on_node(request: dict[str, Any], hub: Any, runs: str) -> dict[str, Any]:
         return ray.get(hub.report.remote(trial, message))
 
     report({"op": "start", "host": socket.gethostname(), "node": node})
-    store: RunStore = UrlStore(runs) if is_url(runs) else HubStore(hub)
+    store: RunFolderStore = UrlStore(runs) if is_url(runs) else HubStore(hub)
     return perform(request, _ready_worker(request, node), report, store, node)
 
 

@@ -38,7 +38,7 @@ class AttemptReplacedError(RuntimeError):
     """Another attempt at the run has begun elsewhere; this one must stop."""
 
 
-class RunStore(Protocol):
+class RunFolderStore(Protocol):
     """Holds run folders by name."""
 
     def begin(self, run: str) -> int:
@@ -314,7 +314,7 @@ def _travels(path: str) -> bool:
     return not (len(parts) == 3 and parts[2] in OF_A_DELIVERY)
 
 
-def fetch_run(store: RunStore, run: str, to: Path) -> None:
+def fetch_run(store: RunFolderStore, run: str, to: Path) -> None:
     """Fetches a run folder, unless the copy that is there was written by the current attempt, or
     the store has none.
 
@@ -343,7 +343,7 @@ def fetch_run(store: RunStore, run: str, to: Path) -> None:
         draft.rename(target)
 
 
-def _parts_of(store: RunStore, run: str, path: str) -> Iterator[bytes]:
+def _parts_of(store: RunFolderStore, run: str, path: str) -> Iterator[bytes]:
     offset = 0
     while content := store.read(run, path, offset):
         yield content
@@ -362,7 +362,7 @@ class RunSender:
       mirror: folder for a consistent copy of what is sent.
     """
 
-    def __init__(self, store: RunStore, directory: Path, attempt: int, mirror: Path) -> None:
+    def __init__(self, store: RunFolderStore, directory: Path, attempt: int, mirror: Path) -> None:
         self._store = store
         self._directory = directory
         self._attempt = attempt
