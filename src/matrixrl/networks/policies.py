@@ -72,8 +72,6 @@ class PolicyValue(nn.Module):
     def _convolved(self, image: Array) -> Array:
         large = min(image.shape[1:3]) >= LARGE_IMAGE
         layers = ((32, 8, 4), (64, 4, 2), (64, 3, 1)) if large else ((16, 3, 1),)
-        if not large and min(image.shape[1:3]) > 3:
-            return jax.nn.relu(PatchConvolution(16, 3, name="Conv_0")(image)).reshape(image.shape[0], -1)
         for channels, side, stride in layers:
             layer = nn.Conv(
                 channels,
@@ -90,36 +88,6 @@ class PolicyValue(nn.Module):
         for _ in range(self.num_layers):
             hidden = act(nn.Dense(self.hidden_dim, kernel_init=HIDDEN_INIT)(hidden))
         return nn.Dense(outputs, kernel_init=nn.initializers.orthogonal(gain))(hidden)
-
-
-class PatchConvolution(nn.Module):
-    """A convolution without padding, as a product of patches and kernel.
-
-    It has the parameters and results of `flax.linen.Conv`. On a CPU the convolution of XLA blocks
-    forever inside a compiled loop that trains several agents; the product does not.
-
-    Attributes:
-      channels: number of output channels.
-      side: of the square kernel, in pixels.
-    """
-
-    channels: int
-    side: int
-
-    @nn.compact
-    def __call__(self, image: Float32[Array, "N H W C"]) -> Float32[Array, "N h w D"]:
-        """Convolves images, channels last."""
-        height, width, depth = image.shape[1:]
-        kernel = self.param("kernel", HIDDEN_INIT, (self.side, self.side, depth, self.channels), jnp.float32)
-        bias = self.param("bias", nn.initializers.zeros, (self.channels,), jnp.float32)
-        # Gather the pixels below the kernel, row by row, as channels of one smaller image.
-        rows, columns = height - self.side + 1, width - self.side + 1
-        patches = [
-            image[:, row : row + rows, column : column + columns]
-            for row in range(self.side)
-            for column in range(self.side)
-        ]
-        return jnp.concatenate(patches, axis=-1) @ kernel.reshape(-1, self.channels) + bias
 
 
 def _scaled(leaf: Array) -> Array:
