@@ -8,14 +8,22 @@ repeat is one compiled call of `--updates` updates, rollout and learning togethe
 more than one learner their repeats take turns. Prints one JSON line per learner: steps per second, median and range
 over the repeats, and what the trained policy earns. On a machine with other work compare `steps_per_cpu_second`.
 
+`--shape default` measures the batch of `ppo train` instead, 16 environments x 128 steps in 8 minibatches. `--agents K`
+trains K agents under `jax.vmap`: steps are those of all of them. `--command` measures the whole command
+`matrixrl ppo train --env gymnax:CartPole-v1` with its journal and checkpoints, in this process: the difference of the
+processor time of a long and of a short run, so that start and compilation cancel out.
+
 `--learning` trains instead of timing: PureJaxRL's own 4 environments x 128 steps for 500,000 steps.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
+import io
 import json
 import statistics
+import tempfile
 import time
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -30,10 +38,21 @@ from matrixrl.agents.ppo import PPO
 from matrixrl.envs.adapters.gymnax import GymnaxEnvironment
 from matrixrl.networks.actor_critic import HIDDEN_INIT
 
-NUM_ENVS, NUM_STEPS = 256, 128
+NUM_STEPS = 128
+
+
+class Shape(NamedTuple):
+    """Shape of a batch of `NUM_STEPS` steps per environment."""
+
+    num_envs: int
+    num_minibatches: int
+
+
+SHAPES = {"large": Shape(256, 4), "default": Shape(16, 8)}
+"""By name; `default` is that of `ppo train`."""
+
 HYPERPARAMETERS = {
     "num_steps": NUM_STEPS,
-    "num_minibatches": 4,
     "gamma": 0.99,
     "gae_lambda": 0.95,
     "clip_eps": 0.2,
@@ -70,7 +89,7 @@ class _OneDone(CartPole):
         return observation, state, reward, terminated | truncated, info
 
 
-def rejax_learner(num_envs: int) -> Learner:
+def rejax_learner(shape: Shape) -> Learner:
     """The PPO of rejax."""
     try:
         import rejax  # pyright: ignore[reportMissingImports]
@@ -80,7 +99,8 @@ def rejax_learner(num_envs: int) -> Learner:
     algorithm = rejax.PPO.create(
         env=env,
         env_params=env.default_params,
-        num_envs=num_envs,
+        num_envs=shape.num_envs,
+        num_minibatches=shape.num_minibatches,
         num_epochs=UPDATE_EPOCHS,
         learning_rate=LEARNING_RATE,
         max_grad_norm=MAX_GRAD_NORM,
@@ -110,7 +130,7 @@ class TwoTowers(nn.Module):
         return tower(2, 0.01), tower(1, 1.0)[:, 0]
 
 
-def our_learner(num_envs: int) -> Learner:
+def our_learner(shape: Shape) -> Learner:
     """The PPO of `matrixrl.agents.ppo`."""
     env, network = GymnaxEnvironment(CartPole(), None, "gymnax:CartPole-v1"), TwoTowers()
     ppo = PPO(
@@ -118,7 +138,8 @@ def our_learner(num_envs: int) -> Learner:
         apply=network.apply,  # pyright: ignore[reportArgumentType]
         init_params=network.init,
         optimizer=optax.chain(optax.clip_by_global_norm(MAX_GRAD_NORM), optax.adam(LEARNING_RATE)),
-        num_envs=num_envs,
+        num_envs=shape.num_envs,
+        num_minibatches=shape.num_minibatches,
         update_epochs=UPDATE_EPOCHS,
         env_params=env.default_params,
         **HYPERPARAMETERS,  # pyright: ignore[reportArgumentType]
@@ -163,9 +184,10 @@ def mean_return(learner: Learner, state: Any, key: jax.Array) -> jax.Array:
 class Timed:
     """A learner with its compiled call, and how long its repeats took."""
 
-    def __init__(self, learner: Learner, num_envs: int, updates: int, seed: int) -> None:
+    def __init__(self, learner: Learner, shape: Shape, updates: int, seed: int, agents: int) -> None:
         self.learner = learner
-        self.steps = updates * num_envs * NUM_STEPS
+        self.agents = agents
+        self.steps = agents * updates * shape.num_envs * NUM_STEPS
         self.rates: list[float] = []
         self.cpu_rates: list[float] = []
         init_key, self.return_key = jax.random.split(jax.random.key(seed))
@@ -175,8 +197,13 @@ class Timed:
 
         # Some initial states hold Python numbers or weak types, which a loop would refuse or compile for twice.
         self.state = jax.tree.map(
-            lambda leaf: jnp.asarray(leaf, jnp.asarray(leaf).dtype), jax.jit(learner.init)(init_key)
+            lambda leaf: jnp.asarray(leaf, jnp.asarray(leaf).dtype),
+            jax.jit(learner.init)(init_key)
+            if agents == 1
+            else jax.jit(jax.vmap(learner.init))(jax.random.split(init_key, agents)),
         )
+        if agents > 1:
+            chunk = jax.vmap(chunk)
         begun = time.perf_counter()
         self.compiled = jax.jit(chunk, donate_argnums=0).lower(self.state).compile()
         self.compile_seconds = time.perf_counter() - begun
@@ -196,9 +223,8 @@ class Timed:
         """What is printed of it."""
         memory = self.compiled.memory_analysis()
         assert memory is not None  # every backend but those without buffers of their own has one
-        earned = jax.jit(lambda state, key: mean_return(self.learner, state, key))(
-            self.state, self.return_key
-        )
+        first = self.state if self.agents == 1 else jax.tree.map(lambda leaf: leaf[0], self.state)
+        earned = jax.jit(lambda state, key: mean_return(self.learner, state, key))(first, self.return_key)
         speed = {}
         if self.rates:
             speed = {
@@ -217,31 +243,80 @@ class Timed:
         }
 
 
+class TimedCommand:
+    """`matrixrl ppo train`, with journal and checkpoints; the difference of two runs is timed."""
+
+    def __init__(self, shape: Shape, updates: int, agents: int) -> None:
+        self.steps = agents * updates * shape.num_envs * NUM_STEPS
+        self.updates = updates
+        self.flags = [
+            *("--num-envs", str(shape.num_envs), "--num-minibatches", str(shape.num_minibatches)),
+            *("--num-steps", str(NUM_STEPS), "--num-seeds", str(agents), "--console", "quiet", "--json"),
+        ]
+        self.batch = shape.num_envs * NUM_STEPS
+        self.cpu_rates: list[float] = []
+
+    def run(self, timed: bool) -> None:
+        """Two runs, of `--updates` updates and of twice as many."""
+        short, long = (self._seconds(self.updates * factor) for factor in (1, 2))
+        if timed:
+            self.cpu_rates.append(self.steps / (long - short))
+
+    def _seconds(self, updates: int) -> float:
+        """Processor time of a run with all its threads."""
+        from matrixrl.cli.main import main as matrixrl
+
+        with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(io.StringIO()):
+            begun = time.process_time()
+            command = ["ppo", "train", "--env", "gymnax:CartPole-v1", "--runs-dir", folder, *self.flags]
+            if matrixrl([*command, "--total-timesteps", str(updates * self.batch)]) != 0:
+                raise SystemExit("ppo train failed")
+            return time.process_time() - begun
+
+    def result(self) -> dict[str, Any]:
+        """What is printed of it."""
+        rates = self.cpu_rates
+        return {
+            "steps_per_cpu_second": round(statistics.median(rates)),
+            "steps_per_cpu_second_range": [round(min(rates)), round(max(rates))],
+            "repeats": len(rates),
+        }
+
+
 def main() -> None:
     """Measure the learners asked for."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     learners = {"rejax": rejax_learner, "ours": our_learner}
-    for name in learners:
+    for name in (*learners, "command"):
         parser.add_argument(f"--{name}", action="store_true")
     parser.add_argument("--learning", action="store_true")
     parser.add_argument("--updates", type=int, default=5)
     parser.add_argument("--repeats", type=int, default=7)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--shape", choices=list(SHAPES), default="large")
+    parser.add_argument("--agents", type=int, default=1)
     flags = parser.parse_args()
     asked = [name for name in learners if getattr(flags, name)]
-    if not asked:
-        parser.error("nothing to measure: give --rejax, --ours or both")
-    num_envs, updates = (4, 500_000 // (4 * NUM_STEPS)) if flags.learning else (NUM_ENVS, flags.updates)
-    timed = {name: Timed(learners[name](num_envs), num_envs, updates, flags.seed) for name in asked}
+    if not asked and not flags.command:
+        parser.error("nothing to measure: give --rejax, --ours or --command")
+    shape, updates = SHAPES[flags.shape], flags.updates
+    if flags.learning:
+        shape, updates = Shape(4, 4), 500_000 // (4 * NUM_STEPS)
+    timed: dict[str, Timed | TimedCommand] = {
+        name: Timed(learners[name](shape), shape, updates, flags.seed, flags.agents) for name in asked
+    }
+    if flags.command:
+        timed["command"] = TimedCommand(shape, updates, flags.agents)
     for one in timed.values():
         one.run(timed=False)  # the first call touches memory for the first time
     for _ in range(0 if flags.learning else flags.repeats):
         for one in timed.values():
             one.run(timed=True)
     for name, one in timed.items():
-        print(json.dumps({"learner": name, **one.result()}), flush=True)
+        about = {"learner": name, "shape": flags.shape, "agents": flags.agents}
+        print(json.dumps({**about, **one.result()}), flush=True)
 
 
 if __name__ == "__main__":

@@ -294,6 +294,7 @@ def test_a_rollout_has_the_values_of_the_last_observations() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_a_run_killed_in_the_middle_resumes_to_the_same_hash(tmp_path: Path) -> None:
     program = [
         sys.executable,

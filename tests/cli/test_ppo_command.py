@@ -287,6 +287,7 @@ def test_the_cost_of_tracking_is_measured(
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_a_run_killed_in_the_middle_resumes_to_the_same_hash(
     runs: Path, source: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

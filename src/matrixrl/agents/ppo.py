@@ -353,7 +353,7 @@ class PPO:
       env_params: passed to the environment.
       axis_name: the mesh axis that environments are spread over; None on one device.
       at_once: True to process the groups of a minibatch in one forward pass, which is faster on an
-        accelerator; on a CPU separate passes fit the cache.
+        accelerator and for small groups; on a CPU separate passes of large ones fit the cache.
       max_groups: maximum number of groups of a batch (`num_groups`); at least the number of
         devices.
       distribution: meaning of the policy outputs of the network.

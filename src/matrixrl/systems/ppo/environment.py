@@ -86,5 +86,6 @@ def environment_task(config: EnvironmentRunConfig) -> PPOTask:
         normalize_observations=normalizes(config.normalize_observations, env),
         normalize_rewards=normalizes(config.normalize_rewards, env),
         counts_faults=isinstance(env, GymnaxEnvironment),  # workers check each step themselves
+        joins_small_groups=True,
         describe_fault=describe_fault,
     )

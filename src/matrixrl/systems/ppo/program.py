@@ -44,6 +44,11 @@ class UpdateResults(NamedTuple):
     faults: Any = ()
 
 
+SMALL_SHARE = 128
+"""Number of samples of a group in a minibatch up to which a CPU processes the groups at once:
+calls of small products cost more than the cache saves (measured in `benchmarks/RESULTS.md`).
+"""
+
 ENDS = ("anneal_lr", "final_ent_coef")
 """Arguments that give the last value of another one."""
 
@@ -106,6 +111,7 @@ class PPOProgram:
         settings = config.ppo
         groups = num_groups(settings.num_envs, settings.num_steps, settings.num_minibatches, max_groups())
         self.mesh = data_mesh(config.devices, groups, "groups of environments")
+        small_batch = SMALL_SHARE * groups * settings.num_minibatches
         self.ppo = PPO(
             env=task.env,
             apply=task.network.apply,
@@ -119,7 +125,8 @@ class PPOProgram:
             env_params=task.env_params(config.time_limit or 0),
             max_groups=max_groups(),
             axis_name=None if self.mesh is None else DATA,
-            at_once=jax.default_backend() != "cpu",
+            at_once=jax.default_backend() != "cpu"
+            or (task.joins_small_groups and settings.batch_size <= small_batch),
             distribution=task.distribution,
             normalize_observations=task.normalize_observations,
             normalize_rewards=task.normalize_rewards,

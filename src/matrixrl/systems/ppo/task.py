@@ -95,6 +95,8 @@ class PPOTask:
       normalize_observations, normalize_rewards: True to show the learner normalised ones.
       counts_faults: True to count the faults of the environment in every update; a run stops at the
         first with the message of `describe_fault`.
+      joins_small_groups: True to process small groups of a minibatch at once on a CPU. It is
+        quicker; products of other sizes may round differently on several devices.
       describe_fault: name and number of a fault (`agents.ppo.FAULTS`) -> the message.
     """
 
@@ -110,6 +112,7 @@ class PPOTask:
     normalize_observations: bool = False
     normalize_rewards: bool = False
     counts_faults: bool = False
+    joins_small_groups: bool = False
     describe_fault: Callable[[str, int], str] | None = None
 
     @property
