@@ -11,8 +11,8 @@ from matrixrl.run_layout import CHECKPOINTS_FOLDER, MANIFEST_FILE
 from matrixrl.studies.store import (
     AttemptReplacedError,
     FolderStore,
-    RunSender,
     RunFolderStore,
+    RunSender,
     UrlStore,
     fetch_run,
 )

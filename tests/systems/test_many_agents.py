@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -158,3 +159,22 @@ def test_one_run_holds_all_agents(tmp_path: Path, capsys: pytest.CaptureFixture[
     assert [agent["agent"] for agent in record["agents"]] == [0, 1, 2, 3]
     means = [agent["greedy"]["return"]["mean"] for agent in record["agents"]]
     assert record["greedy"]["return"]["mean"] == pytest.approx(np.mean(means))
+
+
+def test_orthogonal_matrices_of_agents_are_drawn_one_after_the_other() -> None:
+    """Batched QR factorizations of several layers at once deadlock on a CPU with two cores."""
+
+    def factorizations(jaxpr: Any) -> Iterator[Any]:
+        for equation in jaxpr.eqns:
+            if equation.primitive.name in ("geqrf", "qr", "householder_product"):
+                yield equation.invars[0].aval
+            for value in equation.params.values():
+                inner = getattr(value, "jaxpr", value)
+                if hasattr(inner, "eqns"):
+                    yield from factorizations(inner)
+
+    config = settings(ENV, num_seeds=2)
+    program = AgentsProgram(config, environment_task(config))
+    found = list(factorizations(jax.make_jaxpr(program._start)(program.keys).jaxpr))
+    assert found
+    assert all(matrix.ndim == 2 for matrix in found)

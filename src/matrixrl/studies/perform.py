@@ -23,8 +23,8 @@ from matrixrl.studies.record import LOGS_FOLDER, RUNS_FOLDER
 from matrixrl.studies.store import (
     FENCE_FILE,
     AttemptReplacedError,
-    RunSender,
     RunFolderStore,
+    RunSender,
     fetch_run,
     is_url,
 )

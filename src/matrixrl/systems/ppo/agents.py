@@ -166,7 +166,10 @@ class AgentsProgram:
         return first + (last - first) * number / self.config.ppo.num_updates
 
     def _start(self, keys: Array) -> TrainState:
-        return jax.vmap(lambda key: self._one.ppo.init(jax.random.fold_in(key, START_NUMBER)))(keys)
+        # One agent after the other: orthogonal matrices of several agents at once, in more than one
+        # layer, wait for each other for ever on a CPU with few cores (LAPACK's QR of a batch blocks
+        # a thread of the pool that it needs).
+        return jax.lax.map(lambda key: self._one.ppo.init(jax.random.fold_in(key, START_NUMBER)), keys)
 
     @cached_property
     def _compiled(self) -> Any:
