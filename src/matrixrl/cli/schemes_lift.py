@@ -69,7 +69,7 @@ class SchemesLiftCommand:
 
 
 @dataclass(frozen=True)
-class _Source:
+class _SchemeToLift:
     """A scheme to lift, with its place; without a scheme the reason that it is wrong."""
 
     file: Path
@@ -84,10 +84,10 @@ class _Source:
 
 
 @dataclass(frozen=True)
-class _Lifted:
+class _LiftResult:
     """A scheme with the outcome."""
 
-    source: _Source
+    source: _SchemeToLift
     outcome: Lift | None
     seconds: float
     output: Path | None = None
@@ -149,7 +149,7 @@ def _lift(command: SchemesLiftCommand) -> int:
     if output is not None and output.exists() and not output.is_dir():
         raise SchemeError(f"--output {display_path(output)}: is a file; name a folder")
     sources, skipped, unreadable = _read(command)
-    results: list[_Lifted] = []
+    results: list[_LiftResult] = []
     names: set[str] = set()
     began = time.monotonic()
     with working(f"lifting {len(sources):,} schemes") as status:
@@ -168,11 +168,11 @@ def _lift(command: SchemesLiftCommand) -> int:
     return 0 if lifted == len(results) else 1
 
 
-def _read(command: SchemesLiftCommand) -> tuple[list[_Source], int, int]:
+def _read(command: SchemesLiftCommand) -> tuple[list[_SchemeToLift], int, int]:
     """Reads all files before anything is written; returns the schemes, and the numbers of files
     that are no scheme and that cannot be read.
     """
-    sources: list[_Source] = []
+    sources: list[_SchemeToLift] = []
     skipped = unreadable = 0
     for path in command.files:
         try:
@@ -198,7 +198,7 @@ def _read(command: SchemesLiftCommand) -> tuple[list[_Source], int, int]:
     return sources, skipped, unreadable
 
 
-def _read_file(file: Path, ring: Ring | None) -> list[_Source]:
+def _read_file(file: Path, ring: Ring | None) -> list[_SchemeToLift]:
     """Reads the schemes of a file; one that is right modulo 2 or 3 only is reduced."""
     read = read_scheme_file(file, ring)
     checks = [check_reading(read, reading, ring) for reading in read.readings]
@@ -214,15 +214,15 @@ def _read_file(file: Path, ring: Ring | None) -> list[_Source]:
                     found = reduced
                     break
         wrong = "" if found.ok else f"not a correct scheme: {check.message}"
-        sources.append(_Source(file, number, len(checks), found.scheme, wrong))
+        sources.append(_SchemeToLift(file, number, len(checks), found.scheme, wrong))
     return sources
 
 
-def _lift_one(command: SchemesLiftCommand, source: _Source, names: set[str]) -> _Lifted:
+def _lift_one(command: SchemesLiftCommand, source: _SchemeToLift, names: set[str]) -> _LiftResult:
     """Lifts a scheme and writes the result."""
     began = time.process_time()
     if source.wrong:
-        return _Lifted(source, None, 0.0)
+        return _LiftResult(source, None, 0.0)
     scheme = source.scheme
     if scheme.ring in MODULUS:
         outcome = lift(
@@ -244,7 +244,7 @@ def _lift_one(command: SchemesLiftCommand, source: _Source, names: set[str]) -> 
         names.add(name)
         path = command.output / f"{name}.json"
         outcome.scheme.save(path)
-    return _Lifted(source, outcome, time.process_time() - began, path)
+    return _LiftResult(source, outcome, time.process_time() - began, path)
 
 
 def _as_it_is(scheme: Scheme, to: str) -> Lift:
@@ -257,7 +257,7 @@ def _as_it_is(scheme: Scheme, to: str) -> Lift:
     return Lift("none", None, True, None, f"is over {scheme.ring}, not modulo 2 or 3, and is not changed")
 
 
-def _print_results(results: list[_Lifted], seconds: float, skipped: int, unreadable: int) -> None:
+def _print_results(results: list[_LiftResult], seconds: float, skipped: int, unreadable: int) -> None:
     """Prints a row per file and outcome, the schemes without a lift, and the totals."""
     without = [result for result in results if result.scheme is None]
     for result in without[:_MAX_LINES]:
