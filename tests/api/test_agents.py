@@ -186,6 +186,36 @@ def test_schemes_arrive_as_they_are_proved_and_leaving_saves(tmp_path: Path) -> 
         agent.decompose(games=0)
 
 
+def test_walks_discover_schemes_and_resume(tmp_path: Path) -> None:
+    given = {"runs_dir": tmp_path, "console": "quiet", "num_walkers": 2}
+    with matrixrl.discover(size=(2, 2, 2), run_name="w", target_rank=6, flips=40_000, **given) as search:
+        first = next(search)
+    assert first.rank < 8
+    assert search.run is not None
+    assert search.run.system == "flip"
+    again = matrixrl.discover(resume_run="w", runs_dir=tmp_path, every=True, console="quiet")
+    solutions = list(again)
+    assert again.run == search.run
+    assert all(found.rank <= 7 for found in solutions)
+    assert search.run.status == "finished"
+    assert search.run.settings.size == (2, 2, 2)
+    assert matrixrl.flip(size=(2, 2, 2)).ring == "F2"
+
+
+def test_discover_chooses_the_engine(tmp_path: Path) -> None:
+    with pytest.raises(matrixrl.ConfigError, match=r"flip\(\): unknown setting preset_name"):
+        matrixrl.discover(engine="flips", preset_name="quick")
+    with pytest.raises(matrixrl.ConfigError, match=r"engine='walks': must be auto, flips or agent"):
+        matrixrl.discover(engine="walks")  # pyright: ignore[reportArgumentType]
+    with pytest.raises(matrixrl.ConfigError, match="resume_run= nothing"):
+        matrixrl.discover(resume_run="nothing", runs_dir=tmp_path)
+    # A setting of a training alone.
+    with pytest.raises(matrixrl.ConfigError, match="--step-margin"):
+        matrixrl.discover(size=(2, 2, 2), step_margin=-8)
+    with pytest.raises(matrixrl.ConfigError, match="--size 9 9 9"):
+        matrixrl.discover(size=(9, 9, 9), engine="agent")
+
+
 def test_discover_refuses_at_once() -> None:
     with pytest.raises(matrixrl.ConfigError, match="matmul\\(\\): unknown setting target_ranks"):
         matrixrl.discover(size=(2, 2, 2), target_ranks=7)

@@ -25,8 +25,8 @@ BLOCKS = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
 SHORTER = {
     "total_timesteps=500_000)": "total_timesteps=4096, num_envs=8, num_steps=16)",
     "total_timesteps=1_000_000": "total_timesteps=8192",
-    'size=(2, 2, 3), time="10m"': 'size=(1, 1, 2), step_margin=0, time="10m"',
-    'size=(2, 2, 2), ring="F2"': 'size=(1, 2, 1), step_margin=0, ring="F2"',
+    'size=(2, 2, 3), time="10m"': 'size=(1, 1, 2), time="10m"',
+    'size=(2, 2, 2), ring="F2"': 'size=(1, 2, 1), ring="F2"',
 }
 """Texts of the page that a test shortens."""
 

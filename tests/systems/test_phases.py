@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import gc
 import weakref
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -14,12 +15,15 @@ import pytest
 from matrixrl.cli.matmul import read_config
 from matrixrl.config import MatmulConfig
 from matrixrl.schemes.known import known_scheme
+from matrixrl.schemes.scheme import Scheme
 from matrixrl.systems.matmul import phases
 from matrixrl.systems.matmul.context import PhaseContext
+from matrixrl.systems.matmul.discoveries import Discoveries
 from matrixrl.systems.matmul.phases import EPOCH, HostPhase, first_phase, next_phase
 from matrixrl.systems.matmul.program import MatmulProgram
 from matrixrl.systems.matmul.solutions import games_of, schemes_of
 from matrixrl.systems.matmul.state import DONE, MatmulState, Progress
+from matrixrl.tracking.recorder import NullRecorder
 from tests.systems.test_matmul_resume import SETTINGS, program
 
 __all__ = ["program"]  # the fixture, whose programs are compiled once for both files
@@ -55,6 +59,9 @@ def test_phases_follow_each_other() -> None:
     assert order_of(context_of(*flags)) == ["pretrain", *epoch, *epoch, "evaluate"]
     epoch.insert(1, "rewrite")
     assert order_of(context_of(*flags), solved=True) == ["pretrain", *epoch, *epoch, "evaluate"]
+    epoch.insert(2, "flip")
+    walks = context_of(*flags, "--flip-polish", "1000")
+    assert order_of(walks, solved=True) == ["pretrain", *epoch, *epoch, "evaluate"]
 
 
 def test_a_run_without_pretraining_begins_with_games_and_one_without_epochs_is_over() -> None:
@@ -111,6 +118,42 @@ def test_schemes_that_do_not_fit_are_refused(program: MatmulProgram) -> None:
     scheme = known_scheme(program.config.game.formats[0])
     with pytest.raises(ValueError, match="a batch has"):
         games_of(program, [scheme] * (program.config.selfplay.batch_of_games + 1))
+
+
+def test_walks_from_own_solutions_find_lower_ranks_and_feed_the_replay_buffer(
+    program: MatmulProgram, tmp_path: Path
+) -> None:
+    # (B11 + B12) C11 + B12 C11 + B12 C12 + B13 C13, times A11: one term too many.
+    v = [[1, 1, 0], [0, 1, 0], [0, 1, 0], [0, 0, 1]]
+    w = [[1, 0, 0], [1, 0, 0], [0, 1, 0], [0, 0, 1]]
+    solution = Scheme((1, 1, 3), "F2", [[1]] * 4, v, w)
+    config = dataclasses.replace(
+        program.config, selfplay=dataclasses.replace(program.config.selfplay, flip_polish=700_000)
+    )
+    states = []
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+        found = Discoveries(tmp_path / name, {})
+        found.check(solution)
+        context = PhaseContext(config, program, [found])
+        phase = phases.phase_named("flip")
+        assert phase.length(config) == 2
+        state = program.init(jax.random.key(0))
+        run = NullRecorder("matmul", name, tmp_path / name)
+        progress = Progress(phase="flip", epoch=1, chunk=7, step_limits=(5,), best_ranks=(4,))
+        state, result = phase.advance(context, MatmulState(state, progress), jax.random.key(0))
+        state, is_over = phase.record(context, state, result, run)
+        states.append((found.best, list(found.solutions), state.progress))
+        assert run.clock.step == 1
+        assert not is_over  # the goal is the best known rank over the integers, not asked for here
+        state, is_over = phase.record(context, state, result + 1, run)
+        assert is_over
+        assert state.progress.best_ranks == (3,)
+        assert int(state.device.replay.num_games) == len(found.solutions)
+    assert states[0] == states[1]
+    best = states[0][0]
+    assert best is not None
+    assert (best.rank, best.ring) == (3, "Z")
 
 
 def test_a_program_goes_when_nothing_uses_it() -> None:

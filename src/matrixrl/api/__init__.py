@@ -15,7 +15,7 @@ settings, journal, checkpoints and exact resume.
 from matrixrl.api.agents import Agent, EnvironmentAgent, MatmulAgent, load
 from matrixrl.api.discovery import Discovery, discover
 from matrixrl.api.runs import Run, open
-from matrixrl.api.settings import TrainingSettings, hackmatrix, matmul, ppo
+from matrixrl.api.settings import TrainingSettings, flip, hackmatrix, matmul, ppo
 from matrixrl.api.training import TrainingError, train
 from matrixrl.config import ConfigError
 
@@ -29,6 +29,7 @@ __all__ = [
     "TrainingError",
     "TrainingSettings",
     "discover",
+    "flip",
     "hackmatrix",
     "load",
     "matmul",

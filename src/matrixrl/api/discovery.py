@@ -1,4 +1,4 @@
-"""`matrixrl.discover`: schemes as they are proved, from a training in the background."""
+"""`matrixrl.discover`: schemes as they are proved, from a search or a training in the background."""
 
 from __future__ import annotations
 
@@ -8,17 +8,20 @@ import queue
 import threading
 import weakref
 from collections.abc import Generator
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
-from matrixrl.api.runs import Run
-from matrixrl.api.settings import TrainingSettings, matmul
+from matrixrl.api.runs import Run, find_folder, run_location
+from matrixrl.api.settings import TrainingSettings, flip, is_setting, matmul
 from matrixrl.api.training import run_embedded
 from matrixrl.cli.embedding import Embedding
 from matrixrl.config import ConfigError
+from matrixrl.tracking.identity import read_run_file
 
 if TYPE_CHECKING:
     from matrixrl.schemes.scheme import Scheme
     from matrixrl.tracking.recorder import Recorder
+
+Engine = Literal["auto", "flips", "agent"]
 
 _POLL_SECONDS = 0.5  # a wait without a limit would not hear an interrupt on every system
 
@@ -68,7 +71,7 @@ class Discovery(Generator["Scheme", None, None]):
 
         Example:
           >>> import matrixrl
-          >>> found = matrixrl.discover(size=(1, 1, 2), console="quiet", step_margin=0)
+          >>> found = matrixrl.discover(size=(1, 1, 2), console="quiet")
           >>> next(found).rank
           2
           >>> found.close()
@@ -188,9 +191,10 @@ def discover(
     target_rank: int | None = None,
     time: str | float | None = None,
     every: bool = False,
+    engine: Engine = "auto",
     **settings: Any,
 ) -> Discovery:
-    """Returns a generator of proved schemes, in the order in which a training finds them.
+    """Returns a generator of proved schemes, in the order in which a search finds them.
 
     Each one is better than those before it: of a lower rank, or of the same rank over the integers
     instead of modulo 2. All are proved exactly, and stored in the run folder with their provenance.
@@ -202,25 +206,47 @@ def discover(
       ring: `F2`, with lifting to the integers, or `Z`.
       target_rank: rank at which the search ends. Default: the best known rank.
       time: maximum time, such as `10m`, or in seconds.
-      every: True for every different solution of the lowest rank so far, in the ring of the games.
-      settings: further keywords of `matrixrl.matmul`, such as `preset="discover"`.
+      every: True for every different solution of the lowest rank so far, in the ring of the search.
+      engine: `flips`: random walks on flip graphs, the faster one on every format that was measured.
+        `agent`: a training. `auto`: flips, unless a keyword is a setting of a training alone, or
+        the run to resume is a training.
+      settings: further keywords of `matrixrl.flip`, or of `matrixrl.matmul`, such as
+        `preset="discover"`.
 
     Returns:
-      The generator. Closing it stops the training and saves; its `run` is the run.
+      The generator. Closing it stops the search and saves; its `run` is the run.
 
     Raises:
       ConfigError: if a keyword is unknown or a value is not allowed.
 
     Example:
       >>> import matrixrl
-      >>> for found in matrixrl.discover(size=(1, 1, 2), step_margin=0, console="quiet"):
+      >>> for found in matrixrl.discover(size=(1, 1, 2), console="quiet"):
       ...     print(found.rank)
       2
     """
-    named = {"size": size, "tensor": tensor, "ring": ring, "stop_at_rank": target_rank}
+    if engine not in ("auto", "flips", "agent"):
+        raise ConfigError(f"discover(): engine={engine!r}: must be auto, flips or agent")
+    named = {"size": size, "tensor": tensor, "ring": ring}
     given = {name: value for name, value in named.items() if value is not None}
-    for name in given.keys() & settings.keys():
-        raise ConfigError(f"discover(): target_rank and {name} are one setting; leave one out")
     if time is not None:
         given["time"] = time if isinstance(time, str) else f"{time:g}s"
-    return Discovery(matmul(**given, **settings), every)
+    walks = engine == "flips" or (engine == "auto" and _may_walk(settings))
+    target = "target_rank" if walks else "stop_at_rank"
+    if target_rank is not None:
+        given[target] = target_rank
+    for name in given.keys() & settings.keys():
+        raise ConfigError(f"discover(): target_rank and {name} are one setting; leave one out")
+    return Discovery((flip if walks else matmul)(**given, **settings), every)
+
+
+def _may_walk(settings: dict[str, Any]) -> bool:
+    """Returns whether walks on flip graphs have all of these settings, and resume the run that they
+    name.
+    """
+    reference = settings.get("resume_run")
+    if reference is not None:
+        name, folder = run_location(reference, settings.get("runs_dir"))
+        found = find_folder(name, folder, flag="discover(): resume_run=")
+        return (read_run_file(found) or {}).get("system") == "flip"
+    return all(is_setting("flip", name) for name in settings)

@@ -13,7 +13,8 @@ from typing import Any, get_args, get_origin
 
 from matrixrl.cli.main import COMMANDS
 from matrixrl.cli.parse import require_local_paths
-from matrixrl.config import ConfigError, RunConfig, value_at
+from matrixrl.cli.settings import command_words
+from matrixrl.config import ConfigError, TrackedRunConfig, value_at
 from matrixrl.config.fields import rules_of, settings_of
 from matrixrl.config.files import checked_value, with_file
 
@@ -26,7 +27,7 @@ class TrainingSettings(Mapping[str, Any]):
     underscores.
 
     Attributes:
-      system: `ppo`, `hackmatrix` or `matmul`.
+      system: `ppo`, `hackmatrix`, `matmul` or `flip`.
       given: keywords that differ from the preset, as they were given.
       config: all settings, as the trainer has them.
 
@@ -41,7 +42,7 @@ class TrainingSettings(Mapping[str, Any]):
 
     system: str
     given: Mapping[str, Any]
-    config: RunConfig
+    config: TrackedRunConfig
 
     def replace(self, **changes: Any) -> TrainingSettings:
         """Returns settings with other values.
@@ -165,6 +166,32 @@ def matmul(**settings: Any) -> TrainingSettings:
     return build("matmul", settings)
 
 
+def flip(**settings: Any) -> TrainingSettings:
+    """Returns the settings of a search on flip graphs: those of `matrixrl matmul flip`.
+
+    Args:
+      settings: every flag of `matrixrl matmul flip --help` as a keyword, with underscores:
+        `size=(3, 4, 4)`, `ring="Z"`. `tensor` also takes an array of integers.
+
+    Returns:
+      The settings, for `matrixrl.train`.
+
+    Raises:
+      ConfigError: if a keyword is unknown or a value is not allowed.
+
+    Example:
+      >>> import matrixrl
+      >>> matrixrl.flip(size=(2, 2, 3), ring="Z").ring
+      'Z'
+    """
+    return build("flip", settings)
+
+
+def is_setting(system: str, keyword: str) -> bool:
+    """Returns whether a system has a setting of this name, present or former."""
+    return keyword in _names(command_of(system)[1])
+
+
 def build(system: str, given: Mapping[str, Any]) -> TrainingSettings:
     """Returns the settings of a system.
 
@@ -203,20 +230,20 @@ def read_config(module: Any, arguments: Sequence[str]) -> Any:
     raise ConfigError(message)
 
 
-def command_of(system: str) -> tuple[Any, type[RunConfig]]:
+def command_of(system: str) -> tuple[Any, type[TrackedRunConfig]]:
     """Returns the module of a system's training command, and the type of its settings.
 
     Raises:
       ConfigError: if there is no such command.
     """
-    command = COMMANDS.get((system, "train"))
+    command = COMMANDS.get(command_words(system))
     if command is None:
         raise ConfigError(f"{system}: this system has no training command of matrixrl; train it with its own")
     module = importlib.import_module(command.module)
     return module, getattr(module, command.settings)
 
 
-def arguments_of(kind: type[RunConfig], given: Mapping[str, Any]) -> list[str]:
+def arguments_of(kind: type[TrackedRunConfig], given: Mapping[str, Any]) -> list[str]:
     """Returns keywords as a command line.
 
     Args:
@@ -253,7 +280,9 @@ def _checked_keywords(system: str, kind: type, given: Mapping[str, Any]) -> dict
         if keyword not in names:
             near = difflib.get_close_matches(keyword, names, n=1)
             meant = (
-                f"did you mean {near[0]}?" if near else f"see the flags of: matrixrl {system} train --help"
+                f"did you mean {near[0]}?"
+                if near
+                else f"see the flags of: matrixrl {' '.join(command_words(system))} --help"
             )
             raise ConfigError(f"{system}(): unknown setting {keyword}; {meant}")
         dotted = names[keyword]
@@ -307,5 +336,5 @@ def _tensor_text(value: Any) -> str:
     try:
         problem = value if isinstance(value, Problem) else TensorProblem("tensor", np.asarray(value))
     except SchemeError as error:
-        raise ConfigError(f"matmul(): tensor: {error}") from error
+        raise ConfigError(f"tensor: {error}") from error
     return recorded_text(problem)

@@ -102,7 +102,7 @@ def run_embedded(settings: TrainingSettings, embedding: Embedding) -> Run:
       TrainingError: as `train`.
     """
     module, kind = command_of(settings.system)
-    if settings.benchmark:
+    if getattr(settings, "benchmark", False):
         raise ConfigError(
             f"train(): benchmark=True trains several runs; use: matrixrl {settings.system} train --benchmark"
         )

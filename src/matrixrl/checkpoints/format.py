@@ -131,6 +131,14 @@ class Checkpoint:
             leaves.append(_with_sharding(name, saved[name], wanted, self.folder))
         return jax.tree.unflatten(jax.tree.structure(template), leaves)
 
+    def host_arrays(self, prefix: str = "") -> dict[str, np.ndarray]:
+        """Returns the saved arrays on the host as they were saved, 64 bits included, by the rest of
+        their names after `prefix`.
+        """
+        names = [name for name in self.record["arrays"] if name.startswith(prefix)]
+        loaded = self._load(dict.fromkeys(names))
+        return {name.removeprefix(prefix): np.asarray(loaded[name]) for name in names}
+
     def _load(self, wanted: Mapping[str, Any]) -> dict[str, np.ndarray | jax.Array]:
         """Loads the saved arrays by name; of partially addressable ones it reads only the shards of
         this process.

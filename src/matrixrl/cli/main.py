@@ -36,17 +36,26 @@ class Command:
         `run_command` takes one.
       summary: one line for the overview.
       own_parser: the module's `run` reads the command line itself.
+      system: system whose runs the command makes and resumes, where it is not `SYSTEM train`.
     """
 
     module: str
     settings: str
     summary: str
     own_parser: bool = False
+    system: str = ""
 
 
 COMMANDS: dict[tuple[str, str], Command] = {
     ("matmul", "train"): Command(
         "matrixrl.cli.matmul", "MatmulConfig", "discover a matrix-multiplication algorithm", own_parser=True
+    ),
+    ("matmul", "flip"): Command(
+        "matrixrl.cli.matmul_flip",
+        "FlipConfig",
+        "search for schemes by random walks on flip graphs",
+        own_parser=True,
+        system="flip",
     ),
     ("matmul", "evaluate"): Command(
         "matrixrl.cli.matmul_evaluate",
@@ -130,6 +139,11 @@ COMMANDS: dict[tuple[str, str], Command] = {
         "matrixrl.cli.schemes_library", "SchemesListCommand", "the schemes found by this project"
     ),
     ("schemes", "get"): Command("matrixrl.cli.schemes_library", "Get", "one of these schemes, as a file"),
+    ("schemes", "ledger"): Command(
+        "matrixrl.cli.schemes_ledger",
+        "SchemesLedgerCommand",
+        "best ranks found for each format, the records, and core-hours",
+    ),
 }
 
 

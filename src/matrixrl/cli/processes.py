@@ -29,6 +29,8 @@ def agreed_settings(
     Raises:
       ConfigError: if the command line is wrong, or the processes do not connect.
     """
+    if "processes" not in {item.name for item in dataclasses.fields(kind)}:  # pyright: ignore[reportArgumentType]
+        return read(arguments), SINGLE
     if "--distributed" not in arguments or {"-h", "--help"} & set(arguments):
         config: Any = read(arguments)
         if config.processes.distributed:

@@ -18,7 +18,7 @@ from matrixrl.cli.resume import recorded_settings
 from matrixrl.cli.runs_agents import agents_lines
 from matrixrl.cli.runs_common import Common, main_metrics, names_of, number, perform
 from matrixrl.cli.runs_list import summary_table
-from matrixrl.cli.settings import settings_of_system
+from matrixrl.cli.settings import command_words, settings_of_system
 from matrixrl.config import ConfigError, as_record, require, settings_toml
 from matrixrl.tracking.chart import chart
 from matrixrl.tracking.identity import LOCK_FILE, Lock, find_run
@@ -247,6 +247,6 @@ def _show_settings(directory: Path, summary: RunSummary, command: Show) -> dict[
         raise ConfigError(f"runs show {directory.name} --config: {summary.system} has no settings file")
     settings = recorded_settings(kind, directory)
     if not command.json:
-        trainer = f"matrixrl {summary.system} train --config FILE"
+        trainer = f"matrixrl {' '.join(command_words(summary.system))} --config FILE"
         say(settings_toml(settings, f"Settings of {directory.name}, for: {trainer}").rstrip("\n"))
     return {"name": summary.name, "run_id": summary.run_id, "settings": as_record(settings)}

@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 from matrixrl.cli.embedding import EMBEDDED_GRACE_SECONDS, EMBEDDING
 from matrixrl.cli.progress import complain
 from matrixrl.cli.resume import resumed_settings
+from matrixrl.cli.settings import command_words
 from matrixrl.cli.signals import GraceExpiry, StopAnswer
 from matrixrl.config import (
     CheckpointConfig,
@@ -122,7 +123,8 @@ class Session(Generic[Config, TrainerT]):
         the run has the spec of `system`. Called after `prepare`.
       name_prefix: of automatic run names.
       config: the settings.
-      learning_rate: dotted name of the learning rate among the settings.
+      learning_rate: dotted name of the learning rate among the settings; "" without one.
+      verb: what the command does, for its first lines.
       about: recorded beside the settings and the machine.
       versions: recorded as well; a run whose checkpoint has a different version cannot be resumed.
       describe: describes the training in a line or two, from the settings alone.
@@ -140,7 +142,8 @@ class Session(Generic[Config, TrainerT]):
     system: str
     name_prefix: str
     config: Config
-    learning_rate: str
+    learning_rate: str = ""
+    verb: str = "trains"
     about: Mapping[str, Any] = field(default_factory=dict)
     versions: Mapping[str, int] = field(default_factory=dict)
     describe: Callable[[Config], str] | None = None
@@ -183,7 +186,7 @@ def resume_command(system: str, tracking: TrackingConfig, name: str, *flags: str
     """Returns the command that resumes a run."""
     folder = tracking.runs_dir
     where = () if folder == TrackingConfig().runs_dir else ("--runs-dir", str(folder))
-    return shlex.join(["matrixrl", system, "train", "--resume-run", name, *where, *flags])
+    return shlex.join(["matrixrl", *command_words(system), "--resume-run", name, *where, *flags])
 
 
 def train(session: Session[Any, Any], coordinator: Coordinator = SINGLE) -> int:
@@ -303,7 +306,7 @@ def announce(session: Session[Any, Any], reservation: Reservation | None) -> Non
         Status(shown=False).line(f"run {lines[0][1]} in {folder}")
         return
     if session.describe is not None:
-        lines.append(("trains", session.describe(session.config)))
+        lines.append((session.verb, session.describe(session.config)))
     lines.append(("folder", str(folder)))
     if tracking.wandb:
         project = tracking.project or resolve_spec(session.system).project

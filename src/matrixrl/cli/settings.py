@@ -9,9 +9,9 @@ from typing import TypeVar
 from matrixrl.cli.parse import parse, present_flags, require_local_paths
 from matrixrl.cli.resume import flag_value, resumed_settings, run_folder
 from matrixrl.cli.sweep import with_sweep_parameters
-from matrixrl.config import ConfigError, RunConfig, read_settings_file, with_file
+from matrixrl.config import ConfigError, TrackedRunConfig, read_settings_file, with_file
 
-ConfigT = TypeVar("ConfigT", bound=RunConfig)
+ConfigT = TypeVar("ConfigT", bound=TrackedRunConfig)
 
 
 def read_settings(
@@ -22,14 +22,16 @@ def read_settings(
     *,
     system: str,
     description: str,
+    words: str | None = None,
 ) -> ConfigT:
     """Reads the settings of a training command. Flags override the file of `--config`, and that
     overrides the preset, or the settings of the run to resume.
 
     Args:
       presets: by name.
-      system: its name on the command line: `matrixrl <system> train`.
+      system: name of the system of its runs.
       description: printed by `--help`.
+      words: the command on the command line. Default: `<system> train`.
 
     Raises:
       ConfigError: if a flag, the file or a value is wrong, or there is no such run.
@@ -40,9 +42,8 @@ def read_settings(
     shows_help = bool({"-h", "--help"} & set(arguments))
 
     def read(default: ConfigT) -> ConfigT:
-        return parse(
-            kind, arguments, prog=f"matrixrl {system} train", description=description, default=default
-        )
+        prog = f"matrixrl {words or f'{system} train'}"
+        return parse(kind, arguments, prog=prog, description=description, default=default)
 
     path = None if shows_help else flag_value(known, "--config", "a TOML file")
     values = {} if path is None else read_settings_file(kind, path)
@@ -67,10 +68,20 @@ def read_settings(
     return read(with_file(presets[name](), values))
 
 
-def settings_of_system(system: str) -> type[RunConfig] | None:
-    """Returns the config type of a system's training command; None if it has no such command."""
+def command_words(system: str) -> tuple[str, str]:
+    """Returns group and name of the command that starts and resumes the runs of a system."""
     from matrixrl.cli.main import COMMANDS
 
-    command = COMMANDS.get((system, "train"))
+    own = [words for words, command in COMMANDS.items() if command.system == system]
+    return own[0] if own else (system, "train")
+
+
+def settings_of_system(system: str) -> type[TrackedRunConfig] | None:
+    """Returns the config type of the command that makes a system's runs; None if it has no such
+    command.
+    """
+    from matrixrl.cli.main import COMMANDS
+
+    command = COMMANDS.get(command_words(system))
     kind = None if command is None else getattr(importlib.import_module(command.module), command.settings)
-    return kind if isinstance(kind, type) and issubclass(kind, RunConfig) else None
+    return kind if isinstance(kind, type) and issubclass(kind, TrackedRunConfig) else None

@@ -22,6 +22,7 @@ from matrixrl.config.fields import (
     setting,
 )
 from matrixrl.config.files import read_settings_file, settings_toml, to_toml, with_file
+from matrixrl.config.flip import FlipConfig, FlipGraphConfig, FlipWalkConfig
 from matrixrl.config.hackmatrix import ActorCriticConfig, HackmatrixConfig
 from matrixrl.config.matmul import (
     MAX_MODE,
@@ -41,7 +42,7 @@ from matrixrl.config.matmul import (
 from matrixrl.config.ppo import PPOConfig, PPOTrainerConfig
 from matrixrl.config.processes import ProcessConfig
 from matrixrl.config.records import as_record, differences, from_record, value_at, with_value
-from matrixrl.config.run import RunConfig
+from matrixrl.config.run import RunConfig, TrackedRunConfig
 from matrixrl.config.tracking import TrackingConfig
 
 __all__ = [
@@ -55,6 +56,9 @@ __all__ = [
     "ConfigError",
     "DemonstrationConfig",
     "Demonstrations",
+    "FlipConfig",
+    "FlipGraphConfig",
+    "FlipWalkConfig",
     "GameConfig",
     "HackmatrixConfig",
     "MatmulConfig",
@@ -68,6 +72,7 @@ __all__ = [
     "SearchConfig",
     "SelfPlayConfig",
     "Settings",
+    "TrackedRunConfig",
     "TrackingConfig",
     "as_record",
     "differences",

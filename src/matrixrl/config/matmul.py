@@ -373,6 +373,11 @@ class SelfPlayConfig(Settings):
     and keeps the result if it is no longer.
     """
 
+    flip_polish: int = setting(0, minimum=0)
+    """Number of flips per walker after each epoch, in walks from own solutions on flip graphs.
+    Lower ranks count as finds, and the best schemes enter the replay buffer. 0 disables the walks.
+    """
+
     evaluation_interval: int = setting(5, minimum=0)
     """Number of epochs between two evaluations without exploration. 0 disables evaluation."""
 

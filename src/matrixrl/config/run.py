@@ -1,4 +1,4 @@
-"""Settings of a run that every trainer has."""
+"""Settings of a run that every command that makes one has."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from matrixrl.config.tracking import TrackingConfig
 
 
 @dataclass(frozen=True, kw_only=True)
-class RunConfig(Settings):
-    """Settings that every trainer has. A trainer's own config derives from it."""
+class TrackedRunConfig(Settings):
+    """Settings that every tracked run has, with or without a learner."""
 
     recorded_beside: ClassVar[tuple[str, ...]] = ()
-    """Names of entries in run.json and the journal that a trainer records beside its settings, in
+    """Names of entries in run.json and the journal that a command records beside its settings, in
     addition to devices and versions.
     """
 
@@ -35,11 +35,34 @@ class RunConfig(Settings):
 
     time: str | None = setting(None, may_change=True)
     """Maximum time of this command, including compilation, such as 50s, 10m or 1h30m.
-    Training then stops after its chunk, saves, and can be resumed. Default: no limit.
+    The run then stops after its chunk, saves, and can be resumed. Default: no limit.
     """
 
     tracking: TrackingConfig = group(TrackingConfig)
     checkpoint: CheckpointConfig = group(CheckpointConfig)
+
+    json: bool = setting(False, may_change=True, of_run=True)
+    """Print one JSON object as the last line of output."""
+
+    @property
+    def time_seconds(self) -> float | None:
+        """Maximum time of the command in seconds; None for no limit."""
+        return None if self.time is None else parse_duration(self.time)
+
+    def check(self) -> None:
+        """Checks the time limit.
+
+        Raises:
+          ConfigError: if it is not a duration.
+        """
+        if self.time is not None:
+            parse_duration(self.time)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunConfig(TrackedRunConfig):
+    """Settings that every trainer has. A trainer's own config derives from it."""
+
     processes: ProcessConfig = group(ProcessConfig, in_file=False)
 
     devices: int | None = setting(None, minimum=1, hint="; leave it out for all", may_change=True)
@@ -50,17 +73,10 @@ class RunConfig(Settings):
     Short runs alternate between tracking and none, on one seed.
     """
 
-    json: bool = setting(False, may_change=True, of_run=True)
-    """Print one JSON object as the last line of output."""
-
     def check(self) -> None:
         """Checks the settings of the command against one another."""
+        super().check()
         require(
-            self.time_seconds is None or not self.benchmark,
+            self.time is None or not self.benchmark,
             f"--time {self.time}: --benchmark compares runs of one length; leave one of them out",
         )
-
-    @property
-    def time_seconds(self) -> float | None:
-        """Maximum time of the command in seconds; None for no limit."""
-        return None if self.time is None else parse_duration(self.time)

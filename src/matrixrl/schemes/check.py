@@ -11,7 +11,7 @@ from matrixrl.schemes.problem import MatrixMultiplication
 from matrixrl.schemes.records import Verdict, judge_scheme
 from matrixrl.schemes.rings import IN_WORDS, MODULUS, Ring
 from matrixrl.schemes.scheme import Scheme, SchemeError
-from matrixrl.schemes.second_proof import prove_again
+from matrixrl.schemes.second_proof import SecondProof, prove_again
 from matrixrl.schemes.verify import Verification, finite_rings_of, is_plausible, rings_of, verify
 
 TITLES: dict[str, str] = {name: module.TITLE for name, module in FORMATS.items()}
@@ -160,6 +160,11 @@ def announce_record(scheme: Scheme) -> str:
     second = prove_again(scheme)
     if not second.ok:
         raise ProofsDisagreeError("the second proof contradicts the first")
+    return announcement_of(verdict, second)
+
+
+def announcement_of(verdict: Verdict, second: SecondProof) -> str:
+    """Returns what to say loudly about a scheme that beats a record and was proved twice."""
     return (
         f"*** A NEW RECORD: {verdict.message}; proved twice by independent code, the second time "
         f"{second.words} ***"

@@ -30,7 +30,7 @@ def unpack_planes(words: np.ndarray, num_entries: int) -> np.ndarray:
 def add(left: np.ndarray, right: np.ndarray) -> np.ndarray:
     """Adds packed rows [..., 2, words] modulo 3."""
     a, b, c, d = left[..., _ONES, :], left[..., _MINUS, :], right[..., _ONES, :], right[..., _MINUS, :]
-    # 1 + 1 = -1, -1 - 1 = 1, 1 - 1 = 0: with t the places where one of (a, d) meets one of (b, c) alone
+    # The sum is -1 for 1 + 1, 1 for -1 - 1 and 0 for 1 - 1: a truth table of six operations.
     t = (a | d) ^ (b | c)
     return np.stack(((b | d) ^ t, (a | c) ^ t), axis=-2)
 

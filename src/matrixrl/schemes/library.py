@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib import resources
+from importlib.resources.abc import Traversable
 from itertools import permutations
 
 from matrixrl.schemes.programs import MODULI
@@ -51,13 +52,21 @@ class Entry:
 @lru_cache(maxsize=1)
 def all_entries() -> tuple[Entry, ...]:
     """Returns the library, sorted by format and rank."""
-    folder = resources.files("matrixrl.schemes") / "library"
+    return tuple(read_library(resources.files("matrixrl.schemes") / "library"))
+
+
+def read_library(folder: Traversable) -> list[Entry]:
+    """Returns the scheme files of a folder as entries, sorted by format and rank.
+
+    Raises:
+      SchemeError: if a file is malformed.
+    """
     entries = []
     for file in folder.iterdir():
         if file.name.endswith(".json"):
             value = parse_json(file.read_text(encoding="utf-8"))
             entries.append(Entry(file.name.removesuffix(".json"), parse_scheme(value, file.name)))
-    return tuple(sorted(entries, key=lambda entry: (entry.scheme.format, entry.scheme.rank, entry.name)))
+    return sorted(entries, key=lambda entry: (entry.scheme.format, entry.scheme.rank, entry.name))
 
 
 def find_entry(format: Sequence[int], ring: str | None = None) -> Entry:

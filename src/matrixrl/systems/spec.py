@@ -31,6 +31,7 @@ ENTRY_POINT_GROUP = "matrixrl.systems"
 
 BUILT_IN: Mapping[str, str] = {
     "matmul": "matrixrl.systems.matmul.spec:SYSTEM",
+    "flip": "matrixrl.systems.flip.spec:SYSTEM",
     "ppo": "matrixrl.systems.ppo.spec:SYSTEM",
     "hackmatrix": "matrixrl.systems.hackmatrix.spec:SYSTEM",
 }

@@ -122,6 +122,8 @@ class _Phase:
 
     def facts(self, short: bool) -> list[str]:
         """Returns the count, rate, time left and best result, the most important first."""
+        if not self.total:
+            return [text for text in (f"{self.done:,} {self.unit}".rstrip(), self.best) if text]
         counted = f"{self.done:,}/{self.total:,}" if short else f"{self.done:,} of {self.total:,}"
         found = [f"{counted} {self.unit}".rstrip()]
         if self.rate is not None and self.done < self.total:
@@ -225,6 +227,7 @@ class Status:
         Args:
             name: of the phase, such as `epoch 3 self-play`.
             done: counted so far, out of `total`.
+            total: number of units of the phase; 0 if it is not known.
             unit: what is counted, such as `games`.
             best: the best so far, in words.
         """
@@ -234,7 +237,7 @@ class Status:
                 self._phase = _Phase(name, done, total, unit, best, done, now, now)
             else:
                 phase.done, phase.total, phase.unit, phase.best, phase.last_at = done, total, unit, best, now
-            if self._terminal and (now >= self._next_draw or done >= total):
+            if self._terminal and (now >= self._next_draw or 0 < total <= done):
                 self._draw()
             elif not self._terminal:
                 self._plain_progress(now)
@@ -275,6 +278,8 @@ class Status:
         if phase is None:
             return ""
         name, facts = phase.name, phase.facts(short=True)
+        if not phase.total:  # nothing to draw a bar of
+            return "  ".join([name, *facts])[:width]
         room = width - len(name) - len("  ".join(facts)) - 4
         while room < MIN_BAR and len(facts) > 1:
             if room >= 0:

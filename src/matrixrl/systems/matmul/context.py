@@ -109,13 +109,12 @@ class PhaseContext:
         for path in written:
             run.record_file(path, kind="artifact", aliases=("best",), seconds=time.perf_counter() - began)
         if written:
-            best, verdict = discoveries.best, discoveries.verdict
+            best = discoveries.best
             assert best is not None
-            assert verdict is not None
             over = "the integers" if best.ring == "Z" else "F2 (it does not lift to the integers)"
             # Record it at its step, so that a resumed run that finds it again does not announce it
             # twice.
-            text = f"{where}: {verdict.message}; verified over {over}"
+            text = f"{where}: {discoveries.announcement()}; verified over {over}"
             run.record([LogMessage(run.clock.now(), text)])
 
     def save_solutions(self) -> None:

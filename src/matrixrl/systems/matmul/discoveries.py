@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Integer
 
+from matrixrl.schemes.check import announcement_of
 from matrixrl.schemes.draw import save_png
 from matrixrl.schemes.equivalence import can_classify, canonical_form, canonical_terms
 from matrixrl.schemes.files import load_schemes
@@ -19,6 +20,7 @@ from matrixrl.schemes.lift import lift
 from matrixrl.schemes.problem import TensorProblem
 from matrixrl.schemes.records import Verdict, judge_scheme
 from matrixrl.schemes.scheme import Scheme, SchemeError
+from matrixrl.schemes.second_proof import prove_again
 from matrixrl.schemes.verify import verify
 from matrixrl.whole_files import write_whole
 
@@ -83,6 +85,11 @@ class Discoveries:
         self._unsaved = False
 
     @property
+    def directory(self) -> Path:
+        """The run folder."""
+        return self._directory
+
+    @property
     def scheme_file(self) -> str:
         """Name of the best scheme's file."""
         return f"{self.stem}.json"
@@ -91,6 +98,11 @@ class Discoveries:
     def solutions_file(self) -> str:
         """Name of the file of all different solutions of the lowest rank."""
         return f"{self.stem}_solutions.json"
+
+    @property
+    def modulo_2_file(self) -> str:
+        """Name of the file of the scheme modulo 2 that was lifted to the best one."""
+        return f"{self.stem}_f2.json"
 
     def check(self, scheme: Scheme) -> None:
         """Proves a solved game's scheme; it counts only after this.
@@ -183,7 +195,7 @@ class Discoveries:
                     return []
                 scheme = scheme.with_provenance(lift=lifted.message)
             else:
-                written.append((self._directory / f"{self.stem}_f2.json", scheme))
+                written.append((self._directory / self.modulo_2_file, scheme))
                 scheme = lifted.scheme
         self.best = scheme = canonical_terms(scheme)
         files: list[Path] = []
@@ -209,6 +221,26 @@ class Discoveries:
     def verdict(self) -> Verdict | None:
         """The best scheme against the table of records."""
         return None if self.best is None else judge_scheme(self.best)
+
+    def announcement(self) -> str:
+        """Returns what to say about the best scheme: its verdict, loudly if it beats the record and
+        a second proof agrees.
+
+        Raises:
+          RuntimeError: if the second proof contradicts the first: a defect of this program.
+        """
+        best, verdict = self.best, self.verdict
+        assert best is not None
+        assert verdict is not None
+        if not verdict.beats:
+            return verdict.message
+        second = prove_again(best)
+        if not second.ok:
+            raise RuntimeError(
+                f"{verdict.message}, but the second proof contradicts the first. This is a defect of matrixrl; please "
+                f"report it with the run folder {self._directory}"
+            )
+        return announcement_of(verdict, second)
 
     @property
     def at_record(self) -> bool:

@@ -10,6 +10,7 @@ from typing import Any
 
 from matrixrl.systems.matmul.context import PhaseContext
 from matrixrl.systems.matmul.phases.evaluation import Evaluation
+from matrixrl.systems.matmul.phases.flip_graphs import FlipGraphs
 from matrixrl.systems.matmul.phases.learning import Learning
 from matrixrl.systems.matmul.phases.phase import Chunk, HostPhase, Phase
 from matrixrl.systems.matmul.phases.pretraining import Pretraining
@@ -20,7 +21,13 @@ from matrixrl.systems.matmul.state import DONE, LossSums, Progress
 PRELUDE: tuple[Phase[Any], ...] = (Pretraining(),)
 """Phases before the first epoch."""
 
-EPOCH: tuple[Phase[Any], ...] = (SelfPlay(), Refinement(), Learning(), Evaluation())
+EPOCH: tuple[Phase[Any], ...] = (
+    SelfPlay(),
+    Refinement(),
+    FlipGraphs(),
+    Learning(),
+    Evaluation(),
+)
 """Phases of each epoch, in their order."""
 
 

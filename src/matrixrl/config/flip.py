@@ -1,0 +1,200 @@
+"""Settings of a search on flip graphs."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import combinations_with_replacement
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from matrixrl.config.fields import ConfigError, Settings, group, require, setting
+from matrixrl.config.run import TrackedRunConfig
+
+if TYPE_CHECKING:
+    from matrixrl.schemes.problem import Problem
+
+MAX_ENTRIES = 256
+"""Maximum number of entries of a factor: the walks keep it as a mask of so few bits."""
+
+MAX_TABLE_SIDE = 8
+"""Largest side of the formats of `--all`."""
+
+DEFAULT_SIZE = (2, 2, 2)
+DEFAULT_TABLE_SIDE = 5
+MIN_WALKERS = 8
+"""Default number of walkers on a machine with fewer cores: the result does not depend on them."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class FlipGraphConfig(Settings):
+    """The problem, and when the search ends."""
+
+    size: tuple[int, int, int] | None = None
+    """Format n m p: an n x m matrix times an m x p matrix. Default: 2 2 2."""
+
+    tensor: str | None = None
+    """Tensor to decompose instead of a format: a file, or the name of a built-in problem.
+    FILE.npz (or .npy) holds one array of integers with three axes.
+    """
+
+    all: bool = False
+    """Search all formats n <= m <= p up to --max, one after the other, again and again.
+    The best scheme of each format seeds its neighbours.
+    """
+
+    max: int | None = setting(None, minimum=2, maximum=MAX_TABLE_SIDE)
+    """Largest side of the formats of --all. Default: 5."""
+
+    ring: Literal["F2", "Z"] = "F2"
+    """Ring of the coefficients.
+    `F2`: modulo 2, then lifted to the integers if possible. `Z`: integers -1, 0 and 1.
+    """
+
+    start: Path | None = None
+    """File of one or more schemes to start from. Default: the standard algorithm."""
+
+    target_rank: int | None = setting(None, minimum=1, may_change=True)
+    """Rank at which the search ends. Default: the best known rank over the ring."""
+
+    flips: int | None = setting(None, minimum=1, countable=False, may_change=True)
+    """Number of flips, of all walkers together, after which the search ends. Default: no limit."""
+
+    def check(self) -> None:
+        """Checks the problem, and reads the tensor of a file."""
+        if self.all:
+            self._check_table()
+            return
+        require(self.max is None, f"--max {self.max}: the largest side of --all; add --all, or give --size")
+        if self.tensor is not None:
+            self._check_tensor(self.tensor)
+            shown = f"--tensor {self.name}"
+        else:
+            shown = f"--size {' '.join(map(str, self.formats[0]))}"
+            require(min(self.formats[0]) >= 1, f"{shown}: every side must be 1 or more, such as --size 2 2 3")
+        require(
+            max(self._sides) <= MAX_ENTRIES,
+            f"{shown}: a factor has {max(self._sides)} entries; walks take at most {MAX_ENTRIES}, such as 16 16 16",
+        )
+
+    def _check_table(self) -> None:
+        """Checks that no single problem is named beside `--all`."""
+        named = {"--size": self.size, "--tensor": self.tensor, "--start": self.start}
+        for flag, value in {**named, "--target-rank": self.target_rank}.items():
+            require(value is None, f"{flag}: names a single search; leave out either {flag} or --all")
+
+    def _check_tensor(self, text: str) -> None:
+        """Replaces the file of a tensor by its entries, so that a run does not depend on it."""
+        from matrixrl.schemes.scheme import SchemeError
+        from matrixrl.schemes.tensor_files import problem_from_text, recorded_text
+
+        flag = f"--tensor {text if len(text) <= 200 else text[:60] + '...'}"
+        require(self.size is None, f"{flag}: takes the place of --size; leave one of them out")
+        try:
+            problem = problem_from_text(text)
+        except SchemeError as error:
+            raise ConfigError(f"{flag}: {error}") from error
+        object.__setattr__(self, "tensor", recorded_text(problem))
+        rank = len(self.standard(problem)[0])
+        require(rank > 0, f"{flag}: every entry is even, so nothing is left modulo 2; use --ring Z")
+
+    @property
+    def _sides(self) -> Sequence[int]:
+        if self.tensor is not None:
+            return self.problems[0].sides
+        n, m, p = self.formats[0]
+        return n * m, m * p, n * p
+
+    def standard(self, problem: Problem) -> tuple[object, object, object]:
+        """Returns the factors of the standard algorithm over the ring."""
+        return problem.standard(modulus=2) if self.ring == "F2" else problem.standard(max_coefficient=1)
+
+    @property
+    def formats(self) -> tuple[tuple[int, int, int], ...]:
+        """Formats of the search; none if `tensor` is given."""
+        if self.all:
+            sides = range(2, (self.max or DEFAULT_TABLE_SIDE) + 1)
+            formats = [(n, m, p) for n, m, p in combinations_with_replacement(sides, 3)]
+            return tuple(sorted(formats, key=lambda sizes: (sizes[0] * sizes[1] * sizes[2], sizes)))
+        return () if self.tensor is not None else (self.size or DEFAULT_SIZE,)
+
+    @cached_property
+    def problems(self) -> tuple[Problem, ...]:
+        """Problems of the search."""
+        from matrixrl.schemes.problem import as_problem
+        from matrixrl.schemes.tensor_files import problem_from_text
+
+        if self.tensor is not None:
+            return (problem_from_text(self.tensor),)
+        return tuple(map(as_problem, self.formats))
+
+    @property
+    def name(self) -> str:
+        """The search as one word: `3x3x4`, `poly-3x3` or `all-5`."""
+        if self.all:
+            return f"all-{self.max or DEFAULT_TABLE_SIDE}"
+        return self.problems[0].name
+
+
+@dataclass(frozen=True, kw_only=True)
+class FlipWalkConfig(Settings):
+    """The walkers."""
+
+    num_walkers: int | None = setting(None, minimum=1, maximum=4096)
+    """Number of walkers. They run on all cores.
+    The result depends on their number and not on that of the cores. Default: 8, or one per core.
+    """
+
+    flips_per_round: int = setting(1_000_000, minimum=1, maximum=10**9)
+    """Number of flips of each walker between two exchanges of schemes.
+    The first rounds are shorter. A stop waits for the end of the round.
+    """
+
+    plus_after: int = setting(50_000, minimum=1, maximum=10**9)
+    """Number of flips without progress after which a walker raises its rank by one (plus)."""
+
+    max_excess: int = setting(2, minimum=0, maximum=16)
+    """Maximum number of ranks by which plus may exceed the lowest rank of a walk."""
+
+    restart_after: int = setting(20_000_000, minimum=1, maximum=10**12, countable=False)
+    """Number of flips without a lower rank after which a walker starts from another scheme."""
+
+    pool_size: int = setting(500, minimum=1, maximum=100_000)
+    """Maximum number of schemes that the pool keeps of each rank."""
+
+    visit_rounds: int = setting(8, minimum=1, maximum=1_000_000)
+    """Number of rounds for a format before --all continues with the next one."""
+
+    def check(self) -> None:
+        """Chooses the number of walkers, which is recorded: a resumed run keeps it."""
+        if self.num_walkers is None:
+            object.__setattr__(self, "num_walkers", max(MIN_WALKERS, os.cpu_count() or 1))
+
+    @property
+    def walkers(self) -> int:
+        """Number of walkers."""
+        assert self.num_walkers is not None
+        return self.num_walkers
+
+
+@dataclass(frozen=True, kw_only=True)
+class FlipConfig(TrackedRunConfig):
+    """All settings of a search on flip graphs."""
+
+    graph: FlipGraphConfig = group(FlipGraphConfig)
+    walk: FlipWalkConfig = group(FlipWalkConfig)
+
+    def check(self) -> None:
+        """Checks that the search ends."""
+        super().check()
+        graph = self.graph
+        if graph.all or graph.target_rank is not None or graph.flips is not None or self.time is not None:
+            return
+        coefficients = "mod2" if graph.ring == "F2" else "ternary"
+        require(
+            graph.problems[0].best_known_rank(coefficients) is not None,
+            f"no best known rank of {graph.name} over {graph.ring} is on record, so nothing ends the search; "
+            "give --target-rank, --flips or --time",
+        )

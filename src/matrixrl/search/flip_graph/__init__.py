@@ -1,0 +1,31 @@
+"""Random walks on flip graphs: schemes that flips turn into one another, searched for lower ranks.
+
+Host code: it uses threads and clocks, and numba, which is imported when the first walk starts.
+"""
+
+from __future__ import annotations
+
+from matrixrl.search.flip_graph.pool import Pool
+from matrixrl.search.flip_graph.rows import (
+    WalkRing,
+    canonical,
+    from_scheme,
+    standard_rows,
+    to_scheme,
+    words_per_factor,
+)
+from matrixrl.search.flip_graph.settings import WalkSettings
+from matrixrl.search.flip_graph.walk import RoundResult, run_round
+
+__all__ = [
+    "Pool",
+    "RoundResult",
+    "WalkRing",
+    "WalkSettings",
+    "canonical",
+    "from_scheme",
+    "run_round",
+    "standard_rows",
+    "to_scheme",
+    "words_per_factor",
+]

@@ -1,0 +1,185 @@
+"""Rounds of walks: every walker starts from a scheme of the pool, walks, and reports what it found.
+
+With a budget of flips the result depends on the pool, the settings, the seed, the round and the
+number of walkers alone, not on the number of threads.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from matrixrl.schemes.problem import MatrixMultiplication
+from matrixrl.search.flip_graph.basis import random_image
+from matrixrl.search.flip_graph.pool import Pool
+from matrixrl.search.flip_graph.settings import WalkSettings
+
+CHUNK = 1_000_000
+"""Number of flips between two looks at `stop`."""
+
+MIN_COST = 1_000
+"""Number of flips that a start costs at least, so that schemes without a flip use up a budget."""
+
+if TYPE_CHECKING:
+    from matrixrl.search.flip_graph.memory import WalkMemory
+
+Stop = Callable[[], bool]
+
+
+@dataclass
+class RoundResult:
+    """What a round did.
+
+    Attributes:
+      found: the schemes by rank that the pool did not have, in the order of walkers.
+      flips: number of flips made.
+      plus: number of plus transitions.
+      splits: number of split transitions.
+      reductions: number of products removed.
+      restarts: number of times that a walker continued from another scheme of the pool.
+      rederived: number of starts at which products were replaced by others with the same sum.
+      stopped: whether `stop` cut the round.
+      seconds: duration.
+      processor_seconds: processor time of all walkers.
+    """
+
+    found: dict[int, list[np.ndarray]] = field(default_factory=dict)
+    flips: int = 0
+    plus: int = 0
+    splits: int = 0
+    reductions: int = 0
+    restarts: int = 0
+    rederived: int = 0
+    stopped: bool = False
+    seconds: float = 0.0
+    processor_seconds: float = 0.0
+
+    @property
+    def best_rank(self) -> int | None:
+        """The lowest rank of the new schemes; None without any."""
+        return min(self.found, default=None)
+
+    @property
+    def flips_per_second(self) -> float:
+        """Flips by the clock."""
+        return self.flips / self.seconds if self.seconds > 0 else 0.0
+
+
+def run_round(
+    pool: Pool,
+    settings: WalkSettings,
+    *,
+    seed: int,
+    round: int,
+    num_walkers: int,
+    flips_per_walker: int,
+    stop: Stop | None = None,
+    threads: int | None = None,
+) -> RoundResult:
+    """Lets every walker walk from schemes of the pool, and adds what they found to the pool.
+
+    Args:
+      pool: the start; changed.
+      settings: how walkers move.
+      seed: of all random choices.
+      round: number of the round; each has its own random choices.
+      num_walkers: number of walkers.
+      flips_per_walker: number of flips of each walker. A start costs at least 1,000.
+      stop: is asked by each walker, in its thread, about ten times a second; true ends the round
+        early.
+      threads: number of threads; None is the number of processors.
+
+    Returns:
+      The new schemes and what it took.
+    """
+    started = time.perf_counter()
+    num_threads = min(threads or _num_processors(), num_walkers)
+    walkers = [Walker(pool, settings, seed, round, number) for number in range(num_walkers)]
+    if num_threads == 1:
+        for walker in walkers:
+            walker.walk(flips_per_walker, stop)
+    else:
+        with ThreadPoolExecutor(num_threads, "flip-graph") as executor:
+            list(executor.map(lambda walker: walker.walk(flips_per_walker, stop), walkers))
+    result = RoundResult()
+    for walker in walkers:
+        for name in ("flips", "plus", "splits", "reductions", "restarts", "rederived", "processor_seconds"):
+            setattr(result, name, getattr(result, name) + getattr(walker, name))
+        result.stopped |= walker.stopped
+        for rows in walker.found:
+            if pool.add(rows):
+                result.found.setdefault(len(rows), []).append(rows)
+    result.seconds = time.perf_counter() - started
+    return result
+
+
+def _num_processors() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+class Walker:
+    """One walker of a round: its random choices, counters and found schemes."""
+
+    def __init__(self, pool: Pool, settings: WalkSettings, seed: int, round: int, number: int) -> None:
+        """Makes a walker; it does not change the pool."""
+        self._pool = pool
+        self._settings = settings
+        key = np.random.SeedSequence([seed, round, number]).generate_state(2, np.uint64)
+        self._rng = np.random.Generator(np.random.Philox(key=key))
+        self.found: list[np.ndarray] = []
+        self.flips = self.plus = self.splits = self.reductions = self.restarts = self.rederived = 0
+        self.stopped = False
+        self.processor_seconds = 0.0
+
+    def walk(self, budget: int, stop: Stop | None) -> None:
+        """Walks for a number of flips, until the target rank is found or `stop` returns true."""
+        from matrixrl.search.flip_graph.memory import WalkMemory
+
+        started = time.thread_time()
+        record_rank = self._pool.best_rank or 0
+        memory: WalkMemory | None = None
+        while budget > 0 and not self.stopped:
+            rows = self._start()
+            if memory is None or not memory.fits(rows):
+                memory = WalkMemory(rows, self._settings, record_rank)
+            memory.load(rows, int(self._rng.integers(1, 2**63)))
+            ended, used = False, 0
+            while not ended and used < budget and not self.stopped:
+                tried, ended = memory.walk(min(CHUNK, budget - used))
+                used += tried
+                self.stopped = stop is not None and stop()
+            self._collect(memory)
+            if memory.at_target:
+                break
+            budget -= max(used, MIN_COST)
+            self.restarts += budget > 0 and not self.stopped
+        self.processor_seconds = time.thread_time() - started
+
+    def _start(self) -> np.ndarray:
+        """Returns the rows to start from: of the lowest rank that this walker found, or of the
+        pool, now and then in another basis.
+        """
+        settings, best = self._settings, self._pool.best_rank
+        lowest = min(map(len, self.found), default=best)
+        if best is not None and lowest is not None and lowest < best:
+            own = [rows for rows in self.found if len(rows) == lowest]
+            rows = own[int(self._rng.integers(len(own)))]
+        else:
+            rows = self._pool.choose(self._rng, settings.weighting, settings.start_ranks)
+        if self._rng.random() < settings.sandwich_probability and isinstance(
+            self._pool.problem, MatrixMultiplication
+        ):
+            rows = random_image(rows, self._pool.problem, settings.ring, self._rng)
+        return rows
+
+    def _collect(self, memory: WalkMemory) -> None:
+        """Takes over the counters and the schemes of a walk."""
+        self.found += memory.records()
+        for name, value in memory.counters().items():
+            setattr(self, name, getattr(self, name) + value)

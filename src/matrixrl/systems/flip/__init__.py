@@ -1,0 +1,1 @@
+"""Search for schemes by random walks on flip graphs."""

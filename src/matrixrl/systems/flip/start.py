@@ -1,0 +1,92 @@
+"""Schemes that a search starts from."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from matrixrl.config import ConfigError, FlipConfig
+from matrixrl.schemes.files import load_schemes
+from matrixrl.schemes.problem import Problem
+from matrixrl.schemes.scheme import Scheme, SchemeError
+from matrixrl.schemes.verify import verify
+from matrixrl.whole_files import write_whole
+
+START_FILE = "start.json"
+"""Copy of the schemes in the run folder, so that a resumed run does not need the file."""
+
+
+def read_start(config: FlipConfig) -> list[Scheme]:
+    """Returns the schemes of `--start` in the ring of the search, each proved; none without it.
+
+    Raises:
+      ConfigError: if the file cannot be read, or holds a scheme of another problem, with other
+        coefficients, or a wrong one.
+    """
+    path = config.graph.start
+    if path is None:
+        return []
+    problem = config.graph.problems[0]
+    try:
+        schemes = load_schemes(path)
+    except SchemeError as error:
+        raise ConfigError(f"--start {error}") from error
+    found = []
+    for number, scheme in enumerate(schemes, start=1):
+        where = f"--start {path}" + (f", scheme {number}" if len(schemes) > 1 else "")
+        found.append(_in_ring(scheme, problem, config.graph.ring, where))
+    return found
+
+
+def _in_ring(scheme: Scheme, problem: Problem, ring: str, where: str) -> Scheme:
+    """Returns a scheme in the ring of the search.
+
+    Raises:
+      ConfigError: if it cannot be a start.
+    """
+    if scheme.problem != problem:
+        raise ConfigError(
+            f"{where}: a scheme of {scheme.problem}, but the search is for {problem}; give its own size or another file"
+        )
+    if ring == "F2":
+        try:
+            scheme = scheme.mod2()
+        except SchemeError as error:
+            raise ConfigError(f"{where}: {error}; the search is over F2") from error
+    elif scheme.ring != "Z" or not scheme.is_ternary:
+        what = (
+            f"is over {scheme.ring}"
+            if scheme.ring != "Z"
+            else f"has coefficients up to {scheme.max_coefficient}"
+        )
+        how = (
+            "lift it first (matrixrl schemes lift), or use --ring F2"
+            if scheme.ring == "F2"
+            else "use --ring F2"
+        )
+        raise ConfigError(f"{where}: {what}, but --ring Z walks over the integers -1, 0 and 1; {how}")
+    proof = verify(scheme)
+    if not proof:
+        raise ConfigError(f"{where}: not a correct scheme of {problem} over {ring}: {proof.message}")
+    return scheme
+
+
+def keep_start(directory: Path, schemes: list[Scheme]) -> None:
+    """Writes the schemes to the run folder."""
+    if schemes:
+        write_whole(directory / START_FILE, json.dumps([scheme.to_record() for scheme in schemes]) + "\n")
+
+
+def kept_start(directory: Path) -> list[Scheme]:
+    """Returns the schemes that `keep_start` wrote; none if it wrote none.
+
+    Raises:
+      ConfigError: if the file is damaged.
+    """
+    path = directory / START_FILE
+    if not path.exists():
+        return []
+    try:
+        return load_schemes(path)
+    except SchemeError as error:
+        raise ConfigError(f"{error}; start a new run with --start") from error

@@ -1,0 +1,423 @@
+"""Search on flip graphs: a run is a sequence of rounds, between which walkers exchange schemes.
+
+A round is determined by the pool, the seed, the number of the round and the settings of the walk,
+so that no random state has to be kept: pools and counters are all that a checkpoint holds.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from matrixrl.checkpoints import format as checkpoint_format
+from matrixrl.checkpoints.format import Checkpoint, Snapshot
+from matrixrl.config import FlipConfig
+from matrixrl.schemes.problem import Problem
+from matrixrl.schemes.records import Coefficients
+from matrixrl.schemes.scheme import Scheme, render_json
+from matrixrl.search.flip_graph import (
+    Pool,
+    RoundResult,
+    WalkSettings,
+    from_scheme,
+    run_round,
+    standard_rows,
+    to_scheme,
+)
+from matrixrl.systems.flip.rows import is_shown, pool_in_words, round_metrics
+from matrixrl.systems.flip.start import keep_start, kept_start
+from matrixrl.systems.flip.state import FlipProgress, FlipState, flip_progress_from_record, replaced
+from matrixrl.systems.flip.table import best_in_pools, next_visit, seeds_for
+from matrixrl.systems.matmul.discoveries import Discoveries
+from matrixrl.tracking.events import EpisodeRow, Event, LogMessage, ScalarRow, TableSnapshot
+from matrixrl.tracking.numbers import significant
+from matrixrl.tracking.recorder import Recorder
+from matrixrl.tracking.status import activity
+
+FIRST_ROUND_FLIPS = 10_000
+"""Number of flips per walker of the first round; each following round has twice as many."""
+
+MAX_SOLUTION_SIZE = 200_000
+"""Maximum number of coefficients of the different solutions that a search proves and keeps."""
+
+LIFTS_PER_ROUND = 2
+LAST_LIFTS = 8
+"""Maximum number of schemes modulo 2 of the lowest rank that are lifted after a round, until one
+lifts; and after the last round.
+"""
+
+
+@dataclass(frozen=True)
+class FlipRound:
+    """A finished round.
+
+    Attributes:
+      problem: index of its problem.
+      result: what the walkers found and did.
+    """
+
+    problem: int
+    result: RoundResult
+
+
+@dataclass(frozen=True)
+class BetterScheme:
+    """A scheme that is better than those before it, with the files that were written."""
+
+    scheme: Scheme
+    files: tuple[Path, ...]
+
+
+def coefficients_of_ring(ring: str) -> Coefficients:
+    """Returns the class of coefficients in which a search competes."""
+    return "mod2" if ring == "F2" else "ternary"
+
+
+class FlipTrainer:
+    """A trainer for `training.loop.run_loop`.
+
+    Args:
+      config: the run's settings.
+      discoveries: the best schemes, one collection for each problem.
+      start: schemes of `--start`, proved, of a new run.
+
+    Attributes:
+      walk_seconds, walk_flips: of this process, for the rate. Not results.
+    """
+
+    def __init__(
+        self, config: FlipConfig, discoveries: Sequence[Discoveries], start: Sequence[Scheme] = ()
+    ) -> None:
+        self.config = config
+        self.discoveries = tuple(discoveries)
+        self.problems: tuple[Problem, ...] = config.graph.problems
+        self.walk_seconds, self.walk_flips = 0.0, 0
+        self._compiled: set[int] = set()
+        self._start = list(start)
+        # Ranks of the schemes that the search starts from: they are no finds.
+        self.baselines = [len(standard_rows(problem, config.graph.ring)) for problem in self.problems]
+        if start:
+            self._use_start(start)
+        coefficients = coefficients_of_ring(config.graph.ring)
+        self.targets = tuple(
+            config.graph.target_rank or problem.best_known_rank(coefficients) or 0
+            for problem in self.problems
+        )
+        self.settings = tuple(
+            WalkSettings(
+                ring=config.graph.ring,
+                target_rank=target or None,
+                plus_after=config.walk.plus_after,
+                max_excess=config.walk.max_excess,
+                restart_after=config.walk.restart_after,
+                pool_size=config.walk.pool_size,
+            )
+            for target in self.targets
+        )
+
+    @property
+    def several(self) -> bool:
+        """Whether the search has several problems."""
+        return self.config.graph.all
+
+    def init(self) -> FlipState:
+        """Returns the state of a fresh run: pools with the schemes to start from."""
+        directory = self.discoveries[0].directory
+        keep_start(directory, self._start)
+        start = self._start or kept_start(directory)
+        pools = []
+        for problem in self.problems:
+            pool = self._empty_pool(problem)
+            for scheme in start:
+                pool.add(from_scheme(scheme, pool.ring))
+            pools.append(pool if start else self._with_standard(pool))
+        zeros = (0,) * len(pools)
+        progress = FlipProgress(
+            problem_rounds=zeros,
+            flips=zeros,
+            core_seconds=(0.0,) * len(pools),
+            best_ranks=tuple(pool.best_rank or 0 for pool in pools),
+        )
+        if start:
+            self._use_start(start)
+        return self._at_next_problem(FlipState(tuple(pools), progress))
+
+    def _use_start(self, start: Sequence[Scheme]) -> None:
+        self.baselines[0] = min(self.baselines[0], *(scheme.rank for scheme in start))
+
+    def _empty_pool(self, problem: Problem) -> Pool:
+        settings = self.settings[0]
+        return Pool(problem, self.config.graph.ring, settings.pool_size, settings.pool_ranks)
+
+    def _with_standard(self, pool: Pool) -> Pool:
+        return Pool.standard(pool.problem, pool.ring, pool.size, pool.num_ranks)
+
+    def snapshot(self, state: FlipState, step: int) -> Snapshot:
+        """Returns copies of everything that the run continues from."""
+        arrays: dict[str, Any] = {}
+        for index, pool in enumerate(state.pools):
+            arrays |= {f"pool_{index}/{name}": array for name, array in pool.state().items()}
+        texts: dict[str, str] = {}
+        for found in self.discoveries:
+            if found.best is not None:
+                texts[found.scheme_file] = render_json(found.best.to_record())
+                solutions = [solution.to_record() for solution in found.solutions]
+                texts[found.solutions_file] = json.dumps(solutions)
+        progress = {
+            **checkpoint_format.plain(state.progress),
+            "num_verified": [found.num_verified for found in self.discoveries],
+        }
+        return Snapshot(step, arrays, progress, texts, score=-float(sum(state.progress.best_ranks)))
+
+    def resume(self, checkpoint: Checkpoint | None) -> FlipState:
+        """Returns the state that a checkpoint saved, and restores the best schemes that belong to
+        it. Without a checkpoint a run continues from its beginning.
+        """
+        if checkpoint is None:
+            for found in self.discoveries:
+                found.resume(None, 0)
+            return self.init()
+        saved = dict(checkpoint.progress)
+        for found, num_verified in zip(self.discoveries, saved.pop("num_verified"), strict=True):
+            text = checkpoint.text(found.scheme_file)
+            best = None if text is None else Scheme.from_record(json.loads(text))
+            solutions = json.loads(checkpoint.text(found.solutions_file) or "[]")
+            found.resume(best, num_verified, map(Scheme.from_record, solutions))
+        if start := kept_start(self.discoveries[0].directory):
+            self._use_start(start)
+        settings = self.settings[0]
+        pools = tuple(
+            Pool.from_state(
+                problem,
+                self.config.graph.ring,
+                checkpoint.host_arrays(f"pool_{index}/"),
+                settings.pool_size,
+                settings.pool_ranks,
+            )
+            for index, problem in enumerate(self.problems)
+        )
+        return FlipState(pools, flip_progress_from_record(saved))
+
+    def finished(self, state: FlipState) -> bool:
+        """Returns whether every problem is at its target, or the budget of flips is spent."""
+        progress = state.progress
+        return all(map(self._at_target, progress.best_ranks, self.targets)) or self._flips_left(progress) == 0
+
+    @staticmethod
+    def _at_target(rank: int, target: int) -> bool:
+        return rank <= target
+
+    def _flips_left(self, progress: FlipProgress) -> int | None:
+        """Returns the rest of the budget of flips; None without a budget."""
+        budget = self.config.graph.flips
+        return None if budget is None else max(0, budget - progress.total_flips)
+
+    def needs_record(self, state: FlipState) -> bool:
+        """Returns true: the next round depends on the finds of the last one."""
+        return True
+
+    def flips_of_round(self, progress: FlipProgress) -> int:
+        """Returns the number of flips of each walker in the next round."""
+        walk = self.config.walk
+        doublings = min(progress.problem_rounds[progress.current], 40)
+        flips = min(walk.flips_per_round, FIRST_ROUND_FLIPS << doublings)
+        left = self._flips_left(progress)
+        return flips if left is None else min(flips, -(-left // walk.walkers))
+
+    def advance(self, state: FlipState) -> tuple[FlipState, FlipRound]:
+        """Performs a round on all cores."""
+        progress = state.progress
+        index = progress.current
+        self._compile(state.pools[index], self.settings[index])
+        result = run_round(
+            state.pools[index],
+            self.settings[index],
+            seed=self.config.seed,
+            round=progress.rounds,
+            num_walkers=self.config.walk.walkers,
+            flips_per_walker=self.flips_of_round(progress),
+        )
+        self.walk_seconds, self.walk_flips = (
+            self.walk_seconds + result.seconds,
+            self.walk_flips + result.flips,
+        )
+        return state, FlipRound(index, result)
+
+    def _compile(self, pool: Pool, settings: WalkSettings) -> None:
+        """Compiles the walks for a length of factors, once, by a walk of one flip whose result is
+        dropped: the rate of the first round leaves it out.
+        """
+        if pool.words in self._compiled:
+            return
+        self._compiled.add(pool.words)
+        with activity("compiling the walks (kept on disk)"):
+            run_round(
+                Pool.standard(pool.problem, pool.ring),
+                settings,
+                seed=0,
+                round=0,
+                num_walkers=1,
+                flips_per_walker=1,
+            )
+
+    @property
+    def flips_per_second(self) -> float:
+        """Flips by the clock, of this process."""
+        return self.walk_flips / self.walk_seconds if self.walk_seconds > 0 else 0.0
+
+    def record(self, state: FlipState, outcome: FlipRound, run: Recorder) -> FlipState:
+        """Proves what a round found, and commits its row."""
+        index, result = outcome.problem, outcome.result
+        state = state._replace(progress=self._counted(state, outcome))
+        tick = run.clock.tick()
+        better = self._prove(state, index, result)
+        progress = state.progress
+        if better is not None:
+            progress = dataclasses.replace(progress, finds=progress.finds + 1)
+            state = state._replace(progress=progress)
+        is_over = self.finished(state)
+        events: list[Event] = []
+        if better or is_over or progress.rounds % self.config.tracking.log_interval == 0:
+            metrics = round_metrics(state, index, result.flips_per_second, self.several)
+            if better or is_over or is_shown(progress.rounds):
+                metrics["walk/round"] = progress.rounds
+            events.append(ScalarRow(tick, metrics))
+        if better is not None:
+            events += [EpisodeRow(tick, find_values(progress, better.scheme)), TableSnapshot(tick)]
+        run.record(events)
+        if better is not None:
+            self._announce(index, better, run)
+        self._show_progress(state, index, run)
+        return state if is_over else self._at_next_problem(state)
+
+    def _counted(self, state: FlipState, outcome: FlipRound) -> FlipProgress:
+        """Returns the progress with the numbers of a round added."""
+        progress, index, result = state.progress, outcome.problem, outcome.result
+        best = state.pools[index].best_rank
+        assert best is not None
+        core_seconds = round(progress.core_seconds[index] + result.processor_seconds, 3)
+        return dataclasses.replace(
+            progress,
+            rounds=progress.rounds + 1,
+            visit_rounds=progress.visit_rounds + 1,
+            problem_rounds=replaced(progress.problem_rounds, index, progress.problem_rounds[index] + 1),
+            flips=replaced(progress.flips, index, progress.flips[index] + result.flips),
+            restarts=progress.restarts + result.restarts,
+            pluses=progress.pluses + result.plus + result.splits,
+            core_seconds=replaced(progress.core_seconds, index, core_seconds),
+            best_ranks=replaced(progress.best_ranks, index, best),
+        )
+
+    def _prove(self, state: FlipState, index: int, result: RoundResult) -> BetterScheme | None:
+        """Proves the new schemes of the lowest rank; over F2 lifts them to the integers until one
+        lifts.
+
+        Returns:
+          The best scheme, if it is better than before the round.
+        """
+        pool, found = state.pools[index], self.discoveries[index]
+        rank = state.progress.best_ranks[index]
+        before = found.best
+        if rank >= self.baselines[index] or (before is not None and before.rank < rank):
+            return None
+        is_first = before is None or before.rank > rank
+        candidates = pool.members(rank) if is_first else result.found.get(rank, [])
+        lifts = LAST_LIFTS if rank <= self.targets[index] else LIFTS_PER_ROUND
+        details = {"round": state.progress.rounds, "flips": state.progress.flips[index]}
+        files: list[Path] = []
+        for rows in candidates:
+            best = found.best
+            needs_lift = best is not None and best.rank == rank and best.ring != "Z" and lifts > 0
+            is_better = best is None or best.rank > rank
+            if len(found.solutions) >= _max_solutions(rank, self.problems[index]) and not (
+                needs_lift or is_better
+            ):
+                break
+            scheme = to_scheme(rows, pool.problem, pool.ring)
+            found.check(scheme)
+            if needs_lift or is_better:
+                lifts -= 1
+                files += found.offer(scheme, details)
+        found.save_solutions()
+        if found.best is None or found.best is before:
+            return None
+        return BetterScheme(found.best, tuple(dict.fromkeys(files)))
+
+    def _announce(self, index: int, better: BetterScheme, run: Recorder) -> None:
+        """Records the files of a better scheme, and announces it."""
+        if not better.files:  # an earlier attempt of the run has announced it
+            return
+        for path in better.files:
+            run.record_file(path, kind="artifact", aliases=("best",))
+        over = "the integers" if better.scheme.ring == "Z" else "F2 (not lifted to the integers so far)"
+        if self.config.graph.ring == "F2" and better.scheme.ring == "Z":
+            over += ", lifted from F2"
+        text = f"round {run.clock.step:,}: {self.discoveries[index].announcement()}; verified over {over}"
+        run.record([LogMessage(run.clock.now(), text)])
+
+    def finalize(self, state: FlipState) -> None:
+        """Completes the discoveries at the end of the command: with the schemes of an attempt that
+        was killed, and with the scheme that the search started from where nothing is better.
+        """
+        for found, pool in zip(self.discoveries, state.pools, strict=True):
+            found.finalize()
+            if found.best is None:
+                assert pool.best_rank is not None
+                scheme = to_scheme(pool.members(pool.best_rank)[0], pool.problem, pool.ring)
+                found.check(scheme)
+                found.offer(scheme, {"found": "start of the search"})
+
+    def _at_next_problem(self, state: FlipState) -> FlipState:
+        """Returns the state at the problem of the next round, with seeds from its neighbours when a
+        visit begins.
+        """
+        if not self.several:
+            return state
+        done = [self._at_target(*pair) for pair in zip(state.progress.best_ranks, self.targets, strict=True)]
+        progress = next_visit(state.progress, done, self.config.walk.visit_rounds)
+        if progress.visit == state.progress.visit:
+            return state
+        index = progress.current
+        pool = state.pools[index]
+        for scheme in seeds_for(pool, best_in_pools(state.pools, progress.visit)):
+            pool.add(from_scheme(scheme, pool.ring))
+        best = pool.best_rank
+        assert best is not None
+        best_ranks = replaced(progress.best_ranks, index, best)
+        return FlipState(state.pools, dataclasses.replace(progress, best_ranks=best_ranks))
+
+    def _show_progress(self, state: FlipState, index: int, run: Recorder) -> None:
+        """Shows the state of the search on the status line."""
+        progress, pool = state.progress, state.pools[index]
+        rate = self.flips_per_second
+        target = self.targets[index]
+        best = f"best rank {pool.best_rank}" + (f" of {target}" if target else "")
+        facts = [best, f"{significant(rate / 1e6)} M flips/s", pool_in_words(pool.counts())]
+        budget, unit = self.config.graph.flips, "rounds"
+        done, total = progress.rounds, 0
+        if budget is not None:
+            done, total, unit = progress.total_flips // 1_000_000, -(-budget // 1_000_000), "M flips"
+        run.progress(str(pool.problem), done, total, unit, "  ".join(facts))
+
+
+def find_values(progress: FlipProgress, scheme: Scheme) -> dict[str, Any]:
+    """Returns the row of the table of finds for a scheme."""
+    return {
+        "Find": progress.finds,
+        "Round": progress.rounds,
+        "Problem": scheme.problem.name,
+        "Rank": scheme.rank,
+        "Ring": scheme.ring,
+        "Flips": progress.total_flips,
+    }
+
+
+def _max_solutions(rank: int, problem: Problem) -> int:
+    """Returns the maximum number of solutions of the lowest rank that are proved and kept."""
+    return int(np.clip(MAX_SOLUTION_SIZE // (rank * sum(problem.sides)), 8, 1000))

@@ -1,0 +1,290 @@
+"""Searches on flip graphs as runs: what they record, resume from and find."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from matrixrl.checkpoints.store import CheckpointStore
+from matrixrl.cli.main import main
+from matrixrl.schemes.known import known_scheme
+from matrixrl.schemes.scheme import Scheme
+from matrixrl.schemes.verify import verify
+from matrixrl.search.flip_graph import Pool, from_scheme
+from matrixrl.systems.flip.state import FlipProgress
+from matrixrl.systems.flip.table import best_in_pools, next_visit, seeds_for
+from matrixrl.tracking.audit import audit
+from matrixrl.tracking.journal_reader import JournalReader
+from matrixrl.tracking.summary import summarize
+from tests.checkpoints import runs
+
+SEARCH = ["--size", "3", "3", "3", "--target-rank", "20", "--flips", "1000000", "--flips-per-round", "40000"]
+SEARCH += ["--num-walkers", "2", "--seed", "5", "--console", "quiet"]
+
+
+@dataclass
+class Searched:
+    folder: Path
+    result: dict[str, Any]
+
+
+def command(*words: str) -> tuple[int, str, str]:
+    output, errors = io.StringIO(), io.StringIO()
+    with contextlib.redirect_stdout(output), contextlib.redirect_stderr(errors):
+        status = main(list(words))
+    return status, output.getvalue(), errors.getvalue()
+
+
+def search(runs_dir: Path, *flags: str) -> Searched:
+    status, output, errors = command("matmul", "flip", *flags, "--runs-dir", str(runs_dir), "--json")
+    assert status == 0, errors
+    result = json.loads(output.splitlines()[-1])
+    return Searched(Path(result["run_dir"]), result)
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Searched:
+    """An undisturbed search with a checkpoint after every fourth round."""
+    return search(
+        tmp_path_factory.mktemp("flip"),
+        *SEARCH,
+        "--run-name",
+        "r",
+        "--save-interval-chunks",
+        "4",
+        "--keep-last",
+        "99",
+    )
+
+
+def pool_of(folder: Path) -> dict[str, np.ndarray]:
+    checkpoint, _ = CheckpointStore(folder).newest()
+    assert checkpoint is not None
+    return checkpoint.host_arrays("pool_0/")
+
+
+def assert_same_search(one: Searched, other: Searched) -> None:
+    wall_clock = (
+        "seconds",
+        "flips_per_second",
+        "run_dir",
+        "run_name",
+        "run_id",
+        "scheme",
+        "lifted",
+        "formats",
+    )
+    assert {k: v for k, v in one.result.items() if k not in wall_clock} == {
+        k: v for k, v in other.result.items() if k not in wall_clock
+    }
+    pools = pool_of(one.folder), pool_of(other.folder)
+    assert pools[0].keys() == pools[1].keys()
+    for name, rows in pools[0].items():
+        np.testing.assert_array_equal(rows, pools[1][name])
+    assert Scheme.load(one.folder / "scheme.json") == Scheme.load(other.folder / "scheme.json")
+    histories = []
+    for found in (one, other):
+        rows = runs.history(found.folder)
+        histories.append((rows["stream"], rows["episodes"], rows["marks"]))
+    assert histories[0] == histories[1]
+
+
+def test_the_result_is_proved_and_says_where_it_is(whole: Searched) -> None:
+    result = whole.result
+    assert {
+        "best_rank",
+        "verified",
+        "ring",
+        "scheme",
+        "flips_per_second",
+        "seconds",
+        "run_name",
+        "run_dir",
+    } <= set(result)
+    scheme = Scheme.load(result["scheme"])
+    assert (scheme.rank, scheme.ring) == (result["best_rank"], result["ring"]) == (23, "F2")
+    assert result["verified"] is True
+    assert verify(scheme)
+    assert scheme.provenance["run"] == "r"
+    lifted = Scheme.load(result["lifted"])
+    assert lifted.ring == "Z"
+    assert verify(lifted)
+    assert result["flips"] == 1_000_000
+    assert result["flips_per_second"] > 0
+    assert sum(result["pool"][0].values()) > 1
+
+
+def test_the_journal_has_rounds_and_finds_that_agree_with_the_console(whole: Searched) -> None:
+    with JournalReader(whole.folder) as reader:
+        rows, finds = list(reader.stream()), list(reader.episodes())
+        files = {file.path for file in reader.files()}
+    assert [row.step for row in rows] == list(range(1, whole.result["rounds"] + 1))
+    best = [row.metrics["walk/best_rank"] for row in rows]
+    assert best == sorted(best, reverse=True)
+    assert [find.values[3] for find in finds] == sorted({rank for rank in best if rank < 27}, reverse=True)
+    assert rows[-1].metrics["walk/flips"] == whole.result["flips"]
+    assert {"scheme.json", "scheme.png", "scheme.txt", "scheme_f2.json"} <= files
+    assert audit(whole.folder).gaps == []
+    summary = summarize(whole.folder)
+    assert (summary.system, summary.state, summary.best_label, summary.best) == (
+        "flip",
+        "finished",
+        "rank",
+        23,
+    )
+    assert summary.episodes == len(finds)
+
+
+def test_resuming_from_any_checkpoint_gives_the_same_pool_and_scheme(whole: Searched, tmp_path: Path) -> None:
+    steps = CheckpointStore(whole.folder).steps()
+    assert len(steps) > 2
+    step = steps[1]
+    copy = tmp_path / "r"
+    shutil.copytree(whole.folder, copy)
+    for later in [found for found in steps if found > step]:
+        shutil.rmtree(copy / "checkpoints" / str(later))
+    again = search(tmp_path, "--resume-run", "r", "--console", "quiet")
+    assert_same_search(again, whole)
+    assert audit(copy).gaps == []
+
+
+def test_a_killed_search_is_resumed_to_the_same_end(whole: Searched, tmp_path: Path) -> None:
+    words = ["matmul", "flip", *SEARCH, "--run-name", "r", "--save-interval-chunks", "4"]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "matrixrl.cli.main", *words, "--runs-dir", str(tmp_path)],
+        env=runs.environment(tmp_path / "cache"),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+    )
+    deadline = time.monotonic() + 250
+    while CheckpointStore(tmp_path / "r").steps() == [] and process.poll() is None:
+        assert time.monotonic() < deadline
+        time.sleep(0.002)
+    process.send_signal(signal.SIGKILL)
+    _, errors = process.communicate()
+    assert process.returncode == -signal.SIGKILL, errors
+    assert summarize(tmp_path / "r").state == "stale"
+    again = search(tmp_path, "--resume-run", "latest", "--console", "quiet")
+    assert_same_search(again, whole)
+
+
+def test_the_target_ends_a_search_and_a_start_is_where_it_begins(whole: Searched, tmp_path: Path) -> None:
+    found = search(
+        tmp_path,
+        "--size",
+        "3",
+        "3",
+        "3",
+        "--start",
+        whole.result["lifted"],
+        "--target-rank",
+        "23",
+        "--ring",
+        "Z",
+    )
+    assert found.result["rounds"] == 0
+    assert (found.result["best_rank"], found.result["ring"], found.result["lifted"]) == (23, "Z", None)
+    assert verify(Scheme.load(found.result["scheme"]))
+    assert (found.folder / "start.json").exists()
+
+
+def test_a_problem_without_matrices_is_searched(tmp_path: Path) -> None:
+    found = search(tmp_path, "--tensor", "complex", "--target-rank", "3", "--console", "quiet", "--ring", "Z")
+    assert found.result["best_rank"] == 3
+    assert Scheme.load(found.result["scheme"]).problem.name == "complex"
+    assert verify(Scheme.load(found.result["scheme"]))
+
+
+IMPOSSIBLE: list[tuple[list[str], list[str]]] = [
+    (["--size", "0", "2", "2"], ["--size 0 2 2", "1 or more"]),
+    (["--size", "17", "16", "2"], ["--size 17 16 2", "272", "at most 256"]),
+    (["--ring", "Q"], ["--ring Q", "F2, Z"]),
+    (["--target-rank", "0"], ["--target-rank 0", "1 or more"]),
+    (["--flips", "0"], ["--flips 0", "1 or more"]),
+    (["--time", "soon"], ["--time soon", "10m"]),
+    (["--tensor", "nothing"], ["--tensor nothing", "poly-NxM"]),
+    (["--tensor", "poly-2x2", "--size", "2", "2", "2"], ["--tensor poly-2x2", "--size"]),
+    (["--tensor", "gram-2x2"], ["--target-rank, --flips or --time"]),
+    (["--max", "3"], ["--max 3", "--all"]),
+    (["--all", "--max", "9"], ["--max 9", "8"]),
+    (["--all", "--size", "2", "2", "2"], ["--size", "--all"]),
+    (["--all", "--target-rank", "7"], ["--target-rank", "--all"]),
+    (["--start", "missing.json"], ["--start missing.json", "No such file"]),
+    (["--start", "{z2}"], ["--start", "2x2x2", "3x3x3"]),
+    (["--start", "{f2}", "--ring", "Z", "--size", "3", "3", "3"], ["over F2", "lift"]),
+    (["--start", "{wrong}", "--size", "3", "3", "3"], ["not a correct scheme"]),
+    (["--walkers", "3"], ["--walkers", "--num-walkers"]),
+    (["--resume-run", "nothing"], ["nothing"]),
+]
+
+
+@pytest.mark.parametrize(("flags", "texts"), IMPOSSIBLE, ids=lambda value: " ".join(value))
+def test_bad_input_is_one_line_and_no_run(
+    flags: list[str], texts: list[str], whole: Searched, tmp_path: Path
+) -> None:
+    known_scheme((2, 2, 2)).save(tmp_path / "z2.json")
+    f2 = Scheme.load(whole.result["scheme"])
+    f2.save(tmp_path / "f2.json")
+    Scheme(f2.problem, "F2", f2.u, f2.v, np.roll(f2.w, 1, axis=0)).save(tmp_path / "wrong.json")
+    files = {name: str(tmp_path / f"{name}.json") for name in ("z2", "f2", "wrong")}
+    if "{z2}" in flags:
+        flags = [*flags, "--size", "3", "3", "3"]
+    flags = [flag.format(**files) for flag in flags]
+    folder = tmp_path / "runs"
+    status, _, errors = command("matmul", "flip", *flags, "--runs-dir", str(folder))
+    assert status == 2
+    assert len(errors.splitlines()) == 1
+    assert errors.startswith("matrixrl: ")
+    assert all(text in errors for text in texts), errors
+    assert not folder.exists() or list(folder.iterdir()) == []
+
+
+def test_visits_go_round_and_leave_out_what_is_done() -> None:
+    progress = FlipProgress()
+    visited = []
+    for _ in range(5):
+        progress = next_visit(progress, [False, True, False], 1)
+        visited.append(progress.current)
+        progress = FlipProgress(current=progress.current, visit=progress.visit, visit_rounds=1)
+    assert visited == [0, 2, 0, 2, 0]
+    halfway = FlipProgress(current=2, visit=3, visit_rounds=1)
+    assert next_visit(halfway, [False, True, False], 2) == halfway
+
+
+def test_a_good_scheme_seeds_its_neighbours() -> None:
+    strassen = known_scheme((2, 2, 2))
+    small = Pool(strassen.problem, "Z")
+    small.add(from_scheme(strassen, "Z"))
+    wide = Pool.standard(known_scheme((2, 2, 3)).problem, "Z")
+    seeds = seeds_for(wide, best_in_pools([small, wide], visit=1))
+    assert min(seed.rank for seed in seeds) == 11
+    assert all(verify(seed) and seed.problem == wide.problem for seed in seeds)
+
+
+def test_all_formats_are_searched_and_resumed(tmp_path: Path) -> None:
+    flags = ["--all", "--max", "3", "--ring", "Z", "--flips", "200000", "--flips-per-round", "10000"]
+    flags += ["--num-walkers", "2", "--visit-rounds", "2", "--console", "quiet"]
+    whole = search(tmp_path / "whole", *flags, "--run-name", "r")
+    assert set(whole.result["formats"]) == {"2x2x2", "2x2x3", "2x3x3", "3x3x3"}
+    assert whole.result["formats"]["2x2x2"]["best_rank"] == 7
+    for name, found in whole.result["formats"].items():
+        scheme = Scheme.load(found["scheme"])
+        assert (scheme.problem.name, scheme.rank, found["verified"]) == (name, found["best_rank"], True)
+        assert verify(scheme)
+    begun = search(tmp_path / "cut", *flags, "--run-name", "r", "--flips", "60000")
+    assert begun.result["flips"] < whole.result["flips"]
+    with JournalReader(whole.folder) as reader:
+        steps = [row.step for row in reader.stream()]
+    assert steps == list(range(1, whole.result["rounds"] + 1))
