@@ -79,7 +79,7 @@ def run_command(command: DashboardCommand) -> int:
     token = command.token
     if token is None and not is_loopback(command.host):
         token = secrets.token_urlsafe(24)
-    with _listening(command) as listener:
+    with listening(command) as listener:
         address = _address(command.host, listener.getsockname()[1], token)
         server = make_server(command, token)
         if not is_loopback(command.host):
@@ -132,7 +132,7 @@ def make_server(
 
 
 @contextlib.contextmanager
-def _listening(command: DashboardCommand) -> Iterator[socket.socket]:
+def listening(command: DashboardCommand) -> Iterator[socket.socket]:
     """Yields a socket that listens.
 
     Raises:
