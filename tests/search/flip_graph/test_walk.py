@@ -93,14 +93,25 @@ def test_a_scheme_without_flips_restarts(ring: WalkRing) -> None:
     problem = as_problem((2, 2, 2))
     pool = Pool(problem, ring)
     pool.add(from_scheme(strassen(), ring))
-    still = WalkSettings(ring=ring, max_excess=0)
+    still = WalkSettings(ring=ring, max_excess=0, fresh_probability=0)
     result = run_round(pool, still, seed=0, round=0, num_walkers=1, flips_per_walker=10_000)
     assert (result.flips, result.restarts) == (0, 9)
-    moving = WalkSettings(ring=ring, max_excess=2, plus_after=500)
+    moving = WalkSettings(ring=ring, max_excess=2, plus_after=500, fresh_probability=0)
     result = run_round(pool, moving, seed=0, round=0, num_walkers=1, flips_per_walker=20_000)
     assert result.flips > 0
     assert result.plus > 0
     assert set(pool.counts()) == {7}
+
+
+def test_fresh_starts_leave_the_pool() -> None:
+    """From Strassen's scheme alone, without transitions, no walk can flip; from the standard algorithm it can."""
+    problem = as_problem((2, 2, 2))
+    pool = Pool(problem, "F2")
+    pool.add(from_scheme(strassen(), "F2"))
+    settings = WalkSettings(max_excess=0, fresh_probability=1.0)
+    result = run_round(pool, settings, seed=0, round=0, num_walkers=1, flips_per_walker=50_000)
+    assert result.flips > 1_000
+    assert pool.counts()[7] > 1
 
 
 def test_restart_after_flips_without_a_lower_rank() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 
 import numpy as np
 
@@ -46,6 +47,7 @@ def polish(
     Raises:
       SchemeError: if a scheme has coefficients that the ring of the settings cannot hold.
     """
+    settings = replace(settings, fresh_probability=0.0)
     pools: dict[str, Pool] = {}
     starts: dict[str, list[np.ndarray]] = {}
     for scheme in schemes:

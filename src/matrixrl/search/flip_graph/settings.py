@@ -26,6 +26,8 @@ class WalkSettings:
         another scheme of the pool.
       split_probability: fraction of the transitions that split a product; the others are plus
         transitions.
+      fresh_probability: fraction of starts from the standard algorithm instead of the pool: a walk
+        that is stuck in one part of the flip graph gets company from others.
       sandwich_probability: fraction of starts that are first moved to another basis. Problems other
         than matrix multiplication have none.
       reduce_every: number of flips between searches for linear dependences that remove a product.
@@ -45,6 +47,7 @@ class WalkSettings:
     max_excess: int = 2
     restart_after: int = 20_000_000
     split_probability: float = 0.1
+    fresh_probability: float = 0.5
     sandwich_probability: float = 0.1
     reduce_every: int = 10_000
     pool_size: int = 1_000
@@ -66,7 +69,12 @@ class WalkSettings:
         for name in ("plus_after", "restart_after", "reduce_every", "pool_size", "pool_ranks", "start_ranks"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name}: {getattr(self, name)} given, want 1 or more")
-        for name in ("split_probability", "sandwich_probability", "rederive_probability"):
+        for name in (
+            "split_probability",
+            "fresh_probability",
+            "sandwich_probability",
+            "rederive_probability",
+        ):
             if not 0 <= getattr(self, name) <= 1:
                 raise ConfigError(f"{name}: {getattr(self, name)} given, want a number from 0 to 1")
         if self.rederive_probability and self.ring != "F2":
