@@ -16,6 +16,7 @@ from matrixrl.tracking.identity import find_run, has_checkpoint
 if TYPE_CHECKING:
     # `--help` answers without JAX.
     from matrixrl.systems.hackmatrix.evaluation import NetworkPolicy
+    from matrixrl.systems.hackmatrix.search import SearchPlayer
 
 
 @dataclass(frozen=True)
@@ -40,6 +41,20 @@ class TrainedHackmatrixAgent:
         steps = self.step * self.config.ppo.batch_size
         return f"{self.name} after {self.step:,} updates ({steps:,} steps)"
 
+    def search_player(self, num_simulations: int) -> SearchPlayer:
+        """Returns the player that searches with the agent's network; imports JAX."""
+        import jax.numpy as jnp
+
+        from matrixrl.systems.hackmatrix.search import SearchPlayer
+
+        return SearchPlayer(
+            self.policy.network,
+            self.policy.params,
+            num_simulations,
+            jnp.float32(self.config.ppo.gamma),
+            jnp.float32(self.config.ppo.reward_scale),
+        )
+
 
 def check_choice(step: int | None, best: bool) -> None:
     """Refuses impossible values of `--step` and `--best`.
@@ -49,6 +64,21 @@ def check_choice(step: int | None, best: bool) -> None:
     """
     require(step is None or step >= 0, f"--step {step}: must be 0 or more")
     require(step is None or not best, f"--step {step} and --best exclude one another: leave one out")
+
+
+MAX_SIMULATIONS = 10_000
+
+
+def check_simulations(num_simulations: int) -> None:
+    """Refuses impossible values of `--num-simulations`.
+
+    Raises:
+      ConfigError: if it is out of range.
+    """
+    require(
+        0 <= num_simulations <= MAX_SIMULATIONS,
+        f"--num-simulations {num_simulations}: must be from 0 (no search) to {MAX_SIMULATIONS}",
+    )
 
 
 def load_agent(
