@@ -22,7 +22,7 @@ from matrixrl.config.fields import (
     setting,
 )
 from matrixrl.config.files import read_settings_file, settings_toml, to_toml, with_file
-from matrixrl.config.hackmatrix import ActorCriticConfig, HackmatrixConfig
+from matrixrl.config.hackmatrix import ActorCriticConfig, HackmatrixConfig, StartsConfig
 from matrixrl.config.matmul import (
     MAX_MODE,
     MAX_MOVES,
@@ -68,6 +68,7 @@ __all__ = [
     "SearchConfig",
     "SelfPlayConfig",
     "Settings",
+    "StartsConfig",
     "TrackingConfig",
     "as_record",
     "differences",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
-from matrixrl.config.fields import Settings, group, setting
+from matrixrl.config.fields import Settings, group, require, setting
 from matrixrl.config.ppo import PPOTrainerConfig
 
 
@@ -37,6 +37,21 @@ class ActorCriticConfig(Settings):
 
 
 @dataclass(frozen=True, kw_only=True)
+class StartsConfig(Settings):
+    """Where training games start."""
+
+    later_starts: float = setting(0.0, minimum=0, maximum=1)
+    """Initial fraction of training games that start in stage 3 to 8, from positions of own games.
+    It decreases linearly to 0; 0 starts all games in stage 1.
+    """
+
+    later_starts_until: float = setting(0.5, above=0, maximum=1)
+    """Fraction of the run after which all games start in stage 1 again.
+    Used by --later-starts.
+    """
+
+
+@dataclass(frozen=True, kw_only=True)
 class HackmatrixConfig(PPOTrainerConfig):
     """All settings of a HackMatrix run."""
 
@@ -47,5 +62,16 @@ class HackmatrixConfig(PPOTrainerConfig):
 
     network: ActorCriticConfig = group(ActorCriticConfig)
 
+    starts: StartsConfig = group(StartsConfig)
+
     time_limit: int = setting(1_000, minimum=1)
     """Maximum number of steps per game. Longer games are truncated."""
+
+    def check(self) -> None:
+        """Checks the starts against the ways of running."""
+        super().check()
+        require(
+            not (self.auto_tune and self.starts.later_starts),
+            f"--auto-tune and --later-starts {self.starts.later_starts:g} exclude one another: groups of games that "
+            "share positions depend on the shape of the batch; leave one of them out",
+        )

@@ -31,7 +31,7 @@ class UpdateResults(NamedTuple):
       metrics: float32 [K] each.
       ended: steps that ended an episode.
       table: by name [K, T, B]: `PPOTask.table_values` of the episodes, where `ended`.
-      sums: by name float32 [K]: sums over the episodes that ended.
+      sums: by name float32 [K]: sums over the episodes that ended and count (`PPOTask.counted`).
       faults: by name float32 [K]: numbers of steps with a fault of the environment; empty unless
         they are counted.
     """
@@ -262,8 +262,12 @@ class PPOProgram:
             learner = self._learner(coefficients, number)
             state, metrics, episodes = learner.update(state, jax.random.fold_in(key, number))
 
+            counted = episodes.ended
+            if self.task.counted is not None:
+                counted = counted & (episodes.values[self.task.counted] > 0)
+
             def total(values: Array) -> Array:
-                return self.ppo.total(jnp.where(episodes.ended, values.astype(jnp.float32), 0))
+                return self.ppo.total(jnp.where(counted, values.astype(jnp.float32), 0))
 
             table = {name: episodes.values[name] for name in self.task.table_values}
             sums = jax.tree.map(total, episodes.values)
