@@ -19,6 +19,13 @@ class ActorCriticConfig(Settings):
     `grid`: one encoder shared by the 36 cells, followed by the layers.
     """
 
+    features: Literal["observation", "relations"] = "observation"
+    """Input of the network.
+    `observation`: the observation of the game.
+    `relations`: also distances along paths, threats, lines of fire and affordable programs, which
+    follow from the observation.
+    """
+
     hidden_dim: int = setting(256, minimum=1)
     """Number of units per layer."""
 

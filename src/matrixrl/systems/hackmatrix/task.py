@@ -8,7 +8,7 @@ from matrixrl.agents.ppo import num_groups
 from matrixrl.config import HackmatrixConfig
 from matrixrl.devices.machine import compute_dtype
 from matrixrl.devices.mesh import max_groups
-from matrixrl.envs.hackmatrix import observation
+from matrixrl.envs.hackmatrix import observation, relations
 from matrixrl.envs.hackmatrix.env import EnvParams, HackMatrix
 from matrixrl.envs.hackmatrix.rules import NUM_ACTIONS, SIZE
 from matrixrl.envs.hackmatrix.starts import LaterStarts
@@ -33,12 +33,15 @@ def build_network(config: HackmatrixConfig) -> ActorCritic:
     """Returns the network of a config; it takes packed observations, uint32 [N, 117]."""
     settings = config.network
     dtype = compute_dtype(settings.precision)
+    has_relations = settings.features == "relations"
     if settings.torso == "mlp":
         torso = MLP(settings.hidden_dim, settings.num_layers, dtype)
-        return ActorCritic(observation.unpack, torso, NUM_ACTIONS)
+        flat = relations.unpack_with_relations if has_relations else observation.unpack
+        return ActorCritic(flat, torso, NUM_ACTIONS)
     codes = (settings.cell_dim, settings.cell_dim // 2)
     torso = GridTorso(SIZE, codes, settings.hidden_dim, settings.num_layers, dtype)
-    return ActorCritic(observation.parts, torso, NUM_ACTIONS)
+    parts = relations.parts_with_relations if has_relations else observation.parts
+    return ActorCritic(parts, torso, NUM_ACTIONS)
 
 
 def hackmatrix_task(config: HackmatrixConfig) -> PPOTask:
