@@ -37,6 +37,18 @@ class ActorCriticConfig(Settings):
     Used by `--torso grid`.
     """
 
+    critic: Literal["shared", "separate"] = "shared"
+    """Layers of the value.
+    `shared`: policy and value are two heads of one torso.
+    `separate`: the value has a torso of its own, of the same size.
+    """
+
+    activation: Literal["relu", "tanh"] = "relu"
+    """Activation function of the layers."""
+
+    orthogonal_init: bool = True
+    """Initialise hidden layers with orthogonal matrices; otherwise with normal random numbers."""
+
     precision: Literal["float32", "bfloat16"] = setting("float32", may_change=True)
     """Type of the network's matrix products.
     Parameters stay float32, and on a CPU everything does.

@@ -5,7 +5,7 @@ episode table.
 from __future__ import annotations
 
 from matrixrl.agents.ppo import num_groups
-from matrixrl.config import HackmatrixConfig
+from matrixrl.config import ActorCriticConfig, HackmatrixConfig
 from matrixrl.devices.machine import compute_dtype
 from matrixrl.devices.mesh import max_groups
 from matrixrl.envs.hackmatrix import observation, relations
@@ -32,16 +32,27 @@ LATER_START_COLUMNS = {"Start Stage": EpisodeColumn("start_stage", "int")}
 def build_network(config: HackmatrixConfig) -> ActorCritic:
     """Returns the network of a config; it takes packed observations, uint32 [N, 117]."""
     settings = config.network
-    dtype = compute_dtype(settings.precision)
     has_relations = settings.features == "relations"
     if settings.torso == "mlp":
-        torso = MLP(settings.hidden_dim, settings.num_layers, dtype)
-        flat = relations.unpack_with_relations if has_relations else observation.unpack
-        return ActorCritic(flat, torso, NUM_ACTIONS)
-    codes = (settings.cell_dim, settings.cell_dim // 2)
-    torso = GridTorso(SIZE, codes, settings.hidden_dim, settings.num_layers, dtype)
-    parts = relations.parts_with_relations if has_relations else observation.parts
-    return ActorCritic(parts, torso, NUM_ACTIONS)
+        features = relations.unpack_with_relations if has_relations else observation.unpack
+    else:
+        features = relations.parts_with_relations if has_relations else observation.parts
+    critic = build_torso(settings) if settings.critic == "separate" else None
+    return ActorCritic(features, build_torso(settings), NUM_ACTIONS, critic)
+
+
+def build_torso(settings: ActorCriticConfig) -> MLP | GridTorso:
+    """Returns the torso of the policy, or of a separate critic."""
+    head = (
+        settings.hidden_dim,
+        settings.num_layers,
+        compute_dtype(settings.precision),
+        settings.activation,
+        settings.orthogonal_init,
+    )
+    if settings.torso == "mlp":
+        return MLP(*head)
+    return GridTorso(SIZE, (settings.cell_dim, settings.cell_dim // 2), *head)
 
 
 def hackmatrix_task(config: HackmatrixConfig) -> PPOTask:

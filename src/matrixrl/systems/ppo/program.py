@@ -76,11 +76,9 @@ class Coefficients(NamedTuple):
         return {**self.first, **changed}
 
 
-def _optimizer(learning_rate: Any, max_grad_norm: Any) -> optax.GradientTransformation:
-    """Returns clipping by global norm and Adam with the epsilon of the reference implementations of
-    PPO.
-    """
-    return optax.chain(optax.clip_by_global_norm(max_grad_norm), optax.adam(learning_rate, eps=1e-5))
+def _optimizer(learning_rate: Any, max_grad_norm: Any, adam_eps: float) -> optax.GradientTransformation:
+    """Returns clipping by global norm and Adam."""
+    return optax.chain(optax.clip_by_global_norm(max_grad_norm), optax.adam(learning_rate, eps=adam_eps))
 
 
 class PPOProgram:
@@ -109,7 +107,7 @@ class PPOProgram:
             env=task.env,
             apply=task.network.apply,
             init_params=task.network.init,
-            optimizer=_optimizer(settings.learning_rate, settings.max_grad_norm),
+            optimizer=_optimizer(settings.learning_rate, settings.max_grad_norm, settings.adam_eps),
             num_envs=settings.num_envs,
             num_steps=settings.num_steps,
             num_minibatches=settings.num_minibatches,
@@ -123,6 +121,8 @@ class PPOProgram:
             normalize_observations=task.normalize_observations,
             normalize_rewards=task.normalize_rewards,
             counts_faults=task.counts_faults,
+            clip_value=settings.clip_value,
+            normalize_advantages=settings.normalize_advantages,
         )
 
     @cached_property
@@ -150,7 +150,7 @@ class PPOProgram:
         values = coefficients.at(number)
         return dataclasses.replace(
             self.ppo,
-            optimizer=_optimizer(*(values[name] for name in OF_OPTIMIZER)),
+            optimizer=_optimizer(*(values[name] for name in OF_OPTIMIZER), adam_eps=self.config.ppo.adam_eps),
             env_params=self.task.env_params(coefficients.time_limit),
             **{name: values[name] for name in OF_LEARNER},
         )
