@@ -44,6 +44,7 @@ SHORTER: dict[str, list[str]] = {
     "hackmatrix train --preset dev": ["--num-envs", "16", "--total-timesteps", "1024"],
     "hackmatrix evaluate latest": ["--games", "4", "--time-limit", "20"],
     "hackmatrix watch latest": ["--max-steps", "5"],
+    "hackmatrix watch pretrained": ["--max-steps", "5"],
     "hackmatrix bench": ["--num-envs", "8", "--seconds", "0.1"],
     "matmul evaluate latest": ["--games", "2", "--num-simulations", "2"],
     "matmul bench": [

@@ -35,7 +35,9 @@ class HackmatrixEvaluateCommand:
     """Evaluate an agent over complete games."""
 
     run: tyro.conf.Positional[Annotated[str | None, tyro.conf.arg(metavar="RUN")]] = None
-    """Name or id of a run, or `latest`. Omit it with --agent random."""
+    """Name or id of a run, or `latest`; `pretrained` for the agent that is shipped with the
+    package; or a file of `export-agent`. Omit it with --agent random.
+    """
 
     agent: Literal["trained", "random"] = "trained"
     """Agent to evaluate: the network of a run, or uniformly random legal actions."""

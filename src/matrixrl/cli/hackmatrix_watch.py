@@ -45,7 +45,9 @@ class HackmatrixWatchCommand:
     """Watch a trained agent play (80 columns, 24 lines)."""
 
     run: tyro.conf.Positional[Annotated[str, tyro.conf.arg(metavar="RUN")]]
-    """Name or id of a run, or `latest`."""
+    """Name or id of a run, or `latest`; `pretrained` for the agent that is shipped with the
+    package; or a file of `export-agent`.
+    """
 
     greedy: Flag = False
     """Play the most probable action."""
