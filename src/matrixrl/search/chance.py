@@ -182,8 +182,8 @@ def _where(condition: Array, yes: Any, no: Any) -> Any:
 
 
 def _edge_logits(found: Prediction, draws: int) -> Array:
-    """Returns prior logits of all edges, [B, A * draws]: `MASKED` where an action is illegal, at the
-    root and below it.
+    """Returns prior logits of all edges, [B, A * draws]: `MASKED` where an action is illegal, at
+    the root and below it.
     """
     masked = jnp.where(_at_least_one(found.legal), found.logits.astype(jnp.float32), MASKED)
     return jnp.repeat(jax.nn.log_softmax(masked), draws, axis=-1)

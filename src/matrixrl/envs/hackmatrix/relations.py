@@ -50,7 +50,7 @@ class Relations(NamedTuple):
     cells: Float32[Array, "N 36 4"]
 
 
-class Position(NamedTuple):
+class BoardSets(NamedTuple):
     """What relations depend on, as sets of cells.
 
     Attributes:
@@ -127,7 +127,7 @@ def distances(start: Bits, blocks: Bits) -> Float32[Array, "36 N"]:
     return lax.while_loop(unfinished, wave, (start, reached, steps, jnp.float32(0)))[2]
 
 
-def dangers(position: Position) -> Float32[Array, "36 N"]:
+def dangers(position: BoardSets) -> Float32[Array, "36 N"]:
     """Counts for each cell the visible enemies that could hit a player who stands there in the next
     enemy phase (rule 9): those beside it, and viruses that get beside it in one step.
     """
@@ -149,7 +149,7 @@ class _Line(NamedTuple):
     target: Bits
 
 
-def _line_of_fire(position: Position, move: Any) -> _Line:
+def _line_of_fire(position: BoardSets, move: Any) -> _Line:
     """Scans a direction from the player (rule 6.1)."""
     enemies = position.enemies[0] | position.enemies[1] | position.enemies[2] | position.enemies[3]
     targets = enemies | position.transmissions
@@ -164,14 +164,14 @@ def _line_of_fire(position: Position, move: Any) -> _Line:
     return _Line(passed, target)
 
 
-def _position(cell: Int32[Array, "N"], first: UInt32[Array, "36 N"]) -> Position:
+def _position(cell: Int32[Array, "N"], first: UInt32[Array, "36 N"]) -> BoardSets:
     """Returns the sets of cells of packed observations; `first` is the first word of each cell."""
 
     def of(bit: int) -> Bits:
         return _from_cells((first >> bit) & 1)
 
     shift, mask = _TURNS
-    return Position(
+    return BoardSets(
         player=bitboard.of_cell(cell),
         exit=of(_EXIT),
         blocks=of(_DATA) | of(_PROGRAM) | of(_QUESTION),
