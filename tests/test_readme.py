@@ -47,6 +47,7 @@ SHORTER: dict[str, list[str]] = {
     "hackmatrix train --preset dev": ["--num-envs", "16", "--total-timesteps", "1024"],
     "hackmatrix evaluate latest": ["--games", "4", "--time-limit", "20"],
     "hackmatrix watch latest": ["--max-steps", "5"],
+    "hackmatrix watch pretrained": ["--max-steps", "5"],
     "hackmatrix bench": ["--num-envs", "8", "--seconds", "0.1"],
     "matmul flip --size 3 4 4": ["--target-rank", "46", "--num-walkers", "2"],
     "matmul flip --all --max 5": ["--max", "2", "--num-walkers", "2"],

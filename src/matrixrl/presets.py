@@ -18,6 +18,7 @@ from matrixrl.config import (
     PPOConfig,
     SearchConfig,
     SelfPlayConfig,
+    StartsConfig,
     TrackingConfig,
 )
 
@@ -116,7 +117,7 @@ def hackmatrix_default() -> HackmatrixConfig:
 
 def hackmatrix_tuned() -> HackmatrixConfig:
     """Returns the preset that learns most per second of training on a CPU: smaller batches, a
-    higher, decreasing learning rate, and the grid network.
+    higher, decreasing learning rate, the grid network with relation features, and later starts.
 
     Rewards are scaled so that values stay near 1, within the clipping range of the value loss.
     """
@@ -132,27 +133,31 @@ def hackmatrix_tuned() -> HackmatrixConfig:
             ent_coef=0.01,
             final_ent_coef=0.002,
         ),
-        network=ActorCriticConfig(torso="grid", hidden_dim=128),
+        network=ActorCriticConfig(torso="grid", features="relations", hidden_dim=128),
+        starts=StartsConfig(later_starts=0.3, later_starts_until=0.6),
     )
 
 
 def hackmatrix_dev() -> HackmatrixConfig:
-    """Returns the preset for rapid iteration: a small network and small batches; the mean return
-    rises from -4 to -1 within a minute.
+    """Returns the preset for rapid iteration: small batches and a small grid network with relation
+    features; the mean return rises from -3 to above 0 within a minute.
     """
     return HackmatrixConfig(
         preset="dev",
         ppo=PPOConfig(
             num_envs=128,
             num_steps=32,
-            total_timesteps=655_360,
-            learning_rate=4e-3,
+            total_timesteps=327_680,
+            learning_rate=3e-3,
             anneal_lr=True,
+            gamma=0.995,
             num_minibatches=8,
             ent_coef=0.01,
             final_ent_coef=0.002,
         ),
-        network=ActorCriticConfig(hidden_dim=64, num_layers=1),
+        network=ActorCriticConfig(
+            torso="grid", features="relations", hidden_dim=64, num_layers=1, cell_dim=8
+        ),
     )
 
 

@@ -218,11 +218,18 @@ def shifted(params: Any, observation: Any) -> tuple[Any, Any]:
     return observation[:, :2].at[:, 0].add(params[0]), observation[:, 2] + params[1]
 
 
-@partial(jax.jit, static_argnames="count", compiler_options=QUICKLY)
+@partial(jax.jit, static_argnames=("count", "clip_value"), compiler_options=QUICKLY)
 def gradient_by_shift(
-    samples: Samples, eps: float = 0.1, vf: float = 0.0, ent: float = 0.0, count: int | None = None
+    samples: Samples,
+    eps: float = 0.1,
+    vf: float = 0.0,
+    ent: float = 0.0,
+    count: int | None = None,
+    clip_value: bool = True,
 ) -> tuple[jax.Array, PPOLossMetrics]:
-    return jax.grad(loss, has_aux=True)(jnp.zeros(2), shifted, samples, eps, vf, ent, count)
+    return jax.grad(loss, has_aux=True)(
+        jnp.zeros(2), shifted, samples, eps, vf, ent, count, clip_value=clip_value
+    )
 
 
 # Probability of the action, and its old one; the advantage; min(r A, clip(r) A) with eps 0.1; whether a gradient is left.
@@ -270,6 +277,16 @@ def test_the_clipped_value_loss_by_hand(
     np.testing.assert_allclose(metrics.vf_loss, squared / 2, rtol=1e-5)
     np.testing.assert_allclose(metrics.total_loss, squared / 4, rtol=1e-5)
     np.testing.assert_allclose(gradient, [0, slope / 2], rtol=1e-5, atol=1e-7)
+
+
+@pytest.mark.parametrize(("value", "old", "target"), [row[:3] for row in VALUES])
+def test_without_clipping_the_value_loss_is_half_the_squared_error(
+    value: float, old: float, target: float
+) -> None:
+    samples = samples_of([0.5], [0.5], [0.0], [value], [old], [target])
+    gradient, metrics = gradient_by_shift(samples, 0.1, 0.5, 0.0, clip_value=False)
+    np.testing.assert_allclose(metrics.vf_loss, (value - target) ** 2 / 2, rtol=1e-5)
+    np.testing.assert_allclose(gradient, [0, (value - target) / 2], rtol=1e-5, atol=1e-7)
 
 
 def test_the_entropy_bonus_and_the_total_by_hand() -> None:
@@ -444,6 +461,21 @@ def test_gradients_and_metrics_of_groups_are_those_of_the_whole_minibatch() -> N
     np.testing.assert_allclose(metrics.mean_reward, reward.mean(), rtol=1e-5)  # the game's own, not scaled
     unexplained = (samples.target - samples.value).var() / samples.target.var()
     np.testing.assert_allclose(metrics.explained_variance, 1 - unexplained, rtol=1e-4)
+
+
+@pytest.mark.parametrize("over", ["batch", "none"])
+def test_advantages_are_normalised_over_the_batch_or_not_at_all(over: Any) -> None:
+    ppo = learner(normalize_advantages=over)
+    state, _, _ = jax.device_get(jax.jit(ppo.update, compiler_options=QUICKLY)(initial(ppo), KEY))
+    samples, _ = reference()
+    advantage = samples.advantage
+    scaled = (advantage - advantage.mean()) / advantage.std() if over == "batch" else advantage
+    used = (state.opt_state.grads["seen"][:, :T] != 0).reshape(-1, BATCH)[0]
+    taken = jax.tree.map(lambda leaf: leaf[used], samples._replace(advantage=scaled))
+    expected, _ = gradient_of(PARAMS, taken)
+    for name in PARAMS:
+        found = state.opt_state.grads[name][0]
+        np.testing.assert_allclose(found, expected[name], rtol=1e-4, atol=1e-4, err_msg=name)
 
 
 @partial(jax.jit, compiler_options=QUICKLY)

@@ -75,7 +75,7 @@ HACKMATRIX = System(
     # Twenty-five updates in chunks of two, of which the last is not full; long enough to be met in the middle.
     tiny=shlex.split("""
         --preset dev --seed 3 --num-envs 8 --num-steps 64 --num-minibatches 2 --update-epochs 4 --hidden-dim 32
-        --total-timesteps 12800 --log-interval 2
+        --total-timesteps 12800 --log-interval 2 --torso mlp --features observation
     """),
     same=("params_sha256", "global_step", "update_step", "episodes", "mean_return", "highest_stage"),
     moments={

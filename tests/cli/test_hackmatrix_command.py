@@ -228,7 +228,7 @@ def test_a_resumed_run_has_its_recorded_settings_and_may_change_some(started: Pa
 
 TINY = shlex.split("""
     --preset dev --num-envs 4 --num-steps 6 --total-timesteps 290 --num-minibatches 2 --update-epochs 2
-    --hidden-dim 8 --num-layers 1 --time-limit 8 --seed 3 --log-interval 5 --json
+    --hidden-dim 8 --num-layers 1 --torso mlp --features observation --time-limit 8 --seed 3 --log-interval 5 --json
 """)
 
 

@@ -12,7 +12,7 @@ import pytest
 from matrixrl.cli.hackmatrix_agent import load_agent
 from matrixrl.cli.main import main
 from matrixrl.config import ConfigError
-from matrixrl.systems.hackmatrix.evaluation import evaluate
+from matrixrl.systems.hackmatrix.evaluation import NetworkPolicy, evaluate
 from matrixrl.whole_files import write_whole
 from tests.cli.announced import without_announcement
 from tests.cli.conftest import BEST, NEWEST
@@ -47,6 +47,42 @@ def test_an_agent_is_measured_greedy_and_sampled(
     mean = record["greedy"]["return"]["mean"]
     assert lines[2].split()[1] == f"{mean:.2f}"
     assert max(map(len, lines[1:])) <= 80
+
+
+def test_search_plays_the_same_games_beside_the_policy(
+    hackmatrix_runs: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The search itself is replaced by its network: the real one takes a minute to compile."""
+    searched: list[Any] = []
+
+    def by_policy(player: Any, games: int, seed: int, limit: int, progress: Any) -> Any:
+        searched.append(player)
+        progress(games, games)
+        return evaluate(NetworkPolicy(player.network, player.params), games, seed, True, limit)
+
+    monkeypatch.setattr("matrixrl.systems.hackmatrix.search.evaluate_search", by_policy)
+    arguments = (
+        "agent",
+        "--runs-dir",
+        hackmatrix_runs,
+        "--games",
+        "12",
+        "--seed",
+        "3",
+        "--num-simulations",
+        "6",
+    )
+    lines, record = result(capsys, *arguments)
+    assert lines[1].split() == ["greedy", "sampled", "search"]
+    assert record["num_simulations"] == 6
+    assert {**record["search"], "seconds": 0} == {**record["greedy"], "seconds": 0}
+    assert set(record["search"]["win_rate"]) == {"mean", "ci95"}
+    _, record = result(capsys, *arguments, "--policy", "search")
+    assert not {"greedy", "sampled"} & set(record)
+    config = load_agent("evaluate", "agent", hackmatrix_runs, None, False).config.ppo
+    assert [player.num_simulations for player in searched] == [6, 6]
+    assert float(searched[0].discount) == pytest.approx(config.gamma)
+    assert float(searched[0].reward_scale) == pytest.approx(config.reward_scale)
 
 
 @pytest.mark.slow
@@ -115,6 +151,9 @@ IMPOSSIBLE: list[tuple[list[str], list[str]]] = [
     (["--agent", "random", "--policy", "greedy"], ["--policy greedy", "sampled"]),
     (["--agent", "clever"], ["--agent clever", "trained, random"]),
     (["agent", "--policy", "shy"], ["--policy shy", "both, greedy, sampled"]),
+    (["agent", "--num-simulations", "-1"], ["--num-simulations -1", "from 0", "10000"]),
+    (["agent", "--policy", "search"], ["--policy search", "--num-simulations 64"]),
+    (["--agent", "random", "--num-simulations", "8"], ["--num-simulations 8", "--agent random"]),
     (["agent", "--games", "0"], ["--games 0", "from 1"]),
     (["agent", "--games", "many"], ["--games", "many"]),
     (["agent", "--seed", "-1"], ["--seed -1", "from 0"]),

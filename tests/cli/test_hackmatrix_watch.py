@@ -180,6 +180,20 @@ def test_a_scenario_is_where_the_game_starts(
     assert any(line.startswith("expects ") for line in capsys.readouterr().out.splitlines())
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+def test_a_search_is_watched_with_its_own_probabilities(
+    hackmatrix_runs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    replay = tmp_path / "replay.json"
+    arguments = ("--num-simulations", "3", "--max-steps", "2", "--replay", replay)
+    assert watch(hackmatrix_runs, *arguments) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].endswith("search with 3 simulations, seed 0, game 0")
+    assert lines[2].split()[0] == "1"
+    assert json.loads(replay.read_text())["meta"]["policy"] == "search with 3 simulations"
+
+
 # Bad input
 
 
@@ -196,6 +210,8 @@ def test_bad_input_is_one_line_and_status_2(
         (["nobody"], ["watch nobody", "newest there: agent"]),
         (["matrices"], ["watch matrices", "no hackmatrix run"]),
         (["agent", "--greedy", "--sampled"], ["--greedy and --sampled"]),
+        (["agent", "--greedy", "--num-simulations", "4"], ["--greedy and --num-simulations 4"]),
+        (["agent", "--num-simulations", "10001"], ["--num-simulations 10001", "to 10000"]),
         (["agent", "--delay", "-1"], ["--delay -1", "0 to 60"]),
         (["agent", "--max-steps", "0"], ["--max-steps 0"]),
         (["agent", "--seed", "-1"], ["--seed -1"]),

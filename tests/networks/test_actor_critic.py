@@ -82,6 +82,33 @@ def test_kernels_start_orthogonal_with_their_gains() -> None:
     assert not params["heads_bias"].any()
 
 
+def test_a_separate_critic_shares_nothing_with_the_policy() -> None:
+    module = ActorCritic(lambda observation: observation, MLP(8, 1), ACTIONS, MLP(8, 1, None, "tanh", False))
+    params = quickly(module.init, jax.random.key(0), observations("mlp"))["params"]
+    assert set(params) == {"torso", "critic", "policy_kernel", "policy_bias", "value_kernel", "value_bias"}
+
+    def value(params: Any) -> Any:
+        outputs: Any = module.apply({"params": params}, observations("mlp"))
+        return outputs[1].sum()
+
+    gradient = quickly(jax.grad(value), params)
+    of_policy = (gradient["torso"], gradient["policy_kernel"])
+    assert not any(leaf.any() for leaf in jax.tree.leaves(of_policy))
+    assert all(leaf.any() for leaf in jax.tree.leaves((gradient["critic"], gradient["value_kernel"])))
+    # Normal initialisation has variance 1 / fan-in; tanh keeps hidden units below 1.
+    kernel = params["critic"]["Dense_0"]["kernel"]
+    np.testing.assert_allclose(kernel.var() * VECTOR, 1, rtol=0.4)
+    assert np.abs(kernel.T @ kernel - 2 * np.eye(8)).max() > 0.1
+
+
+def test_activations_are_those_that_are_named() -> None:
+    vector = observations("mlp")
+    params = quickly(MLP(8, 1).init, jax.random.key(0), vector)
+    relu, tanh = (quickly(MLP(8, 1, None, name).apply, params, vector) for name in ("relu", "tanh"))
+    assert relu.min() == 0 < relu.max()
+    np.testing.assert_allclose(np.maximum(np.arctanh(np.clip(tanh, -1 + 1e-6, 1 - 1e-6)), 0)[tanh < 0.9], relu[tanh < 0.9], atol=1e-3)  # fmt: skip
+
+
 def test_offsets_are_numbered_by_row_and_column_as_seen_from_the_agent() -> None:
     index = _offset_index(SIDE)
     assert index.shape == (CELLS, CELLS)

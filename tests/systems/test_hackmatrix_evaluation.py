@@ -67,7 +67,7 @@ def test_games_go_as_on_the_referee(policy: NetworkPolicy, greedy: bool) -> None
     for number in range(games.count):
         expect_as_on_referee(games, number, policy)
     # Compiling the environment is most of what a small evaluation costs.
-    assert getattr(hackmatrix_evaluate._step, "_cache_size")() == 1  # noqa: B009
+    assert getattr(hackmatrix_evaluate.step_lanes, "_cache_size")() == 1  # noqa: B009
 
 
 @pytest.mark.slow

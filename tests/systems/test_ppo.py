@@ -49,7 +49,7 @@ UPDATES, ENVS, STEPS = 12, 4, 6
 SETTINGS = shlex.split(f"""
     --preset dev --num-envs {ENVS} --num-steps {STEPS} --total-timesteps {UPDATES * ENVS * STEPS} --num-minibatches 2
     --update-epochs 2 --hidden-dim 8 --num-layers 1 --time-limit 8 --seed 3 --console quiet --learning-rate 0.01
-    --final-ent-coef 0.01 --anneal-lr --devices 1
+    --final-ent-coef 0.01 --anneal-lr --devices 1 --torso mlp --features observation
 """)
 EVERY_CHUNK = ["--save-interval-chunks", "1", "--keep-last", "999"]
 CONTRACT_TRAIN = (

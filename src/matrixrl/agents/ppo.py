@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, Literal, NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -283,6 +283,7 @@ def loss(
     ent_coef: float | Float[Array, ""],
     count: int | None = None,
     distribution: Distribution = CATEGORICAL,
+    clip_value: bool = True,
 ) -> tuple[Float32[Array, ""], PPOLossMetrics]:
     """Computes the clipped surrogate (equation 7), the clipped value loss and the entropy bonus
     (equation 9).
@@ -296,6 +297,7 @@ def loss(
       samples: [N, ...]; advantages are not normalised here.
       count: means are sums over the N samples divided by this; by default N. Losses of parts of a
         minibatch, each with the minibatch's size, add up to its loss.
+      clip_value: False for the squared error of the value alone, 1/2 mean (V - R)^2.
     """
     outputs, value = apply(params, samples.observation)
     policy = distribution.condition(outputs, samples.legal)
@@ -310,8 +312,10 @@ def loss(
     surrogate = jnp.minimum(
         ratio * samples.advantage, jnp.clip(ratio, 1 - clip_eps, 1 + clip_eps) * samples.advantage
     )
-    clipped_value = samples.value + jnp.clip(value - samples.value, -clip_eps, clip_eps)
-    squared = jnp.maximum((value - samples.target) ** 2, (clipped_value - samples.target) ** 2)
+    squared = (value - samples.target) ** 2
+    if clip_value:
+        clipped_value = samples.value + jnp.clip(value - samples.value, -clip_eps, clip_eps)
+        squared = jnp.maximum(squared, (clipped_value - samples.target) ** 2)
     pg_loss, vf_loss = -mean(surrogate), 0.5 * mean(squared)
     entropy = mean(distribution.entropy(policy))
     total = pg_loss + vf_coef * vf_loss - ent_coef * entropy
@@ -323,6 +327,11 @@ def loss(
         approx_kl=mean(ratio - 1 - log_ratio),
         clip_fraction=mean((jnp.abs(ratio - 1) > clip_eps).astype(jnp.float32)),
     )
+
+
+def _standardized(values: Array, moments: Moments) -> Array:
+    """Returns values with mean 0 and variance 1."""
+    return (values - moments.mean) / (jnp.sqrt(moments.variance) + 1e-8)
 
 
 def num_groups(num_envs: int, num_steps: int, num_minibatches: int, max_groups: int = MAX_GROUPS) -> int:
@@ -361,6 +370,9 @@ class PPO:
         show the learner normalised ones.
       counts_faults: True to count the faults of the environment, for one that is not known to be
         free of them.
+      clip_value: limits the change of the value in the loss.
+      normalize_advantages: samples over which advantages are normalised: `minibatch`, `batch` or
+        `none`.
     """
 
     env: Environment[Any, Any]
@@ -385,6 +397,8 @@ class PPO:
     normalize_observations: bool = False
     normalize_rewards: bool = False
     counts_faults: bool = False
+    clip_value: bool = True
+    normalize_advantages: Literal["minibatch", "batch", "none"] = "minibatch"
 
     def init(self, key: PRNGKeyArray) -> TrainState:
         """Returns initial parameters, and environments at the start of an episode."""
@@ -577,15 +591,22 @@ class PPO:
         share = size // self.num_minibatches
         count = share * self.groups
 
+        if self.normalize_advantages == "batch":
+            samples = samples._replace(
+                advantage=_standardized(samples.advantage, self._moments(samples.advantage))
+            )
+
         def minibatch(carry: tuple[Any, Any], chosen: Array) -> tuple[tuple[Any, Any], Any]:
             params, opt_state = carry
+            per_minibatch = self.normalize_advantages == "minibatch"
             # Normalise the advantages over the whole minibatch, on all devices.
-            mean, variance = self._moments(jnp.take_along_axis(samples.advantage, chosen, axis=1))
+            moments = self._moments(jnp.take_along_axis(samples.advantage, chosen, axis=1))
 
             def share_of(group: tuple[Array, Array]) -> tuple[Any, PPOLossMetrics]:
                 at, rows = group
                 taken: Samples = jax.tree.map(lambda leaf: leaf[at, rows], samples)
-                taken = taken._replace(advantage=(taken.advantage - mean) / (jnp.sqrt(variance) + 1e-8))
+                if per_minibatch:
+                    taken = taken._replace(advantage=_standardized(taken.advantage, moments))
                 return jax.grad(loss, has_aux=True)(
                     params,
                     apply,
@@ -595,6 +616,7 @@ class PPO:
                     self.ent_coef,
                     count,
                     self.distribution,
+                    self.clip_value,
                 )
 
             groups = (jnp.arange(local), chosen)

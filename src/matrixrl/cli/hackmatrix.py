@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from matrixrl.systems.ppo.task import PPOTask
     from matrixrl.systems.ppo.trainer import PPOProgress, PPOState, PPOTrainer
     from matrixrl.tracking.recorder import Recorder
+    from matrixrl.tracking.spec import SystemSpec
 
 
 def run(name: str, arguments: Sequence[str]) -> int:
@@ -84,10 +85,18 @@ def hackmatrix_session(
         describe=describe,
         prepare=program,
         make_trainer=make_trainer,
+        make_spec=make_spec,
         summarize=partial(summary, config),
         show=partial(ppo_training.show_commands, "hackmatrix"),
         result=result,
     )
+
+
+def make_spec(config: HackmatrixConfig) -> SystemSpec:
+    """Returns the spec of a run, whose episode table depends on its starts."""
+    from matrixrl.systems.hackmatrix.spec import LATER_STARTS_SPEC, SPEC
+
+    return LATER_STARTS_SPEC if config.starts.later_starts > 0 else SPEC
 
 
 def describe(config: HackmatrixConfig) -> str:

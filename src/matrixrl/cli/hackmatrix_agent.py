@@ -16,6 +16,7 @@ from matrixrl.tracking.identity import find_run, has_checkpoint
 if TYPE_CHECKING:
     # `--help` answers without JAX.
     from matrixrl.systems.hackmatrix.evaluation import NetworkPolicy
+    from matrixrl.systems.hackmatrix.search import SearchPlayer
 
 
 @dataclass(frozen=True)
@@ -40,6 +41,38 @@ class TrainedHackmatrixAgent:
         steps = self.step * self.config.ppo.batch_size
         return f"{self.name} after {self.step:,} updates ({steps:,} steps)"
 
+    def search_player(self, num_simulations: int) -> SearchPlayer:
+        """Returns the player that searches with the agent's network; imports JAX."""
+        import jax.numpy as jnp
+
+        from matrixrl.systems.hackmatrix.search import SearchPlayer
+
+        return SearchPlayer(
+            self.policy.network,
+            self.policy.params,
+            num_simulations,
+            jnp.float32(self.config.ppo.gamma),
+            jnp.float32(self.config.ppo.reward_scale),
+        )
+
+
+PRETRAINED = "pretrained"
+"""Name of the agent that is shipped with the package."""
+
+MAX_SIMULATIONS = 10_000
+
+
+def check_simulations(num_simulations: int) -> None:
+    """Refuses impossible values of `--num-simulations`.
+
+    Raises:
+      ConfigError: if it is out of range.
+    """
+    require(
+        0 <= num_simulations <= MAX_SIMULATIONS,
+        f"--num-simulations {num_simulations}: must be from 0 (no search) to {MAX_SIMULATIONS}",
+    )
+
 
 def load_agent(
     command: str, reference: str, runs_dir: Path, step: int | None, best: bool
@@ -49,12 +82,15 @@ def load_agent(
 
     Args:
       command: name at the start of the messages.
-      reference: a run's name, its id, or `latest`.
+      reference: a run's name, its id, or `latest`; `pretrained` for the agent that is shipped with
+        the package; or a file of `export-agent`.
 
     Raises:
       ConfigError: if there is no such run, no complete checkpoint of it, or this version of
         matrixrl cannot play it.
     """
+    if is_stored(reference):
+        return _stored_agent(command, reference, step, best)
     folder = find_run(runs_dir, reference, "hackmatrix", flag=command, has_something=has_checkpoint)
     config = recorded_settings(HackmatrixConfig, folder)
 
@@ -77,3 +113,25 @@ def load_agent(
     template = jax.eval_shape(lambda shown: network.init(key, shown[None]), observation)
     params = checkpoint.restore({"params": template})["params"]
     return TrainedHackmatrixAgent(folder.name, checkpoint.step, config, NetworkPolicy(network, params))
+
+
+def is_stored(reference: str) -> bool:
+    """Returns whether a reference names the shipped agent, or a file of `export-agent`."""
+    return reference == PRETRAINED or reference.endswith(".npz")
+
+
+def _stored_agent(command: str, reference: str, step: int | None, best: bool) -> TrainedHackmatrixAgent:
+    """Loads the shipped agent, or that of a file."""
+    require(
+        step is None and not best,
+        f"{command} {reference}: it is one agent without checkpoints; leave out "
+        f"{'--best' if best else f'--step {step}'}",
+    )
+    from matrixrl.systems.hackmatrix.agent_file import pretrained_agent, read_agent
+
+    try:
+        stored = pretrained_agent() if reference == PRETRAINED else read_agent(Path(reference))
+    except ConfigError as error:
+        raise ConfigError(f"{command} {error}") from error
+    name = PRETRAINED if reference == PRETRAINED else Path(reference).name
+    return TrainedHackmatrixAgent(name, stored.step, stored.config, stored.policy)

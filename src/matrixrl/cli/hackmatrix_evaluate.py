@@ -5,14 +5,14 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
 from matrixrl.cli.agent_flags import EvaluateFlags, check_time_limit
-from matrixrl.cli.hackmatrix_agent import TrainedHackmatrixAgent, load_agent
+from matrixrl.cli.hackmatrix_agent import TrainedHackmatrixAgent, check_simulations, load_agent
 from matrixrl.cli.progress import say, working
 from matrixrl.config import HackmatrixConfig, require
 from matrixrl.tracking.numbers import duration, percent, plural
@@ -30,13 +30,24 @@ class HackmatrixEvaluateCommand(EvaluateFlags):
     """Evaluate an agent over complete games."""
 
     run: tyro.conf.Positional[Annotated[str | None, tyro.conf.arg(metavar="RUN")]] = None
-    """Name or id of a run, or `latest`. Omit it with --agent random."""
+    """Name or id of a run, or `latest`; `pretrained` for the agent that is shipped with the
+    package; or a file of `export-agent`. Omit it with --agent random.
+    """
 
     agent: Literal["trained", "random"] = "trained"
     """Agent to evaluate: the network of a run, or uniformly random legal actions."""
 
     games: int = 256
     """Number of games to play, each to its end."""
+
+    policy: Literal["both", "greedy", "sampled", "search"] = "both"
+    """Action selection.
+    `greedy` plays the most probable action; `sampled` samples from the policy, as in training;
+    `search` searches only. With --num-simulations the search plays in addition to the others.
+    """
+
+    num_simulations: int = 0
+    """Simulations of the tree search for each action, with the game as the model. 0: no search."""
 
     time_limit: int | None = None
     """Maximum number of steps per game. Longer games are truncated.
@@ -47,9 +58,19 @@ class HackmatrixEvaluateCommand(EvaluateFlags):
         super().__post_init__()
         require(1 <= self.games <= MAX_GAMES, f"--games {self.games}: must be from 1 to {MAX_GAMES}")
         check_time_limit(self.time_limit)
+        check_simulations(self.num_simulations)
+        require(
+            self.policy != "search" or self.num_simulations > 0,
+            "--policy search: give the number of simulations for each action too, such as --num-simulations 64",
+        )
         if self.agent == "trained":
             require(self.run is not None, "evaluate: name a run (or `latest`), or give --agent random")
             return
+        require(
+            self.num_simulations == 0,
+            f"--num-simulations {self.num_simulations}: a search needs the policy and values of a network; leave out "
+            "--agent random",
+        )
         require(
             self.run is None,
             f"evaluate {self.run} --agent random: the random agent has no run; leave one of the two out",
@@ -87,19 +108,24 @@ def _evaluate(command: HackmatrixEvaluateCommand, status: Status) -> int:
 
         use_compilation_cache()
     limit = command.time_limit or (agent.config if agent else HackmatrixConfig()).time_limit
-    ways = ("greedy", "sampled") if command.policy == "both" and agent else (command.policy,)
-    if agent is None:
-        ways = ("sampled",)
     began = time.perf_counter()
     results: dict[str, FinishedGames] = {}
-    for way in ways:
+    for way in ways_of(command):
+
+        def progress(ended: int, games: int, way: str = way) -> None:
+            status.progress(f"{way} play", ended, games, "games")
+
+        if way == "search":
+            assert agent is not None
+            results[way] = _searched(command, agent, limit, progress)
+            continue
         results[way] = evaluate(
             agent.policy if agent else uniform_policy,
             command.games,
             command.seed,
             way == "greedy",
             limit,
-            progress=lambda ended, games, way=way: status.progress(f"{way} play", ended, games, "games"),
+            progress=progress,
         )
     seconds = time.perf_counter() - began
     compiling = sum(games.compile_seconds for games in results.values())
@@ -120,11 +146,33 @@ def _evaluate(command: HackmatrixEvaluateCommand, status: Status) -> int:
             "games": command.games,
             "seed": command.seed,
             "time_limit": limit,
+            "num_simulations": command.num_simulations,
             **{way: games.as_record() for way, games in results.items()},
             "seconds": round(seconds, 3),
         }
         print(json.dumps(record))
     return 0
+
+
+def ways_of(command: HackmatrixEvaluateCommand) -> tuple[str, ...]:
+    """Returns the action selections to evaluate."""
+    if command.agent == "random":
+        return ("sampled",)
+    own = {"both": ("greedy", "sampled"), "search": ()}.get(command.policy, (command.policy,))
+    return (*own, *(("search",) if command.num_simulations else ()))
+
+
+def _searched(
+    command: HackmatrixEvaluateCommand,
+    agent: TrainedHackmatrixAgent,
+    limit: int,
+    progress: Callable[[int, int], None],
+) -> FinishedGames:
+    """Plays the games by search."""
+    from matrixrl.systems.hackmatrix.search import evaluate_search
+
+    player = agent.search_player(command.num_simulations)
+    return evaluate_search(player, command.games, command.seed, limit, progress=progress)
 
 
 def table(results: Mapping[str, FinishedGames]) -> str:

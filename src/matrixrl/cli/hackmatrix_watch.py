@@ -15,7 +15,7 @@ import tyro
 
 from matrixrl.cli import terminal
 from matrixrl.cli.agent_flags import Flag, WatchFlags, check_writable
-from matrixrl.cli.hackmatrix_agent import TrainedHackmatrixAgent, load_agent
+from matrixrl.cli.hackmatrix_agent import TrainedHackmatrixAgent, check_simulations, load_agent
 from matrixrl.cli.hackmatrix_play import describe, outcome_line, read_scenario, reward_parts
 from matrixrl.cli.progress import working
 from matrixrl.config import ConfigError, require
@@ -38,10 +38,17 @@ class HackmatrixWatchCommand(WatchFlags):
     """Watch a trained agent play (80 columns, 24 lines)."""
 
     run: tyro.conf.Positional[Annotated[str, tyro.conf.arg(metavar="RUN")]]
-    """Name or id of a run, or `latest`."""
+    """Name or id of a run, or `latest`; `pretrained` for the agent that is shipped with the
+    package; or a file of `export-agent`.
+    """
 
     sampled: Flag = False
     """Sample actions from the policy, as in training. This is the default."""
+
+    num_simulations: int = 0
+    """Simulations of the tree search for each action, with the game as the model.
+    Shown are then the probabilities and the value after the search. 0: no search.
+    """
 
     game: int = 0
     """Index of the game. `evaluate` plays the same games with the same seed."""
@@ -78,9 +85,23 @@ class HackmatrixWatchCommand(WatchFlags):
         require(
             not (self.greedy and self.sampled), "--greedy and --sampled exclude one another: leave one out"
         )
+        check_simulations(self.num_simulations)
+        for flag, given in (("--greedy", self.greedy), ("--sampled", self.sampled)):
+            require(
+                not (given and self.num_simulations),
+                f"{flag} and --num-simulations {self.num_simulations} exclude one another: the search chooses the "
+                "action; leave one out",
+            )
         for flag, path in (("--gif", self.gif), ("--replay", self.replay)):
             if path is not None:
                 check_writable(flag, path)
+
+    @property
+    def selection(self) -> str:
+        """How actions are chosen, in words."""
+        if self.num_simulations:
+            return f"search with {plural(self.num_simulations, 'simulation')}"
+        return "greedy" if self.greedy else "sampled"
 
 
 def run_command(command: HackmatrixWatchCommand) -> int:
@@ -106,7 +127,8 @@ def run_command(command: HackmatrixWatchCommand) -> int:
 
             use_compilation_cache()
         try:
-            with activity("compiling the policy"):
+            searches = command.num_simulations > 0
+            with activity("compiling the search" if searches else "compiling the policy"):
                 game = AgentGame(
                     agent.policy,
                     seed=command.seed,
@@ -114,11 +136,12 @@ def run_command(command: HackmatrixWatchCommand) -> int:
                     greedy=command.greedy,
                     reward_scale=agent.config.ppo.reward_scale,
                     start=start,
+                    search=agent.search_player(command.num_simulations) if searches else None,
                 )
         except ConfigError as error:
             raise ConfigError(f"--scenario {command.scenario}: {error}") from None
     most = command.max_steps or agent.config.time_limit
-    title = f"{agent.where}, {'greedy' if command.greedy else 'sampled'}, seed {command.seed}, game {command.game}"
+    title = f"{agent.where}, {command.selection}, seed {command.seed}, game {command.game}"
     if terminal.is_interactive():
         watch_screen(Viewer(game, command, most, title))
         print(title)
@@ -274,7 +297,7 @@ def save(game: AgentGame, command: HackmatrixWatchCommand, agent: TrainedHackmat
         meta = {
             "run": agent.name,
             "step": agent.step,
-            "policy": "greedy" if command.greedy else "sampled",
+            "policy": command.selection,
             "seed": command.seed,
             "game": command.game,
             "end": outcome_line(end),

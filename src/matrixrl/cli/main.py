@@ -82,6 +82,9 @@ COMMANDS: dict[tuple[str, str], Command] = {
         "HackmatrixWatchCommand",
         "watch a run's agent play, with what it thinks",
     ),
+    ("hackmatrix", "export-agent"): Command(
+        "matrixrl.cli.hackmatrix_export", "HackmatrixExportCommand", "a run's agent as one small file"
+    ),
     ("hackmatrix", "play"): Command(
         "matrixrl.cli.hackmatrix_play", "HackmatrixPlayCommand", "play the game here"
     ),

@@ -23,7 +23,7 @@ from matrixrl.config.fields import (
 )
 from matrixrl.config.files import read_settings_file, settings_toml, to_toml, with_file
 from matrixrl.config.flip import FlipConfig, FlipGraphConfig, FlipWalkConfig
-from matrixrl.config.hackmatrix import ActorCriticConfig, HackmatrixConfig
+from matrixrl.config.hackmatrix import ActorCriticConfig, HackmatrixConfig, StartsConfig
 from matrixrl.config.matmul import (
     MAX_MODE,
     MAX_MOVES,
@@ -72,6 +72,7 @@ __all__ = [
     "SearchConfig",
     "SelfPlayConfig",
     "Settings",
+    "StartsConfig",
     "TrackedRunConfig",
     "TrackingConfig",
     "as_record",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
-from matrixrl.config.fields import Settings, group, setting
+from matrixrl.config.fields import Settings, group, require, setting
 from matrixrl.config.ppo import PPOTrainerConfig
 
 
@@ -19,6 +19,13 @@ class ActorCriticConfig(Settings):
     `grid`: one encoder shared by the 36 cells, followed by the layers.
     """
 
+    features: Literal["observation", "relations"] = "observation"
+    """Input of the network.
+    `observation`: the observation of the game.
+    `relations`: also distances along paths, threats, lines of fire and affordable programs, which
+    follow from the observation.
+    """
+
     hidden_dim: int = setting(256, minimum=1)
     """Number of units per layer."""
 
@@ -30,9 +37,36 @@ class ActorCriticConfig(Settings):
     Used by `--torso grid`.
     """
 
+    critic: Literal["shared", "separate"] = "shared"
+    """Layers of the value.
+    `shared`: policy and value are two heads of one torso.
+    `separate`: the value has a torso of its own, of the same size.
+    """
+
+    activation: Literal["relu", "tanh"] = "relu"
+    """Activation function of the layers."""
+
+    orthogonal_init: bool = True
+    """Initialise hidden layers with orthogonal matrices; otherwise with normal random numbers."""
+
     precision: Literal["float32", "bfloat16"] = setting("float32", may_change=True)
     """Type of the network's matrix products.
     Parameters stay float32, and on a CPU everything does.
+    """
+
+
+@dataclass(frozen=True, kw_only=True)
+class StartsConfig(Settings):
+    """Where training games start."""
+
+    later_starts: float = setting(0.0, minimum=0, maximum=1)
+    """Initial fraction of training games that start in stage 3 to 8, from positions of own games.
+    It decreases linearly to 0; 0 starts all games in stage 1.
+    """
+
+    later_starts_until: float = setting(0.5, above=0, maximum=1)
+    """Fraction of the run after which all games start in stage 1 again.
+    Used by --later-starts.
     """
 
 
@@ -47,5 +81,16 @@ class HackmatrixConfig(PPOTrainerConfig):
 
     network: ActorCriticConfig = group(ActorCriticConfig)
 
+    starts: StartsConfig = group(StartsConfig)
+
     time_limit: int = setting(1_000, minimum=1)
     """Maximum number of steps per game. Longer games are truncated."""
+
+    def check(self) -> None:
+        """Checks the starts against the ways of running."""
+        super().check()
+        require(
+            not (self.auto_tune and self.starts.later_starts),
+            f"--auto-tune and --later-starts {self.starts.later_starts:g} exclude one another: groups of games that "
+            "share positions depend on the shape of the batch; leave one of them out",
+        )

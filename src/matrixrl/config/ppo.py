@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 from matrixrl.config.fields import MAX_NUMBER, Settings, group, require, setting
 from matrixrl.config.run import RunConfig
@@ -60,6 +61,17 @@ class PPOConfig(Settings):
 
     reward_scale: float = setting(0.1, above=0, argument=True)
     """Factor applied to the rewards that the learner uses. Recorded returns are unscaled."""
+
+    clip_value: bool = setting(True, may_change=True)
+    """Limit the change of the value per update to --clip-eps, as that of the policy."""
+
+    normalize_advantages: Literal["minibatch", "batch", "none"] = setting("minibatch", may_change=True)
+    """Samples over which advantages are normalised to mean 0 and variance 1.
+    `none` leaves them as they are.
+    """
+
+    adam_eps: float = setting(1e-5, above=0, may_change=True)
+    """Epsilon of Adam, added to the root of the second moment."""
 
     def check(self) -> None:
         """Checks the shape of a batch."""

@@ -19,6 +19,16 @@ from jax import Array
 from jaxtyping import Float, Float32, Integer, PyTree, Shaped
 
 HIDDEN_INIT = nn.initializers.orthogonal(np.sqrt(2.0))
+LECUN_INIT = nn.initializers.lecun_normal()
+
+TORSO_ACTIVATIONS: dict[str, Callable[[Array], Array]] = {"relu": jax.nn.relu, "tanh": jnp.tanh}
+
+
+def hidden_init(is_orthogonal: bool) -> Any:
+    """Returns the initialiser of hidden layers: orthogonal matrices, or normal numbers of variance
+    1 / fan-in.
+    """
+    return HIDDEN_INIT if is_orthogonal else LECUN_INIT
 
 
 class ActorCritic(nn.Module):
@@ -28,18 +38,24 @@ class ActorCritic(nn.Module):
       features: maps observations to the torso's input; an agent may store them in a compact form.
       torso: features [N, ...] to hidden [N, width].
       num_actions: A.
+      critic: torso of the value, without common parameters; None if the value shares `torso`.
     """
 
     features: Callable[[Any], Any]
     torso: nn.Module
     num_actions: int
+    critic: nn.Module | None = None
 
     @nn.compact
     def __call__(
         self, observation: PyTree[Shaped[Array, "N ..."]]
     ) -> tuple[Float32[Array, "N A"], Float32[Array, "N"]]:
         """Maps observations to logits and values."""
-        hidden = self.torso(self.features(observation))
+        features = self.features(observation)
+        hidden = self.torso(features)
+        if self.critic is not None:
+            logits = self._head("policy", hidden, self.num_actions, 0.01)
+            return logits, self._head("value", self.critic(features), 1, 1.0)[:, 0]
         # One product for both heads: A + 1 columns cost the same as A.
         kernel = self.param(
             "heads_kernel", _heads_init, (hidden.shape[-1], self.num_actions + 1), jnp.float32
@@ -47,6 +63,12 @@ class ActorCritic(nn.Module):
         bias = self.param("heads_bias", nn.initializers.zeros, (self.num_actions + 1,), jnp.float32)
         heads = hidden @ kernel + bias
         return heads[:, :-1], heads[:, -1]
+
+    def _head(self, name: str, hidden: Array, columns: int, gain: float) -> Array:
+        """Returns a linear function of hidden units."""
+        init = nn.initializers.orthogonal(gain)
+        kernel = self.param(f"{name}_kernel", init, (hidden.shape[-1], columns), jnp.float32)
+        return hidden @ kernel + self.param(f"{name}_bias", nn.initializers.zeros, (columns,), jnp.float32)
 
 
 def _heads_init(key: Array, shape: Sequence[int], dtype: Any) -> Array:
@@ -64,19 +86,24 @@ class MLP(nn.Module):
       hidden_dim, num_layers: sizes.
       dtype: type of the products, such as bfloat16; parameters and the result stay float32. None:
         float32.
+      activation: a name in `TORSO_ACTIVATIONS`.
+      is_orthogonal: see `hidden_init`.
     """
 
     hidden_dim: int
     num_layers: int
     dtype: Any = None
+    activation: str = "relu"
+    is_orthogonal: bool = True
 
     @nn.compact
     def __call__(self, features: Float[Array, "N F"]) -> Float32[Array, "N hidden"]:
         """Maps features to hidden units."""
         hidden = features
         for _ in range(self.num_layers):
-            layer = nn.Dense(self.hidden_dim, dtype=self.dtype, kernel_init=HIDDEN_INIT)
-            hidden = jax.nn.relu(layer(hidden))
+            init = hidden_init(self.is_orthogonal)
+            layer = nn.Dense(self.hidden_dim, dtype=self.dtype, kernel_init=init)
+            hidden = TORSO_ACTIVATIONS[self.activation](layer(hidden))
         return hidden.astype(jnp.float32)
 
 
@@ -91,7 +118,7 @@ class GridTorso(nn.Module):
     Attributes:
       side: the grid has side x side cells.
       cell_dim: units of the first and second layer of the encoder.
-      hidden_dim, num_layers, dtype: the head; see `MLP`.
+      hidden_dim, num_layers, dtype, activation, is_orthogonal: the head; see `MLP`.
     """
 
     side: int
@@ -99,6 +126,8 @@ class GridTorso(nn.Module):
     hidden_dim: int
     num_layers: int
     dtype: Any = None
+    activation: str = "relu"
+    is_orthogonal: bool = True
 
     @nn.compact
     def __call__(
@@ -115,11 +144,12 @@ class GridTorso(nn.Module):
         here = jax.nn.one_hot(agent, num_cells)
         place = (here @ seen_from).reshape(-1, num_cells, first)
         # Encode every cell from its features and its position, then concatenate the codes.
-        code = nn.Dense(first, dtype=self.dtype, kernel_init=HIDDEN_INIT)(cells) + place
-        code = jax.nn.relu(code)
-        code = jax.nn.relu(nn.Dense(second, dtype=self.dtype, kernel_init=HIDDEN_INIT)(code))
+        init, act = hidden_init(self.is_orthogonal), TORSO_ACTIVATIONS[self.activation]
+        code = act(nn.Dense(first, dtype=self.dtype, kernel_init=init)(cells) + place)
+        code = act(nn.Dense(second, dtype=self.dtype, kernel_init=init)(code))
         hidden = jnp.concatenate([vector, here, code.reshape(code.shape[0], -1), code.mean(1)], axis=-1)
-        return MLP(self.hidden_dim, self.num_layers, self.dtype)(hidden)
+        head = MLP(self.hidden_dim, self.num_layers, self.dtype, self.activation, self.is_orthogonal)
+        return head(hidden)
 
 
 def _offset_index(side: int) -> np.ndarray:

@@ -13,7 +13,7 @@ from matrixrl.envs.base import in_standard_settings
 from matrixrl.envs.hackmatrix.env import EnvParams, HackMatrix
 from matrixrl.envs.hackmatrix.observation import Encoded, EncodedBatch
 from matrixrl.envs.hackmatrix.rules import ACTION_SIPHON, FIRST_PROGRAM_ACTION, REWARD_COMPONENTS
-from matrixrl.envs.hackmatrix.state import State
+from matrixrl.envs.hackmatrix.starts import LaterStarts
 
 EPISODE_VALUES: dict[str, Any] = {
     "return": jnp.float32,
@@ -30,17 +30,23 @@ EPISODE_VALUES: dict[str, Any] = {
 """Names and types of the values in ``info["episode"]``; see `CountedHackMatrix`."""
 
 
+LATER_START_VALUES: dict[str, Any] = {**EPISODE_VALUES, "start_stage": jnp.int32, "whole": jnp.float32}
+"""Those of an environment with later starts: also the stage of the start, and 1 for a game from
+stage 1.
+"""
+
+
 class CountedGame(NamedTuple):
     """A game, and the statistics of its episode so far.
 
     Attributes:
-      game: the state of the game.
+      game: the state of the game, or of `starts.LaterStarts`.
       components: the sum of each reward component (rule 18.2).
       moves, siphons, programs: int32, number of actions of each kind.
       used: uint32, bit i is set if program number i was used.
     """
 
-    game: State
+    game: Any
     components: Float32[Array, "*B components"]
     moves: Int32[Array, "*B"]
     siphons: Int32[Array, "*B"]
@@ -55,13 +61,14 @@ class CountedHackMatrix:
     The values of the dict are final where the step ended the episode: `return`, `steps`,
     `highest_stage`, `final_score`, `win_rate` (1 or 0), `programs_used` (number of different ones),
     `action_moves`, `action_siphons`, `action_programs`, and `reward_<component>` for the 14
-    components. The only other entry of info is `final_observation`.
+    components; with later starts also `start_stage`, and `whole` (1 if it is 1, else 0). The only
+    other entry of info is `final_observation`.
 
     Args:
       game: the environment.
     """
 
-    def __init__(self, game: HackMatrix) -> None:
+    def __init__(self, game: HackMatrix | LaterStarts) -> None:
         self.game = game
 
     @property
@@ -117,7 +124,7 @@ class CountedHackMatrix:
         return self.game.legal_action_mask_batch(states.game)
 
 
-def _nothing_counted(game: State) -> CountedGame:
+def _nothing_counted(game: Any) -> CountedGame:
     zero = jnp.zeros_like(game.time)
     components = jnp.zeros((*zero.shape, len(REWARD_COMPONENTS)), jnp.float32)
     return CountedGame(game, components, zero, zero, zero, zero.astype(jnp.uint32))
@@ -127,7 +134,7 @@ def _counted(
     before: CountedGame,
     action: Array,
     observation: Array,
-    game: State,
+    game: Any,
     reward: Array,
     terminated: Array,
     truncated: Array,
@@ -160,6 +167,9 @@ def _counted(
         "action_programs": counted.programs,
         **{f"reward_{name}": counted.components[..., i] for i, name in enumerate(REWARD_COMPONENTS)},
     }
+    if "start_stage" in info:
+        start = info["start_stage"]
+        episode |= {"start_stage": start, "whole": (start == 1).astype(jnp.float32)}
     ended = terminated | truncated
     fresh = jax.tree.map(
         lambda new, zero: jnp.where(ended.reshape(ended.shape + (1,) * (new.ndim - ended.ndim)), zero, new),

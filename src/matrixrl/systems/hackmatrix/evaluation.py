@@ -14,7 +14,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, NamedTuple, Protocol
@@ -198,7 +198,7 @@ class FinishedGames:
 # Play ---------------------------------------------------------------------------------------------
 
 
-class _Lanes(NamedTuple):
+class GameLanes(NamedTuple):
     """Games in progress.
 
     Attributes:
@@ -216,16 +216,18 @@ class _Lanes(NamedTuple):
     results: dict[str, Array]
 
 
-_RESULTS: dict[str, Any] = {
+RESULTS: dict[str, Any] = {
     "episode_return": jnp.float32,
     "stage": jnp.int32,
     "score": jnp.int32,
     "episode_length": jnp.int32,
     "outcome": jnp.int32,
 }
+"""Names and types of the results of a game in ``info``."""
 
 _ENV = HackMatrix(packed=True)
-_NO_ACTION = -1  # invalid in every position
+NO_ACTION = -1
+"""An action that is invalid in every position."""
 
 
 def evaluate(
@@ -270,13 +272,15 @@ def evaluate(
         # A first call returns as soon as its program is compiled.
         with activity("compiling the game") if not batches else contextlib.nullcontext():
             keys, start_keys = _keys(seed_key, numbers)
-            batch = _step(_blank(start_keys), jnp.full(lanes, _NO_ACTION, jnp.int32), start_keys, limit)
+            batch = step_lanes(
+                blank_lanes(start_keys), jnp.full(lanes, NO_ACTION, jnp.int32), start_keys, limit
+            )
         batch = batch._replace(playing=numbers < games)
         for step in itertools.count(1):
             first_call = not batches and step == 1
             with activity("compiling the policy") if first_call else contextlib.nullcontext():
                 actions, env_keys = _act(policy, batch.observations, batch.legal, keys, jnp.int32(step), mode)
-                batch = _step(batch, actions, env_keys, limit)
+                batch = step_lanes(batch, actions, env_keys, limit)
             if first_call:
                 compile_seconds = time.perf_counter() - began
                 if progress is not None:
@@ -288,7 +292,20 @@ def evaluate(
                 if not playing:
                     break
         batches.append(jax.device_get(batch.results))
-    found = {name: np.concatenate([batch[name] for batch in batches])[:games] for name in _RESULTS}
+    found = {name: np.concatenate([batch[name] for batch in batches])[:games] for name in RESULTS}
+    seconds = time.perf_counter() - began
+    return finished_games(found, seed, greedy, time_limit, seconds, compile_seconds)
+
+
+def finished_games(
+    found: Mapping[str, np.ndarray],
+    seed: int,
+    greedy: bool,
+    time_limit: int,
+    seconds: float,
+    compile_seconds: float,
+) -> FinishedGames:
+    """Returns the finished games from the arrays of `RESULTS`, [N] each."""
     return FinishedGames(
         seed=seed,
         greedy=greedy,
@@ -298,12 +315,12 @@ def evaluate(
         scores=found["score"].astype(np.int64),
         steps=found["episode_length"].astype(np.int64),
         outcomes=found["outcome"].astype(np.int64),
-        seconds=time.perf_counter() - began,
+        seconds=seconds,
         compile_seconds=compile_seconds,
     )
 
 
-def _blank(keys: Array) -> _Lanes:
+def blank_lanes(keys: Array) -> GameLanes:
     """Returns games that the next action, an invalid one, ends.
 
     The environment's automatic reset then starts the games, without a second program that generates
@@ -312,9 +329,9 @@ def _blank(keys: Array) -> _Lanes:
     lanes = keys.shape[0]
     observations, games = jax.eval_shape(_ENV.reset_batch, keys)
     observations, games = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), (observations, games))
-    results = {name: jnp.zeros(lanes, dtype) for name, dtype in _RESULTS.items()}
+    results = {name: jnp.zeros(lanes, dtype) for name, dtype in RESULTS.items()}
     nothing = jnp.zeros((lanes, NUM_ACTIONS), jnp.bool_)
-    return _Lanes(games, observations, nothing, jnp.zeros(lanes, jnp.bool_), results)
+    return GameLanes(games, observations, nothing, jnp.zeros(lanes, jnp.bool_), results)
 
 
 @jax.jit
@@ -335,7 +352,7 @@ def _act(
 
 
 @partial(jax.jit, donate_argnums=0)
-def _step(lanes: _Lanes, actions: Array, keys: Array, time_limit: Array) -> _Lanes:
+def step_lanes(lanes: GameLanes, actions: Array, keys: Array, time_limit: Array) -> GameLanes:
     """Performs one step of all games. A lane whose game has ended continues with another one, which
     is ignored.
     """
@@ -345,4 +362,4 @@ def _step(lanes: _Lanes, actions: Array, keys: Array, time_limit: Array) -> _Lan
     ended = lanes.playing & (terminated | truncated)
     results = {name: jnp.where(ended, info[name], old) for name, old in lanes.results.items()}
     legal = jax.vmap(_ENV.legal_action_mask)(games)
-    return _Lanes(games, observations, legal, lanes.playing & ~ended, results)
+    return GameLanes(games, observations, legal, lanes.playing & ~ended, results)

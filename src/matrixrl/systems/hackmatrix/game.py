@@ -25,6 +25,7 @@ from matrixrl.envs.hackmatrix.render.thoughts import Thoughts
 from matrixrl.envs.hackmatrix.scenario import ScenarioReplay, dump_text
 from matrixrl.envs.hackmatrix.state import State
 from matrixrl.systems.hackmatrix.evaluation import NetworkPolicy, choose, game_key, start_key, step_keys
+from matrixrl.systems.hackmatrix.search import SearchPlayer
 
 Key = tuple[int, int]
 
@@ -58,6 +59,7 @@ class AgentGame:
       greedy: selects the most probable action instead of sampling one.
       reward_scale: reward scale of training; values are shown in unscaled rewards.
       start: position to start from instead of a new game. Steps are counted from here.
+      search: chooses the actions instead of the policy; `thoughts` are then its results.
 
     Attributes:
       positions: the first is the start.
@@ -76,8 +78,10 @@ class AgentGame:
         greedy: bool = False,
         reward_scale: float = 1.0,
         start: GameState | None = None,
+        search: SearchPlayer | None = None,
     ) -> None:
         self._policy = policy
+        self._search = search
         self._greedy = jnp.bool_(greedy)
         self._reward_scale = reward_scale
         self._key = game_key(jax.random.key(seed), game)
@@ -128,7 +132,7 @@ class AgentGame:
             return Position(state, Thoughts(), (0, 0), action, result)
         probabilities, value, chosen, key_env = jax.device_get(
             _think(
-                self._policy,
+                self._policy if self._search is None else self._search,
                 from_game_state(state),
                 legal_action_mask(state),
                 self._key,
@@ -151,7 +155,7 @@ def _words(key: Array) -> Key:
 
 @jax.jit
 def _think(
-    policy: NetworkPolicy,
+    policy: NetworkPolicy | SearchPlayer,
     state: State,
     legal: Array,
     key: Array,
@@ -159,6 +163,10 @@ def _think(
     greedy: Array,
 ) -> tuple[Array, Array, Array, Array]:
     """Computes probabilities [28], value, the selected action, and the words of the step's key."""
+    if isinstance(policy, SearchPlayer):
+        key_choice, key_env = step_keys(key, number)
+        found = policy(key_choice[None], jax.tree.map(lambda leaf: jnp.asarray(leaf)[None], state))
+        return found.weights[0], found.value[0], found.action[0], jax.random.key_data(key_env)
     logits, value = policy.network.apply(policy.params, _ENV.observation(state)[None])
     log_probs = masked.masked_log_softmax(logits[0], legal)
     key_choice, key_env = step_keys(key, number)

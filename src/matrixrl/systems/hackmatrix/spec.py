@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 from matrixrl.systems.ppo.spec import ppo_spec
 from matrixrl.systems.spec import System
 from matrixrl.tracking.spec import ConsoleMetric
@@ -27,6 +29,9 @@ SPEC = ppo_spec(
         ConsoleMetric("Won", "won", 6, 7),
     ),
 )
+
+LATER_STARTS_SPEC = dataclasses.replace(SPEC, episode_columns={**SPEC.episode_columns, "Start Stage": "int"})
+"""Spec of a run with later starts: its episode table also has the stage of the start."""
 
 EPISODE_COLUMNS = SPEC.episode_columns
 """Columns of the episode table; the first one is its key."""

@@ -32,7 +32,7 @@ class UpdateResults(NamedTuple):
       metrics: float32 [K] each.
       ended: steps that ended an episode.
       table: by name [K, T, B]: `PPOTask.table_values` of the episodes, where `ended`.
-      sums: by name float32 [K]: sums over the episodes that ended.
+      sums: by name float32 [K]: sums over the episodes that ended and count (`PPOTask.counted`).
       faults: by name float32 [K]: numbers of steps with a fault of the environment; empty unless
         they are counted.
     """
@@ -82,11 +82,9 @@ class Coefficients(NamedTuple):
         return {**self.first, **changed}
 
 
-def _optimizer(learning_rate: Any, max_grad_norm: Any) -> optax.GradientTransformation:
-    """Returns clipping by global norm and Adam with the epsilon of the reference implementations of
-    PPO.
-    """
-    return optax.chain(optax.clip_by_global_norm(max_grad_norm), optax.adam(learning_rate, eps=1e-5))
+def _optimizer(learning_rate: Any, max_grad_norm: Any, adam_eps: float) -> optax.GradientTransformation:
+    """Returns clipping by global norm and Adam."""
+    return optax.chain(optax.clip_by_global_norm(max_grad_norm), optax.adam(learning_rate, eps=adam_eps))
 
 
 class PPOProgram:
@@ -116,7 +114,7 @@ class PPOProgram:
             env=task.env,
             apply=task.network.apply,
             init_params=task.network.init,
-            optimizer=_optimizer(settings.learning_rate, settings.max_grad_norm),
+            optimizer=_optimizer(settings.learning_rate, settings.max_grad_norm, settings.adam_eps),
             num_envs=settings.num_envs,
             num_steps=settings.num_steps,
             num_minibatches=settings.num_minibatches,
@@ -131,6 +129,8 @@ class PPOProgram:
             normalize_observations=task.normalize_observations,
             normalize_rewards=task.normalize_rewards,
             counts_faults=task.counts_faults,
+            clip_value=settings.clip_value,
+            normalize_advantages=settings.normalize_advantages,
         )
 
     def with_config(self, config: PPORunConfig) -> PPOProgram:
@@ -169,7 +169,7 @@ class PPOProgram:
         values = coefficients.at(number)
         return dataclasses.replace(
             self.ppo,
-            optimizer=_optimizer(*(values[name] for name in OF_OPTIMIZER)),
+            optimizer=_optimizer(*(values[name] for name in OF_OPTIMIZER), adam_eps=self.config.ppo.adam_eps),
             env_params=self.task.env_params(coefficients.time_limit),
             **{name: values[name] for name in OF_LEARNER},
         )
@@ -281,8 +281,12 @@ class PPOProgram:
             learner = self._learner(coefficients, number)
             state, metrics, episodes = learner.update(state, jax.random.fold_in(key, number))
 
+            counted = episodes.ended
+            if self.task.counted is not None:
+                counted = counted & (episodes.values[self.task.counted] > 0)
+
             def total(values: Array) -> Array:
-                return self.ppo.total(jnp.where(episodes.ended, values.astype(jnp.float32), 0))
+                return self.ppo.total(jnp.where(counted, values.astype(jnp.float32), 0))
 
             table = {name: episodes.values[name] for name in self.task.table_values}
             sums = jax.tree.map(total, episodes.values)

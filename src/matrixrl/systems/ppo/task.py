@@ -91,6 +91,9 @@ class PPOTask:
         `episode/<name>`. It has `return` and `steps`.
       columns: of the episode table, after the number of the episode and the update.
       maxima: names of episode values whose maximum over the run is kept.
+      counted: name of an episode value that is 1 for the episodes that means, maxima and
+        `episode/count` include, and 0 for the others; None to include all. All episodes have a row
+        in the table.
       distribution: meaning of the policy outputs.
       normalize_observations, normalize_rewards: True to show the learner normalised ones.
       counts_faults: True to count the faults of the environment in every update; a run stops at the
@@ -108,6 +111,7 @@ class PPOTask:
     episode_values: Mapping[str, Any]
     columns: Mapping[str, EpisodeColumn]
     maxima: tuple[str, ...] = ()
+    counted: str | None = None
     distribution: Distribution = CATEGORICAL
     normalize_observations: bool = False
     normalize_rewards: bool = False
@@ -123,4 +127,6 @@ class PPOTask:
     @property
     def table_values(self) -> tuple[str, ...]:
         """Names of the episode values that are recorded for each episode."""
-        return tuple(dict.fromkeys([*(column.value for column in self.columns.values()), *self.maxima]))
+        more = () if self.counted is None else (self.counted,)
+        columns = (column.value for column in self.columns.values())
+        return tuple(dict.fromkeys([*columns, *self.maxima, *more]))

@@ -244,7 +244,7 @@ class PPOTrainer(PacedTrainer):
                 recorded=first + index + 1,
                 episodes=progress.episodes + len(rows),
                 chunk_updates=progress.chunk_updates + 1,
-                chunk_episodes=progress.chunk_episodes + len(rows),
+                chunk_episodes=progress.chunk_episodes + int(self._counted(results, index).sum()),
                 metric_sums=_added(progress.metric_sums, metrics, index),
                 episode_sums=_added(progress.episode_sums, results.sums, index),
                 maxima=self._raised(progress.maxima, results, index),
@@ -329,11 +329,18 @@ class PPOTrainer(PacedTrainer):
 
     def _raised(self, maxima: Mapping[str, float], results: UpdateResults, index: int) -> dict[str, float]:
         """Returns the maxima over all episodes, with those that ended in an update."""
-        ended = results.ended[index]
+        counted = self._counted(results, index)
         return {
-            name: max([maxima.get(name, 0), *results.table[name][index][ended].tolist()])
+            name: max([maxima.get(name, 0), *results.table[name][index][counted].tolist()])
             for name in self.task.maxima
         }
+
+    def _counted(self, results: UpdateResults, index: int) -> np.ndarray:
+        """Returns the steps of an update that ended an episode which counts, bool [T, B]."""
+        ended = np.asarray(results.ended[index])
+        if self.task.counted is None:
+            return ended
+        return ended & (np.asarray(results.table[self.task.counted][index]) > 0)
 
     def _chunk_row(self, progress: PPOProgress, run: Recorder) -> tuple[dict[str, float | int], PPOProgress]:
         """Returns the stream's row of a finished chunk, and the progress with its sums cleared."""

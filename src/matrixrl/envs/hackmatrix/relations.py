@@ -1,0 +1,211 @@
+"""Relations between the things on the board that a player would work out: distances along paths,
+threats, targets and affordable programs.
+
+They are computed from a packed observation, by the bitboards of the game, and are therefore
+functions of what is observed: they reveal no hidden cryptog and no hidden content. A network may
+take them as additional input; the observation of the environment stays as it is.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+from jax import Array, lax
+from jaxtyping import Float32, Int32, UInt32
+
+from matrixrl.envs.hackmatrix import bitboard, observation
+from matrixrl.envs.hackmatrix.bitboard import Bits
+from matrixrl.envs.hackmatrix.observation import NUM_SCALARS, Parts
+from matrixrl.envs.hackmatrix.rules import NUM_CELLS, NUM_PROGRAMS, PROGRAMS, EnemyType
+
+FAR = 16
+"""Distances are divided by this; a cell without a path counts as this far."""
+
+CELL_FEATURES = 4
+"""Features of each cell: distance to the exit, distance to the player, danger (enemies that can hit
+a player standing there in the next enemy phase, a quarter each), line of fire.
+"""
+
+HEAD_FEATURES = 2 + 4 * 5 + NUM_PROGRAMS
+"""Features of the whole: distance to the exit, danger where the player stands; for each direction:
+target in line, a hit destroys it, a step is possible, change of the distance to the exit, danger
+after the step; affordable programs.
+"""
+
+MOVES = (bitboard.up, bitboard.down, bitboard.left, bitboard.right)
+
+_COSTS = np.array([[program.credits, program.energy] for program in PROGRAMS], np.uint32)
+
+# Bits of the first word of a cell, in the order of `observation._layout`.
+_ENEMY, _STUNNED, _DATA, _PROGRAM, _QUESTION, _EXIT = (0, 1, 2, 3), 4, 6, 7, 8, 11
+_TURNS = (13, 7)
+
+
+class Relations(NamedTuple):
+    """Relation features of a batch of observations."""
+
+    head: Float32[Array, "N 45"]
+    cells: Float32[Array, "N 36 4"]
+
+
+class BoardSets(NamedTuple):
+    """What relations depend on, as sets of cells.
+
+    Attributes:
+      player, exit: of one cell each.
+      blocks: cells with a block.
+      enemies: of each type, those that are visible.
+      stunned: cells of visible enemies that do not act.
+      transmissions: cells with one.
+    """
+
+    player: Bits
+    exit: Bits
+    blocks: Bits
+    enemies: tuple[Bits, ...]
+    stunned: Bits
+    transmissions: Bits
+
+
+def relations(packed: UInt32[Array, "N 117"]) -> Relations:
+    """Computes the relation features of packed observations."""
+    scalars = [packed[:, i] for i in range(NUM_SCALARS)]
+    first, _, third = (packed[:, NUM_SCALARS + i * NUM_CELLS :][:, :NUM_CELLS].T for i in range(3))
+    position = _position(scalars[0].astype(jnp.int32), first)
+    to_exit = distances(position.exit, position.blocks)
+    to_player = distances(position.player, position.blocks)
+    danger = dangers(position)
+    lines = [_line_of_fire(position, move) for move in MOVES]
+    shot = lines[0].passed | lines[1].passed | lines[2].passed | lines[3].passed
+    fire = bitboard.to_cells(shot).astype(jnp.float32)
+    cells = jnp.stack([to_exit / FAR, to_player / FAR, danger / 4, fire])
+    # Values at the player's cell and at its neighbours.
+    here = bitboard.to_cells(position.player).astype(jnp.float32)
+    now = (here * to_exit).sum(0)
+    head = [now / FAR, (here * danger).sum(0) / 4]
+    hp, damage = third & 0xFFF, scalars[6]
+    for move, line in zip(MOVES, lines, strict=True):
+        beside = move(position.player) - position.blocks
+        there = bitboard.to_cells(beside).astype(jnp.float32)
+        target = bitboard.to_cells(line.target)
+        destroyed = ((target != 0) & (hp <= damage)).any(0)
+        can_step = beside.any() & ~line.target.any()
+        head += [
+            line.target.any().astype(jnp.float32),
+            destroyed.astype(jnp.float32),
+            can_step.astype(jnp.float32),
+            jnp.where(can_step, now - (there * to_exit).sum(0), 0),
+            (there * danger).sum(0) / 4,
+        ]
+    affordable = (
+        ((scalars[8] >> np.arange(NUM_PROGRAMS, dtype=np.uint32)[:, None]) & 1 != 0)
+        & (scalars[2] >= _COSTS[:, :1])
+        & (scalars[3] >= _COSTS[:, 1:])
+    )
+    whole = jnp.concatenate([jnp.stack(head), affordable.astype(jnp.float32)])
+    return Relations(whole.T, jnp.moveaxis(cells, 0, -1).swapaxes(0, 1))
+
+
+def distances(start: Bits, blocks: Bits) -> Float32[Array, "36 N"]:
+    """Returns the number of steps from each cell to the start over cells without blocks; `FAR`
+    where there is no path. A block that touches a path gets the distance of a first step off it.
+    """
+    reached = start
+    steps = jnp.full((NUM_CELLS, *start.lo.shape), float(FAR), jnp.float32)
+
+    def unfinished(carry: tuple[Bits, Bits, Array, Array]) -> Array:
+        return jnp.any(carry[0].any())
+
+    def wave(carry: tuple[Bits, Bits, Array, Array]) -> tuple[Bits, Bits, Array, Array]:
+        front, reached, steps, count = carry
+        steps = jnp.where(bitboard.to_cells(front) != 0, jnp.minimum(count, FAR), steps)
+        seen = bitboard.neighbours(front - blocks | (front & start)) - reached
+        return seen, reached | seen, steps, count + 1
+
+    return lax.while_loop(unfinished, wave, (start, reached, steps, jnp.float32(0)))[2]
+
+
+def dangers(position: BoardSets) -> Float32[Array, "36 N"]:
+    """Counts for each cell the visible enemies that could hit a player who stands there in the next
+    enemy phase (rule 9): those beside it, and viruses that get beside it in one step.
+    """
+    count = jnp.zeros((NUM_CELLS, *position.player.lo.shape), jnp.float32)
+    everyone = position.enemies[0] | position.enemies[1] | position.enemies[2] | position.enemies[3]
+    acting = everyone - position.stunned
+    for move in MOVES:
+        count = count + bitboard.to_cells(move(acting))
+    viruses = position.enemies[EnemyType.VIRUS] - position.stunned
+    steps = bitboard.neighbours(viruses) - position.blocks - everyone - position.transmissions
+    beside = bitboard.neighbours(steps) - bitboard.neighbours(viruses) - viruses
+    return count + bitboard.to_cells(beside)
+
+
+class _Line(NamedTuple):
+    """A line of fire: the cells that it passes, with its target, and the target's cell."""
+
+    passed: Bits
+    target: Bits
+
+
+def _line_of_fire(position: BoardSets, move: Any) -> _Line:
+    """Scans a direction from the player (rule 6.1)."""
+    enemies = position.enemies[0] | position.enemies[1] | position.enemies[2] | position.enemies[3]
+    targets = enemies | position.transmissions
+    at = position.player
+    passed = target = bitboard.empty_like(at.lo)
+    for _ in range(5):
+        at = move(at)
+        hit = at & targets
+        target = target | hit
+        at = at - position.blocks - targets
+        passed = passed | at | hit
+    return _Line(passed, target)
+
+
+def _position(cell: Int32[Array, "N"], first: UInt32[Array, "36 N"]) -> BoardSets:
+    """Returns the sets of cells of packed observations; `first` is the first word of each cell."""
+
+    def of(bit: int) -> Bits:
+        return _from_cells((first >> bit) & 1)
+
+    shift, mask = _TURNS
+    return BoardSets(
+        player=bitboard.of_cell(cell),
+        exit=of(_EXIT),
+        blocks=of(_DATA) | of(_PROGRAM) | of(_QUESTION),
+        enemies=tuple(of(bit) for bit in _ENEMY),
+        stunned=of(_STUNNED),
+        transmissions=_from_cells(((first >> shift) & mask != 0).astype(jnp.uint32)),
+    )
+
+
+_POSITIONS = np.array([7 * (cell // 6 % 3) + cell % 6 for cell in range(NUM_CELLS)], np.uint32)
+
+
+def _from_cells(flags: UInt32[Array, "36 N"]) -> Bits:
+    """Returns the set of the cells whose flag is 1: the inverse of `bitboard.to_cells`."""
+    words = flags << _POSITIONS[:, None]
+    half = NUM_CELLS // 2
+    return Bits(words[:half].sum(0, dtype=jnp.uint32), words[half:].sum(0, dtype=jnp.uint32))
+
+
+def unpack_with_relations(packed: UInt32[Array, "N 117"]) -> Float32[Array, "N 1734"]:
+    """Returns flat observations with the relation features behind them."""
+    found = relations(packed)
+    return jnp.concatenate(
+        [observation.unpack(packed), found.head, found.cells.reshape(found.cells.shape[0], -1)], axis=-1
+    )
+
+
+def parts_with_relations(packed: UInt32[Array, "N 117"]) -> Parts:
+    """Returns the parts of observations, with the relation features behind those of head and
+    cells.
+    """
+    found, parts = relations(packed), observation.parts(packed)
+    return Parts(
+        jnp.concatenate([parts.head, found.head], axis=-1),
+        jnp.concatenate([parts.cells, found.cells], axis=-1),
+        parts.player,
+    )

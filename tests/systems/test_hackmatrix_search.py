@@ -1,0 +1,137 @@
+"""The player that searches: the real game as the model, without its chance."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from matrixrl.config import ActorCriticConfig, HackmatrixConfig
+from matrixrl.envs.hackmatrix.convert import _OUTCOMES
+from matrixrl.envs.hackmatrix.env import HackMatrix
+from matrixrl.envs.hackmatrix.observation import PACKED_WORDS
+from matrixrl.search.chance import ChanceSearchResult
+from matrixrl.systems.hackmatrix.evaluation import LANES, NetworkPolicy, evaluate, game_key, step_keys
+from matrixrl.systems.hackmatrix.game import AgentGame
+from matrixrl.systems.hackmatrix.search import (
+    MAX_LANES,
+    MAX_TREE_BYTES,
+    SearchPlayer,
+    _lane_keys,
+    bytes_per_node,
+    evaluate_search,
+    lanes_of,
+    recent_history,
+)
+from matrixrl.systems.hackmatrix.task import build_network
+
+LIMIT, SIMULATIONS = 8, 4
+
+
+def test_memory_is_bounded_for_any_number_of_simulations() -> None:
+    assert 1_000 < bytes_per_node(64) < 8_192
+    assert lanes_of(64) == MAX_LANES
+    for simulations in (1, 64, 400, 1_000, 4_000, 10_000):
+        lanes = lanes_of(simulations)
+        assert lanes & (lanes - 1) == 0
+        assert lanes * (simulations + 1) * bytes_per_node(simulations) <= MAX_TREE_BYTES
+    assert lanes_of(4_000) < MAX_LANES
+
+
+def test_a_node_keeps_the_newest_snapshots_in_order() -> None:
+    shapes: Any = jax.eval_shape(lambda: HackMatrix(undo_depth=5).reset(jax.random.key(0))[1])
+    state = jax.tree.map(lambda leaf: jnp.zeros((3, *leaf.shape), leaf.dtype), shapes)
+    words = state.history.words + jnp.arange(5, dtype=jnp.uint32)[None, :, None]
+    # The newest snapshot is in slot next - 1.
+    history = state.history._replace(words=words, next=jnp.array([1, 4, 0]), size=jnp.array([5, 1, 0]))
+    kept = recent_history(state._replace(history=history)).history
+    assert kept.words[:, :, 0].tolist() == [[4, 0], [2, 3], [3, 4]]
+    assert kept.size.tolist() == [2, 1, 0]
+    assert kept.next.tolist() == [0, 0, 0]  # slot 1 is the newest: next - 1 modulo 2
+
+
+@pytest.fixture(scope="module")
+def player() -> SearchPlayer:
+    network = build_network(HackmatrixConfig(network=ActorCriticConfig(hidden_dim=8, num_layers=1)))
+    params = network.init(jax.random.key(1), jnp.zeros((1, PACKED_WORDS), jnp.uint32))
+    return SearchPlayer(network, params, SIMULATIONS, jnp.float32(0.99), jnp.float32(0.1))
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+def test_games_by_search_go_as_on_the_referee(player: SearchPlayer) -> None:
+    games = evaluate_search(player, 2, seed=3, time_limit=LIMIT, lanes=1)
+    for number in range(games.count):
+        game = AgentGame(_policy(player), seed=3, game=number, search=player)
+        while not game.over and len(game.positions) <= LIMIT:
+            assert sum(game.positions[-1].thoughts.probabilities) == pytest.approx(1, abs=1e-4)
+            game.play()
+        end = game.positions[-1].state
+        found = (games.highest_stages, games.scores, games.steps, games.outcomes)
+        assert [int(values[number]) for values in found] == [
+            end.stage,
+            end.player.score,
+            end.episode.steps,
+            _OUTCOMES[end.episode.outcome],
+        ]
+
+
+@partial(jax.tree_util.register_dataclass, data_fields=[], meta_fields=["num_simulations"])
+@dataclass(frozen=True)
+class FirstLegal:
+    """Plays the first legal action."""
+
+    num_simulations: int = 1
+
+    def __call__(self, keys: Any, states: Any) -> ChanceSearchResult:
+        legal = HackMatrix(packed=True).legal_action_mask_batch(states)
+        action = jnp.argmax(legal, axis=-1).astype(jnp.int32)
+        weights = jax.nn.one_hot(action, 28)
+        return ChanceSearchResult(
+            action, weights, jnp.zeros(action.shape), jnp.zeros(weights.shape, jnp.int32)
+        )
+
+
+def test_lanes_are_refilled_and_games_are_those_of_the_other_evaluation() -> None:
+    """The same boards and the same chance: a player that needs no search plays the same games."""
+    count, limit = LANES + 30, 7
+    heard: list[tuple[int, int]] = []
+    player: Any = FirstLegal()
+    ours = evaluate_search(
+        player, count, seed=7, time_limit=limit, lanes=LANES, progress=lambda *numbers: heard.append(numbers)
+    )
+    theirs = evaluate(lambda observations, legal: -jnp.cumsum(legal, -1) * 1.0, count, 7, True, limit)
+    for name in ("returns", "highest_stages", "scores", "steps", "outcomes"):
+        np.testing.assert_array_equal(getattr(ours, name), getattr(theirs, name), err_msg=name)
+    assert heard[-1] == (count, count)
+    assert heard == sorted(heard)
+
+
+def test_the_search_gets_no_key_of_the_game() -> None:
+    """Its keys are the first half of a split, those of the game the other; states hold none."""
+    numbers = jnp.arange(3, dtype=jnp.int32)
+    given, environment = _lane_keys(jax.random.key(7), numbers, jnp.full(3, 4, jnp.int32))
+    for number in range(3):
+        choice, chance = step_keys(game_key(jax.random.key(7), number), 4)
+        assert given[number] == choice
+        assert environment[number] == chance  # that of `evaluate`, whatever plays
+        assert choice != chance
+    shapes: Any = jax.eval_shape(lambda: HackMatrix().reset(jax.random.key(0))[1])
+    assert not [leaf for leaf in jax.tree.leaves(shapes) if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)]
+    assert "key" not in shapes._fields
+
+
+def _policy(player: SearchPlayer) -> Any:
+    return NetworkPolicy(player.network, player.params)
+
+
+def test_more_parameters_do_not_compile_again(player: SearchPlayer) -> None:
+    other = dataclasses.replace(player, params=jax.tree.map(lambda leaf: 2 * leaf, player.params))
+    assert jax.tree.structure(player) == jax.tree.structure(other)
+    assert jax.tree.structure(player) != jax.tree.structure(dataclasses.replace(player, num_simulations=7))

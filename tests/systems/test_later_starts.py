@@ -1,0 +1,114 @@
+"""Training with later starts: the positions are part of the checkpoint, and only whole games count."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from matrixrl.checkpoints.format import flatten
+from matrixrl.checkpoints.store import CheckpointStore
+from matrixrl.cli.hackmatrix import make_spec, read_config
+from matrixrl.config import ConfigError, HackmatrixConfig, as_record, from_record, may_change_on_resume
+from matrixrl.systems.hackmatrix.spec import SPEC
+from matrixrl.systems.hackmatrix.task import group_of, hackmatrix_task
+from matrixrl.systems.ppo.trainer import PPOState, PPOTrainer
+from tests.systems.test_ppo import SETTINGS, QuickProgram, assert_same_state
+
+LATER = [*SETTINGS, "--later-starts", "0.8", "--later-starts-until", "1", "--monolithic"]
+
+
+def test_settings_are_recorded_and_the_table_has_the_stage_of_the_start() -> None:
+    config = read_config(LATER)
+    record = as_record(config)
+    assert record["starts"] == {"later_starts": 0.8, "later_starts_until": 1.0}
+    assert from_record(HackmatrixConfig, record) == config
+    # An earlier run has no such entry and continues without later starts.
+    del record["starts"]
+    assert from_record(HackmatrixConfig, record).starts.later_starts == 0
+    assert not may_change_on_resume(HackmatrixConfig, "starts.later_starts")
+    assert make_spec(read_config(SETTINGS)) == SPEC
+    spec = make_spec(config)
+    assert list(spec.episode_columns) == [*SPEC.episode_columns, "Start Stage"]
+    task = hackmatrix_task(config)
+    assert list(spec.episode_columns)[2:] == list(task.columns)
+    assert "start_stage" in task.table_values
+    assert "whole" in task.table_values
+
+
+def test_without_later_starts_nothing_changes() -> None:
+    task = hackmatrix_task(read_config(SETTINGS))
+    assert task.counted is None
+    assert "start_stage" not in task.episode_values
+
+
+def test_groups_do_not_depend_on_the_number_of_devices() -> None:
+    assert group_of(read_config(["--preset", "tuned"])) == 256 // 8
+    assert group_of(read_config(["--num-envs", "6", "--num-steps", "8", "--num-minibatches", "2"])) in (3, 6)
+
+
+@pytest.mark.parametrize(
+    ("flags", "parts"),
+    [
+        (["--later-starts", "1.5"], ["--later-starts 1.5", "from 0"]),
+        (["--later-starts-until", "0"], ["--later-starts-until 0", "above 0"]),
+        (["--later-starts", "0.5", "--auto-tune"], ["--auto-tune and --later-starts 0.5"]),
+    ],
+)
+def test_impossible_settings_are_refused(flags: list[str], parts: list[str]) -> None:
+    with pytest.raises(ConfigError) as refused:
+        read_config(flags)
+    assert all(part in str(refused.value) for part in parts)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_positions_are_resumed_to_the_same_bits_and_only_whole_games_count(tmp_path: Path) -> None:
+    config = read_config(LATER)
+    program = QuickProgram(config, hackmatrix_task(config))
+    trainer, key = PPOTrainer(config, program), jax.random.key(config.seed)
+
+    def start() -> Any:
+        """A new run whose lanes have kept a position each: their own start, as if in stage 5."""
+        state = program.init(key)
+        counted = state.rollout.env_state
+        kept = counted.game.kept
+        bare = counted.game.game._replace(history=counted.game.game.history._replace(words=()))
+        games = jax.tree.map(lambda all_, now: all_.at[:, 2].set(now), kept.games, bare)
+        games = games._replace(stage=games.stage.at[:, 2].set(5))
+        shown = kept.observations.at[:, 2].set(state.rollout.observation)
+        kept = kept._replace(filled=kept.filled.at[:, 2].set(True), games=games, observations=shown)
+        counted = counted._replace(game=counted.game._replace(kept=kept))
+        return state._replace(rollout=state.rollout._replace(env_state=counted))
+
+    def advance(state: Any, first: int, count: int) -> tuple[Any, Any]:
+        return program.advance(state, key, jnp.int32(first), jnp.int32(count))
+
+    whole, results = advance(start(), 0, 8)
+    half, _ = advance(start(), 0, 3)
+    store = CheckpointStore(tmp_path, {"run": "r", "config": as_record(config)})
+    store.begin()
+    store.start(trainer.snapshot(PPOState(half, trainer.init().progress), 3))
+    store.collect(None)
+    checkpoint, _ = store.newest()
+    store.close()
+    assert checkpoint is not None
+    assert "rollout/env_state/game/kept/filled" in flatten(half)
+    resumed, _ = advance(checkpoint.restore(program.template), 3, 5)
+    progress = trainer.init().progress
+    assert_same_state(PPOState(whole, progress), PPOState(resumed, progress))
+
+    # Means are over whole games only; the table has all.
+    results = jax.device_get(results)
+    ended, stages = results.ended[:8], results.table["start_stage"][:8]
+    assert set(np.unique(stages[ended])) == {1, 5}
+    for update in range(8):
+        counted = ended[update] & (stages[update] == 1)
+        np.testing.assert_array_equal(trainer._counted(results, update), counted)
+        returns = results.table["return"][update][counted].sum()
+        assert results.sums["return"][update] == pytest.approx(returns, rel=1e-4, abs=1e-4)
+        assert results.sums["whole"][update] == counted.sum()
