@@ -7,7 +7,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c const
 BASE := $(VENV)/.installed-base
 ALL := $(VENV)/.installed
 
-.PHONY: train test test-all lint format bench docs venv clean
+.PHONY: train test test-all lint format bench docs screenshots venv clean
 
 train: $(BASE)  ## the main job: discover Strassen's algorithm
 	$(BIN)/matrixrl matmul train --preset quick
@@ -32,6 +32,9 @@ bench: $(BASE)  ## speed; the record is benchmarks/RESULTS.md
 
 docs: $(ALL)  ## the reference from the docstrings and all pages, into build/docs; warnings are errors
 	$(BIN)/python docs/build.py build/docs
+
+screenshots: $(ALL)  ## pictures of the dashboard for README and docs; needs chromium; RUNS_DIR=... shows runs of your own
+	$(BIN)/python docs/screenshots.py docs/images $(if $(RUNS_DIR),--runs-dir $(RUNS_DIR))
 
 venv: $(ALL)  ## the set-up alone: everything but accelerators and the baselines
 

@@ -41,7 +41,11 @@ ALLOWED: dict[str, set[str]] = {
     "search": {"envs.base", "networks"},
     "checkpoints": {"devices"},
     "agents": {"search", "networks", "envs.base"},
-    "dashboard": {"tracking", "schemes"},
+    # The plain Python game of HackMatrix, its scenarios and its words, which load no JAX.
+    "dashboard": {
+        "tracking", "schemes", "envs.hackmatrix.referee", "envs.hackmatrix.scenario", "envs.hackmatrix.render",
+        "envs.hackmatrix.keyed_draws",
+    },
     "training": {"checkpoints", "devices", "tracking"},
     "systems": {
         "training", "agents", "checkpoints", "devices", "tracking", "envs", "networks", "search", "schemes", "presets",

@@ -7,3 +7,6 @@ CHECKPOINTS_FOLDER = "checkpoints"
 
 MANIFEST_FILE = "manifest.json"
 """File of a checkpoint with the checksums of the others; it is written last."""
+
+SEARCH_FOLDER = "search"
+"""Folder of a run that holds a file for each game whose search trees were recorded."""

@@ -11,8 +11,12 @@ import pytest
 from PIL import Image
 
 from matrixrl.cli.hackmatrix_agent import load_agent
+from matrixrl.cli.hackmatrix_policy import answer
 from matrixrl.cli.hackmatrix_watch import HackmatrixWatchCommand, Viewer
 from matrixrl.cli.main import main
+from matrixrl.config import ConfigError
+from matrixrl.dashboard.hackmatrix import frames_of
+from matrixrl.dashboard.policies import Policies
 from matrixrl.envs.hackmatrix.keyed_draws import replay_step
 from matrixrl.envs.hackmatrix.referee import ACTION_NAMES
 from matrixrl.envs.hackmatrix.scenario import dump_text, load, run_replay, state_hash
@@ -308,3 +312,48 @@ def test_interrupting_gives_the_terminal_back(hackmatrix_runs: Path, tmp_path: P
         assert "Traceback" not in end
     finally:
         terminal.close()
+
+
+# For the dashboard
+
+
+def test_the_dashboards_process_plays_the_game_that_watch_shows(hackmatrix_runs: Path) -> None:
+    agent = load_agent("dashboard", "agent", hackmatrix_runs, None, False)
+    answered = answer(agent, {"op": "game", "seed": 0, "game": 1, "max_steps": 12})
+    played = agent_game(hackmatrix_runs, game=1)
+    while not played.over and len(played.positions) <= 12:
+        played.play()
+    scenario = load(answered["replay"])
+    assert scenario.replay is not None
+    assert list(scenario.replay.actions) == [position.action for position in played.positions[1:]]
+    for thoughts, position in zip(answered["thoughts"], played.positions, strict=True):
+        if thoughts is None:
+            assert position.state.episode.done
+            continue
+        assert thoughts["chosen"] == position.thoughts.chosen
+        assert thoughts["value"] == position.thoughts.value
+        assert thoughts["probabilities"] == pytest.approx(position.thoughts.probabilities, abs=1e-5)
+    # The page replays it on the plain game, with the recorded chance.
+    shown = frames_of(scenario, answered["thoughts"])
+    assert [frame["hash"] for frame in shown["frames"]] == [state_hash(p.state) for p in played.positions]
+    assert shown["differences"] == []
+    middle = played.positions[3]
+    thought = answer(agent, {"op": "think", "scenario": dump_text(middle.state)})["thoughts"]
+    assert thought["value"] == pytest.approx(middle.thoughts.value)
+    over = json.loads(dump_text(middle.state))
+    over["episode"] |= {"done": True, "outcome": "won"}
+    with pytest.raises(ConfigError, match="is over"):
+        answer(agent, {"op": "think", "scenario": json.dumps(over)})
+
+
+@pytest.mark.slow
+def test_the_dashboards_process_answers_line_by_line(hackmatrix_runs: Path) -> None:
+    policies = Policies()
+    try:
+        facts, answered = policies.ask(hackmatrix_runs / "agent", {"op": "game", "seed": 0, "max_steps": 3})
+        assert facts["agent"] == "agent after 9 updates (4,608 steps)"
+        assert len(answered["thoughts"]) == 4
+        with pytest.raises(ConfigError, match="format"):
+            policies.ask(hackmatrix_runs / "agent", {"op": "think", "scenario": "{}"})
+    finally:
+        policies.close()

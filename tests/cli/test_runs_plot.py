@@ -54,7 +54,7 @@ def test_runs_and_agents_of_equal_settings_are_one_curve(
         "learning_rate 0.002": (2, 1),
     }
     with Image.open(output) as image:
-        assert image.size == (1280, 800)
+        assert image.size == (1920, 1200)  # 6.4 by 4 inches at 300 pixels per inch
         colours = {colour for _, colour in image.convert("RGB").getcolors(1_000_000) or ()}
     assert {(0x00, 0x72, 0xB2), (0xD5, 0x5E, 0x00), (0x00, 0x9E, 0x73)} <= colours
     assert [path.name for path in output.parent.iterdir()] == ["curves.png"]
@@ -195,3 +195,15 @@ def test_without_matplotlib_one_line_says_what_to_install(
     text = capsys.readouterr().err
     assert "pip install 'matrixrl[plots]'" in text
     assert text.count("\n") == 1
+
+
+def test_size_and_resolution_are_chosen(
+    runs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    output = tmp_path / "column.png"
+    assert plot(runs, "seed-0", "--output", str(output), "--size", "3.4", "2.5", "--dpi", "100") == 0
+    with Image.open(output) as image:
+        assert image.size == (340, 250)
+    for flags, message in ((["--size", "1", "2"], "--size 1 2"), (["--dpi", "5"], "--dpi 5")):
+        assert plot(runs, "seed-0", "--output", str(output), *flags) == 2
+        assert message in capsys.readouterr().err

@@ -17,7 +17,14 @@ import mctx
 import numpy as np
 import pytest
 
-from matrixrl.search.sampled import MASKED, Expansion, SearchResult, merge_repeated, search
+from matrixrl.search.sampled import (
+    MASKED,
+    Expansion,
+    SearchResult,
+    merge_repeated,
+    search,
+    search_with_tree,
+)
 
 GOLDEN = Path(__file__).resolve().parents[1] / "golden" / "sampled_search.json"
 GOAL, MOVES = 6, 3
@@ -154,3 +161,37 @@ def reward_of(tree: dict[str, Any], node: int) -> tuple[float, bool]:
         depth, above = depth + 1, tree["parents"][above]
     over = tree["totals"][node] >= GOAL or depth >= MOVES
     return (-11.0 if over and tree["totals"][node] < GOAL else -1.0), over
+
+
+@pytest.mark.parametrize("algorithm", ["gumbel", "puct"])
+def test_tree_of_the_first_state_is_complete_and_consistent(algorithm: Any) -> None:
+    """Every simulation adds a visit to the root; children share out the visits of their parent."""
+    searching = partial(
+        search_with_tree,
+        None,
+        expand=partial(expand, 0.0),
+        step=step,
+        num_simulations=12,
+        algorithm=algorithm,
+        exploration=1.0,
+    )
+    found, tree = jax.jit(searching)(jax.random.key(5), begin(2, 0))
+    added = np.asarray(tree.visits) > 0
+    parents, visits = np.asarray(tree.parent), np.asarray(tree.visits)
+    assert visits[0] == 13
+    assert parents[0] == -1
+    for node in np.flatnonzero(added)[1:]:
+        assert 0 <= parents[node] < node
+    for node in np.flatnonzero(added):
+        below = visits[added & (parents == node)].sum()
+        assert below in (visits[node] - 1, visits[node], 0)  # a node that is over has no children
+    # The root's candidates with their probabilities: the repeat has none.
+    assert np.asarray(tree.candidates)[:, 0].tolist() == [0, 1, 2, 2]
+    assert np.asarray(tree.candidate_prior) == pytest.approx([1 / 3, 1 / 3, 1 / 3, 0], abs=1e-6)
+    children = np.flatnonzero(added & (parents == 0))
+    assert set(np.asarray(tree.tokens)[children, 0].tolist()) <= {0, 1, 2}
+    assert np.asarray(tree.prior)[children] == pytest.approx(np.full(len(children), 1 / 3), abs=1e-6)
+    # The same search as without the tree.
+    alone = jax.jit(lambda key, states: search(None, key, states, expand=partial(expand, 0.0), step=step, num_simulations=12, algorithm=algorithm, exploration=1.0))(jax.random.key(5), begin(2, 0))  # fmt: skip
+    for with_tree, without in zip(found, alone, strict=True):
+        assert np.array_equal(with_tree, without)

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from jax import Array
 from jaxtyping import Bool, Float, Float32, Int8, Int32, Integer, PRNGKeyArray, PyTree, Shaped, UInt16
 
-from matrixrl.search.sampled import SearchResult
+from matrixrl.search.sampled import SearchResult, SearchTree
 
 
 class GameState(Protocol):
@@ -76,6 +76,7 @@ class Move(NamedTuple):
       solved: the game ended with a residual of zero.
       cost: minus the return of the game so far.
       value: root value of the search.
+      tree: the tree of the first game of each group, if it is recorded.
     """
 
     live: Bool[Array, "B"]
@@ -87,6 +88,7 @@ class Move(NamedTuple):
     cost: Float32[Array, "B"]
     num_moves: Int32[Array, "B"]
     value: Float32[Array, "B"]
+    tree: SearchTree | None = None
 
 
 def start(

@@ -13,6 +13,7 @@ settings, journal, checkpoints and exact resume.
 """
 
 from matrixrl.api.agents import Agent, EnvironmentAgent, MatmulAgent, load
+from matrixrl.api.dashboards import LiveDashboard, dashboard
 from matrixrl.api.discovery import Discovery, discover
 from matrixrl.api.runs import Run, open
 from matrixrl.api.settings import TrainingSettings, hackmatrix, matmul, ppo
@@ -24,10 +25,12 @@ __all__ = [
     "ConfigError",
     "Discovery",
     "EnvironmentAgent",
+    "LiveDashboard",
     "MatmulAgent",
     "Run",
     "TrainingError",
     "TrainingSettings",
+    "dashboard",
     "discover",
     "hackmatrix",
     "load",

@@ -222,7 +222,28 @@ class Run:
             f"<tr><th>{html.escape(name)}</th><td>{html.escape(text)}</td></tr>"
             for name, text in self._facts()
         )
-        return f"<table>{rows}</table>"
+        return f"<table>{rows}{self._curve_html()}</table>"
+
+    def _curve_html(self) -> str:
+        """Returns a row with the curve of the main metric; empty if there is none."""
+        from matrixrl.api.display import sparkline_svg
+        from matrixrl.tracking.series import read_series
+
+        with JournalReader(self._path) as reader:
+            spec = reader.spec
+            best = None if spec is None else spec.best
+            names = [best.metric] if best is not None and best.metric is not None else []
+            names += [] if spec is None else [name for name in spec.charts if "*" not in name]
+            wanted = {old for name in names for old in (name, *(spec.old_names(name) if spec else ()))}
+            _, found = read_series(reader, lambda name: name in wanted)
+        for name in names:
+            for one in (name, *(spec.old_names(name) if spec else ())):
+                if one in found and len(found[one].ys) > 1:
+                    series = found[one]
+                    text = f"{one}: {significant(series.ys[0])} to {significant(series.ys[-1])}"
+                    curve = sparkline_svg(series.xs, series.ys, text)
+                    return f"<tr><th>{html.escape(one)}</th><td>{curve}</td></tr>"
+        return ""
 
     def __rich__(self) -> Any:
         from rich.table import Table

@@ -8,7 +8,7 @@ import secrets
 import socket
 import threading
 import webbrowser
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -99,13 +99,25 @@ def _how_to_begin(runs_dir: Path) -> str:
     return f"{runs_dir}, {kind}; begin with: matrixrl matmul train --preset quick"
 
 
-def make_server(command: DashboardCommand, token: str | None) -> uvicorn.Server:
-    """Returns the server, which ends its streams before it stops."""
+def make_server(
+    command: DashboardCommand, token: str | None, framed_by: Sequence[str] = ()
+) -> uvicorn.Server:
+    """Returns the server, which ends its streams before it stops.
+
+    Args:
+      framed_by: origins whose pages may show the dashboard in a frame.
+    """
     import uvicorn
 
     from matrixrl.dashboard.server import create_app
 
-    app = create_app(command.runs_dir, token=token, host=command.host, allowed_hosts=command.allow_host)
+    app = create_app(
+        command.runs_dir,
+        token=token,
+        host=command.host,
+        allowed_hosts=command.allow_host,
+        framed_by=framed_by,
+    )
 
     class DashboardServer(uvicorn.Server):
         """Ends streams of changes first: a page that stays open would delay the end."""

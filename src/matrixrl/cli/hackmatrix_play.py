@@ -33,6 +33,7 @@ from matrixrl.envs.hackmatrix.referee import (
     step,
 )
 from matrixrl.envs.hackmatrix.referee.game import FIRST_PROGRAM, SIPHON, line_of_fire_target
+from matrixrl.envs.hackmatrix.render.reasons import why_illegal
 from matrixrl.envs.hackmatrix.render.text import PROGRAM_KEYS, program_cost, render_text
 from matrixrl.envs.hackmatrix.scenario import ReplayStep, Scenario, ScenarioError, dump_text, load, run_replay
 from matrixrl.user_files import UserFileError, display_path, read_text
@@ -48,18 +49,6 @@ KEYS = {
     **{key: FIRST_PROGRAM + number for number, key in enumerate(PROGRAM_KEYS)},
 }  # fmt: skip
 COMMANDS = "U back  S save  L load  N random  ? help  Q quit"
-
-# Why a program is not applicable (12.1).
-NEEDS = {
-    "push": "an enemy", "pull": "an enemy", "poly": "an enemy",
-    "crash": "a block, an enemy or a transmission around you",
-    "warp": "an enemy or a transmission", "debug": "an enemy on a block",
-    "row": "an enemy in your row", "col": "an enemy in your column",
-    "undo": "an enemy phase to take back", "exch": "4 credits", "show": "SHOW to be off", "reset": "hp below 3",
-    "calm": "CALM to be off", "d_bom": "a daemon", "delay": "a transmission", "anti_v": "a virus",
-    "score": "a stage below 8", "reduc": "an unsiphoned block that spawns", "atk_plus": "fewer than 2 uses in this stage",
-    "hack": "a siphoned cell",
-}  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -188,20 +177,6 @@ def outcome_line(state: GameState) -> str:
         f"{words[episode.outcome]}: stage {state.stage}, score {state.player.score}, {episode.steps} steps, "
         f"return {episode.return_:.2f}"
     )
-
-
-def why_illegal(state: GameState, action: int) -> str:
-    """Explains why an action cannot be carried out."""
-    if action < SIPHON:
-        return "the way is blocked"
-    if action == SIPHON:
-        return "you have no data siphon"
-    program, player = PROGRAMS[action - FIRST_PROGRAM], state.player
-    if program.name not in state.owned_programs:
-        return "you do not own it"
-    if player.credits < program.credits or player.energy < program.energy:
-        return f"it costs {program_cost(program.name)}, you have {player.credits}c {player.energy}e"
-    return f"it needs {NEEDS[program.name]}"
 
 
 # Actions as words ---------------------------------------------------------------------------------

@@ -96,6 +96,9 @@ COMMANDS: dict[tuple[str, str], Command] = {
         "matrixrl.cli.runs_compare", "Compare", "settings, best and final values of several runs"
     ),
     ("runs", "plot"): Command("matrixrl.cli.runs_plot", "Plot", "curves with bands, as PNG or SVG"),
+    ("runs", "report"): Command(
+        "matrixrl.cli.runs_report", "ReportCommand", "the pages of runs as one HTML file, to send to somebody"
+    ),
     ("runs", "delete"): Command("matrixrl.cli.runs_delete", "Delete", "remove runs; never a running one"),
     ("runs", "sync"): Command("matrixrl.cli.runs", "Sync", "deliver to W&B what is still pending"),
     ("runs", "audit"): Command(

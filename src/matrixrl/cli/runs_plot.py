@@ -90,12 +90,23 @@ class Plot(Common):
     title: str | None = None
     """Title. Default: none."""
 
+    size: tuple[float, float] = (6.4, 4.0)
+    """Width and height in inches; a column of a journal is about 3.4 wide."""
+
+    dpi: int = 300
+    """Pixels per inch of a PNG."""
+
     def __post_init__(self) -> None:
         require(
             self.output.suffix.lower() in FORMS,
             f"--output {self.output}: must end in {' or '.join(FORMS)}",
         )
         require(self.smooth >= 1, f"--smooth {self.smooth}: must be 1 or more")
+        require(
+            all(1.5 <= side <= 40 for side in self.size),
+            f"--size {self.size[0]:g} {self.size[1]:g}: each must be from 1.5 to 40 inches",
+        )
+        require(50 <= self.dpi <= 1200, f"--dpi {self.dpi}: must be from 50 to 1200")
 
 
 @dataclass(frozen=True)
@@ -393,7 +404,7 @@ def _write(command: Plot, metric: str, groups: Sequence[Group], lines: Sequence[
         "axes.unicode_minus": True,
     }
     with matplotlib.rc_context(style):
-        figure = Figure(figsize=(6.4, 4.0), layout="constrained")
+        figure = Figure(figsize=command.size, layout="constrained")
         axes = figure.add_subplot()
         scale, unit = _time_unit(lines) if command.x == "time" else (1.0, "")
         has_band = False
@@ -419,7 +430,7 @@ def _write(command: Plot, metric: str, groups: Sequence[Group], lines: Sequence[
             form = command.output.suffix.lower().removeprefix(".")
             metadata = {"Date": None} if form == "svg" else {"Software": None}
             with whole_file(command.output) as draft:
-                figure.savefig(draft, format=form, dpi=200, metadata=metadata)
+                figure.savefig(draft, format=form, dpi=command.dpi, metadata=metadata)
         except OSError as error:
             raise ConfigError(
                 f"--output {command.output}: {error.strerror or error}; name a file that this user can write"

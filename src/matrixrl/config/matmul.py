@@ -268,6 +268,11 @@ class SearchConfig(Settings):
     1 is the plain mean; AlphaTensor used 0.25.
     """
 
+    record_search: bool = setting(False, may_change=True)
+    """Record the search trees of one self-play game per epoch, in the folder `search` of the run.
+    `matrixrl dashboard` shows them.
+    """
+
 
 Demonstrations = Literal["synthetic", "standard", "known"]
 

@@ -35,3 +35,20 @@ with `h()` of `lib/dom.js`, which sets text and attributes only: a run's name is
 HTML, and the content security policy forbids inline scripts and styles. `lib/` has the rest:
 `api.js` (`getJson`), `chart.js` (`Chart`), `table.js` (`table`), `format.js` (numbers, times).
 """
+
+from __future__ import annotations
+
+import importlib
+import sys
+from types import ModuleType
+from typing import Any
+
+
+class _CallablePackage(ModuleType):
+    """`matrixrl.dashboard` is a public function and this package: it is called as the function."""
+
+    def __call__(self, *arguments: Any, **settings: Any) -> Any:
+        return importlib.import_module("matrixrl.api").dashboard(*arguments, **settings)
+
+
+sys.modules[__name__].__class__ = _CallablePackage

@@ -8,7 +8,18 @@ from pathlib import Path
 from typing import Any
 
 from matrixrl.config import ConfigError
-from matrixrl.dashboard import audits, console, details, episodes, listing, metrics
+from matrixrl.dashboard import (
+    audits,
+    console,
+    details,
+    episodes,
+    games,
+    hackmatrix,
+    ledger,
+    listing,
+    metrics,
+    policies,
+)
 from matrixrl.dashboard.query import Query
 from matrixrl.dashboard.store import RunStore
 
@@ -24,6 +35,8 @@ class Dashboard:
       histories: metrics of the runs that were looked at last.
       tables: episode tables of the runs that were looked at last.
       audits: results of audits, and the one that runs.
+      games: of HackMatrix, played in the page.
+      policies: the agent that was asked last.
     """
 
     def __init__(self, runs_dir: Path) -> None:
@@ -31,6 +44,8 @@ class Dashboard:
         self.histories = metrics.MetricHistories()
         self.tables = episodes.EpisodeIndexes()
         self.audits = audits.Audits()
+        self.games = hackmatrix.PlayedGames()
+        self.policies = policies.Policies()
 
     def warm_up(self) -> None:
         """Reads summaries ahead of the first request."""
@@ -40,6 +55,7 @@ class Dashboard:
     def close(self) -> None:
         """Ends child processes."""
         self.audits.close()
+        self.policies.close()
 
 
 ENDPOINTS: Mapping[str, Callable[[Dashboard, Query], Any]] = {
@@ -48,6 +64,8 @@ ENDPOINTS: Mapping[str, Callable[[Dashboard, Query], Any]] = {
     "series": metrics.series,
     "series.csv": metrics.series_csv,
     "settings": details.settings,
+    "records": ledger.records,
+    "hackmatrix/rules": hackmatrix.rules,
 }
 """Answers of `/api/NAME`."""
 
@@ -57,5 +75,18 @@ RUN_ENDPOINTS: Mapping[str, Callable[[Dashboard, Path, Query], Any]] = {
     "episodes": episodes.page,
     "console": console.console,
     "audit": audits.audit,
+    "games": games.games,
+    "game": games.game,
+    "replays": hackmatrix.replays,
+    "watch": policies.watch,
 }
 """Answers of `/api/runs/RUN/NAME`."""
+
+QUESTIONS: Mapping[str, Callable[[Dashboard, Mapping[str, Any]], Any]] = {
+    "hackmatrix/replay": hackmatrix.replay,
+    "hackmatrix/play": hackmatrix.play,
+    "hackmatrix/think": policies.think,
+}
+"""Answers of `POST /api/NAME`: computations on what the page sends as JSON, such as a file that the
+user opened. They store nothing and change no run.
+"""

@@ -1,7 +1,7 @@
 """Who may ask, and what a browser may do with the answer.
 
-The server answers GET requests only, and none of them changes a run. Three things are checked
-first:
+The server answers GET requests, and POST requests for computations on what the page sends; none
+changes a run. Three things are checked first:
 
 - Host: a page of another site that lets its name point here (DNS rebinding) sends its own name.
 - Origin and Sec-Fetch-Site: requests that a page of another site makes.
@@ -43,12 +43,14 @@ class Access:
       host: address that the server is bound to.
       allowed_hosts: further names under which browsers reach it, such as that of a proxy.
       framed_by: origins whose pages may show the dashboard in a frame, such as those of a notebook.
+      questions: paths that also answer POST requests with JSON: computations that change nothing.
     """
 
     token: str | None = None
     host: str = "127.0.0.1"
     allowed_hosts: Sequence[str] = ()
     framed_by: Sequence[str] = ()
+    questions: frozenset[str] = frozenset()
     _names: frozenset[str] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -160,8 +162,13 @@ class Guard:
 
     def _refusal(self, scope: Scope, headers: dict[str, list[str]]) -> tuple[int, str] | None:
         """Returns status and reason if a request is refused; None if it may be answered."""
-        if scope["method"] not in ("GET", "HEAD"):
+        is_question = scope["method"] == "POST" and scope["path"] in self._access.questions
+        if scope["method"] not in ("GET", "HEAD") and not is_question:
             return 405, f"{scope['method'][:20]}: only GET; nothing here changes a run"
+        # No page of another site can send this type without asking first, which is refused.
+        kinds = [kind.split(";")[0].strip().lower() for kind in headers.get("content-type", [])]
+        if is_question and kinds != ["application/json"]:
+            return 415, "content-type: must be application/json"
         hosts = headers.get("host", [])
         if len(hosts) != 1 or not self._access.is_known_host(hosts[0]):
             shown = (hosts or ["(none)"])[0][:100]

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from starlette.applications import Starlette
+from starlette.concurrency import run_in_threadpool
 from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
@@ -26,10 +27,13 @@ from starlette.routing import Route
 
 from matrixrl.config import ConfigError
 from matrixrl.dashboard.changes import Broadcaster, ChangeDetector
-from matrixrl.dashboard.endpoints import ENDPOINTS, RUN_ENDPOINTS, Dashboard
+from matrixrl.dashboard.endpoints import ENDPOINTS, QUESTIONS, RUN_ENDPOINTS, Dashboard
 from matrixrl.dashboard.query import Download, NotFoundError, Query, as_json
 from matrixrl.dashboard.security import Access, Guard
 from matrixrl.tracking.journal import TrackingError
+
+MAX_QUESTION_BYTES = 8_000_000
+"""Maximum size of the content of a POST request."""
 
 MEDIA_TYPES = {".js": "text/javascript", ".svg": "image/svg+xml", ".css": "text/css", ".html": "text/html"}
 
@@ -82,9 +86,19 @@ def create_app(
             _route(f"/api/runs/{{run}}{'/' if name else ''}{name}", _run_endpoint(dashboard, answer))
             for name, answer in RUN_ENDPOINTS.items()
         ),
+        *(
+            Route(f"/api/{name}", _question(dashboard, answer), methods=["POST"])
+            for name, answer in QUESTIONS.items()
+        ),
         *(Route(path, _static_file(file)) for path, file in static_files().items()),
     ]
-    access = Access(token=token, host=host, allowed_hosts=tuple(allowed_hosts), framed_by=tuple(framed_by))
+    access = Access(
+        token=token,
+        host=host,
+        allowed_hosts=tuple(allowed_hosts),
+        framed_by=tuple(framed_by),
+        questions=frozenset(f"/api/{name}" for name in QUESTIONS),
+    )
     app = Starlette(
         routes=routes,
         middleware=[Middleware(Guard, access=access)],
@@ -118,6 +132,31 @@ def _run_endpoint(
             return answer(dashboard, folder, _query(request))
 
         return _answered(work)
+
+    return endpoint
+
+
+def _question(
+    dashboard: Dashboard, answer: Callable[[Dashboard, Mapping[str, Any]], Any]
+) -> Callable[[Request], Any]:
+    async def endpoint(request: Request) -> Response:
+        body = bytearray()
+        async for part in request.stream():
+            body += part
+            if len(body) > MAX_QUESTION_BYTES:
+                text = f"more than {MAX_QUESTION_BYTES / 1e6:.0f} MB were sent"
+                return JSONResponse({"error": text}, 413, {"connection": "close"})
+
+        def work() -> Any:
+            try:
+                content = json.loads(bytes(body))
+            except (ValueError, RecursionError):
+                raise ConfigError("the content of the request is not JSON") from None
+            if not isinstance(content, dict):
+                raise ConfigError("the content of the request must be a JSON object")
+            return answer(dashboard, content)
+
+        return await run_in_threadpool(_answered, work)
 
     return endpoint
 

@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 import mctx
 from jax import Array
-from jaxtyping import Float, Float32, Integer, Num, PRNGKeyArray, PyTree, Shaped
+from jaxtyping import Float, Float32, Int32, Integer, Num, PRNGKeyArray, PyTree, Shaped
 
 from matrixrl.networks.heads import MASKED
 
@@ -57,6 +57,29 @@ class SearchResult(NamedTuple):
     value: Float32[Array, "B"]
 
 
+class SearchTree(NamedTuple):
+    """The tree of one search, for the record. Node 0 is the root, nodes follow in the order in
+    which they were added; a node that was never added has no visits.
+
+    Attributes:
+      parent: node above; -1 for the root.
+      tokens: the action that leads to a node; that of the root is meaningless.
+      visits: number of simulations through a node.
+      prior: the policy's probability of the action among the candidates of its parent.
+      value: mean value of a node, in returns from there on.
+      candidates: the candidates at the root.
+      candidate_prior: their probabilities; 0 for a repeat.
+    """
+
+    parent: Int32[Array, "*G N"]
+    tokens: Integer[Array, "*G N tokens"]
+    visits: Int32[Array, "*G N"]
+    prior: Float32[Array, "*G N"]
+    value: Float32[Array, "*G N"]
+    candidates: Integer[Array, "*G K tokens"]
+    candidate_prior: Float32[Array, "*G K"]
+
+
 # (params, key, states) -> Expansion, and (states, actions [B, num_tokens]) -> (states, rewards [B],
 # terminated [B])
 Expand = Callable[[Any, Array, Any], Expansion]
@@ -87,7 +110,35 @@ def search(
     exploration: Num[Array, ""] | float = 1.0,
     max_depth: int | None = None,
 ) -> SearchResult:
-    """Searches from a batch of states.
+    """Searches from a batch of states; the arguments are those of `search_with_tree`."""
+    return search_with_tree(
+        params,
+        key,
+        states,
+        expand=expand,
+        step=step,
+        num_simulations=num_simulations,
+        algorithm=algorithm,
+        exploration=exploration,
+        max_depth=max_depth,
+    )[0]
+
+
+def search_with_tree(
+    params: PyTree,
+    key: PRNGKeyArray,
+    states: PyTree[Shaped[Array, "B ..."]],
+    *,
+    expand: Expand,
+    step: Step,
+    num_simulations: int,
+    algorithm: Literal["gumbel", "puct"],
+    exploration: Num[Array, ""] | float = 1.0,
+    max_depth: int | None = None,
+) -> tuple[SearchResult, SearchTree]:
+    """Searches from a batch of states, and returns the tree of the first of them as well.
+
+    Compiled without a use of the tree, it costs nothing.
 
     Args:
       params: passed to `expand`.
@@ -137,6 +188,24 @@ def search(
         settings |= {"dirichlet_fraction": 0.25 * exploration, "temperature": exploration}
     output: Any = policy(params, key_search, root, recurrent_fn, num_simulations, **settings)
     action = jnp.take_along_axis(root_expansion.tokens, output.action[:, None, None], axis=1)[:, 0]
-    return SearchResult(
+    found = SearchResult(
         action, root_expansion.tokens, output.action_weights, output.search_tree.node_values[:, 0]
+    )
+    return found, _first_tree(output.search_tree, root_expansion)
+
+
+def _first_tree(tree: Any, root: Expansion) -> SearchTree:
+    """Returns the tree of the first state of a batch, from that of `mctx`."""
+    parent, action = tree.parents[0], tree.action_from_parent[0]
+    above = jnp.maximum(parent, 0)
+    # The root's own probabilities: the search may have added noise to those in the tree.
+    prior = jax.nn.softmax(tree.children_prior_logits[0].at[0].set(root.prior_logits[0]), axis=-1)
+    return SearchTree(
+        parent=parent,
+        tokens=tree.embeddings.tokens[0][above, action],
+        visits=tree.node_visits[0],
+        prior=jnp.where(parent < 0, 1.0, prior[above, action]),
+        value=tree.node_values[0],
+        candidates=root.tokens[0],
+        candidate_prior=jax.nn.softmax(root.prior_logits[0]),
     )

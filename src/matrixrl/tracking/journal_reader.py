@@ -339,13 +339,28 @@ class JournalReader:
             return None
         return row[0] if row else None
 
-    def moves(self, history: bool = True, after_id: int = 0) -> Iterator[MoveRecord]:
-        """Yields moves in order, if the run recorded them."""
+    def moves(
+        self, history: bool = True, after_id: int = 0, episode: int | None = None
+    ) -> Iterator[MoveRecord]:
+        """Yields moves in order, if the run recorded them; those of one episode if it is given."""
         columns = "step, attempt, episode, move, action, reward, residual, superseded_by"
-        for row in self._rows("moves", columns, None, None, history, f"id > {after_id:d}"):
+        condition = f"id > {after_id:d}" + ("" if episode is None else f" AND episode = {episode:d}")
+        for row in self._rows("moves", columns, None, None, history, condition):
             step, attempt, episode, move, action, reward, residual, by = row
             if (integers := self._parsed(action, "moves", list)) is not None:
                 yield MoveRecord(step, attempt, episode, move, integers, reward, residual, by)
+
+    def move_episodes(self) -> tuple[int, int] | None:
+        """Returns the first and the last number of an episode whose moves were recorded; None if
+        none were.
+        """
+        try:
+            query = "SELECT min(episode), max(episode) FROM moves WHERE superseded_by IS NULL"
+            first, last = self._connection.execute(query).fetchone()
+        except sqlite3.DatabaseError as error:
+            self._damaged("moves", error)
+            return None
+        return (first, last) if type(first) is int and type(last) is int else None
 
     def marks(self, after: int | None = None, history: bool = True) -> Iterator[Mark]:
         """Yields the steps at which the episode table goes to W&B."""

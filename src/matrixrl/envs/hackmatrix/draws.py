@@ -33,7 +33,6 @@ is 3.
 
 from __future__ import annotations
 
-from enum import IntEnum
 from typing import NamedTuple
 
 import jax
@@ -43,22 +42,7 @@ from jax import Array
 from jaxtyping import Int32, Integer, Key, UInt32
 
 from matrixrl.envs.hackmatrix.memory import materialized
-
-
-class Stream(IntEnum):
-    """The streams of random words; see the table of this module."""
-
-    ORDER = 0
-    SPAWN = 1
-    POLY = 2
-    WARP = 3
-    STAGE = 4
-    PLACEMENT = 5
-    CONTENT = 6
-    RESOURCE = 7
-    STAGE_SPAWN = 8
-    NEW_GAME = 9
-    RESET = 10
+from matrixrl.envs.hackmatrix.streams import Stream as Stream
 
 
 class Words(NamedTuple):

@@ -11,9 +11,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from matrixrl.envs.hackmatrix.draws import Stream
 from matrixrl.envs.hackmatrix.referee import Cell, GameState, step
 from matrixrl.envs.hackmatrix.scenario import ReplayStep
+from matrixrl.envs.hackmatrix.streams import Stream
 
 _MASK = 0xFFFFFFFF
 _ROTATIONS = ((13, 15, 26, 6), (17, 29, 16, 24))

@@ -15,6 +15,7 @@ from matrixrl.systems.matmul import program as programs
 from matrixrl.systems.matmul.discoveries import Discoveries
 from matrixrl.systems.matmul.program import MatmulProgram
 from matrixrl.systems.matmul.rows import names_by_format
+from matrixrl.systems.matmul.search_log import SearchLog
 from matrixrl.systems.matmul.solutions import schemes_of
 from matrixrl.systems.matmul.state import Progress
 from matrixrl.tracking.events import LogMessage
@@ -29,6 +30,7 @@ class PhaseContext:
       config: the run's settings.
       program: the compiled programs.
       discoveries: the best schemes, one collection for each problem.
+      search_log: the search trees of the game in progress, if they are recorded.
       simulations, self_play_seconds: of this epoch's self-play, for the rate on the console. Not
         results.
     """
@@ -40,6 +42,7 @@ class PhaseContext:
         self.program = program
         self.discoveries = tuple(discoveries)
         assert len(self.discoveries) == len(config.game.problems)
+        self.search_log = SearchLog()
         self.simulations = 0
         self.self_play_seconds = 0.0
 

@@ -47,7 +47,7 @@ from matrixrl.envs.matmul.tensors import ring
 from matrixrl.networks.tokens import TokenNetwork
 from matrixrl.networks.transforms import TransformNetwork
 from matrixrl.schemes.problem import MatrixMultiplication, Problem
-from matrixrl.search.sampled import SearchResult, search
+from matrixrl.search.sampled import SearchResult, SearchTree, search_with_tree
 from matrixrl.systems.compiled import jitted
 from matrixrl.training.first_calls import FirstCalls
 
@@ -524,8 +524,8 @@ class MatmulProgram:
     ) -> tuple[Games, selfplay.Move]:
         """Performs a move of the games on one device, in as many groups as there are keys."""
 
-        def find(key: Array, states: TensorState) -> SearchResult:
-            return search(
+        def find(key: Array, states: TensorState) -> tuple[SearchResult, SearchTree]:
+            return search_with_tree(
                 params,
                 key,
                 states,
@@ -537,9 +537,11 @@ class MatmulProgram:
                 max_depth=self.config.game.moves,
             )
 
-        found = grouping.join(jax.vmap(find)(keys, grouping.cut(games.state, keys.shape[0])))
+        found, trees = jax.vmap(find)(keys, grouping.cut(games.state, keys.shape[0]))
+        found = grouping.join(found)
         state, reward, _ = self._step(games.state, found.action)
-        return selfplay.play(games, found, state, reward)
+        games, move = selfplay.play(games, found, state, reward)
+        return games, move._replace(tree=trees) if self.config.search.record_search else move
 
     @jitted(donate_argnums=0)
     def keep(self, buffer: replay.Replay, games: Games) -> replay.Replay:

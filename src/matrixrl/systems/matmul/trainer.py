@@ -23,6 +23,7 @@ from matrixrl.systems.matmul.context import PhaseContext
 from matrixrl.systems.matmul.discoveries import Discoveries
 from matrixrl.systems.matmul.phases import Chunk, first_phase, next_epoch, next_phase, phase_named
 from matrixrl.systems.matmul.program import MatmulProgram
+from matrixrl.systems.matmul.search_log import SEARCH_FILE, SearchLog
 from matrixrl.systems.matmul.state import (
     DONE,
     RECORDED_NAMES,
@@ -90,6 +91,8 @@ class MatmulTrainer:
                 texts[found.scheme_file] = render_json(found.best.to_record())
                 solutions = [solution.to_record() for solution in found.solutions]
                 texts[found.solutions_file] = json.dumps(solutions)
+        if self.context.search_log.moves:
+            texts[SEARCH_FILE] = self.context.search_log.to_text()
         return Snapshot(
             step,
             arrays,
@@ -121,6 +124,7 @@ class MatmulTrainer:
             best = None if text is None else Scheme.from_record(json.loads(text))
             solutions = json.loads(checkpoint.text(found.solutions_file) or "[]")
             found.resume(best, num_verified, map(Scheme.from_record, solutions))
+        self.context.search_log = SearchLog.from_text(checkpoint.text(SEARCH_FILE))
         progress = progress_from_record(saved)
         if progress.phase == DONE:
             progress = next_epoch(self.context, progress)

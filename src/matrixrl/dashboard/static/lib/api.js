@@ -1,12 +1,11 @@
-// Requests to the server, and the stream of changes. Everything is read: there is no other kind of request.
+// Requests to the server, and the stream of changes. Nothing that is asked changes a run.
 
-/** An answer of the server that is an error; `message` is its one line. */
-export class AnswerError extends Error {
-  constructor(status, message) {
-    super(message);
-    this.status = status;
-  }
-}
+import { AnswerError } from './shared.js';
+
+export { AnswerError, paced } from './shared.js';
+
+/** Whether this page is a report: a file with all its data, without a server. */
+export const isReport = false;
 
 /** Returns the address of an endpoint: path parts are encoded, parameters may be lists. */
 export function address(parts, parameters = {}) {
@@ -27,9 +26,13 @@ export function address(parts, parameters = {}) {
  * @throws {AnswerError} if the server refuses, or cannot be reached.
  */
 export async function getJson(parts, parameters = {}, signal = undefined) {
+  return answerOf(address(parts, parameters), { signal, cache: 'no-store' });
+}
+
+async function answerOf(url, options) {
   let response;
   try {
-    response = await fetch(address(parts, parameters), { signal, cache: 'no-store' });
+    response = await fetch(url, options);
   } catch (error) {
     if (error.name === 'AbortError') throw error;
     throw new AnswerError(0, 'The dashboard’s server cannot be reached. Start it with: matrixrl dashboard');
@@ -43,6 +46,17 @@ export async function getJson(parts, parameters = {}, signal = undefined) {
   }
   if (!response.ok) throw new AnswerError(response.status, content?.error || `status ${response.status}`);
   return content;
+}
+
+/**
+ * Returns the JSON answer to a question: a computation on `content`, such as a file that the user opened.
+ *
+ * @throws {AnswerError} if the server refuses, or cannot be reached.
+ */
+export async function sendJson(parts, content, signal = undefined) {
+  return answerOf(address(parts), {
+    method: 'POST', headers: { 'content-type': 'application/json' }, body: JSON.stringify(content), signal, cache: 'no-store',
+  });
 }
 
 /** The stream of changes: which journals grew, and which runs appeared or went. */
@@ -99,26 +113,4 @@ export class Changes {
     this.listeners.add(listener);
     return () => this.listeners.delete(listener);
   }
-}
-
-/** Returns a function that runs `work` at once and after each call, but never twice at a time nor too often. */
-export function paced(work, milliseconds = 400) {
-  let running = false;
-  let again = false;
-  return async function run() {
-    if (running) {
-      again = true;
-      return;
-    }
-    running = true;
-    try {
-      do {
-        again = false;
-        await work();
-        if (again) await new Promise(resolve => setTimeout(resolve, milliseconds));
-      } while (again);
-    } finally {
-      running = false;
-    }
-  };
 }

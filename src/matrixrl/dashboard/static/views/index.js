@@ -1,5 +1,7 @@
 // All views: pages by the address, and tabs of the page of a run. The package's docstring says how to add one.
 
+import { isReport } from '../lib/api.js';
+
 /** Returns a matcher for addresses with these parts; `:name` matches any part and is decoded. */
 function path(...pattern) {
   return parts => {
@@ -34,7 +36,11 @@ export function runAddress(names, tab = '') {
   return `#/runs/${names.map(encodeURIComponent).join(',')}${tab ? `/${tab}` : ''}`;
 }
 
-export const NAVIGATION = [{ href: '#/', text: 'Runs' }];
+export const NAVIGATION = [
+  { href: '#/', text: 'Runs' },
+  { href: '#/records', text: 'Records' },
+  { href: '#/hackmatrix', text: 'HackMatrix' },
+].slice(0, isReport ? 1 : 3);
 
 export const PAGES = [
   { match: parts => (parts.length === 0 ? {} : null), load: () => import('./runs.js') },
@@ -44,7 +50,12 @@ export const PAGES = [
     // The page stays when only the tab changes.
     key: params => `runs/${params.names}`,
   },
+  { match: path('records'), load: () => import('./records.js') },
+  { match: path('hackmatrix'), load: () => import('./hackmatrix.js') },
 ];
+
+/** Returns whether a run decomposes tensors: its episode table has the column that says so. */
+const isTensorGame = run => ['matmul', 'flip'].includes(run.system) || 'Rank' in (run.columns || {});
 
 /**
  * Tabs of the page of a run. `appliesTo` gets the details of the selected runs (`/api/runs/RUN`), the first one first.
@@ -52,6 +63,8 @@ export const PAGES = [
 export const TABS = [
   { id: 'charts', title: 'Charts', load: () => import('./charts.js') },
   { id: 'episodes', title: 'Episodes', load: () => import('./episodes.js') },
+  { id: 'games', title: 'Games', load: () => import('./games.js'), appliesTo: runs => runs.length === 1 && isTensorGame(runs[0]) },
+  { id: 'play', title: 'Play', load: () => import('./agentgames.js'), appliesTo: runs => runs.length === 1 && runs[0].system === 'hackmatrix' && (!isReport || runs[0].replays > 0) },
   { id: 'settings', title: 'Settings', load: () => import('./settings.js') },
   { id: 'console', title: 'Console', load: () => import('./console.js'), appliesTo: runs => runs.length === 1 },
   { id: 'files', title: 'Files', load: () => import('./files.js'), appliesTo: runs => runs.length === 1 },

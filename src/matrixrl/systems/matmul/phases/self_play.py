@@ -24,6 +24,7 @@ from matrixrl.systems.matmul.phases.games import (
     offer_schemes,
 )
 from matrixrl.systems.matmul.phases.phase import Phase
+from matrixrl.systems.matmul.phases.search_record import record_search
 from matrixrl.systems.matmul.rows import episode_metrics
 from matrixrl.systems.matmul.state import MatmulState, Progress
 from matrixrl.tracking.events import ScalarRow
@@ -68,6 +69,8 @@ class SelfPlay(Phase[MoveChunk]):
         if played.rows:
             events.append(ScalarRow(played.rows[-1].tick, episode_metrics(played.rows)))
         run.record(events)
+        if context.config.search.record_search and progress.done == 0:
+            record_search(context, progress, played, result.games, run)
         offer_schemes(context, progress, played.schemes, run)
         progress = dataclasses.replace(progress, solved=progress.solved + len(played.schemes))
         progress = context.note_ranks(progress)

@@ -1,0 +1,89 @@
+"""`matrixrl runs report`: the pages of some runs as one HTML file, to send to somebody."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import tyro
+
+from matrixrl.cli.progress import say, working
+from matrixrl.cli.runs_common import Common, find_folders, perform
+from matrixrl.config import ConfigError, require
+from matrixrl.tracking.numbers import plural
+from matrixrl.user_files import UserFileError, display_path, read_text
+from matrixrl.whole_files import write_whole
+
+MAX_RUNS = 64
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReportCommand(Common):
+    """Write the pages of runs to one HTML file: charts, episodes, settings, console, games.
+    It needs no server and no network.
+    """
+
+    runs: tyro.conf.Positional[tuple[str, ...]]
+    """Names or ids of runs, patterns such as `'ppo-cartpole*'`, folders, or `latest`."""
+
+    output: Path | None = None
+    """File to write. Default: `RUN.html` for one run, `report.html` for several."""
+
+    replay: tuple[Path, ...] = ()
+    """Scenario files with replays of HackMatrix to include."""
+
+    title: str | None = None
+    """Title of the page. Default: the names of the runs."""
+
+
+def run_command(command: ReportCommand) -> int:
+    """Runs the command; returns the exit status."""
+    return perform(command, write_report)
+
+
+def write_report(command: ReportCommand) -> tuple[int, dict[str, Any]]:
+    """Writes the report."""
+    folders = find_folders(command.runs_dir, command.runs, "runs report")
+    require(bool(folders), "runs report: name runs; see `matrixrl runs list`")
+    require(
+        len(folders) <= MAX_RUNS,
+        f"runs report: {len(folders)} runs given; at most {MAX_RUNS} fit into one file",
+    )
+    output = command.output or Path(
+        f"{folders[0].resolve().name}.html" if len(folders) == 1 else "report.html"
+    )
+    require(not output.is_dir(), f"--output {output}: is a folder; name a file in it")
+    replays: dict[str, str] = {}
+    for path in command.replay:
+        try:
+            replays[path.name] = read_text(path)
+        except UserFileError as error:
+            raise ConfigError(f"--replay {display_path(path)}: {error}") from None
+    with working(f"reading {plural(len(folders), 'run')}"):
+        from matrixrl.dashboard.report import names_for, report
+
+        systems = {_system_of(folder) for folder in folders}
+        require(
+            not replays or "hackmatrix" in systems,
+            "--replay: none of these runs is one of hackmatrix, with which replays are shown",
+        )
+        text = report(folders, command.title or f"{names_for(folders)} · matrixrl", replays)
+        try:
+            output.parent.mkdir(parents=True, exist_ok=True)
+            write_whole(output, text)
+        except OSError as error:
+            raise ConfigError(
+                f"--output {output}: {error.strerror or error}; name a file that this user can write"
+            ) from error
+    size = len(text.encode())
+    if not command.json:
+        say(f"{output}: {plural(len(folders), 'run')}, {size / 1e6:.2f} MB")
+    names = [folder.resolve().name for folder in folders]
+    return 0, {"output": str(output), "runs": names, "size_bytes": size}
+
+
+def _system_of(folder: Path) -> str:
+    from matrixrl.tracking.identity import read_run_file
+
+    return str((read_run_file(folder) or {}).get("system", ""))

@@ -1,0 +1,28 @@
+// Colours of the page for drawings on a canvas, and a call when the theme changes.
+
+/** Returns the value of a custom property such as `--plus`. */
+export function colour(name) {
+  return getComputedStyle(document.documentElement).getPropertyValue(name).trim();
+}
+
+/** Calls back when the theme changes, until the signal aborts. */
+export function onTheme(callback, signal) {
+  const media = matchMedia('(prefers-color-scheme: dark)');
+  const observer = new MutationObserver(callback);
+  observer.observe(document.documentElement, { attributes: true });
+  media.addEventListener('change', callback, { signal });
+  signal?.addEventListener('abort', () => observer.disconnect());
+}
+
+/** Sizes a canvas to a number of CSS pixels, and returns its pen in these units. */
+export function penOf(canvas, width, height) {
+  const scale = globalThis.devicePixelRatio || 1;
+  const pixels = [Math.max(1, Math.round(width * scale)), Math.max(1, Math.round(height * scale))];
+  if (canvas.width !== pixels[0] || canvas.height !== pixels[1]) [canvas.width, canvas.height] = pixels;
+  canvas.style.width = `${width}px`;
+  canvas.style.height = `${height}px`;
+  const pen = canvas.getContext('2d');
+  pen.setTransform(pixels[0] / width, 0, 0, pixels[1] / height, 0, 0);
+  pen.clearRect(0, 0, width, height);
+  return pen;
+}
