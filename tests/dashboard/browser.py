@@ -76,7 +76,7 @@ def serving(runs_dir: Path) -> Iterator[str]:
             thread.join()
 
 
-def wait_for(look: Callable[[], Found], what: str, seconds: float = 90.0) -> Found:
+def wait_for(look: Callable[[], Found], what: str, seconds: float = 30.0) -> Found:
     """Returns what `look` finds once it is true; elements that are replaced meanwhile are looked for again."""
     from selenium.common.exceptions import WebDriverException
 

@@ -12,7 +12,7 @@ import threading
 import time
 from collections.abc import AsyncIterator
 
-from matrixrl.dashboard.store import Mark, RunStore, journal_mark
+from matrixrl.dashboard.store import Mark, RunStore, is_held, journal_mark
 
 POLL_SECONDS = 0.5
 """Interval in seconds between looks at the journals that grew of late."""
@@ -36,13 +36,14 @@ class ChangeDetector:
 
     def __init__(self, store: RunStore) -> None:
         self._store = store
+        # Whether a process writes the run, and the marks of its journal.
         self._marks: dict[str, Mark] = {}
         self._changed_at: dict[str, float] = {}
         self._next = 0
         self._lock = threading.Lock()
 
     def changed(self) -> list[str]:
-        """Returns the names of runs that changed, appeared or went since the last call."""
+        """Returns the names of runs that changed, ended, appeared or went since the last call."""
         with self._lock:
             folders = self._store.folders()
             now = time.monotonic()
@@ -54,9 +55,13 @@ class ChangeDetector:
             quiet = names[self._next : self._next + PART]
             self._next = self._next + PART if self._next + PART < len(names) else 0
             recent = {name for name, at in self._changed_at.items() if now - at < QUIET_SECONDS}
+            recent |= {name for name, mark in self._marks.items() if mark[0] == 1}
             for name in {*quiet, *recent, *(folders.keys() - self._marks.keys())} & folders.keys():
-                mark = journal_mark(folders[name])
-                before = self._marks.get(name)
+                before = self._marks.get(name, ())
+                files = journal_mark(folders[name])
+                # A run at rest is not asked for its lock, which a process may just be taking.
+                may_be_held = before[1:] != files or before[0] == 1
+                mark = (int(may_be_held and is_held(folders[name])), *files)
                 if before != mark:
                     self._marks[name] = mark
                     self._changed_at[name] = now

@@ -141,12 +141,13 @@ class RunStore:
         kept = self._kept.get(key)
         mark = summary_mark(folder)
         now = time.monotonic()
-        if kept is not None and now < kept.until and kept.mark[:1] == mark[:1]:
+        # Without a change of its files a run ends if its process is killed.
+        if (
+            kept is not None
+            and (kept.mark == mark or now < kept.until)
+            and (kept.entry.summary.state != "running" or is_held(folder))
+        ):
             return kept.entry
-        if kept is not None and kept.mark == mark:
-            was_running = kept.entry.summary.state == "running"
-            if was_running == (was_running and Lock.owner(folder / LOCK_FILE) is not None):
-                return kept.entry
         record = read_run_file(folder)
         if record is None:  # removed, or not complete yet
             self._kept.pop(key, None)
@@ -181,6 +182,11 @@ def _lowest_and_charts(spec: SystemSpec | None) -> tuple[bool, tuple[str, ...]]:
     best = spec.best
     first = (best.metric,) if best is not None and best.metric is not None else ()
     return best is not None and best.lowest, (*first, *spec.charts)
+
+
+def is_held(folder: Path) -> bool:
+    """Returns whether a process writes a run."""
+    return Lock.owner(folder / LOCK_FILE) is not None
 
 
 def journal_mark(folder: Path) -> Mark:

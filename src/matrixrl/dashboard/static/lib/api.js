@@ -65,9 +65,28 @@ export class Changes {
     this.listeners = new Set();
     this.states = new Set();
     this.source = null;
+    this.wasConnected = false;
   }
 
+  /** Follows as long as the page is seen: a browser has six connections to a server, and a hidden page needs none. */
   start() {
+    const follow = () => {
+      if (document.visibilityState === 'visible') this.open();
+      else this.close();
+    };
+    document.addEventListener('visibilitychange', follow);
+    window.addEventListener('pageshow', follow);
+    window.addEventListener('pagehide', () => this.close());
+    follow();
+  }
+
+  close() {
+    this.source?.close();
+    this.source = null;
+  }
+
+  open() {
+    if (this.source !== null) return;
     this.source = new EventSource('api/events');
     this.source.addEventListener('open', () => this.say(true));
     this.source.addEventListener('error', () => this.say(false));
@@ -77,7 +96,7 @@ export class Changes {
         if (listener.names === null || listener.names.some(name => names.has(name))) listener.callback(names);
       }
     });
-    // After sleep or a restart of the server, everything may have changed.
+    // While the page was hidden, or the server restarted, everything may have changed.
     this.source.addEventListener('hello', () => {
       if (this.wasConnected) for (const listener of [...this.listeners]) listener.callback(new Set(listener.names || []));
       this.wasConnected = true;

@@ -1,5 +1,7 @@
 // Light, dark, or as the system has it; and colours of curves that colour-blind readers can tell apart.
 
+import { fill, h, hidden } from './dom.js';
+
 const KEY = 'matrixrl-theme';
 const CHOICES = ['system', 'light', 'dark'];
 
@@ -56,8 +58,8 @@ export function startTheme(button) {
   function apply(choice) {
     if (choice === 'system') delete document.documentElement.dataset.theme;
     else document.documentElement.dataset.theme = choice;
-    button.textContent = { system: '◐ Auto', light: '☀ Light', dark: '☾ Dark' }[choice];
-    button.setAttribute('aria-label', `Colours: ${choice}. Change`);
+    const [sign, word] = { system: ['◐', 'Auto'], light: ['☀', 'Light'], dark: ['☾', 'Dark'] }[choice];
+    fill(button, h('span', { 'aria-hidden': 'true' }, sign), ' ', word, hidden(' colours; change'));
     document.dispatchEvent(new Event('themechange'));
   }
   let choice = stored();

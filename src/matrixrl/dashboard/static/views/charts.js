@@ -34,7 +34,7 @@ export async function mount(container, runs, context) {
   const state = { axis: 'step', smoothing: 0, log: false, band: false, range: null, filter: '' };
   const charts = new Map(); // by element
   const visible = new Set();
-  let names = [];
+  let names = null;
   const groups = await getJson('settings', { run: keys }, context.signal).then(found => found.groups).catch(() => keys.map(key => [key]));
 
   const smoothing = h('input', { type: 'range', id: 'smoothing', min: 0, max: 0.99, step: 0.01, value: '0',
@@ -49,7 +49,7 @@ export async function mount(container, runs, context) {
   const hasSeeds = groups.some(group => group.length > 1);
   const zoomButtons = h('span', { class: 'buttons', role: 'group', 'aria-label': 'Zoom of all charts' },
     [['−', 'Zoom out', () => first()?.zoom(1 / 0.7)], ['+', 'Zoom in', () => first()?.zoom(0.7)], ['←', 'Move left', () => first()?.shift(-0.25)],
-      ['→', 'Move right', () => first()?.shift(0.25)], ['All', 'Show everything', () => setRange(null, null)]].map(([text, label, click]) =>
+      ['→', 'Move right', () => first()?.shift(0.25)], ['All', 'All: show everything', () => setRange(null, null)]].map(([text, label, click]) =>
       h('button', { type: 'button', 'aria-label': label, title: label, on: { click } }, text)));
   const sections = h('div', {});
   fill(container,
@@ -204,7 +204,7 @@ export async function mount(container, runs, context) {
   const loadNames = async () => {
     const answers = await Promise.all(keys.map(key => getJson(['runs', key, 'metrics'], {}, context.signal)));
     const found = [...new Set(answers.flatMap(answer => Object.keys(answer.metrics)))].filter(name => name !== 'Epoch');
-    if (found.length !== names.length || found.some((name, index) => name !== names[index])) {
+    if (names === null || found.length !== names.length || found.some((name, index) => name !== names[index])) {
       names = found;
       layout();
       return true;
