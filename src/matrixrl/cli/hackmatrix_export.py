@@ -9,8 +9,8 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
-from matrixrl.cli.hackmatrix_agent import check_choice, load_agent
-from matrixrl.cli.hackmatrix_watch import check_writable
+from matrixrl.cli.agent_flags import check_choice, check_writable
+from matrixrl.cli.hackmatrix_agent import load_agent
 from matrixrl.cli.progress import say, working
 from matrixrl.config import ConfigError, require
 from matrixrl.tracking.status import activity
