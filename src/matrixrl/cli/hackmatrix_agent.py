@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from matrixrl.cli.checkpoints import choose_checkpoint
 from matrixrl.cli.resume import recorded_settings
-from matrixrl.config import ConfigError, HackmatrixConfig
+from matrixrl.config import ConfigError, HackmatrixConfig, require
 from matrixrl.tracking.identity import find_run, has_checkpoint
 
 if TYPE_CHECKING:
