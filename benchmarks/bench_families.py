@@ -2,6 +2,7 @@
 
 python benchmarks/bench_families.py --out families.jsonl                  # all problems, 10 minutes each
 python benchmarks/bench_families.py poly-3x3 complex --limit 60 --out families.jsonl
+python benchmarks/bench_families.py --engine flips --out families.jsonl   # walks on flip graphs, not training
 python benchmarks/bench_families.py --table families.jsonl                # the table, as Markdown
 python benchmarks/bench_families.py skew-4 --out families.jsonl -- --ring Z --preset integers
 
@@ -9,6 +10,9 @@ Each run is `matrixrl matmul train --tensor NAME` in a process of its own that i
 processor time, compilation included, so that other load on the machine does not count; where the system does not
 report it, the limit is time on the clock. A run ends earlier when it reaches the public rank. Every rank in the table
 belongs to a scheme that is proved again here.
+
+With `--engine flips` one walker walks on flip graphs from the standard algorithm, over F2 and over -1, 0, 1, and what it
+finds over F2 is lifted. It ends at the public rank for its coefficients; compilation, once per process, does not count.
 """
 
 from __future__ import annotations
@@ -21,13 +25,16 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from matrixrl.schemes.families import problem_named
+from matrixrl.schemes.lift import lift as lift_scheme
 from matrixrl.schemes.problem import Problem
 from matrixrl.schemes.scheme import Scheme, SchemeError
 from matrixrl.schemes.verify import verify
+from matrixrl.search.flip_graph import Pool, WalkRing, WalkSettings, run_round, to_scheme
 
 NAMES = [
     "poly-2x2", "poly-3x3", "poly-4x4", "poly-2x3", "cyclic-2", "cyclic-3", "cyclic-4", "cyclic-5", "conv-2x3",
@@ -123,6 +130,46 @@ def measure(name: str, limit: float, seed: int, extra: list[str]) -> dict[str, A
     }
 
 
+def measure_walks(name: str, ring: WalkRing, limit: float, seed: int) -> dict[str, Any]:
+    """Walks on the flip graph of one problem until the public rank or the limit."""
+    problem = problem_named(name)
+    kinds = ("mod2",) if ring == "F2" else ("ternary", "integer")
+    public = [rank for kind in kinds if (rank := problem.best_known_rank(kind)) is not None]
+    target = min(public, default=1)
+    pool = Pool.standard(problem, ring, 100)
+    settings = WalkSettings(ring=ring, target_rank=target)
+    used, found_after, number = 0.0, 0.0, 0
+    best = pool.best_rank
+    while used < limit and (best is None or best > target):
+        round_ = run_round(
+            pool, settings, seed=seed, round=number, num_walkers=1, flips_per_walker=500_000, threads=1
+        )
+        used, number = used + round_.processor_seconds, number + 1
+        if pool.best_rank != best:
+            best, found_after = pool.best_rank, used
+    assert best is not None
+    schemes = [to_scheme(rows, problem, ring) for rows in pool.members(best)]
+    scheme = schemes[0]
+    if ring == "F2":
+        lifted = next((lift.scheme for lift in map(lift_scheme, schemes) if lift.scheme is not None), None)
+        scheme = lifted or scheme
+    if not verify(scheme):
+        raise AssertionError(f"{name}: the walk made a wrong scheme")
+    return {
+        "problem": name,
+        "rank": scheme.rank,
+        "ring": scheme.ring,
+        "is_ternary": scheme.is_ternary,
+        "found_after": found_after,
+        "seconds": used,
+        "limit": limit,
+        "seed": seed,
+        "status": 0,
+        "settings": ["flips", ring],
+        **known_ranks(problem),
+    }
+
+
 def better(scheme: Scheme, other: Scheme) -> bool:
     """Returns whether a scheme has a lower rank, or the same rank over the integers instead of F2."""
     return (scheme.rank, scheme.ring == "F2") < (other.rank, other.ring == "F2")
@@ -134,17 +181,21 @@ def known_ranks(problem: Problem) -> dict[str, int | None]:
     return {"standard": problem.standard_rank, **{kind: problem.best_known_rank(kind) for kind in kinds}}
 
 
+def _order(line: dict[str, Any]) -> tuple[int, bool, bool, float]:
+    """Returns a sort key: lower ranks, then the integers, then -1, 0, 1, then earlier."""
+    return line["rank"] or 10**9, line["ring"] == "F2", not line["is_ternary"], line["found_after"] or 0.0
+
+
 def table(lines: list[dict[str, Any]]) -> str:
     """Renders the best line of each problem as a Markdown table."""
     best: dict[str, dict[str, Any]] = {}
     for line in lines:
         old = best.get(line["problem"])
-        key = (line["rank"] or 10**9, line["ring"] == "F2")
-        if old is None or key < (old["rank"] or 10**9, old["ring"] == "F2"):
+        if old is None or _order(line) < _order(old):
             best[line["problem"]] = line
     rows = [
-        "| problem | standard | public: rationals, integers, modulo 2 | found | coefficients | after |",
-        "|---|---|---|---|---|---|",
+        "| problem | standard | public: rationals, integers, modulo 2 | found | coefficients | after | by |",
+        "|---|---|---|---|---|---|---|",
     ]
     for name, line in best.items():
         public = ", ".join(
@@ -152,9 +203,28 @@ def table(lines: list[dict[str, Any]]) -> str:
         )
         kind = "-1, 0, 1" if line["is_ternary"] and line["ring"] == "Z" else "integers"
         kind = "-" if line["rank"] is None else "modulo 2" if line["ring"] == "F2" else kind
-        after = "-" if line["found_after"] is None else f"{line['found_after']:.0f} s"
-        rows.append(f"| {name} | {line['standard']} | {public} | {line['rank'] or '-'} | {kind} | {after} |")
+        after = "-" if line["found_after"] is None else f"{line['found_after']:.2g} s"
+        flips = line["settings"][:1] == ["flips"]
+        by = f"flips over {line['settings'][1]}" if flips else "the agent"
+        if line["rank"] == line["standard"]:
+            by = f"nothing lower in {line['seconds']:.0f} s"
+        cells = (name, line["standard"], public, line["rank"] or "-", kind, after, by)
+        rows.append(f"| {' | '.join(map(str, cells))} |")
     return "\n".join(rows)
+
+
+def measurements(options: argparse.Namespace, extra: list[str]) -> Iterator[dict[str, Any]]:
+    """Measures the problems one after the other."""
+    rings: tuple[WalkRing, WalkRing] = ("Z", "F2")
+    if options.engine == "flips":
+        for ring in rings:  # compile
+            measure_walks("complex", ring, 0.1, 0)
+    for name in options.names or NAMES:
+        if options.engine == "agent":
+            yield measure(name, options.limit, options.seed, extra)
+        else:
+            for ring in rings:
+                yield measure_walks(name, ring, options.limit, options.seed)
 
 
 def main() -> None:
@@ -167,6 +237,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("names", nargs="*", help="problems; all by default")
+    parser.add_argument("--engine", choices=["agent", "flips"], default="agent", help="what searches")
     parser.add_argument("--limit", type=float, default=600.0, help="seconds of one core per problem")
     parser.add_argument("--seed", type=int, default=0, help="seed of the runs")
     parser.add_argument("--out", type=Path, help="file to which a line of JSON per problem is added")
@@ -174,8 +245,7 @@ def main() -> None:
     options = parser.parse_args(arguments)
     if options.table is None:
         lines = []
-        for name in options.names or NAMES:
-            line = measure(name, options.limit, options.seed, extra)
+        for line in measurements(options, extra):
             lines.append(line)
             if options.out is not None:
                 with options.out.open("a") as file:

@@ -60,6 +60,8 @@ def test_fractions_that_are_needed_are_recognised() -> None:
     outcome = lift_factors(cubes // 3, (terms, terms, terms))
     assert (outcome.status, outcome.denominator) == ("rational", 3)
     assert outcome.factors is None
+    assert outcome.fractions is not None
+    assert np.array_equal(total(outcome.fractions), cubes // 3)
     assert "lifts to Q with denominator 3" in outcome.message
 
 
@@ -99,15 +101,63 @@ def test_sums_of_ternary_terms_lift_or_say_why(seed: int, rank: int, side: int) 
 def test_reconstruction_inverts_reduction() -> None:
     from matrixrl.schemes import hensel
 
-    modulus = 2**hensel._STEPS
+    for prime, steps in hensel._STEPS.items():
+        _check_reconstruction(prime**steps)
+
+
+def _check_reconstruction(modulus: int) -> None:
+    from matrixrl.schemes import hensel
+
     for fraction in (
         Fraction(0),
         Fraction(1),
         Fraction(-7),
         Fraction(22, 7),
-        Fraction(-1, 3),
-        Fraction(1000, 999),
+        Fraction(-1, 5),
+        Fraction(1000, 1001),
     ):
         value = fraction.numerator * pow(fraction.denominator, -1, modulus) % modulus
-        assert hensel._reconstruct(value) == fraction
-        assert hensel._reconstruct(value - modulus) == fraction
+        assert hensel._reconstruct(value, modulus) == fraction
+        assert hensel._reconstruct(value - modulus, modulus) == fraction
+
+
+def test_modulo_3_the_step_without_a_solution_is_named() -> None:
+    """diag(1, 3) is (1, 0) x (1, 0) modulo 3, but no (1 + 3x)(1 + 3y) gives the 3."""
+    outcome = lift_factors(diagonal(1, 3), FIRST_UNIT, prime=3)
+    assert (outcome.status, outcome.step) == ("none", 1)
+    assert outcome.message == "does not lift: no solution modulo 9"
+    later = lift_factors(diagonal(1, 9), FIRST_UNIT, prime=3)
+    assert (later.status, later.step) == ("none", 2)
+    assert "no solution at step 2 (modulo 27)" in later.message
+
+
+def test_modulo_3_coefficients_beyond_one_and_halves_are_found() -> None:
+    ones = [np.ones((1, 1), dtype=np.int64)] * 3
+    seven = lift_factors(np.array([[[7]]]), ones, prime=3)
+    assert seven.status == "integer"
+    assert seven.factors is not None
+    assert total(seven.factors).tolist() == [[[7]]]
+    # (a a a + b b b) / 2 with a = (1, 1), b = (1, -1) is an integer tensor
+    a, b = np.array([1, 1]), np.array([1, -1])
+    cubes = np.einsum("i,j,k", a, a, a) + np.einsum("i,j,k", b, b, b)
+    terms = np.array([a, b])
+    halves = lift_factors(cubes // 2, (terms, terms, 2 * terms), prime=3)
+    assert (halves.status, halves.denominator) == ("rational", 2)
+    assert halves.fractions is not None
+    assert np.array_equal(total(halves.fractions), cubes // 2)
+
+
+@settings(max_examples=60, deadline=None)
+@given(seed=st.integers(0, 2**32 - 1), rank=st.integers(1, 5), side=st.integers(2, 4))
+def test_sums_of_integer_terms_lift_from_their_residues_modulo_3(seed: int, rank: int, side: int) -> None:
+    rng = np.random.default_rng(seed)
+    made = tuple(rng.integers(-2, 3, (rank, side)) for _ in range(3))
+    target = np.einsum("ra,rb,rc->abc", *made)
+    outcome = lift_factors(target, made, seed=1, prime=3)
+    assert outcome.step != 1
+    found = outcome.factors or outcome.fractions
+    if found is not None:
+        assert np.array_equal(total(found), target)
+        for lifted, given_factor in zip(found, made, strict=True):
+            residues = [Fraction(x).numerator * pow(Fraction(x).denominator, -1, 3) % 3 for x in lifted.flat]
+            assert residues == (given_factor % 3).ravel().tolist()

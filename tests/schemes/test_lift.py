@@ -113,7 +113,7 @@ def test_dense_schemes_of_large_formats_lift() -> None:
 
 
 def test_what_is_not_a_solution_modulo_2_is_refused() -> None:
-    with pytest.raises(SchemeError, match="only a scheme over F2"):
+    with pytest.raises(SchemeError, match="only a scheme over F2 or F3"):
         lift(strassen())
     scheme = strassen().mod2()
     wrong = Scheme(scheme.format, "F2", scheme.u, scheme.v, 1 - scheme.w)
@@ -127,3 +127,23 @@ def test_the_target_is_the_matrix_product() -> None:
     assert target.sum() == 24
     for i, j, k in product(range(2), range(3), range(4)):
         assert target[i * 3 + j, j * 4 + k, i * 4 + k] == 1
+
+
+@settings(max_examples=25, deadline=None)
+@given(scheme=correct_schemes("Z"))
+def test_the_residues_of_a_random_integer_scheme_modulo_3_lift(scheme: Scheme) -> None:
+    outcome = lift(scheme.modulo("F3"), to="Q")
+    assert outcome.scheme is not None
+    assert outcome.scheme.modulo("F3") == scheme.modulo("F3")
+    assert verify(outcome.scheme).ok
+
+
+def test_a_dense_scheme_modulo_3_lifts_in_a_sparse_basis() -> None:
+    rng = np.random.default_rng(0)
+    dense = change_basis(laderman(), *(random_basis(3, rng) for _ in range(3))).modulo("F3")
+    assert not np.array_equal(dense.u, laderman().u)
+    outcome = lift(dense, any_basis=True)
+    assert outcome.status == "ternary"
+    assert outcome.scheme is not None
+    bases = [np.array(basis) for basis in outcome.scheme.provenance["change_of_basis"]]
+    assert change_basis(dense, *bases) == outcome.scheme.modulo("F3")

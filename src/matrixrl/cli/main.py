@@ -122,6 +122,9 @@ COMMANDS: dict[tuple[str, str], Command] = {
     ("schemes", "convert"): Command(
         "matrixrl.cli.schemes_convert", "Convert", "schemes from one file format into another"
     ),
+    ("schemes", "lift"): Command(
+        "matrixrl.cli.schemes_lift", "SchemesLiftCommand", "from F2 or F3 to the integers or rationals"
+    ),
     ("schemes", "records"): Command("matrixrl.cli.schemes", "Records", "best known ranks up to 16x16x16"),
     ("schemes", "reduce"): Command("matrixrl.cli.schemes_reduce", "Reduce", "search for fewer additions"),
     ("schemes", "export"): Command(

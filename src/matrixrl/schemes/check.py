@@ -135,14 +135,32 @@ def check_reading(read: SchemesRead, reading: Reading, ring: Ring | None) -> Che
         explanation = _explanation(reading.scheme, scheme, rings)
     else:
         rings = rings_of(reading.scheme)
-        if verdict.beats:
-            second = prove_again(scheme)
-            if not second.ok:
-                proof = Verification(False, scheme.ring, 1, "the second proof contradicts the first", False)
-                explanation = "this is a defect of matrixrl; please report it with the file"
-            else:
-                announcement = announcement_of(verdict, second)
+        try:
+            announcement = announce_record(scheme)
+        except ProofsDisagreeError as error:
+            proof = Verification(False, scheme.ring, 1, str(error), counted_all=False)
+            explanation = "this is a defect of matrixrl; please report it with the file"
     return Checked(scheme, proof, rings, verdict, read.format, reading.transposed, explanation, announcement)
+
+
+class ProofsDisagreeError(Exception):
+    """Two proofs of one scheme contradict each other, which is a defect of this package."""
+
+
+def announce_record(scheme: Scheme) -> str:
+    """Returns what to say loudly about a scheme that passed `verify` and beats the record, after a
+    second proof by independent code; empty if it beats none.
+
+    Raises:
+      ProofsDisagreeError: if the second proof fails.
+    """
+    verdict = judge_scheme(scheme)
+    if not verdict.beats:
+        return ""
+    second = prove_again(scheme)
+    if not second.ok:
+        raise ProofsDisagreeError("the second proof contradicts the first")
+    return announcement_of(verdict, second)
 
 
 def announcement_of(verdict: Verdict, second: SecondProof) -> str:

@@ -140,7 +140,7 @@ def _gains(added: np.ndarray, subtracted: np.ndarray, sign: int, modulus: int | 
     """
 
     def reductions(slices: np.ndarray, factor: int) -> np.ndarray:
-        """Non-zero coefficients of slice `column` less those after slice `row` is added to it."""
+        """Counts the non-zero coefficients of slice `column` less those after `row` is added."""
         sums = slices[None, :] + factor * slices[:, None]
         if modulus:
             sums = sums % modulus
