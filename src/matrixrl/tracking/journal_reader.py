@@ -346,9 +346,9 @@ class JournalReader:
         columns = "step, attempt, episode, move, action, reward, residual, superseded_by"
         condition = f"id > {after_id:d}" + ("" if episode is None else f" AND episode = {episode:d}")
         for row in self._rows("moves", columns, None, None, history, condition):
-            step, attempt, episode, move, action, reward, residual, by = row
+            step, attempt, of_episode, move, action, reward, residual, by = row
             if (integers := self._parsed(action, "moves", list)) is not None:
-                yield MoveRecord(step, attempt, episode, move, integers, reward, residual, by)
+                yield MoveRecord(step, attempt, of_episode, move, integers, reward, residual, by)
 
     def move_episodes(self) -> tuple[int, int] | None:
         """Returns the first and the last number of an episode whose moves were recorded; None if
