@@ -1,25 +1,29 @@
 """Speed and memory of `matrixrl dashboard` with many runs and with very long ones.
 
-    python benchmarks/bench_dashboard.py [--runs 100 2000] [--rows 1000000]
+    python benchmarks/bench_dashboard.py [--runs 100 2000] [--rows 1000000] [--trainings 3]
 
 It makes journals in a temporary folder (copies of one finished run, and one run with a long stream
 and a long episode table), starts the command itself, and prints the time of each answer and the
-memory of the server's process.
+memory of the server's process. `--trainings N` trains with PPO N times with a page open in a
+browser and N times without, alternating, and compares steps per second.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import math
 import random
 import shutil
+import statistics
 import subprocess
 import sys
 import tempfile
 import time
 import urllib.parse
 import urllib.request
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +32,9 @@ import psutil
 from matrixrl.config import TrackingConfig
 from matrixrl.systems.matmul.spec import SPEC
 from matrixrl.tracking.events import EpisodeRow, Event, ScalarRow
+from matrixrl.tracking.journal_reader import JournalReader
 from matrixrl.tracking.run import open_run
+from tests.dashboard.browser import started_browser
 
 CHUNK = 2_000
 
@@ -170,17 +176,65 @@ def bench_long(folder: Path, rows: int) -> None:
         server.close()
 
 
+def bench_training(folder: Path, times: int) -> None:
+    """Compares training with and without an open page of the run."""
+    speeds: dict[bool, list[float]] = {False: [], True: []}
+    for number in range(times):
+        for is_open in (False, True) if number % 2 == 0 else (True, False):
+            runs_dir = folder / f"training-{number}-{is_open}"
+            runs_dir.mkdir()
+            with contextlib.ExitStack() as stack:
+                if is_open:
+                    driver = stack.enter_context(started_browser())
+                    driver.get(f"{stack.enter_context(serving_process(runs_dir))}#/runs/trained/charts")
+                command = [sys.executable, "-m", "matrixrl", "ppo", "train", "--env", "gymnax:CartPole-v1"]
+                command += ["--runs-dir", str(runs_dir), "--run-name", "trained", "--console", "quiet"]
+                command += ["--total-timesteps", "3000000", "--log-interval", "10", "--seed", "0"]
+                process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+                while is_open and not (runs_dir / "trained" / "journal.sqlite").exists():
+                    time.sleep(0.2)
+                if is_open:
+                    driver.refresh()
+                assert process.wait() == 0
+                if is_open:
+                    assert driver.find_elements("css selector", "figure canvas"), "no chart was shown"
+            with JournalReader(runs_dir / "trained") as reader:
+                found = [row.metrics["train/steps_per_second"] for row in reader.stream()]
+            speeds[is_open].append(statistics.median(found[len(found) // 5 :]))
+            print(
+                f"  {'with' if is_open else 'without'} a page: {speeds[is_open][-1]:,.0f} steps/s", flush=True
+            )
+    medians = {is_open: statistics.median(found) for is_open, found in speeds.items()}
+    print(
+        f"training without a page {medians[False]:,.0f} steps/s ({min(speeds[False]):,.0f} to {max(speeds[False]):,.0f}), "
+        f"with one {medians[True]:,.0f} ({min(speeds[True]):,.0f} to {max(speeds[True]):,.0f})"
+    )
+
+
+@contextlib.contextmanager
+def serving_process(runs_dir: Path) -> Iterator[str]:
+    """Yields the address of a server in a process of its own."""
+    server = Server(runs_dir)
+    try:
+        yield server.address
+    finally:
+        server.close()
+
+
 def main() -> None:
     """Measures all."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--runs", type=int, nargs="*", default=[100, 2_000])
     parser.add_argument("--rows", type=int, default=1_000_000)
+    parser.add_argument("--trainings", type=int, default=0)
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         for count in given.runs:
             bench_list(Path(folder), count)
         if given.rows:
             bench_long(Path(folder), given.rows)
+        if given.trainings:
+            bench_training(Path(folder), given.trainings)
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from matrixrl.systems.matmul.spec import SPEC as MATMUL
-from matrixrl.tracking.events import EpisodeRow, LogMessage, ScalarRow
+from matrixrl.tracking.events import EpisodeRow, Kind, LogMessage, ScalarRow
 from matrixrl.tracking.run import Run
 from matrixrl.tracking.spec import SystemSpec
 from tests.cli.runs_made import MANY, make_run, many_rows, open_made, ppo_settings
@@ -70,7 +70,7 @@ def make_ordinary(runs_dir: Path) -> None:
 
 def make_hostile(runs_dir: Path) -> None:
     """Runs whose names, settings, metrics, columns and messages are attacks."""
-    columns = {"Global Episode": "int", "Update": "int", SCRIPT: "str"}
+    columns: dict[str, Kind] = {"Global Episode": "int", "Update": "int", SCRIPT: "str"}
     spec = SystemSpec("ppo", "ppo", columns, "episode/return")
     run = open_made(
         runs_dir, "hostile", None, spec, {"seed": 1, SCRIPT: SCRIPT, "nested": {SCRIPT: [SCRIPT]}}

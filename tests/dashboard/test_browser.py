@@ -148,6 +148,7 @@ def test_charts_zoom_smooth_and_change_their_axis(page: Page) -> None:
         )
 
     everything = wait_for(lambda: "40 points" in label() and label(), "the chart")
+    assert isinstance(everything, str)
     assert "from 0 at step 10 to 39 at 400; lowest 0, highest 39" in everything
     page.run("document.querySelector(arguments[0]).focus()", f"{chart} .frame")
     page.driver.switch_to.active_element.send_keys("+")

@@ -272,7 +272,9 @@ def page(dashboard: Dashboard, folder: Path, query: Query) -> dict[str, Any]:
         sort = query.text("sort") or None
         require(sort is None or sort in kinds, f"sort {sort!r}: must be one of {', '.join(kinds)}")
         conditions = [parsed_condition(text, kinds) for text in query.every("where")]
-        wanted = dict.fromkeys([*([sort] if sort else []), *(condition.column for condition in conditions)])
+        wanted = dict.fromkeys(condition.column for condition in conditions)
+        if sort is not None:
+            wanted[sort] = None
         table.update(reader, list(wanted))
         ids, matching, total = table.select(sort, descending, conditions, start, count)
         rows = reader.episode_rows(ids)

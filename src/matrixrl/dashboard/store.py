@@ -12,6 +12,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from matrixrl.config import ConfigError
 from matrixrl.dashboard.query import NotFoundError

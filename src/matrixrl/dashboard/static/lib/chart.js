@@ -202,14 +202,15 @@ export class Chart {
 
   xRange(low, high) {
     const range = this.drawn?.range;
-    if (range) return range;
+    if (range && range[1] - range[0] > Math.abs(range[1]) * 1e-9) return range;
     if (low === null || high === null) return [0, 1];
-    return low === high ? [low - 1, high + 1] : [low, high];
+    // Neighbours that a number cannot tell apart would take ticks without end.
+    const least = Math.max(Math.abs(low), Math.abs(high)) * 1e-9;
+    return high - low > least ? [low, high] : [low - 1, high + 1];
   }
 
   setRange(range, xs) {
-    const there = xs.length ? [xs[0], xs[xs.length - 1]] : [0, 1];
-    const [low, high] = range || there;
+    const [low, high] = this.xRange(xs[0] ?? null, xs[xs.length - 1] ?? null);
     this.plot.batch(() => {
       this.plot.setData(this.plot.data, true);
       this.plot.setScale('x', { min: low, max: high });
@@ -374,7 +375,8 @@ function nearest(values, at) {
 
 function logRange(plot, low, high) {
   if (!(low > 0) || !(high > 0)) return [0.1, 1];
-  return low === high ? [low / 2, high * 2] : [low, high];
+  // Rounding errors of a mean about zero would add a dozen decades.
+  return uPlot.rangeLog(Math.max(low, high * 1e-9), high, 10, false);
 }
 
 /** Returns a number for the tick of an axis. */
