@@ -27,7 +27,7 @@ class HackmatrixExportCommand:
     run: tyro.conf.Positional[Annotated[str, tyro.conf.arg(metavar="RUN")]]
     """Name or id of a run, or `latest`."""
 
-    output: Path
+    output: Path = Path("agent.npz")
     """File to write, with the suffix .npz."""
 
     precision: Literal["float16", "float32"] = "float16"
