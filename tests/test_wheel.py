@@ -118,6 +118,7 @@ def test_every_file_of_the_package_is_in_the_wheel(wheel: Path) -> None:
         "matrixrl/tracking/schema.sql",
         "matrixrl/schemes/best_known_ranks.csv",
         "matrixrl/py.typed",
+        *(str(path.relative_to(SOURCE.parent)) for path in (SOURCE / "dashboard" / "static").rglob("*.*")),
     } <= packed
     assert not [name for name in packed if name.startswith("tests")]
 
@@ -149,6 +150,7 @@ def test_it_trains_and_resumes(program: Path, tmp_path: Path) -> None:
         (("hackmatrix", "train", "--help"), "--total-timesteps"),
         (("runs", "show", "--help"), "--metric"),
         (("schemes", "records"), "2x2x2"),
+        (("dashboard", "--help"), "--no-browser"),
         (("--tyro-print-completion", "bash"), "matrixrl"),
     ],
 )

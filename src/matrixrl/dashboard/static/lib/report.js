@@ -2,7 +2,7 @@
 
 import { AnswerError } from './shared.js';
 
-export { AnswerError, paced } from './shared.js';
+export { AnswerError, paced, throttled } from './shared.js';
 
 /** Whether this page is a report: a file with all its data, without a server. */
 export const isReport = true;

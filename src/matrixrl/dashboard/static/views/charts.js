@@ -1,6 +1,6 @@
 // Charts of the metrics of runs, grouped by prefix.
 
-import { address, getJson, paced } from '../lib/api.js';
+import { address, getJson, paced, throttled } from '../lib/api.js';
 import { Chart } from '../lib/chart.js';
 import { fill, h } from '../lib/dom.js';
 import { number } from '../lib/format.js';
@@ -213,13 +213,13 @@ export async function mount(container, runs, context) {
   };
 
   await loadNames();
-  context.onChange(keys, paced(async () => {
+  context.onChange(keys, throttled(async () => {
     try {
       if (!await loadNames()) await refresh();
     } catch (error) {
       if (error.name !== 'AbortError') console.warn(error.message);
     }
-  }, 700));
+  }, 1000));
   return () => {
     observer.disconnect();
     for (const chart of charts.values()) chart.destroy();

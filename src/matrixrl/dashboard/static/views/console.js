@@ -1,6 +1,6 @@
 // The console of a run: its lines from the end, and its messages.
 
-import { getJson, paced } from '../lib/api.js';
+import { getJson, paced, throttled } from '../lib/api.js';
 import { fill, h } from '../lib/dom.js';
 import { moment, number } from '../lib/format.js';
 
@@ -43,5 +43,5 @@ export async function mount(container, runs, context) {
 
   await load();
   text.scrollTop = text.scrollHeight;
-  context.onChange([run.key], load);
+  context.onChange([run.key], throttled(load));
 }

@@ -1,6 +1,6 @@
 // Where the rows of a run are, and whether all its records agree.
 
-import { getJson, paced } from '../lib/api.js';
+import { getJson, throttled } from '../lib/api.js';
 import { externalLink, fill, h } from '../lib/dom.js';
 import { age, moment, number, plural } from '../lib/format.js';
 import { scrollBox, table } from '../lib/table.js';
@@ -72,7 +72,7 @@ export async function mount(container, [run], context) {
 
   draw(run);
   await follow(0);
-  context.onChange([run.key], paced(async () => {
+  context.onChange([run.key], throttled(async () => {
     try {
       draw(await getJson(['runs', run.key], {}, context.signal));
     } catch { /* the head of the page says so */ }

@@ -1,6 +1,6 @@
 // The episode table: all rows, sorted, filtered and paged by the server.
 
-import { getJson, paced } from '../lib/api.js';
+import { getJson, paced, throttled } from '../lib/api.js';
 import { fill, h } from '../lib/dom.js';
 import { number, plural } from '../lib/format.js';
 import { scrollBox, table } from '../lib/table.js';
@@ -89,6 +89,6 @@ async function mountOne(container, run, context) {
   }
 
   await load();
-  context.onChange([run.key], load);
+  context.onChange([run.key], throttled(load));
   return undefined;
 }

@@ -1,6 +1,6 @@
 // Checkpoints and other files of a run, with their checksums.
 
-import { getJson, paced } from '../lib/api.js';
+import { getJson, throttled } from '../lib/api.js';
 import { fill, h } from '../lib/dom.js';
 import { bytes, duration, moment, number } from '../lib/format.js';
 import { scrollBox, table } from '../lib/table.js';
@@ -30,7 +30,7 @@ export async function mount(container, [run], context) {
   }
 
   draw(run);
-  context.onChange([run.key], paced(async () => {
+  context.onChange([run.key], throttled(async () => {
     try {
       draw(await getJson(['runs', run.key], {}, context.signal));
     } catch { /* the head of the page says so */ }

@@ -1,6 +1,6 @@
 // The page of one run, or of several that are compared: a head and tabs.
 
-import { AnswerError, getJson, paced } from '../lib/api.js';
+import { AnswerError, getJson, throttled } from '../lib/api.js';
 import { fill, h } from '../lib/dom.js';
 import { age, moment, number } from '../lib/format.js';
 import { colour, dash } from '../lib/theme.js';
@@ -93,7 +93,7 @@ export async function mount(container, params, context) {
 
   drawHead();
   await showTab(params.tab, context.query);
-  context.onChange(names, paced(async () => {
+  context.onChange(names, throttled(async () => {
     try {
       runs = await details();
     } catch (error) {

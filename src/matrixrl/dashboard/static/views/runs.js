@@ -1,6 +1,6 @@
 // The list of runs.
 
-import { AnswerError, getJson, paced } from '../lib/api.js';
+import { AnswerError, getJson, paced, throttled } from '../lib/api.js';
 import { sparkline } from '../lib/chart.js';
 import { fill, h, hidden } from '../lib/dom.js';
 import { age, moment, number, plural } from '../lib/format.js';
@@ -200,7 +200,7 @@ export async function mount(container, params, context) {
   }
 
   await load();
-  context.onChange(null, load);
+  context.onChange(null, throttled(load, 1500));
   const ticking = setInterval(() => {
     for (const place of list.querySelectorAll('time')) place.textContent = age(Date.parse(place.dateTime) / 1000);
   }, 10_000);
