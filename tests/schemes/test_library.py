@@ -15,7 +15,9 @@ def test_every_scheme_of_the_library_is_correct_and_says_how_it_was_found(entry)
     assert verify(entry.scheme), entry.name
     assert entry.name.startswith(f"{entry.scheme.format}_rank{entry.scheme.rank}")
     assert entry.found_by != "not recorded"
-    assert judge_scheme(entry.scheme).record == entry.scheme.rank  # all match the record
+    record = judge_scheme(entry.scheme).record
+    assert record is not None
+    assert record <= entry.scheme.rank < entry.scheme.format.naive_rank  # the ledger states the gap
     if entry.scheme.rank <= 11:
         program = reduced_program(entry.scheme, seconds=100, restarts=20)
         assert program.num_additions == entry.additions
