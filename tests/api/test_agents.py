@@ -198,7 +198,7 @@ def test_walks_discover_schemes_and_resume(tmp_path: Path) -> None:
     assert again.run == search.run
     assert all(found.rank <= 7 for found in solutions)
     assert search.run.status == "finished"
-    assert search.run.settings.size == (2, 2, 2)
+    assert search.run.settings["size"] == (2, 2, 2)
     assert matrixrl.flip(size=(2, 2, 2)).ring == "F2"
 
 

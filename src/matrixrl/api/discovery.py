@@ -1,4 +1,6 @@
-"""`matrixrl.discover`: schemes as they are proved, from a search or a training in the background."""
+"""`matrixrl.discover`: schemes as they are proved, from a search or a training in the
+background.
+"""
 
 from __future__ import annotations
 
@@ -207,9 +209,9 @@ def discover(
       target_rank: rank at which the search ends. Default: the best known rank.
       time: maximum time, such as `10m`, or in seconds.
       every: True for every different solution of the lowest rank so far, in the ring of the search.
-      engine: `flips`: random walks on flip graphs, the faster one on every format that was measured.
-        `agent`: a training. `auto`: flips, unless a keyword is a setting of a training alone, or
-        the run to resume is a training.
+      engine: `flips`: random walks on flip graphs, the faster one on every format that was
+        measured. `agent`: a training. `auto`: flips, unless a keyword is a setting of a training
+        alone, or the run to resume is a training.
       settings: further keywords of `matrixrl.flip`, or of `matrixrl.matmul`, such as
         `preset="discover"`.
 

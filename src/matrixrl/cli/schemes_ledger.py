@@ -167,7 +167,7 @@ def _table(rows: list[LedgerRow]) -> list[str]:
         "gap",
         "core-hours",
     )
-    cells = [head]
+    cells: list[tuple[str, ...]] = [head]
     for row in rows:
         integer, best = row.integer, row.mod2 or row.integer
         record = None if row.record is None else row.record.integer

@@ -43,8 +43,8 @@ class Reduce:
     """
 
     search: bool = False
-    """Also walk on the flip graph: short walks from a pool of the cheapest schemes of the same rank,
-    then `--flips` from the best of them. Over F2, or with coefficients -1, 0, 1.
+    """Also walk on the flip graph: short walks from a pool of the cheapest schemes of the same
+    rank, then `--flips` from the best of them. Over F2, or with coefficients -1, 0, 1.
     """
 
     target: int | None = None

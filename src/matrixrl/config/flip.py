@@ -97,8 +97,10 @@ class FlipGraphConfig(Settings):
         except SchemeError as error:
             raise ConfigError(f"{flag}: {error}") from error
         object.__setattr__(self, "tensor", recorded_text(problem))
-        rank = len(self.standard(problem)[0])
-        require(rank > 0, f"{flag}: every entry is even, so nothing is left modulo 2; use --ring Z")
+        require(
+            self._standard_rank(problem) > 0,
+            f"{flag}: every entry is even, so nothing is left modulo 2; use --ring Z",
+        )
 
     @property
     def _sides(self) -> Sequence[int]:
@@ -107,9 +109,10 @@ class FlipGraphConfig(Settings):
         n, m, p = self.formats[0]
         return n * m, m * p, n * p
 
-    def standard(self, problem: Problem) -> tuple[object, object, object]:
-        """Returns the factors of the standard algorithm over the ring."""
-        return problem.standard(modulus=2) if self.ring == "F2" else problem.standard(max_coefficient=1)
+    def _standard_rank(self, problem: Problem) -> int:
+        """Returns the rank of the standard algorithm over the ring."""
+        factors = problem.standard(modulus=2) if self.ring == "F2" else problem.standard(max_coefficient=1)
+        return len(factors[0])
 
     @property
     def formats(self) -> tuple[tuple[int, int, int], ...]:
@@ -147,12 +150,12 @@ class FlipWalkConfig(Settings):
     The result depends on their number and not on that of the cores. Default: 8, or one per core.
     """
 
-    flips_per_round: int = setting(1_000_000, minimum=1, maximum=10**9)
+    flips_per_round: int = setting(2_000_000, minimum=1, maximum=10**9)
     """Number of flips of each walker between two exchanges of schemes.
     The first rounds are shorter. A stop waits for the end of the round.
     """
 
-    plus_after: int = setting(50_000, minimum=1, maximum=10**9)
+    plus_after: int = setting(20_000, minimum=1, maximum=10**9)
     """Number of flips without progress after which a walker raises its rank by one (plus)."""
 
     max_excess: int = setting(2, minimum=0, maximum=16)
@@ -160,6 +163,9 @@ class FlipWalkConfig(Settings):
 
     restart_after: int = setting(20_000_000, minimum=1, maximum=10**12, countable=False)
     """Number of flips without a lower rank after which a walker starts from another scheme."""
+
+    fresh_probability: float = setting(0.5, minimum=0, maximum=1)
+    """Fraction of starts from the standard algorithm instead of the pool."""
 
     pool_size: int = setting(500, minimum=1, maximum=100_000)
     """Maximum number of schemes that the pool keeps of each rank."""

@@ -1,5 +1,5 @@
-"""The ledger: for each format the best rank that this project has found, beside the records, and the
-processor time spent.
+"""The ledger: for each format the best rank that this project has found, beside the records, and
+the processor time spent.
 
 Ranks come from the schemes themselves, which the library ships and the tests verify; the time comes
 from `library/ledger.csv`, one row for each run and format. `matrixrl schemes ledger` prints it,
@@ -184,8 +184,8 @@ def _order(scheme: Scheme) -> tuple[int, bool]:
 
 
 def add_scheme(scheme: Scheme, folder: Path) -> Path | None:
-    """Adds a scheme of matrix multiplication over Z or F2 to a library, if it is better than what is
-    there; the scheme that it replaces is removed.
+    """Adds a scheme of matrix multiplication over Z or F2 to a library, if it is better than what
+    is there; the scheme that it replaces is removed.
 
     Over the integers a lower rank is better, and at equal rank coefficients -1, 0 and 1. A scheme
     over F2 must have a lower rank than every other.

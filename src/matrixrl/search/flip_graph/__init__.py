@@ -5,7 +5,9 @@ Host code: it uses threads and clocks, and numba, which is imported when the fir
 
 from __future__ import annotations
 
+from matrixrl.search.flip_graph.polish import polish
 from matrixrl.search.flip_graph.pool import Pool
+from matrixrl.search.flip_graph.rederive import rederive
 from matrixrl.search.flip_graph.rows import (
     WalkRing,
     canonical,
@@ -24,6 +26,8 @@ __all__ = [
     "WalkSettings",
     "canonical",
     "from_scheme",
+    "polish",
+    "rederive",
     "run_round",
     "standard_rows",
     "to_scheme",

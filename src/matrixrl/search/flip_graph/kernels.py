@@ -53,13 +53,23 @@ OUT_OF_BUDGET, AT_TARGET, NO_FLIP_LEFT, RESTART_DUE = range(4)
 _ALL_MADE, _REDUCIBLE, _NO_PAIR = np.uint64(0), np.uint64(1), np.uint64(2)
 
 
-def _compiled(function: Callable[..., Any]) -> Any:
+def _compiled(function: Callable[..., Any], inline: bool = False) -> Any:
     """Compiles a function, with a cache on disk where there is a folder for it."""
-    options: dict[str, Any] = {"nogil": True, "boundscheck": False, "error_model": "numpy"}
+    options: dict[str, Any] = {
+        "nogil": True,
+        "boundscheck": False,
+        "error_model": "numpy",
+        "forceinline": inline,
+    }
     try:
         return njit(cache=True, **options)(function)
     except RuntimeError:  # a read-only installation without a home folder
         return njit(**options)(function)
+
+
+def _inlined(function: Callable[..., Any]) -> Any:
+    """Compiles a function that becomes part of its callers."""
+    return _compiled(function, inline=True)
 
 
 @intrinsic
@@ -72,7 +82,7 @@ def _lowest_bit(typing: Any, word: Any) -> Any:
     return types.uint64(types.uint64), generate
 
 
-@_compiled
+@_inlined
 def _next(state):
     """Advances a xorshift generator."""
     state ^= state << np.uint64(13)
@@ -81,24 +91,24 @@ def _next(state):
     return state
 
 
-@_compiled
+@_inlined
 def _below(state, limit):
     """Returns a number below a limit of at most 32 bits, from a generator's state."""
     return (((state * np.uint64(0x2545F4914F6CDD1D)) >> HALF) * limit) >> HALF
 
 
-@_compiled
+@_inlined
 def _negated(word):
     return word << HALF | word >> HALF
 
 
-@_compiled
+@_inlined
 def _sum(word, other):
     """Adds two words over Z without a place where both have the same sign."""
     return (word & ~_negated(other)) | (other & ~_negated(word))
 
 
-@_compiled
+@_inlined
 def _combined(x, f, k, r, s, minus, signs):
     """Returns word k of factor f of row r plus row s, or minus it, before its sign is canonical."""
     if signs is None:
@@ -109,7 +119,7 @@ def _combined(x, f, k, r, s, minus, signs):
     return _sum(x[f, k, r], other)
 
 
-@_compiled
+@_inlined
 def _is_ternary(x, f, r, s, minus, words, signs):
     """Returns whether factor f of row r plus or minus row s has entries -1, 0 and 1 only."""
     if signs is not None:
@@ -122,7 +132,7 @@ def _is_ternary(x, f, r, s, minus, words, signs):
     return True
 
 
-@_compiled
+@_inlined
 def _combined_is_negative(x, f, r, s, minus, words, signs):
     """Returns whether the first non-zero entry of row r plus or minus row s is -1."""
     if signs is not None:
@@ -142,7 +152,7 @@ def _combined_is_zero(x, f, r, s, minus, words, signs):
     return True
 
 
-@_compiled
+@_inlined
 def _same(x, f, r, s, words):
     """Returns whether two rows have an equal factor f."""
     for k in range(np.uint64(len(words))):
@@ -162,7 +172,7 @@ def _add_to(x, f, r, s, minus, words, signs):
         signs[r] ^= np.uint8(1)
 
 
-@_compiled
+@_inlined
 def _matches(x, f, base, end, r, s, minus, negative, words, signs):
     """Compares factor f of the rows base to end - 1, at most 64, with that of row r.
 
@@ -194,13 +204,13 @@ def _matches(x, f, base, end, r, s, minus, negative, words, signs):
     return old, new
 
 
-@_compiled
+@_inlined
 def _key(f, r, s, shift):
     low, high = (r, s) if r < s else (s, r)
     return f << (TWO * shift) | low << shift | high
 
 
-@_compiled
+@_inlined
 def _change(x, signs, pairs, places, num_pairs, num_rows, shift, f, r, s, minus, words):
     """Adds factor f of row s to that of row r and updates the matching pairs.
 

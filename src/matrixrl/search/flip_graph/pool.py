@@ -96,8 +96,8 @@ class Pool:
         Args:
           rng: source of the choice.
           weighting: "uniform", or "flips" in proportion to the number of matching pairs.
-          num_ranks: number of ranks from which to choose; each is chosen half as often as the one
-            below it.
+          num_ranks: number of ranks from which to choose: the lowest one in two thirds of the
+            cases, the next in two thirds of the others, and so on.
 
         Raises:
           SchemeError: if the pool is empty.

@@ -26,13 +26,15 @@ class WalkSettings:
         another scheme of the pool.
       split_probability: fraction of the transitions that split a product; the others are plus
         transitions.
+      fresh_probability: fraction of starts from the standard algorithm instead of the pool: a walk
+        that is stuck in one part of the flip graph gets company from others.
       sandwich_probability: fraction of starts that are first moved to another basis. Problems other
         than matrix multiplication have none.
       reduce_every: number of flips between searches for linear dependences that remove a product.
       pool_size: maximum number of schemes that the pool keeps for each rank.
       pool_ranks: number of ranks, counted from the lowest, that the pool keeps.
-      start_ranks: number of ranks, counted from the lowest, from which walkers start. Each is
-        chosen half as often as the one below it.
+      start_ranks: number of ranks, counted from the lowest, from which walkers start: two thirds
+        of the starts take the lowest one, two thirds of the others the next, and so on.
       weighting: "uniform", or "flips" to choose starts in proportion to their matching pairs.
       rederive_probability: fraction of restarts that first replace a few products by others with
         the same sum (`matrixrl.search.flip_graph.rederive`). Over F2 only.
@@ -41,12 +43,13 @@ class WalkSettings:
 
     ring: WalkRing = "F2"
     target_rank: int | None = None
-    plus_after: int = 50_000
+    plus_after: int = 20_000
     max_excess: int = 2
     restart_after: int = 20_000_000
     split_probability: float = 0.1
+    fresh_probability: float = 0.5
     sandwich_probability: float = 0.1
-    reduce_every: int = 1_000
+    reduce_every: int = 10_000
     pool_size: int = 1_000
     pool_ranks: int = 3
     start_ranks: int = 1
@@ -66,7 +69,12 @@ class WalkSettings:
         for name in ("plus_after", "restart_after", "reduce_every", "pool_size", "pool_ranks", "start_ranks"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name}: {getattr(self, name)} given, want 1 or more")
-        for name in ("split_probability", "sandwich_probability", "rederive_probability"):
+        for name in (
+            "split_probability",
+            "fresh_probability",
+            "sandwich_probability",
+            "rederive_probability",
+        ):
             if not 0 <= getattr(self, name) <= 1:
                 raise ConfigError(f"{name}: {getattr(self, name)} given, want a number from 0 to 1")
         if self.rederive_probability and self.ring != "F2":

@@ -16,8 +16,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from matrixrl.schemes.problem import MatrixMultiplication
+from matrixrl.schemes.scheme import SchemeError
 from matrixrl.search.flip_graph.basis import random_image
 from matrixrl.search.flip_graph.pool import Pool
+from matrixrl.search.flip_graph.rederive import rederive
+from matrixrl.search.flip_graph.rows import standard_rows
 from matrixrl.search.flip_graph.settings import WalkSettings
 
 CHUNK = 1_000_000
@@ -97,7 +100,12 @@ def run_round(
 
     Returns:
       The new schemes and what it took.
+
+    Raises:
+      SchemeError: if the pool is empty.
     """
+    if pool.best_rank is None:
+        raise SchemeError("the pool has no scheme to start from")
     started = time.perf_counter()
     num_threads = min(threads or _num_processors(), num_walkers)
     walkers = [Walker(pool, settings, seed, round, number) for number in range(num_walkers)]
@@ -162,16 +170,25 @@ class Walker:
         self.processor_seconds = time.thread_time() - started
 
     def _start(self) -> np.ndarray:
-        """Returns the rows to start from: of the lowest rank that this walker found, or of the
-        pool, now and then in another basis.
+        """Returns the rows to start from: the standard algorithm, a scheme of the lowest rank that
+        this walker found, or one of the pool, now and then in another basis.
         """
         settings, best = self._settings, self._pool.best_rank
         lowest = min(map(len, self.found), default=best)
+        if settings.fresh_probability and self._rng.random() < settings.fresh_probability:
+            return standard_rows(self._pool.problem, settings.ring)
         if best is not None and lowest is not None and lowest < best:
             own = [rows for rows in self.found if len(rows) == lowest]
             rows = own[int(self._rng.integers(len(own)))]
         else:
             rows = self._pool.choose(self._rng, settings.weighting, settings.start_ranks)
+        if settings.rederive_probability and self._rng.random() < settings.rederive_probability:
+            other = rederive(rows, settings.rederive_rows, self._rng)
+            if other is not None:
+                self.rederived += 1
+                rows = other
+                if len(rows) <= (best or 0):
+                    self.found.append(rows)
         if self._rng.random() < settings.sandwich_probability and isinstance(
             self._pool.problem, MatrixMultiplication
         ):

@@ -60,9 +60,10 @@ class FlipState(NamedTuple):
 
 def flip_progress_from_record(record: Mapping[str, Any]) -> FlipProgress:
     """Returns the progress in a checkpoint, where every tuple has become a list."""
-    return FlipProgress(
-        **{name: tuple(value) if isinstance(value, list) else value for name, value in record.items()}
-    )
+    fields: dict[str, Any] = {
+        name: tuple(value) if isinstance(value, list) else value for name, value in record.items()
+    }
+    return FlipProgress(**fields)
 
 
 def replaced(values: tuple[Any, ...], index: int, value: Any) -> tuple[Any, ...]:

@@ -116,6 +116,7 @@ class FlipTrainer:
                 plus_after=config.walk.plus_after,
                 max_excess=config.walk.max_excess,
                 restart_after=config.walk.restart_after,
+                fresh_probability=config.walk.fresh_probability,
                 pool_size=config.walk.pool_size,
             )
             for target in self.targets

@@ -1,5 +1,5 @@
-"""Walks on flip graphs: they start from the run's own solutions, and what they find becomes games of
-the replay buffer.
+"""Walks on flip graphs: they start from the run's own solutions, and what they find becomes games
+of the replay buffer.
 
 A round starts from the solutions of the lowest rank, which a checkpoint holds, so that the phase
 itself has no state.
@@ -108,7 +108,7 @@ def _walk(pool: Pool, seed: int, chunk: int, flips: int) -> RoundResult:
     """Performs a round from the schemes of a pool."""
     problem, coefficients = pool.problem, "mod2" if pool.ring == "F2" else "ternary"
     target = problem.best_known_rank(coefficients)
-    settings = WalkSettings(ring=pool.ring, target_rank=target)
+    settings = WalkSettings(ring=pool.ring, target_rank=target, fresh_probability=0.0)
     with activity("walking on flip graphs"):
         return run_round(
             pool, settings, seed=seed, round=chunk, num_walkers=NUM_WALKERS, flips_per_walker=flips
