@@ -50,6 +50,7 @@ print(json.dumps([json.loads(text) if text else None for text in found]))
 
 LONG: list[tuple[list[str], str]] = [
     (["matmul", "train", "--run-name", "new"], "run      new\n"),
+    (["matmul", "flip", "--run-name", "new"], "run      new\n"),
     (["hackmatrix", "train", "--run-name", "new"], "run      new\n"),
     (["hackmatrix", "train", "--resume-run", "agent"], "run      agent (resumed)\n"),
     (["hackmatrix", "train", "--run-name", "new", "--console", "quiet"], "run new in "),

@@ -291,7 +291,7 @@ def _checked_keywords(system: str, kind: type, given: Mapping[str, Any]) -> dict
             raise ConfigError(f"{system}(): {keyword} and {present} are one setting; leave one out")
         rule, hint = rules[dotted]
         try:
-            plain = _plain(keyword, value, hint)
+            plain = _plain(system, keyword, value, hint)
             if isinstance(plain, str):  # a `Path` would hide that it is a URL
                 require_local_paths(kind, [f"--{present.replace('_', '-')}={plain}"])
             values[present] = None if plain is None else checked_value(plain, rule, hint)
@@ -304,12 +304,12 @@ def _checked_keywords(system: str, kind: type, given: Mapping[str, Any]) -> dict
     return values
 
 
-def _plain(keyword: str, value: Any, hint: Any) -> Any:
+def _plain(system: str, keyword: str, value: Any, hint: Any) -> Any:
     """Returns a Python value as a settings file would hold it: paths as text, numbers of NumPy as
     numbers, sequences as lists.
     """
     if keyword == "tensor" and not isinstance(value, str | PathLike) and value is not None:
-        return _tensor_text(value)
+        return _tensor_text(system, value)
     if keyword == "sweep" and isinstance(value, Mapping):
         return [f"{name}={','.join(str(number) for number in values)}" for name, values in value.items()]
     if isinstance(value, PathLike):
@@ -325,7 +325,7 @@ def _plain(keyword: str, value: Any, hint: Any) -> Any:
     return value
 
 
-def _tensor_text(value: Any) -> str:
+def _tensor_text(system: str, value: Any) -> str:
     """Returns the text with which settings record a tensor."""
     import numpy as np
 
@@ -336,5 +336,5 @@ def _tensor_text(value: Any) -> str:
     try:
         problem = value if isinstance(value, Problem) else TensorProblem("tensor", np.asarray(value))
     except SchemeError as error:
-        raise ConfigError(f"tensor: {error}") from error
+        raise ConfigError(f"{system}(): tensor: {error}") from error
     return recorded_text(problem)
