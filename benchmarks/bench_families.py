@@ -18,6 +18,7 @@ finds over F2 is lifted. It ends at the public rank for its coefficients; compil
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
 import os
 import signal
@@ -130,8 +131,10 @@ def measure(name: str, limit: float, seed: int, extra: list[str]) -> dict[str, A
     }
 
 
-def measure_walks(name: str, ring: WalkRing, limit: float, seed: int) -> dict[str, Any]:
-    """Walks on the flip graph of one problem until the public rank or the limit."""
+def measure_walks(
+    name: str, ring: WalkRing, limit: float, seed: int, folder: Path | None = None
+) -> dict[str, Any]:
+    """Walks on the flip graph of one problem until the public rank or the limit; writes the best scheme to a folder."""
     problem = problem_named(name)
     kinds = ("mod2",) if ring == "F2" else ("ternary", "integer")
     public = [rank for kind in kinds if (rank := problem.best_known_rank(kind)) is not None]
@@ -155,6 +158,14 @@ def measure_walks(name: str, ring: WalkRing, limit: float, seed: int) -> dict[st
         scheme = lifted or scheme
     if not verify(scheme):
         raise AssertionError(f"{name}: the walk made a wrong scheme")
+    if folder is not None:
+        by = f"benchmarks/bench_families.py --engine flips {name} --seed {seed}: walks over {ring}"
+        seconds = {"found_in_seconds": float(f"{found_after:.2g}")}
+        found = dataclasses.replace(
+            scheme, provenance={"source": "matrixrl flip graph", "found_by": by, **seconds}
+        )
+        suffix = "_mod2" if scheme.ring == "F2" else ""
+        found.save(folder / f"{name}_rank{scheme.rank}{suffix}.json")
     return {
         "problem": name,
         "rank": scheme.rank,
@@ -181,36 +192,37 @@ def known_ranks(problem: Problem) -> dict[str, int | None]:
     return {"standard": problem.standard_rank, **{kind: problem.best_known_rank(kind) for kind in kinds}}
 
 
-def _order(line: dict[str, Any]) -> tuple[int, bool, bool, float]:
-    """Returns a sort key: lower ranks, then the integers, then -1, 0, 1, then earlier."""
-    return line["rank"] or 10**9, line["ring"] == "F2", not line["is_ternary"], line["found_after"] or 0.0
-
-
 def table(lines: list[dict[str, Any]]) -> str:
-    """Renders the best line of each problem as a Markdown table."""
-    best: dict[str, dict[str, Any]] = {}
-    for line in lines:
-        old = best.get(line["problem"])
-        if old is None or _order(line) < _order(old):
-            best[line["problem"]] = line
+    """Renders the best lines of each problem, over the integers and modulo 2, as a Markdown table."""
     rows = [
-        "| problem | standard | public: rationals, integers, modulo 2 | found | coefficients | after | by |",
-        "|---|---|---|---|---|---|---|",
+        "| problem | standard | public: rationals, integers, modulo 2 | found over the integers | found modulo 2 |",
+        "|---|---|---|---|---|",
     ]
-    for name, line in best.items():
+    for name in dict.fromkeys(line["problem"] for line in lines):
+        own = [line for line in lines if line["problem"] == name and line["rank"] is not None]
+        first = next(line for line in lines if line["problem"] == name)
         public = ", ".join(
-            "-" if line[kind] is None else str(line[kind]) for kind in ("rational", "integer", "mod2")
+            "-" if first[kind] is None else str(first[kind]) for kind in ("rational", "integer", "mod2")
         )
-        kind = "-1, 0, 1" if line["is_ternary"] and line["ring"] == "Z" else "integers"
-        kind = "-" if line["rank"] is None else "modulo 2" if line["ring"] == "F2" else kind
-        after = "-" if line["found_after"] is None else f"{line['found_after']:.2g} s"
-        flips = line["settings"][:1] == ["flips"]
-        by = f"flips over {line['settings'][1]}" if flips else "the agent"
-        if line["rank"] == line["standard"]:
-            by = f"nothing lower in {line['seconds']:.0f} s"
-        cells = (name, line["standard"], public, line["rank"] or "-", kind, after, by)
-        rows.append(f"| {' | '.join(map(str, cells))} |")
+        whole = _cell([line for line in own if line["ring"] != "F2"])
+        binary = _cell(own)
+        rows.append(
+            f"| {name} | {first['standard']} | {public} | {whole} | {'the same' if binary == whole else binary} |"
+        )
     return "\n".join(rows)
+
+
+def _cell(lines: list[dict[str, Any]]) -> str:
+    """Renders the best of several lines: lowest rank, then coefficients -1, 0, 1, then earliest."""
+    if not lines:
+        return "-"
+    best = min(lines, key=lambda line: (line["rank"], not line["is_ternary"], line["found_after"] or 0.0))
+    kind = "" if best["is_ternary"] else ", larger coefficients"
+    if best["rank"] == best["standard"]:
+        return f"{best['rank']}{kind} (nothing lower in {best['seconds']:.0f} s)"
+    flips = best["settings"][:1] == ["flips"]
+    by = f"flips over {best['settings'][1]}" if flips else "the agent"
+    return f"{best['rank']}{kind} ({by}, {best['found_after']:.2g} s)"
 
 
 def measurements(options: argparse.Namespace, extra: list[str]) -> Iterator[dict[str, Any]]:
@@ -224,7 +236,7 @@ def measurements(options: argparse.Namespace, extra: list[str]) -> Iterator[dict
             yield measure(name, options.limit, options.seed, extra)
         else:
             for ring in rings:
-                yield measure_walks(name, ring, options.limit, options.seed)
+                yield measure_walks(name, ring, options.limit, options.seed, options.schemes)
 
 
 def main() -> None:
@@ -241,6 +253,7 @@ def main() -> None:
     parser.add_argument("--limit", type=float, default=600.0, help="seconds of one core per problem")
     parser.add_argument("--seed", type=int, default=0, help="seed of the runs")
     parser.add_argument("--out", type=Path, help="file to which a line of JSON per problem is added")
+    parser.add_argument("--schemes", type=Path, help="folder for the best schemes of walks")
     parser.add_argument("--table", type=Path, help="print the table of such a file, and measure nothing")
     options = parser.parse_args(arguments)
     if options.table is None:

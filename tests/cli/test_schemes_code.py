@@ -171,6 +171,11 @@ def test_the_library_is_listed_and_schemes_are_taken_out(
     assert verify(scheme)
     assert main(["schemes", "get", "2x2x2", "--json"]) == 0
     assert last_json(capsys)["rank"] == 7
+    assert main(["schemes", "get", "quaternion", "--json"]) == 0
+    record = last_json(capsys)
+    assert (record["problem"], record["rank"]) == ("quaternion", 8)
+    assert main(["schemes", "get", "quaternions"]) == 2
+    assert "no such problem" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("way", ["compiled", "numpy"])

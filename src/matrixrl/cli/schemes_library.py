@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -11,7 +12,7 @@ import tyro
 
 from matrixrl.cli.progress import complain
 from matrixrl.schemes.formulas import formulas, num_additions
-from matrixrl.schemes.library import Entry, all_entries, find_entry
+from matrixrl.schemes.library import Entry, all_entries, find_entry, find_named_entry
 from matrixrl.schemes.problem import parse_size
 from matrixrl.schemes.records import judge_scheme
 from matrixrl.schemes.scheme import RINGS, SchemeError, render_json
@@ -33,7 +34,7 @@ class Get:
     """Take a scheme out of the library, as a file or as formulas."""
 
     size: Annotated[str, tyro.conf.Positional]
-    """Format, such as 3x3x3; sides in any order."""
+    """Format, such as 3x3x3, sides in any order; or a built-in problem, such as poly-3x3."""
 
     ring: str | None = None
     """Ring of the coefficients: Z or F2. The default is the scheme of the lowest rank."""
@@ -55,13 +56,13 @@ def run_command(command: SchemesListCommand | Get) -> int:
 
 
 def _list(command: SchemesListCommand) -> int:
-    rows = [("format", "rank", "ring", "record", "additions", "time", "found by")]
+    rows = [("problem", "rank", "ring", "record", "additions", "time", "found by")]
     for entry in all_entries():
         seconds = entry.found_in_seconds
         record = judge_scheme(entry.scheme).record
         rows.append(
             (
-                str(entry.scheme.format),
+                entry.scheme.problem.name,
                 str(entry.scheme.rank),
                 entry.scheme.ring,
                 "" if record is None else str(record),
@@ -85,7 +86,10 @@ def _list(command: SchemesListCommand) -> int:
 def _get(command: Get) -> int:
     if command.ring is not None and command.ring not in RINGS:
         raise SchemeError(f"--ring {command.ring}: must be one of {', '.join(RINGS)}")
-    entry = find_entry(parse_size(command.size), command.ring)
+    if re.fullmatch(r"[a-z]+(-.*)?", command.size):
+        entry = find_named_entry(command.size, command.ring)
+    else:
+        entry = find_entry(parse_size(command.size), command.ring)
     scheme = entry.scheme
     if command.output is not None:
         if command.output.is_dir():
@@ -105,7 +109,8 @@ def _record(entry: Entry) -> dict[str, Any]:
     verdict = judge_scheme(entry.scheme)
     return {
         "name": entry.name,
-        "format": list(entry.scheme.format),
+        "problem": entry.scheme.problem.name,
+        "format": entry.scheme.problem.to_record().get("format"),
         "rank": entry.scheme.rank,
         "ring": entry.scheme.ring,
         "record": verdict.record,

@@ -149,6 +149,8 @@ def _lift(command: SchemesLiftCommand) -> int:
     if output is not None and output.exists() and not output.is_dir():
         raise SchemeError(f"--output {display_path(output)}: is a file; name a folder")
     sources, skipped, unreadable = _read(command)
+    if not sources and not command.json:
+        return 2  # the reasons are on standard error
     results: list[_LiftResult] = []
     names: set[str] = set()
     began = time.monotonic()

@@ -11,11 +11,11 @@ import tyro
 
 from matrixrl.cli.progress import complain, working
 from matrixrl.cli.schemes_export import load_correct, require_seconds
-from matrixrl.schemes.cheaper import find_cheaper
+from matrixrl.schemes.cheaper import Cheaper, find_cheaper
 from matrixrl.schemes.formulas import num_additions
 from matrixrl.schemes.problem import MatrixMultiplication
 from matrixrl.schemes.reduction import reduced_program
-from matrixrl.schemes.scheme import SchemeError
+from matrixrl.schemes.scheme import Scheme, SchemeError
 from matrixrl.user_files import display_path
 
 
@@ -40,6 +40,11 @@ class Reduce:
     flips: bool = False
     """Also visit schemes that are not equivalent to the given one: two products with a common
     factor exchange a part.
+    """
+
+    search: bool = False
+    """Also walk on the flip graph: short walks from a pool of the cheapest schemes of the same
+    rank, then `--flips` from the best of them. Over F2, or with coefficients -1, 0, 1.
     """
 
     target: int | None = None
@@ -73,23 +78,20 @@ def _reduce(command: Reduce) -> int:
     shared = reduced_program(scheme, seconds=min(1.0, command.seconds), seed=command.seed)
     best, program, moves, seconds = scheme, shared, 0, 0.0
     is_of_matrices = isinstance(scheme.problem, MatrixMultiplication)
-    if is_of_matrices:  # other bases of a problem without known symmetries are not searched
+    is_searched = is_of_matrices or command.search
+    if is_searched:  # other bases of a problem without known symmetries are not searched
         with working(f"searching for fewer additions: {scheme.problem} in {scheme.rank} multiplications"):
-            found = find_cheaper(
-                scheme,
-                seconds=command.seconds,
-                seed=command.seed,
-                flips=command.flips,
-                target=command.target,
-            )
+            found = _find(command, scheme)
         moves, seconds = found.moves, found.seconds
         if (found.scheme.rank, found.program.num_additions) < (scheme.rank, shared.num_additions):
             best, program = found.scheme, found.program
-    kind = "a neighbouring or equivalent scheme" if command.flips else "an equivalent scheme"
+    kind = (
+        "a neighbouring or equivalent scheme" if command.flips or command.search else "an equivalent scheme"
+    )
     print(f"{scheme.problem} in {scheme.rank} multiplications")
     print(f"  {written:>6,} additions as written")
     print(f"  {shared.num_additions:>6,} with shared sums")
-    if is_of_matrices:
+    if is_searched:
         print(f"  {program.num_additions:>6,} with shared sums, in {kind}")
     if best.rank < scheme.rank:
         print(f"  a product became zero: {best.rank} multiplications")
@@ -124,3 +126,18 @@ def _reduce(command: Reduce) -> int:
             )
         )
     return 0
+
+
+def _find(command: Reduce, scheme: Scheme) -> Cheaper:
+    """Runs the search that was asked for."""
+    if command.search:
+        from matrixrl.search.flip_graph.additions import cheapest_of_pool
+
+        return cheapest_of_pool(scheme, seconds=command.seconds, seed=command.seed, target=command.target)
+    return find_cheaper(
+        scheme,
+        seconds=command.seconds,
+        seed=command.seed,
+        flips=command.flips,
+        target=command.target,
+    )

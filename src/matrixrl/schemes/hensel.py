@@ -3,8 +3,8 @@ rationals, for any tensor.
 
 Write ``T - sum u (x) v (x) w = q^k E`` for integer factors that are right modulo q^k, with the
 prime q = 2 or 3. Adding q^k x to the factors changes the sum by q^k J x modulo q^(k+1), where the
-Jacobian J depends on the factors modulo q only. So each step is the linear system ``J x = E`` modulo q with
-one matrix, factored once (Kauers and Moosbauer 2022, section 5).
+Jacobian J depends on the factors modulo q only. So each step is the linear system ``J x = E``
+modulo q with one matrix, factored once (Kauers and Moosbauer 2022, section 5).
 
 Signs first. Modulo 3 the signs of a ternary lift are known. Modulo 2 it has the same non-zero
 entries, so its first step solves J x = E with J restricted to them. If that has no solution, no

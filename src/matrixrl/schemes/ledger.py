@@ -15,12 +15,14 @@ import json
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, fields
 from importlib import resources
+from importlib.resources.abc import Traversable
 from itertools import combinations_with_replacement
 from pathlib import Path
 from typing import Any
 
 from matrixrl.schemes.equivalence import canonical_terms
 from matrixrl.schemes.library import Entry, read_library
+from matrixrl.schemes.problem import MatrixMultiplication
 from matrixrl.schemes.records import Record, coefficients_of, find_record
 from matrixrl.schemes.scheme import Format, Scheme, SchemeError, as_format
 from matrixrl.schemes.symmetry import reorder
@@ -149,7 +151,7 @@ def read_ledger(folder: Path | None = None) -> list[LedgerRow]:
       SchemeError: if a file is damaged.
     """
     folder = folder or shipped_folder()
-    entries = read_library(folder)
+    entries = _entries(folder)
     efforts = read_efforts(folder)
     formats = {Format(*sizes) for sizes in combinations_with_replacement(range(2, LEAST_SIDE + 1), 3)}
     formats |= {effort.format for effort in efforts}
@@ -165,6 +167,11 @@ def read_ledger(folder: Path | None = None) -> list[LedgerRow]:
         seconds, flips = sum(effort.core_seconds for effort in spent), sum(effort.flips for effort in spent)
         rows.append(LedgerRow(fmt, find_record(fmt), integer, mod2, seconds, flips))
     return rows
+
+
+def _entries(folder: Traversable) -> list[Entry]:
+    """Returns the entries of a library that multiply matrices."""
+    return [entry for entry in read_library(folder) if isinstance(entry.scheme.problem, MatrixMultiplication)]
 
 
 def _best(entries: Sequence[Entry]) -> Entry | None:
@@ -195,7 +202,7 @@ def add_scheme(scheme: Scheme, folder: Path) -> Path | None:
     if not proof:
         raise SchemeError(f"not a correct scheme: {proof.message}")
     fmt = Format(*sorted(as_format(tuple(scheme.format))))
-    own = [entry for entry in read_library(folder) if sorted(entry.scheme.format) == list(fmt)]
+    own = [entry for entry in _entries(folder) if sorted(entry.scheme.format) == list(fmt)]
     rivals = [entry for entry in own if scheme.ring == "F2" or entry.scheme.ring == "Z"]
     if any(_order(entry.scheme) <= _order(scheme) for entry in rivals):
         return None

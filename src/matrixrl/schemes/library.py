@@ -1,4 +1,4 @@
-"""Schemes found by this project, shipped with it: the best of each format and ring.
+"""Schemes found by this project, shipped with it: the best of each format, family and ring.
 
 Every file is a scheme file; its provenance says how the scheme was found and in what time
 (`found_by`, `found_in_seconds`). The tests verify all of them.
@@ -13,6 +13,8 @@ from importlib import resources
 from importlib.resources.abc import Traversable
 from itertools import permutations
 
+from matrixrl.schemes.families import problem_named
+from matrixrl.schemes.problem import MatrixMultiplication
 from matrixrl.schemes.programs import MODULI
 from matrixrl.schemes.scheme import Format, Scheme, SchemeError, as_format, parse_scheme
 from matrixrl.schemes.symmetry import reorder
@@ -51,12 +53,13 @@ class Entry:
 
 @lru_cache(maxsize=1)
 def all_entries() -> tuple[Entry, ...]:
-    """Returns the library, sorted by format and rank."""
+    """Returns the library: formats first, sorted by format and rank, then the families by name."""
     return tuple(read_library(resources.files("matrixrl.schemes") / "library"))
 
 
 def read_library(folder: Traversable) -> list[Entry]:
-    """Returns the scheme files of a folder as entries, sorted by format and rank.
+    """Returns the scheme files of a folder as entries: formats first, sorted by format and rank,
+    then the families by name.
 
     Raises:
       SchemeError: if a file is malformed.
@@ -66,7 +69,14 @@ def read_library(folder: Traversable) -> list[Entry]:
         if file.name.endswith(".json"):
             value = parse_json(file.read_text(encoding="utf-8"))
             entries.append(Entry(file.name.removesuffix(".json"), parse_scheme(value, file.name)))
-    return sorted(entries, key=lambda entry: (entry.scheme.format, entry.scheme.rank, entry.name))
+    return sorted(entries, key=_order)
+
+
+def _order(entry: Entry) -> tuple[bool, tuple[int, ...], str, int, str]:
+    """Returns a sort key: formats, then the families by name."""
+    problem = entry.scheme.problem
+    format = tuple(problem.format) if isinstance(problem, MatrixMultiplication) else ()
+    return not format, format, "" if format else problem.name, entry.scheme.rank, entry.name
 
 
 def find_entry(format: Sequence[int], ring: str | None = None) -> Entry:
@@ -81,8 +91,24 @@ def find_entry(format: Sequence[int], ring: str | None = None) -> Entry:
       SchemeError: if the library has none; the message says what it has.
     """
     fmt = as_format(tuple(format))
-    wanted = set(permutations(fmt))
-    found = [entry for entry in all_entries() if tuple(entry.scheme.format) in wanted]
+    wanted = {str(Format(*order)) for order in permutations(fmt)}
+    best = _best([entry for entry in all_entries() if entry.scheme.problem.name in wanted], str(fmt), ring)
+    return Entry(best.name, reorder(best.scheme, Format(*fmt)))
+
+
+def find_named_entry(name: str, ring: str | None = None) -> Entry:
+    """Returns the best scheme of a built-in problem, such as ``poly-3x3``; the ring is chosen as by
+    `find_entry`.
+
+    Raises:
+      SchemeError: if the library has none, or there is no such problem.
+    """
+    name = problem_named(name).name
+    return _best([entry for entry in all_entries() if entry.scheme.problem.name == name], name, ring)
+
+
+def _best(found: list[Entry], wanted: str, ring: str | None) -> Entry:
+    """Returns the best of the entries for one problem over a ring."""
     fits = [entry for entry in found if ring in (None, entry.scheme.ring)]
     if ring not in (None, "Z", *MODULI):  # a ring that contains the integers
         fits += [entry for entry in found if entry.scheme.ring == "Z"]
@@ -91,12 +117,12 @@ def find_entry(format: Sequence[int], ring: str | None = None) -> Entry:
             Entry(f"{entry.name}_mod2", entry.scheme.mod2()) for entry in found if entry.scheme.ring == "Z"
         ]
     if not fits:
-        formats = sorted({entry.scheme.format for entry in all_entries()})
+        names = list(dict.fromkeys(entry.scheme.problem.name for entry in all_entries()))
         over = f" over {ring}" if ring else ""
         raise SchemeError(
-            f"the library has no scheme for {fmt}{over}; it has {', '.join(map(str, formats))}, sides in any order"
+            f"the library has no scheme for {wanted}{over}; it has {', '.join(names)}, sides in any order"
         )
-    best = min(
+    return min(
         fits,
         key=lambda entry: (
             entry.scheme.rank,
@@ -105,4 +131,3 @@ def find_entry(format: Sequence[int], ring: str | None = None) -> Entry:
             entry.additions or 0,
         ),
     )
-    return Entry(best.name, reorder(best.scheme, Format(*fmt)))
