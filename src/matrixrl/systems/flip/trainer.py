@@ -398,7 +398,7 @@ class FlipTrainer:
         progress, pool = state.progress, state.pools[index]
         rate = self.flips_per_second
         target = self.targets[index]
-        best = f"best rank {pool.best_rank}" + (f" of {target}" if target else "")
+        best = f"best rank {pool.best_rank}" + (f", target {target}" if target else "")
         facts = [best, f"{significant(rate / 1e6)} M flips/s", pool_in_words(pool.counts())]
         budget, unit = self.config.graph.flips, "rounds"
         done, total = progress.rounds, 0
