@@ -158,6 +158,9 @@ def test_defaults_are_those_of_the_reference_setting() -> None:
         "final_ent_coef": None,
         "max_grad_norm": 0.5,
         "reward_scale": 0.1,
+        "adam_eps": 1e-5,
+        "clip_value": True,
+        "normalize_advantages": "minibatch",
     }
     assert (config.network.torso, config.network.hidden_dim, config.network.num_layers) == ("mlp", 256, 2)
     assert (config.seed, config.tracking.log_interval) == (0, 10)
@@ -310,7 +313,7 @@ def test_the_summary_of_a_run_without_a_whole_chunk_names_no_rate() -> None:
     state: Any = SimpleNamespace(progress=PPOProgress(recorded=3, episodes=3_052))
     trainer: Any = SimpleNamespace(steps_per_second=0.0)
     text = summary(config, trainer, state, 75.0)
-    assert text == "3 of 160 updates, 12,288 steps, 3,052 episodes; 1 min 15 s"
+    assert text == "3 of 80 updates, 12,288 steps, 3,052 episodes; 1 min 15 s"
     state.progress = dataclasses.replace(state.progress, mean_return=-3.9249, maxima={"highest_stage": 2})
     trainer.steps_per_second = 11_234.5
     text = summary(config, trainer, state, 75.0)

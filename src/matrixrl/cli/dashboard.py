@@ -72,9 +72,9 @@ def run_command(command: DashboardCommand) -> int:
     if command.runs_dir.exists() and not command.runs_dir.is_dir():
         raise ConfigError(f"--runs-dir {command.runs_dir}: is a file; name a folder of runs")
     from matrixrl.dashboard.security import is_loopback
-    from matrixrl.dashboard.store import RunFolderStore
+    from matrixrl.dashboard.store import RunStore
 
-    count = len(RunFolderStore(command.runs_dir).folders())
+    count = len(RunStore(command.runs_dir).folders())
 
     token = command.token
     if token is None and not is_loopback(command.host):
