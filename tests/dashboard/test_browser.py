@@ -332,7 +332,7 @@ def test_new_points_appear_while_a_run_trains(page: Page, page_runs: Path) -> No
     process = subprocess.Popen(
         [
             *(sys.executable, "-m", "matrixrl", "ppo", "train", "--env", "tests.envs.tiny:Masked"),
-            *("--allow-env-code", "--runs-dir", str(page_runs), "--run-name", "trained"),
+            *("--runs-dir", str(page_runs), "--run-name", "trained"),
             *("--total-timesteps", "1000000000", *flags),
         ],
         stdout=subprocess.DEVNULL,
@@ -340,16 +340,17 @@ def test_new_points_appear_while_a_run_trains(page: Page, page_runs: Path) -> No
         text=True,
     )
     try:
+        wait_for((page_runs / "trained").exists, "the run", 240)  # it imports JAX first
         page.open("#/", "tr[data-run='trained']")
-        page.open("#/runs/trained/charts", "[data-metric='episode/return'] .value")
-        first = page.texts("[data-metric='episode/return'] .plot + .visually-hidden")
+        page.open("#/runs/trained/charts", ".toolbar")
+        wait_for(lambda: page.all("[data-metric='episode/return'] .value"), "the first chart", 240)
         labels = set()
 
         def seen() -> bool:
             labels.add(page.all("[data-metric='episode/return'] .plot")[0].get_attribute("aria-label"))
             return len(labels) > 4
 
-        wait_for(seen, f"a growing chart after {first}")
+        wait_for(seen, "a growing chart")
         assert page.texts(".run-list .state") == ["▶ running"]
     finally:
         process.kill()

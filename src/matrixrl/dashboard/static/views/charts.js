@@ -89,8 +89,10 @@ export async function mount(container, runs, context) {
     visible.clear();
     observer.disconnect();
     const wanted = charted(names).filter(name => name.toLowerCase().includes(state.filter));
-    const main = runs.flatMap(run => run.charts || []);
-    const found = new Map([['Main', wanted.filter(name => isMain(name, main))]]);
+    // The metric by which the runs are judged comes first.
+    const main = runs.flatMap(run => [run.best_metric, ...(run.charts || [])]).filter(Boolean);
+    const place = name => main.findIndex(chart => isMain(name, [chart]));
+    const found = new Map([['Main', wanted.filter(name => isMain(name, main)).sort((a, b) => place(a) - place(b))]]);
     for (const name of wanted) {
       if (found.get('Main').includes(name)) continue;
       const group = groupOf(name);
