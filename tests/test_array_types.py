@@ -46,6 +46,8 @@ EXCEPTIONS = {
 
 # NumPy on the host, of the shapes and types that a user's environment declares; the worker is a script without jaxtyping.
 HOST_MODULES = ("envs.adapters.gymnasium", "envs.adapters.gymnasium_worker")
+COMPILED_BY_NUMBA = "search.flip_graph."
+"""Rows of bit masks, uint64 [rank, 3, words], throughout; numba infers the types of its kernels."""
 
 
 def public_functions() -> Iterator[tuple[str, ast.FunctionDef]]:
@@ -64,7 +66,7 @@ def public_functions() -> Iterator[tuple[str, ast.FunctionDef]]:
     for package in PACKAGES:
         for path in sorted((SOURCE / "matrixrl" / package).rglob("*.py")):
             module = ".".join(path.relative_to(SOURCE / "matrixrl").with_suffix("").parts)
-            if module not in HOST_MODULES:
+            if module not in HOST_MODULES and not module.startswith(COMPILED_BY_NUMBA):
                 yield from of(ast.parse(path.read_text()).body, module)
 
 

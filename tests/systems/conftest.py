@@ -26,8 +26,6 @@ TINY = [
     "--updates-per-epoch", str(UPDATES), "--log-interval", "3", "--evaluation-interval", "2",
     "--evaluation-games", str(EVALUATED), "--batch-size", "8", "--replay-size", "16",
     "--no-stop-at-record",
-    # What contractions tell is most of what there is to compile; the README's commands have it.
-    "--policy", "tokens", "--no-rank-profile",
 ]  # fmt: skip
 
 

@@ -20,6 +20,7 @@ from typing import Any
 
 import jax
 import numpy as np
+from jaxtyping import PyTree
 
 from matrixrl.config import (
     ActorCriticConfig,
@@ -181,7 +182,7 @@ def parse_agent(data: bytes) -> StoredAgent:
     return StoredAgent(about["run_name"], about["step"], config, policy, about["results"])
 
 
-def named_parameters(params: Any) -> dict[str, Any]:
+def named_parameters(params: PyTree) -> dict[str, Any]:
     """Returns the parameters by name: their paths, joined by dots."""
     leaves, _ = jax.tree_util.tree_flatten_with_path(params)
     return {".".join(str(part.key) for part in path): leaf for path, leaf in leaves}

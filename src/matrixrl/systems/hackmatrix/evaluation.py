@@ -23,7 +23,19 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
-from jaxtyping import Bool, Float, Float32, Float64, Int32, Int64, Integer, PRNGKeyArray, PyTree, UInt32
+from jaxtyping import (
+    Bool,
+    Float,
+    Float32,
+    Float64,
+    Int32,
+    Int64,
+    Integer,
+    PRNGKeyArray,
+    PyTree,
+    Shaped,
+    UInt32,
+)
 
 from matrixrl.agents import masked
 from matrixrl.config import require
@@ -298,7 +310,7 @@ def evaluate(
 
 
 def finished_games(
-    found: Mapping[str, np.ndarray],
+    found: Mapping[str, Shaped[np.ndarray, "N"]],
     seed: int,
     greedy: bool,
     time_limit: int,
@@ -320,7 +332,7 @@ def finished_games(
     )
 
 
-def blank_lanes(keys: Array) -> GameLanes:
+def blank_lanes(keys: PRNGKeyArray) -> GameLanes:
     """Returns games that the next action, an invalid one, ends.
 
     The environment's automatic reset then starts the games, without a second program that generates
@@ -352,7 +364,9 @@ def _act(
 
 
 @partial(jax.jit, donate_argnums=0)
-def step_lanes(lanes: GameLanes, actions: Array, keys: Array, time_limit: Array) -> GameLanes:
+def step_lanes(
+    lanes: GameLanes, actions: Int32[Array, "B"], keys: PRNGKeyArray, time_limit: Int32[Array, ""]
+) -> GameLanes:
     """Performs one step of all games. A lane whose game has ended continues with another one, which
     is ignored.
     """

@@ -81,7 +81,9 @@ def tree_record(tree: SearchTree, decode: Decode) -> dict[str, Any]:
     }
 
 
-def spelled(vectors: tuple[np.ndarray, np.ndarray, np.ndarray]) -> list[str]:
+def spelled(
+    vectors: tuple[Integer[np.ndarray, "T a"], Integer[np.ndarray, "T b"], Integer[np.ndarray, "T c"]],
+) -> list[str]:
     """Returns terms [T, a], [T, b], [T, c] as texts such as ``+00- 0+00 00++``."""
     characters = np.array(list(SPELLING))
     words = [["".join(row) for row in characters[np.asarray(factor).astype(int) + 2]] for factor in vectors]
