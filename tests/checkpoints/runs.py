@@ -26,7 +26,6 @@ TINY = shlex.split("""
     --num-simulations 4 --num-candidates 4 --replay-size 16 --width 8 --head-width 8
     --num-blocks 0 --batch-size 8 --evaluation-interval 2 --evaluation-games 2
     --no-stop-at-record --refinement-rounds 20 --partial-solution-fraction 0.5
-    --policy tokens --no-rank-profile
 """)
 
 

@@ -24,7 +24,7 @@ from matrixrl.run_layout import CHECKPOINTS_FOLDER, MANIFEST_FILE
 from matrixrl.tracking.copy import OF_A_DELIVERY, OF_THE_PROCESS, SIDE_FILES, copy_run
 from matrixrl.tracking.identity import RUN_FILE
 from matrixrl.tracking.journal import JOURNAL_FILE, JournalError
-from matrixrl.whole_files import sync
+from matrixrl.whole_files import sync, write_whole
 
 PART_BYTES = 4 * 2**20
 """Size of the parts in which files travel."""
@@ -101,9 +101,7 @@ class FolderStore:
         number = self.current(run) + 1
         folder = self.root / ATTEMPTS_FOLDER
         folder.mkdir(parents=True, exist_ok=True)
-        draft = folder / f".{run}.{secrets.token_hex(4)}"
-        draft.write_text(str(number), encoding="utf-8")
-        draft.replace(folder / _checked(run))
+        write_whole(folder / _checked(run), str(number))
         return number
 
     def current(self, run: str) -> int:
