@@ -32,10 +32,22 @@ def whole_file(path: Path, *, fsync: bool = False) -> Iterator[Path]:
         yield draft
         if fsync:
             sync(draft)
-        draft.replace(path)
+        put_in_place(draft, path, fsync=fsync)
     finally:
         with contextlib.suppress(OSError):
             draft.unlink()
+
+
+def put_in_place(draft: Path, path: Path, *, fsync: bool = False) -> None:
+    """Renames a complete draft to `path`, which it replaces.
+
+    Args:
+      fsync: whether the rename is synced to the disk; the draft already is.
+
+    Raises:
+      OSError: if the draft cannot be renamed.
+    """
+    draft.replace(path)
     if fsync:
         with contextlib.suppress(OSError):  # some file systems refuse to sync folders
             sync(path.parent)

@@ -24,7 +24,7 @@ from matrixrl.run_layout import CHECKPOINTS_FOLDER, MANIFEST_FILE
 from matrixrl.tracking.copy import OF_A_DELIVERY, OF_THE_PROCESS, SIDE_FILES, copy_run
 from matrixrl.tracking.identity import RUN_FILE
 from matrixrl.tracking.journal import JOURNAL_FILE, JournalError
-from matrixrl.whole_files import sync, write_whole
+from matrixrl.whole_files import put_in_place, write_whole
 
 PART_BYTES = 4 * 2**20
 """Size of the parts in which files travel."""
@@ -144,9 +144,7 @@ class FolderStore:
             if path == JOURNAL_FILE:
                 for name in SIDE_FILES:  # of a journal that a process here wrote
                     target.with_name(name).unlink(missing_ok=True)
-            part.replace(target)
-            with contextlib.suppress(OSError):
-                sync(target.parent)
+            put_in_place(part, target, fsync=True)
 
     def delete(self, run: str, attempt: int, paths: Sequence[str]) -> None:
         """Deletes files, and folders that become empty."""
