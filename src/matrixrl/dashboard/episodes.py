@@ -7,13 +7,11 @@ megabytes per column, and what is shown is what was recorded.
 
 from __future__ import annotations
 
-import contextlib
 import math
 import operator
 import re
 import threading
 from array import array
-from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -22,6 +20,7 @@ import numpy as np
 
 from matrixrl.config import ConfigError, require
 from matrixrl.dashboard.query import Query
+from matrixrl.dashboard.recent import RecentRuns
 from matrixrl.tracking.events import Kind
 from matrixrl.tracking.journal_reader import JournalReader
 
@@ -233,28 +232,11 @@ def _chunks(rows: Iterator[tuple[Any, ...]], size: int = 20_000) -> Iterator[lis
         yield part
 
 
-class EpisodeIndexes:
+class EpisodeIndexes(RecentRuns[EpisodeIndex]):
     """Episode tables of the runs that were looked at last, up to a total size."""
 
     def __init__(self, max_bytes: int = MAX_BYTES) -> None:
-        self._lock = threading.Lock()
-        self._max_bytes = max_bytes
-        self._known: OrderedDict[Path, EpisodeIndex] = OrderedDict()
-
-    @contextlib.contextmanager
-    def of(self, folder: Path) -> Iterator[EpisodeIndex]:
-        """Yields the table of a run; no other thread has it inside the block."""
-        with self._lock:
-            table = self._known.setdefault(folder, EpisodeIndex(folder))
-            self._known.move_to_end(folder)
-        with table.lock:
-            yield table
-        with self._lock:
-            total = sum(known.size_bytes for known in self._known.values())
-            for other in list(self._known):
-                if total <= self._max_bytes:
-                    break
-                total -= self._known.pop(other).size_bytes
+        super().__init__(EpisodeIndex, max_bytes)
 
 
 def page(dashboard: Dashboard, folder: Path, query: Query) -> dict[str, Any]:

@@ -8,13 +8,11 @@ lost.
 
 from __future__ import annotations
 
-import contextlib
 import csv
 import io
 import math
 import threading
 from array import array
-from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,6 +22,7 @@ import numpy as np
 
 from matrixrl.config import require
 from matrixrl.dashboard.query import Download, Query
+from matrixrl.dashboard.recent import RecentRuns
 from matrixrl.tracking.blocks import BLOCK_ROWS, BlockBuilder, StreamBlock
 from matrixrl.tracking.journal_reader import EXACT_ROWS, Attempt, JournalReader, training_seconds
 
@@ -371,28 +370,11 @@ def _epochs(blocks: Sequence[StreamBlock]) -> np.ndarray:
     return np.array(found, float).reshape(-1, 2).T
 
 
-class MetricHistories:
+class MetricHistories(RecentRuns[MetricHistory]):
     """Metrics of the runs that were looked at last, up to a total size."""
 
     def __init__(self, max_bytes: int = MAX_BYTES) -> None:
-        self._lock = threading.Lock()
-        self._max_bytes = max_bytes
-        self._known: OrderedDict[Path, MetricHistory] = OrderedDict()
-
-    @contextlib.contextmanager
-    def of(self, folder: Path) -> Iterator[MetricHistory]:
-        """Yields the metrics of a run; no other thread has them inside the block."""
-        with self._lock:
-            history = self._known.setdefault(folder, MetricHistory(folder))
-            self._known.move_to_end(folder)
-        with history.lock:
-            yield history
-        with self._lock:
-            total = sum(known.size_bytes for known in self._known.values())
-            for other in list(self._known):
-                if total <= self._max_bytes:
-                    break
-                total -= self._known.pop(other).size_bytes
+        super().__init__(MetricHistory, max_bytes)
 
 
 # Endpoints
