@@ -7,7 +7,6 @@ so that no random state has to be kept: pools and counters are all that a checkp
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +19,7 @@ from matrixrl.checkpoints.format import Checkpoint, Snapshot
 from matrixrl.config import FlipConfig
 from matrixrl.schemes.problem import Problem
 from matrixrl.schemes.records import Coefficients
-from matrixrl.schemes.scheme import Scheme, render_json
+from matrixrl.schemes.scheme import Scheme
 from matrixrl.search.flip_graph import (
     Pool,
     RoundResult,
@@ -164,12 +163,7 @@ class FlipTrainer:
         arrays: dict[str, Any] = {}
         for index, pool in enumerate(state.pools):
             arrays |= {f"pool_{index}/{name}": array for name, array in pool.state().items()}
-        texts: dict[str, str] = {}
-        for found in self.discoveries:
-            if found.best is not None:
-                texts[found.scheme_file] = render_json(found.best.to_record())
-                solutions = [solution.to_record() for solution in found.solutions]
-                texts[found.solutions_file] = json.dumps(solutions)
+        texts = {name: text for found in self.discoveries for name, text in found.checkpoint_texts().items()}
         progress = {
             **checkpoint_format.plain(state.progress),
             "num_verified": [found.num_verified for found in self.discoveries],
@@ -186,10 +180,7 @@ class FlipTrainer:
             return self.init()
         saved = dict(checkpoint.progress)
         for found, num_verified in zip(self.discoveries, saved.pop("num_verified"), strict=True):
-            text = checkpoint.text(found.scheme_file)
-            best = None if text is None else Scheme.from_record(json.loads(text))
-            solutions = json.loads(checkpoint.text(found.solutions_file) or "[]")
-            found.resume(best, num_verified, map(Scheme.from_record, solutions))
+            found.resume_from(checkpoint.text, num_verified)
         if start := kept_start(self.discoveries[0].directory):
             self._use_start(start)
         settings = self.settings[0]

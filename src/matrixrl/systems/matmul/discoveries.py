@@ -19,7 +19,7 @@ from matrixrl.schemes.formulas import formulas
 from matrixrl.schemes.lift import lift
 from matrixrl.schemes.problem import TensorProblem
 from matrixrl.schemes.records import Verdict, judge_scheme
-from matrixrl.schemes.scheme import Scheme, SchemeError
+from matrixrl.schemes.scheme import Scheme, SchemeError, render_json
 from matrixrl.schemes.second_proof import prove_again
 from matrixrl.schemes.verify import verify
 from matrixrl.whole_files import write_whole
@@ -249,6 +249,29 @@ class Discoveries:
         if best is None or verdict is None or verdict.record is None:
             return False
         return best.rank <= verdict.record and best.ring == "Z"
+
+    def checkpoint_texts(self) -> dict[str, str]:
+        """Returns the best scheme and the solutions as texts of a checkpoint, by name; empty without
+        a scheme.
+        """
+        if self.best is None:
+            return {}
+        return {
+            self.scheme_file: render_json(self.best.to_record()),
+            self.solutions_file: json.dumps([solution.to_record() for solution in self.solutions]),
+        }
+
+    def resume_from(self, text_of: Callable[[str], str | None], num_verified: int) -> None:
+        """Continues from the texts of a checkpoint.
+
+        Args:
+          text_of: returns a text of `checkpoint_texts` by its name; None if there is none.
+          num_verified: number of schemes proved until then.
+        """
+        text = text_of(self.scheme_file)
+        best = None if text is None else Scheme.from_record(json.loads(text))
+        solutions = json.loads(text_of(self.solutions_file) or "[]")
+        self.resume(best, num_verified, map(Scheme.from_record, solutions))
 
     def resume(self, best: Scheme | None, num_verified: int, solutions: Iterable[Scheme] = ()) -> None:
         """Continues from a checkpoint.

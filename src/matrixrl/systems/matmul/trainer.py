@@ -8,7 +8,6 @@ no random state has to be kept.
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections.abc import Sequence
 from typing import Any
 
@@ -17,7 +16,6 @@ import jax
 from matrixrl.checkpoints import format as checkpoint_format
 from matrixrl.checkpoints.format import Checkpoint, Snapshot
 from matrixrl.config import MatmulConfig
-from matrixrl.schemes.scheme import Scheme, render_json
 from matrixrl.systems.matmul import program as programs
 from matrixrl.systems.matmul.context import PhaseContext
 from matrixrl.systems.matmul.discoveries import Discoveries
@@ -85,12 +83,7 @@ class MatmulTrainer:
             limit + 1 if rank is None else rank
             for limit, rank in zip(game.move_limits, progress.best_ranks, strict=True)
         )
-        texts: dict[str, str] = {}
-        for found in self.discoveries:
-            if found.best is not None:
-                texts[found.scheme_file] = render_json(found.best.to_record())
-                solutions = [solution.to_record() for solution in found.solutions]
-                texts[found.solutions_file] = json.dumps(solutions)
+        texts = {name: text for found in self.discoveries for name, text in found.checkpoint_texts().items()}
         if self.context.search_log.moves:
             texts[SEARCH_FILE] = self.context.search_log.to_text()
         return Snapshot(
@@ -120,10 +113,7 @@ class MatmulTrainer:
             return self.init()
         saved = dict(checkpoint.progress)
         for found, num_verified in zip(self.discoveries, saved.pop("num_verified"), strict=True):
-            text = checkpoint.text(found.scheme_file)
-            best = None if text is None else Scheme.from_record(json.loads(text))
-            solutions = json.loads(checkpoint.text(found.solutions_file) or "[]")
-            found.resume(best, num_verified, map(Scheme.from_record, solutions))
+            found.resume_from(checkpoint.text, num_verified)
         self.context.search_log = SearchLog.from_text(checkpoint.text(SEARCH_FILE))
         progress = progress_from_record(saved)
         if progress.phase == DONE:
