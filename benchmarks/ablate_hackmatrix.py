@@ -123,7 +123,7 @@ def cell(values: list[float]) -> str:
 
 
 def table(runs_dir: Path, base: str, steps: int) -> str:
-    """The results so far, in Markdown: return and stage at each mark."""
+    """Returns the results so far, in Markdown: return and stage at each mark."""
     heads = [f"{steps * mark / 1e6:.2g}M: return; stage" for mark in MARKS]
     lines = [f"| {base} | seeds | {' | '.join(heads)} | steps/s |", "|---" * (len(heads) + 3) + "|"]
     for variant in VARIANTS[base]:

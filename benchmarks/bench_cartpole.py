@@ -220,7 +220,7 @@ class Timed:
             self.cpu_rates.append(self.steps / cpu_seconds)
 
     def result(self) -> dict[str, Any]:
-        """What is printed of it."""
+        """Returns what is printed of it."""
         memory = self.compiled.memory_analysis()
         assert memory is not None  # every backend but those without buffers of their own has one
         first = self.state if self.agents == 1 else jax.tree.map(lambda leaf: leaf[0], self.state)

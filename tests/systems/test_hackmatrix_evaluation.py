@@ -15,6 +15,7 @@ import pytest
 from matrixrl.config import ActorCriticConfig, ConfigError, HackmatrixConfig
 from matrixrl.envs.hackmatrix.convert import _OUTCOMES
 from matrixrl.envs.hackmatrix.observation import PACKED_WORDS
+from matrixrl.envs.hackmatrix.referee import GameState
 from matrixrl.envs.hackmatrix.rules import Outcome
 from matrixrl.systems.hackmatrix import evaluation as hackmatrix_evaluate
 from matrixrl.systems.hackmatrix.evaluation import (
@@ -46,10 +47,8 @@ def same(ours: FinishedGames, theirs: FinishedGames, count: int | None = None) -
     return all(np.array_equal(getattr(ours, name)[:count], getattr(theirs, name)[:count]) for name in names)
 
 
-def expect_as_on_referee(games: FinishedGames, number: int, policy: NetworkPolicy) -> None:
-    game = AgentGame(policy, seed=games.seed, game=number, greedy=games.greedy)
-    while not game.over and len(game.positions) <= games.time_limit:
-        game.play()
+def expect_end(games: FinishedGames, number: int, game: AgentGame) -> GameState:
+    """Compares the results of a game with the end that the referee reached, and returns that position."""
     end = game.positions[-1].state
     found = (games.highest_stages, games.scores, games.steps, games.outcomes)
     assert [int(values[number]) for values in found] == [
@@ -58,6 +57,14 @@ def expect_as_on_referee(games: FinishedGames, number: int, policy: NetworkPolic
         end.episode.steps,
         _OUTCOMES[end.episode.outcome],
     ]
+    return end
+
+
+def expect_as_on_referee(games: FinishedGames, number: int, policy: NetworkPolicy) -> None:
+    game = AgentGame(policy, seed=games.seed, game=number, greedy=games.greedy)
+    while not game.over and len(game.positions) <= games.time_limit:
+        game.play()
+    end = expect_end(games, number, game)
     assert games.returns[number] == pytest.approx(end.episode.return_, rel=1e-4, abs=1e-4)
 
 

@@ -13,7 +13,6 @@ import numpy as np
 import pytest
 
 from matrixrl.config import ActorCriticConfig, HackmatrixConfig
-from matrixrl.envs.hackmatrix.convert import _OUTCOMES
 from matrixrl.envs.hackmatrix.env import HackMatrix
 from matrixrl.envs.hackmatrix.observation import PACKED_WORDS
 from matrixrl.search.chance import ChanceSearchResult
@@ -30,6 +29,7 @@ from matrixrl.systems.hackmatrix.search import (
     recent_history,
 )
 from matrixrl.systems.hackmatrix.task import build_network
+from tests.systems.test_hackmatrix_evaluation import expect_end
 
 LIMIT, SIMULATIONS = 8, 4
 
@@ -72,14 +72,7 @@ def test_games_by_search_go_as_on_the_referee(player: SearchPlayer) -> None:
         while not game.over and len(game.positions) <= LIMIT:
             assert sum(game.positions[-1].thoughts.probabilities) == pytest.approx(1, abs=1e-4)
             game.play()
-        end = game.positions[-1].state
-        found = (games.highest_stages, games.scores, games.steps, games.outcomes)
-        assert [int(values[number]) for values in found] == [
-            end.stage,
-            end.player.score,
-            end.episode.steps,
-            _OUTCOMES[end.episode.outcome],
-        ]
+        expect_end(games, number, game)
 
 
 @partial(jax.tree_util.register_dataclass, data_fields=[], meta_fields=["num_simulations"])

@@ -5,7 +5,7 @@ metrics.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -142,14 +142,3 @@ def names_of(name: str, spec: SystemSpec | None) -> list[str]:
     if spec is None:
         return [name]
     return list(dict.fromkeys([name, spec.current_name(name), *spec.old_names(name)]))
-
-
-def flattened(record: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Returns the entries of a nested record by dotted name."""
-    found: dict[str, Any] = {}
-    for name, value in record.items():
-        if isinstance(value, Mapping):
-            found |= flattened(value, f"{prefix}{name}.")
-        else:
-            found[prefix + name] = value
-    return found

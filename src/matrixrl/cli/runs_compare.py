@@ -17,7 +17,6 @@ import tyro
 from matrixrl.cli.runs_common import (
     Common,
     find_folders,
-    flattened,
     main_metrics,
     names_of,
     number,
@@ -28,6 +27,7 @@ from matrixrl.cli.runs_common import (
 from matrixrl.cli.settings import settings_of_system
 from matrixrl.config import ConfigError, require
 from matrixrl.config.fields import rules_of, settings_of
+from matrixrl.config.records import flattened
 from matrixrl.tracking.chart import Curve, overlaid
 from matrixrl.tracking.identity import read_run_file
 from matrixrl.tracking.journal import JournalError

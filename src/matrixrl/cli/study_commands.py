@@ -336,6 +336,22 @@ def make_engine(command: StudyCommand, folder: StudyFolder) -> Engine:
     )
 
 
+def opened_engine(command: StudyCommand, folder: StudyFolder, study: Study, is_new: bool) -> Engine:
+    """Returns the connected engine, once the study's folder is open: a study that cannot be
+    trained leaves no folder.
+
+    Raises:
+      ConfigError: as `make_engine` and `StudyFolder.open`.
+    """
+    engine = make_engine(command, folder)
+    try:
+        folder.open(study, is_new)
+    except ConfigError:
+        engine.close()
+        raise
+    return engine
+
+
 def require_engine(command: StudyCommand) -> None:
     """Refuses an engine whose extra is missing, before anything else happens."""
     if command.on == "ray":

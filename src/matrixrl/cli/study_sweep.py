@@ -10,13 +10,12 @@ from matrixrl.cli.study_commands import (
     checked_schema,
     finish,
     launch,
-    make_engine,
+    opened_engine,
     opened_study,
     options_of,
     require_engine,
     schema_of,
 )
-from matrixrl.config import ConfigError
 from matrixrl.studies.file import read_study_file
 from matrixrl.studies.launcher import ListSource
 from matrixrl.studies.trials import plan_trials
@@ -39,12 +38,7 @@ def run_command(command: SweepCommand) -> int:
     done = [member.key for trial in study.trials for member in trial.members]
     for plan in plan_trials(file, schema, done):
         study.add(plan)
-    engine = make_engine(command, folder)
-    try:
-        folder.open(study, is_new)
-    except ConfigError:
-        engine.close()
-        raise
+    engine = opened_engine(command, folder, study, is_new)
     try:
         options = options_of(command, folder, file, schema)
         stopped = launch(command, folder, study, ListSource(study), options, engine)

@@ -15,7 +15,7 @@ from matrixrl.cli.study_commands import (
     checked_schema,
     finish,
     launch,
-    make_engine,
+    opened_engine,
     opened_study,
     options_of,
     require_engine,
@@ -40,8 +40,6 @@ from matrixrl.tracking.numbers import percent
 from matrixrl.whole_files import write_whole
 
 BEST_FILE = "best.toml"
-TRIES = 200
-"""Number of points that are drawn to find out whether any is possible."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,12 +65,7 @@ def run_command(command: TuneCommand) -> int:
     schema, config = checked_schema(file, schema, [possible_point(file)])
     folder = StudyFolder(command)
     study, is_new = opened_study(command, folder, file, "tune")
-    engine = make_engine(command, folder)
-    try:
-        folder.open(study, is_new)
-    except ConfigError:
-        engine.close()
-        raise
+    engine = opened_engine(command, folder, study, is_new)
 
     def check(settings: Mapping[str, Any]) -> None:
         schema.rebuilt(config, settings)
@@ -92,7 +85,7 @@ def run_command(command: TuneCommand) -> int:
 
 
 def possible_point(file: StudyFile) -> dict[str, Any]:
-    """Returns the first of a few points of the search space: the settings are checked with it."""
+    """Returns a point of the search space, always the same: the settings are checked with it."""
     generator = random.Random(0)
     return {
         name: dimension.values[0] if isinstance(dimension, Choice) else draw(dimension, generator)

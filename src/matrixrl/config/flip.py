@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from matrixrl.config.fields import ConfigError, Settings, group, require, setting
+from matrixrl.config.matmul import problems_of
 from matrixrl.config.run import TrackedRunConfig
 
 if TYPE_CHECKING:
@@ -126,12 +127,7 @@ class FlipGraphConfig(Settings):
     @cached_property
     def problems(self) -> tuple[Problem, ...]:
         """Problems of the search."""
-        from matrixrl.schemes.problem import as_problem
-        from matrixrl.schemes.tensor_files import problem_from_text
-
-        if self.tensor is not None:
-            return (problem_from_text(self.tensor),)
-        return tuple(map(as_problem, self.formats))
+        return problems_of(self.tensor, self.formats)
 
     @property
     def name(self) -> str:

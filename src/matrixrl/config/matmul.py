@@ -28,6 +28,27 @@ def size_name(size: Sequence[int]) -> str:
     return "x".join(map(str, size))
 
 
+def problems_of(tensor: str | None, formats: Sequence[tuple[int, int, int]]) -> tuple[Problem, ...]:
+    """Returns the problem of a recorded tensor; without one those of the formats."""
+    from matrixrl.schemes.problem import as_problem
+    from matrixrl.schemes.tensor_files import problem_from_text
+
+    if tensor is not None:
+        return (problem_from_text(tensor),)
+    return tuple(map(as_problem, formats))
+
+
+def group_sizes(length: int, base: int, max_classes: int) -> tuple[int, ...]:
+    """Cuts `length` entries into the fewest groups of at most `max_classes` classes, as even as
+    possible.
+    """
+    largest = 1
+    while base ** (largest + 1) <= max_classes:
+        largest += 1
+    count = -(-length // largest)
+    return tuple(length // count + (index < length % count) for index in range(count))
+
+
 @dataclass(frozen=True, kw_only=True)
 class GameConfig(Settings):
     """The tensor to decompose and the rules of the game."""
@@ -153,12 +174,7 @@ class GameConfig(Settings):
     @cached_property
     def problems(self) -> tuple[Problem, ...]:
         """Problems of the games, which alternate between them."""
-        from matrixrl.schemes.problem import as_problem
-        from matrixrl.schemes.tensor_files import problem_from_text
-
-        if self.tensor is not None:
-            return (problem_from_text(self.tensor),)
-        return tuple(map(as_problem, self.formats))
+        return problems_of(self.tensor, self.formats)
 
     @property
     def name(self) -> str:

@@ -40,6 +40,17 @@ def as_record(config: Any) -> dict[str, Any]:
     }
 
 
+def flattened(record: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Returns the entries of a nested record by dotted name."""
+    found: dict[str, Any] = {}
+    for name, value in record.items():
+        if isinstance(value, Mapping):
+            found |= flattened(value, f"{prefix}{name}.")
+        else:
+            found[prefix + name] = value
+    return found
+
+
 def from_record(kind: type[ConfigT], record: Mapping[str, Any], prefix: str = "") -> ConfigT:
     """Returns the config that `as_record` wrote. Missing fields take their defaults.
 

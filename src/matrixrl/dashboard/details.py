@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from matrixrl.config import require
-from matrixrl.config.records import MACHINE
+from matrixrl.config.records import MACHINE, flattened
 from matrixrl.dashboard.listing import as_row
 from matrixrl.dashboard.query import Query
 from matrixrl.dashboard.store import spec_of
@@ -49,7 +49,7 @@ def run(dashboard: Dashboard, folder: Path, _: Query) -> dict[str, Any]:
         answer |= {
             "attempts_list": [attempt._asdict() for attempt in reader.attempts()],
             "columns": dict(reader.episode_columns),
-            "settings": flat(config),
+            "settings": flattened(config),
             "points": [label_of(point) for point in grid.points] if len(grid.points) > 1 else [],
             "num_seeds": grid.num_seeds,
             "has_moves": not reader.is_empty("moves"),
@@ -108,17 +108,6 @@ def _deliveries(reader: JournalReader, folder: Path) -> list[dict[str, Any]]:
     return found
 
 
-def flat(record: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Returns the entries of a nested record by dotted name."""
-    found: dict[str, Any] = {}
-    for name, value in record.items():
-        if isinstance(value, Mapping):
-            found |= flat(value, f"{prefix}{name}.")
-        else:
-            found[prefix + name] = value
-    return found
-
-
 def settings(dashboard: Dashboard, query: Query) -> dict[str, Any]:
     """Returns the settings of runs (`run`, repeated) side by side: `/api/settings`.
 
@@ -133,7 +122,7 @@ def settings(dashboard: Dashboard, query: Query) -> dict[str, Any]:
         folder = dashboard.store.folder(key)
         rows.append(as_row(dashboard.store.entry(folder)))
         with JournalReader(folder) as reader:
-            found.append(flat(_config(reader, folder)))
+            found.append(flattened(_config(reader, folder)))
     names = sorted({name for one in found for name in one})
     table = []
     for name in names:

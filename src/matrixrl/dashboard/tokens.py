@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from matrixrl.config import MatmulConfig
+from matrixrl.config.matmul import group_sizes
 
 Term = tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]
 
@@ -38,7 +39,9 @@ class TokenReader:
         values = (0, 1) if game.ring == "F2" else (*range(most + 1), *range(-most, 0))
         splits_signs = game.ring == "Z" and most == 1 and not config.transforms
         groups = tuple(
-            (length,) if config.transforms else _groups(length, len(values), config.network.max_token_classes)
+            (length,)
+            if config.transforms
+            else group_sizes(length, len(values), config.network.max_token_classes)
             for length in game.shape
         )
         return TokenReader(game.shape, groups, (0, 1) if splits_signs else values, splits_signs)
@@ -67,14 +70,3 @@ class TokenReader:
         for token, size in zip(tokens, sizes, strict=True):
             entries += [self.values[token // base**place % base] for place in reversed(range(size))]
         return entries
-
-
-def _groups(length: int, base: int, max_classes: int) -> tuple[int, ...]:
-    """Cuts a vector into the fewest groups of at most `max_classes` classes, as even as
-    possible.
-    """
-    largest = 1
-    while base ** (largest + 1) <= max_classes:
-        largest += 1
-    count = -(-length // largest)
-    return tuple(length // count + (index < length % count) for index in range(count))

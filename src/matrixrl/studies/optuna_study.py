@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from matrixrl.config import ConfigError
-from matrixrl.studies.file import Choice, Dimension, Objective, Range, TuneOptions
+from matrixrl.studies.file import Choice, Dimension, Objective, TuneOptions
 from matrixrl.studies.launcher import PRUNED
 from matrixrl.studies.objective import over_seeds
 from matrixrl.studies.record import Study, Trial
@@ -110,18 +110,6 @@ def values_of(params: Mapping[str, Any], space: Mapping[str, Dimension]) -> dict
             value = next(own for own in dimension.values if _stored(own) == value)
         found[name] = value
     return found
-
-
-def space_of(about: Mapping[str, Any]) -> dict[str, Dimension]:
-    """Returns the search space of a study's record."""
-    return {
-        name: Choice(tuple(_tuples(content["values"]))) if "values" in content else Range(**content)
-        for name, content in about["space"].items()
-    }
-
-
-def _tuples(values: Sequence[Any]) -> list[Any]:
-    return [tuple(value) if isinstance(value, list) else value for value in values]
 
 
 class OptunaSource:

@@ -7,7 +7,7 @@ import difflib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from matrixrl.config import ConfigError, value_at, with_file
+from matrixrl.config import ConfigError, with_file
 from matrixrl.config.environment import with_whole_path
 from matrixrl.config.fields import optional_type, rules_of, settings_of
 from matrixrl.config.files import checked_value
@@ -96,10 +96,6 @@ class Schema:
           ConfigError: if they do not fit one another.
         """
         return _checked(with_file(config, {self._names[name]: value for name, value in values.items()}))
-
-    def value_in(self, config: Any, name: str) -> Any:
-        """Returns the value of a setting in a config."""
-        return value_at(config, self._names[name])
 
     def arguments(self, values: Mapping[str, Any]) -> list[str]:
         """Returns settings as a command line."""

@@ -11,8 +11,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from matrixrl.config.matmul import group_sizes
 from matrixrl.envs.matmul import referee
-from matrixrl.envs.matmul.factors import ActionCodec, group_sizes
+from matrixrl.envs.matmul.factors import ActionCodec
 from matrixrl.envs.matmul.tensors import F2, QUINARY, TERNARY, Ring
 from tests.jitted import jitted
 

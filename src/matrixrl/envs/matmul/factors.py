@@ -20,20 +20,10 @@ import numpy as np
 from jax import Array
 from jaxtyping import Int8, Int32, Integer
 
+from matrixrl.config.matmul import group_sizes
 from matrixrl.envs.base import in_standard_settings
 from matrixrl.envs.matmul.tensors import TERNARY, Ring
 from matrixrl.types import TokenLayout
-
-
-def group_sizes(length: int, base: int, max_classes: int) -> tuple[int, ...]:
-    """Cuts `length` entries into the fewest groups of at most `max_classes` classes, as even as
-    possible.
-    """
-    largest = 1
-    while base ** (largest + 1) <= max_classes:
-        largest += 1
-    count = -(-length // largest)
-    return tuple(length // count + (index < length % count) for index in range(count))
 
 
 @in_standard_settings
