@@ -251,8 +251,9 @@ class Discoveries:
         return best.rank <= verdict.record and best.ring == "Z"
 
     def checkpoint_texts(self) -> dict[str, str]:
-        """Returns the best scheme and the solutions as texts of a checkpoint, by name; empty without
-        a scheme.
+        """Returns the best scheme and the solutions as texts of a checkpoint, by name.
+
+        There are none without a scheme.
         """
         if self.best is None:
             return {}
