@@ -265,6 +265,8 @@ def test_the_pages_of_both_games_show_code() -> None:
 
 
 @pytest.mark.parametrize("path", PAGES_WITH_CODE, ids=lambda path: path.name)
-def test_code_in_the_pages_runs(path: Path) -> None:
+def test_code_in_the_pages_runs(path: Path, tmp_path: Path) -> None:
+    """In a folder of its own: some pages write files."""
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT / "src"), str(ROOT)])}
     for block in re.findall(r"```python\n(.*?)```", path.read_text(), flags=re.DOTALL):
-        subprocess.run([sys.executable, "-c", block], check=True, timeout=250, cwd=ROOT)
+        subprocess.run([sys.executable, "-c", block], check=True, timeout=250, cwd=tmp_path, env=environment)
