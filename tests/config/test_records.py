@@ -156,6 +156,12 @@ def test_a_record_with_a_value_of_another_type_is_refused(name: str, value: Any,
     assert said in str(error.value)
 
 
+@pytest.mark.parametrize("value", ["", "mine.toml", None, 3])
+def test_the_path_of_a_settings_file_is_not_read_from_a_record(value: Any) -> None:
+    record = with_entry(as_record(MatmulConfig()), "config", value)
+    assert from_record(MatmulConfig, record) == MatmulConfig()
+
+
 ANY = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=4), inner, max_size=3),

@@ -56,7 +56,8 @@ def from_record(kind: type[ConfigT], record: Mapping[str, Any], prefix: str = ""
 
     Args:
       kind: the dataclass. Entries that are recorded in the same place and are not settings
-        (devices, versions, and those that its `recorded_beside` names) are ignored.
+        (devices, versions, and those that its `recorded_beside` names) are ignored, and so are
+        settings that `as_record` leaves out.
       prefix: of the names in messages.
 
     Raises:
@@ -67,12 +68,15 @@ def from_record(kind: type[ConfigT], record: Mapping[str, Any], prefix: str = ""
         raise ConfigError(f"{prefix.rstrip('.')}: must be a table of settings")
     values: dict[str, Any] = {}
     hints = types_of(kind)
+    recorded = {item.name for item in dataclasses.fields(kind) if rules_of(item).recorded}  # pyright: ignore[reportArgumentType]
     for key, value in record.items():
         name = names_of(kind).get(key)
         if name is None:
             if not prefix and is_beside(kind, key):
                 continue
             raise ConfigError(f"{prefix}{key}: no setting of this name is known")
+        if name not in recorded:
+            continue
         if name in values:
             raise ConfigError(f"{prefix}{key}: given twice, also by another name of {prefix}{name}")
         if dataclasses.is_dataclass(hints[name]):
