@@ -1,6 +1,6 @@
 """What the HackMatrix learner gains by each part: one change at a time, equal steps, several seeds.
 
-    python benchmarks/ablate_hackmatrix.py --runs-dir ablation --base tuned --steps 2000000 --seeds 3
+    python benchmarks/ablate_hackmatrix.py --runs-dir ablation --base tuned --steps 1000000 --seeds 3
     python benchmarks/ablate_hackmatrix.py --runs-dir ablation --only "no relations" "no later starts"
     python benchmarks/ablate_hackmatrix.py --runs-dir ablation --table          # what there is so far
 
@@ -49,8 +49,10 @@ VARIANTS: dict[str, dict[str, list[str]]] = {
         "value not clipped": ["--no-clip-value"],
         "advantages by batch": ["--normalize-advantages", "batch"],
         "plain initialisation": ["--no-orthogonal-init"],
-        "batches of 4,096": ["--num-envs", "128", "--num-steps", "32", "--num-minibatches", "8"],
-        "batches of 8,192": ["--num-envs", "128", "--num-steps", "64", "--num-minibatches", "16"],
+        "learning rate 1e-3": ["--learning-rate", "1e-3"],
+        "3 epochs": ["--update-epochs", "3"],
+        "batches of 2,048": ["--num-envs", "64", "--num-minibatches", "4"],
+        "batches of 8,192": ["--num-steps", "64", "--num-minibatches", "16"],
         "batches of 16,384": ["--num-envs", "256", "--num-steps", "64", "--num-minibatches", "16"],
         "256 units": ["--hidden-dim", "256"],
     },

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 
 import pytest
@@ -11,6 +12,9 @@ from hypothesis import HealthCheck, settings
 # the fusion emitters. `XLA_FLAGS= make test` runs all tests with the code that users run.
 QUICK_CODE_GENERATION = "--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false"
 
+
+# Tracing makes millions of objects that stay: to look through them all again and again takes a tenth of the time.
+gc.set_threshold(200_000, 50, 1_000)
 
 # How long an example takes says nothing about the code on a busy machine.
 settings.register_profile("matrixrl", deadline=None, suppress_health_check=[HealthCheck.too_slow])

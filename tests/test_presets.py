@@ -74,5 +74,5 @@ def test_the_default_hackmatrix_preset_is_the_reference_setting() -> None:
 
 
 def test_an_unknown_hackmatrix_preset_names_those_that_exist() -> None:
-    with pytest.raises(ConfigError, match="default, tuned, dev"):
+    with pytest.raises(ConfigError, match="default, tuned, winning, dev"):
         presets.hackmatrix("big")

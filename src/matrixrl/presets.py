@@ -4,6 +4,7 @@ flag.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 
 from matrixrl.config import (
@@ -124,17 +125,28 @@ def hackmatrix_tuned() -> HackmatrixConfig:
     return HackmatrixConfig(
         preset="tuned",
         ppo=PPOConfig(
-            num_steps=64,
-            total_timesteps=20_000_000,
-            learning_rate=2e-3,
+            num_envs=128,
+            num_steps=32,
+            total_timesteps=8_000_000,
+            learning_rate=1e-3,
             anneal_lr=True,
             gamma=0.995,
-            num_minibatches=16,
+            num_minibatches=8,
             ent_coef=0.01,
             final_ent_coef=0.002,
         ),
         network=ActorCriticConfig(torso="grid", features="relations", hidden_dim=128),
         starts=StartsConfig(later_starts=0.3, later_starts_until=0.6),
+    )
+
+
+def hackmatrix_winning() -> HackmatrixConfig:
+    """Returns the preset of the agent that is shipped: `tuned` for three times as many steps, an
+    evening of one core.
+    """
+    tuned = hackmatrix_tuned()
+    return dataclasses.replace(
+        tuned, preset="winning", ppo=dataclasses.replace(tuned.ppo, total_timesteps=24_000_000)
     )
 
 
@@ -164,6 +176,7 @@ def hackmatrix_dev() -> HackmatrixConfig:
 HACKMATRIX: dict[str, Callable[[], HackmatrixConfig]] = {
     "default": hackmatrix_default,
     "tuned": hackmatrix_tuned,
+    "winning": hackmatrix_winning,
     "dev": hackmatrix_dev,
 }
 

@@ -64,7 +64,7 @@ IMPOSSIBLE: list[tuple[list[str], list[str]]] = [
     (["--time-limit", "0"], ["--time-limit 0", "1 or more"]),
     (["--devices", "0"], ["--devices 0", "1 or more"]),
     (["--devices", "99"], ["--devices 99"]),
-    (["--preset", "nope"], ["--preset nope", "default, tuned, dev"]),
+    (["--preset", "nope"], ["--preset nope", "default, tuned, winning, dev"]),
     (["--preset"], ["--preset", "tuned"]),
     (["--num-env", "4", "--gama", "1"], ["unknown flag --num-env", "--num-envs"]),
     (["--resume-run", "latest"], ["--resume-run latest"]),

@@ -155,6 +155,7 @@ def test_a_full_disk_is_one_line_and_leaves_no_half_run(
     assert not runs.exists() or not list(runs.iterdir())
 
 
+@pytest.mark.slow
 def test_a_scheme_that_cannot_be_written_is_one_line(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -231,7 +232,7 @@ def test_a_signal_finishes_the_chunk_and_closes_the_journal(
     process = subprocess.Popen(
         [
             sys.executable, "-m", "matrixrl.cli.main", "matmul", "train", "--runs-dir", str(runs), *TINY, *CHEAP,
-            "--pretraining-steps", "1000000",
+            "--pretraining-steps", "1000000", "--num-epochs", "0",
         ],
         env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip

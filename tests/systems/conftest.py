@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import io
 import json
 from collections.abc import Sequence
@@ -13,6 +14,8 @@ from typing import Any
 import pytest
 
 from matrixrl.cli.main import main
+from matrixrl.config import CheckpointConfig, MatmulConfig, TrackingConfig
+from matrixrl.systems.matmul import program as programs
 from matrixrl.tracking.journal_reader import EpisodeRecord, JournalReader, MoveRecord, StreamRow
 
 PRETRAINING, UPDATES, EPOCHS, EPISODES, EVALUATED = 5, 7, 2, 5, 3
@@ -52,10 +55,37 @@ def only_run(runs_dir: Path) -> Path:
     return directory
 
 
+_PROGRAMS: dict[MatmulConfig, programs.MatmulProgram] = {}
+_MatmulProgram = programs.MatmulProgram
+
+
+def shared_program(config: MatmulConfig) -> programs.MatmulProgram:
+    """Returns the program of an earlier run that differs in its name, seed or tracking only: tracing it takes longer
+    than the run.
+    """
+    same = dataclasses.replace(
+        config,
+        seed=0,
+        json=False,
+        tracking=TrackingConfig(
+            log_interval=config.tracking.log_interval, record_moves=config.tracking.record_moves
+        ),
+        checkpoint=CheckpointConfig(),
+    )
+    if same not in _PROGRAMS:
+        _PROGRAMS[same] = _MatmulProgram(config)
+    return _PROGRAMS[same]
+
+
 def train(runs_dir: Path, *arguments: str, base: Sequence[str] = TINY) -> Result:
     """Train in this process; the command line is the preset's, then `base`, then `arguments`."""
     output, errors = io.StringIO(), io.StringIO()
-    with contextlib.redirect_stdout(output), contextlib.redirect_stderr(errors):
+    with (
+        contextlib.redirect_stdout(output),
+        contextlib.redirect_stderr(errors),
+        pytest.MonkeyPatch.context() as patch,
+    ):
+        patch.setattr(programs, "MatmulProgram", shared_program)
         status = main(["matmul", "train", "--runs-dir", str(runs_dir), "--json", *base, *arguments])
     return read(only_run(runs_dir), status, output.getvalue(), errors.getvalue())
 

@@ -47,7 +47,7 @@ def test_without_later_starts_nothing_changes() -> None:
 
 
 def test_groups_do_not_depend_on_the_number_of_devices() -> None:
-    assert group_of(read_config(["--preset", "tuned"])) == 256 // 8
+    assert group_of(read_config(["--preset", "tuned"])) == 128 // 8
     assert group_of(read_config(["--num-envs", "6", "--num-steps", "8", "--num-minibatches", "2"])) in (3, 6)
 
 

@@ -222,7 +222,7 @@ def test_tracked_numbers_reach_the_offline_file_of_wandb(
         "WANDB_BASE_URL": "http://127.0.0.1:9", "WANDB_ERROR_REPORTING": "false",
     }.items():  # fmt: skip
         monkeypatch.setenv(name, value)
-    result = train(tmp_path / "runs", "--seed", "3", "--wandb", "--num-epochs", "1", base=TINY)
+    result = train(tmp_path / "runs", "--seed", "3", "--wandb", base=TINY)
     (file,) = fragments(result.directory)
     rows = {row.step: row.values for row in offline_rows(file)}
     assert list(rows) == [row.step for row in result.stream]

@@ -77,7 +77,7 @@ class HackmatrixConfig(PPOTrainerConfig):
     recorded_beside: ClassVar[tuple[str, ...]] = ("environment_version",)
 
     preset: str = "default"
-    """Preset that supplies the other defaults: default, tuned or dev."""
+    """Preset that supplies the other defaults: default, tuned, winning or dev."""
 
     network: ActorCriticConfig = group(ActorCriticConfig)
 
