@@ -16,7 +16,7 @@ from matrixrl.cli.runs import Audit, run_command
 from matrixrl.config import TrackingConfig
 from matrixrl.systems.matmul.spec import EPISODE_COLUMNS as MATMUL_EPISODE_COLUMNS
 from matrixrl.tracking.audit import Report, audit, same_value
-from matrixrl.tracking.events import EpisodeRow, TableSnapshot
+from matrixrl.tracking.events import EpisodeRow, MoveRow, TableSnapshot
 from matrixrl.tracking.identity import run_folders
 from matrixrl.tracking.run import Status, open_run
 from tests.tracking.conftest import Trainer, expected_rows, offline_environment
@@ -153,6 +153,15 @@ def test_of_games_played_at_once_a_later_one_may_end_first(
     assert [str(gap) for gap in report.gaps] == expected
     early = status == "interrupted" and not expected
     assert report.notes == (["episode 3 had not ended when the run stopped; 4 had"] if early else [])
+
+
+def test_a_reward_that_is_a_negative_zero_agrees(tmp_path: Path) -> None:
+    config = TrackingConfig(runs_dir=tmp_path, run_name="r", console="steps")
+    with open_run(config, system="matmul", name_prefix="t", run_config={}) as run:
+        run.record([MoveRow(run.clock.tick(), 1, 1, [1], -0.0, -0.0)])
+        run.finish("finished")
+    assert "Reward: 0 | Residual: 0" in (tmp_path / "r" / "console.log").read_text().replace("0.0", "0")
+    assert audit(tmp_path / "r").agrees
 
 
 def edit_console(change: Callable[[list[str]], None]) -> Callable[[Path], None]:

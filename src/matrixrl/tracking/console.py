@@ -45,7 +45,11 @@ def episode_line(values: Mapping[str, Scalar]) -> str:
 
 def move_line(move: int, episode: int, reward: float, residual: float) -> str:
     """Returns `Step XX [Ep YY] | Reward: ... | Residual: ...` (tracking contract, rule 6)."""
-    return f"Step {move:2d} [Ep {episode}] | Reward: {show_value(reward)} | Residual: {show_value(residual)}"
+    # SQLite keeps no sign of a zero: with the sum the journal's row gives the same line.
+    return (
+        f"Step {move:2d} [Ep {episode}] | Reward: {show_value(reward + 0)} | "
+        f"Residual: {show_value(residual + 0)}"
+    )
 
 
 def row_line(metrics: Mapping[str, float | int], spec: SystemSpec | None) -> str | None:
