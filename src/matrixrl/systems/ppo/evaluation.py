@@ -23,7 +23,7 @@ from jax import Array
 from jaxtyping import Bool, Float, Int32, Key, PyTree, Shaped
 
 from matrixrl.agents.normalization import Statistics, normalized_observation
-from matrixrl.config import require
+from matrixrl.config import ConfigError, require
 from matrixrl.envs.base import vectorized
 from matrixrl.systems.ppo.intervals import Interval, mean_interval, wilson_interval
 from matrixrl.systems.ppo.task import PPOTask
@@ -60,6 +60,9 @@ class EpisodeResults:
       cut_off: true where the episode was not over.
       seconds: of play, with compilation.
       compile_seconds: of tracing and compilation, or of reading the programs from the cache.
+
+    Raises:
+      ConfigError: if a return is NaN or infinite, so that no mean of it says anything.
     """
 
     seed: int
@@ -69,6 +72,14 @@ class EpisodeResults:
     cut_off: Bool[np.ndarray, "N"]
     seconds: float
     compile_seconds: float = 0.0
+
+    def __post_init__(self) -> None:
+        bad = np.flatnonzero(~np.isfinite(self.values["return"]))
+        if bad.size:
+            raise ConfigError(
+                f"the return of episode {bad[0]} of seed {self.seed} is {self.values['return'][bad[0]]}, and that of "
+                f"{bad.size:,} of {self.count:,} episodes is not finite; the environment has to give finite rewards"
+            )
 
     @property
     def count(self) -> int:
