@@ -373,6 +373,8 @@ class PPO:
       clip_value: limits the change of the value in the loss.
       normalize_advantages: samples over which advantages are normalised: `minibatch`, `batch` or
         `none`.
+      prepare: computes once per update what the network derives from observations, in all passes
+        over them; the network accepts both.
     """
 
     env: Environment[Any, Any]
@@ -399,6 +401,7 @@ class PPO:
     counts_faults: bool = False
     clip_value: bool = True
     normalize_advantages: Literal["minibatch", "batch", "none"] = "minibatch"
+    prepare: Callable[[Any], Any] | None = None
 
     def init(self, key: PRNGKeyArray) -> TrainState:
         """Returns initial parameters, and environments at the start of an episode."""
@@ -483,8 +486,11 @@ class PPO:
             )
         )
         # Update the weights over shuffled minibatches.
+        prepared = samples
+        if self.prepare is not None:
+            prepared = samples._replace(observation=jax.vmap(self.prepare)(samples.observation))
         params, opt_state, metrics, grad_norm = self._learn(
-            apply, params, opt_state, samples, key, rollout.lane
+            apply, params, opt_state, prepared, key, rollout.lane
         )
         statistics = self._with_observations(statistics, samples.observation)
         unexplained = self._moments(samples.advantage).variance  # residual variance of the value

@@ -17,7 +17,7 @@ from jaxtyping import Float32, Int32, UInt32
 
 from matrixrl.envs.hackmatrix import bitboard, observation
 from matrixrl.envs.hackmatrix.bitboard import Bits
-from matrixrl.envs.hackmatrix.observation import NUM_SCALARS, Parts
+from matrixrl.envs.hackmatrix.observation import NUM_SCALARS, PACKED_WORDS, Parts
 from matrixrl.envs.hackmatrix.rules import NUM_CELLS, NUM_PROGRAMS, PROGRAMS, EnemyType
 
 FAR = 16
@@ -69,43 +69,115 @@ class BoardSets(NamedTuple):
     transmissions: Bits
 
 
-def relations(packed: UInt32[Array, "N 117"]) -> Relations:
-    """Computes the relation features of packed observations."""
+def relations(observations: UInt32[Array, "N _"]) -> Relations:
+    """Returns the relation features of packed observations [N, 117], or of prepared ones [N, 139],
+    which hold them already.
+    """
+    if observations.shape[-1] == PACKED_WORDS:
+        return unpack(relation_words(observations))
+    return unpack(observations[:, PACKED_WORDS:])
+
+
+def prepare(packed: UInt32[Array, "N 117"]) -> UInt32[Array, "N 139"]:
+    """Returns packed observations with their relations behind them, as words.
+
+    A learner that reads an observation several times computes its relations once.
+    """
+    return jnp.concatenate([packed, relation_words(packed)], axis=-1)
+
+
+def relation_words(packed: UInt32[Array, "N 117"]) -> UInt32[Array, "N 22"]:
+    """Computes the relations of packed observations.
+
+    Words 0 to 17 hold cell i in their lower half and cell i + 18 in the upper one: distance to the
+    exit (5 bits), distance to the player (5), danger (4), line of fire (1). Word 18 holds distance
+    and danger of the player's cell (5, 4), words 19 and 20 two directions each, in 16 bits: target,
+    destroyed, possible (1 each), change of the distance plus `FAR` (6), danger (4); word 21 the
+    affordable programs.
+    """
     scalars = [packed[:, i] for i in range(NUM_SCALARS)]
     first, _, third = (packed[:, NUM_SCALARS + i * NUM_CELLS :][:, :NUM_CELLS].T for i in range(3))
     position = _position(scalars[0].astype(jnp.int32), first)
     to_exit = distances(position.exit, position.blocks)
-    to_player = distances(position.player, position.blocks)
     danger = dangers(position)
     lines = [_line_of_fire(position, move) for move in MOVES]
     shot = lines[0].passed | lines[1].passed | lines[2].passed | lines[3].passed
-    fire = bitboard.to_cells(shot).astype(jnp.float32)
-    cells = jnp.stack([to_exit / FAR, to_player / FAR, danger / 4, fire])
+    cells = _fields(
+        (5, to_exit),
+        (5, distances(position.player, position.blocks)),
+        (4, danger),
+        (1, bitboard.to_cells(shot)),
+    )
     # Values at the player's cell and at its neighbours.
     here = bitboard.to_cells(position.player).astype(jnp.float32)
     now = (here * to_exit).sum(0)
-    head = [now / FAR, (here * danger).sum(0) / 4]
     hp, damage = third & 0xFFF, scalars[6]
+    directions = []
     for move, line in zip(MOVES, lines, strict=True):
         beside = move(position.player) - position.blocks
         there = bitboard.to_cells(beside).astype(jnp.float32)
         target = bitboard.to_cells(line.target)
         destroyed = ((target != 0) & (hp <= damage)).any(0)
         can_step = beside.any() & ~line.target.any()
-        head += [
-            line.target.any().astype(jnp.float32),
-            destroyed.astype(jnp.float32),
-            can_step.astype(jnp.float32),
-            jnp.where(can_step, now - (there * to_exit).sum(0), 0),
-            (there * danger).sum(0) / 4,
-        ]
-    affordable = (
-        ((scalars[8] >> np.arange(NUM_PROGRAMS, dtype=np.uint32)[:, None]) & 1 != 0)
-        & (scalars[2] >= _COSTS[:, :1])
-        & (scalars[3] >= _COSTS[:, 1:])
+        change = jnp.where(can_step, now - (there * to_exit).sum(0), 0)
+        directions.append(
+            _fields(
+                (1, line.target.any()),
+                (1, destroyed),
+                (1, can_step),
+                (6, change + FAR),
+                (4, (there * danger).sum(0)),
+            )
+        )
+    owned = scalars[8] >> np.arange(NUM_PROGRAMS, dtype=np.uint32)[:, None] & 1
+    affordable = (owned != 0) & (scalars[2] >= _COSTS[:, :1]) & (scalars[3] >= _COSTS[:, 1:])
+    half = NUM_CELLS // 2
+    words = [
+        *(cells[:half] | cells[half:] << 16),
+        _fields((5, now), (4, (here * danger).sum(0))),
+        directions[0] | directions[1] << 16,
+        directions[2] | directions[3] << 16,
+        (affordable.astype(jnp.uint32) << np.arange(NUM_PROGRAMS, dtype=np.uint32)[:, None]).sum(
+            0, dtype=jnp.uint32
+        ),
+    ]
+    return jnp.stack(words, axis=-1)
+
+
+def unpack(words: UInt32[Array, "N 22"]) -> Relations:
+    """Returns the features that `relation_words` holds."""
+    half = NUM_CELLS // 2
+    cells = jnp.concatenate([words[:, :half] & 0xFFFF, words[:, :half] >> 16], axis=-1)
+    to_exit, to_player, danger, fire = _values(cells, 5, 5, 4, 1)
+    own, first, second, affordable = (words[:, half + i] for i in range(4))
+    now, here = _values(own, 5, 4)
+    head = [now / FAR, here / 4]
+    for direction in (first & 0xFFFF, first >> 16, second & 0xFFFF, second >> 16):
+        target, destroyed, can_step, change, there = _values(direction, 1, 1, 1, 6, 4)
+        head += [target, destroyed, can_step, change - FAR, there / 4]
+    programs = affordable[:, None] >> np.arange(NUM_PROGRAMS, dtype=np.uint32) & 1
+    return Relations(
+        jnp.concatenate([jnp.stack(head, axis=-1), programs.astype(jnp.float32)], axis=-1),
+        jnp.stack([to_exit / FAR, to_player / FAR, danger / 4, fire], axis=-1),
     )
-    whole = jnp.concatenate([jnp.stack(head), affordable.astype(jnp.float32)])
-    return Relations(whole.T, jnp.moveaxis(cells, 0, -1).swapaxes(0, 1))
+
+
+def _fields(*parts: tuple[int, Array]) -> Array:
+    """Returns words with the values of the parts, each of so many bits, from the lowest bit on."""
+    word, at = jnp.uint32(0), 0
+    for bits, value in parts:
+        word = word | value.astype(jnp.uint32) << at
+        at += bits
+    return jnp.asarray(word)
+
+
+def _values(words: UInt32[Array, "..."], *sizes: int) -> list[Float32[Array, "..."]]:
+    """Returns the values of the fields of words, as numbers."""
+    found, at = [], 0
+    for bits in sizes:
+        found.append((words >> at & 2**bits - 1).astype(jnp.float32))
+        at += bits
+    return found
 
 
 def distances(start: Bits, blocks: Bits) -> Float32[Array, "36 N"]:
@@ -191,19 +263,24 @@ def _from_cells(flags: UInt32[Array, "36 N"]) -> Bits:
     return Bits(words[:half].sum(0, dtype=jnp.uint32), words[half:].sum(0, dtype=jnp.uint32))
 
 
-def unpack_with_relations(packed: UInt32[Array, "N 117"]) -> Float32[Array, "N 1734"]:
-    """Returns flat observations with the relation features behind them."""
-    found = relations(packed)
+def unpack_with_relations(observations: UInt32[Array, "N _"]) -> Float32[Array, "N 1734"]:
+    """Returns flat observations with the relation features behind them; see `relations`."""
+    found = relations(observations)
     return jnp.concatenate(
-        [observation.unpack(packed), found.head, found.cells.reshape(found.cells.shape[0], -1)], axis=-1
+        [
+            observation.unpack(observations[:, :PACKED_WORDS]),
+            found.head,
+            found.cells.reshape(found.cells.shape[0], -1),
+        ],
+        axis=-1,
     )
 
 
-def parts_with_relations(packed: UInt32[Array, "N 117"]) -> Parts:
+def parts_with_relations(observations: UInt32[Array, "N _"]) -> Parts:
     """Returns the parts of observations, with the relation features behind those of head and
-    cells.
+    cells; see `relations`.
     """
-    found, parts = relations(packed), observation.parts(packed)
+    found, parts = relations(observations), observation.parts(observations[:, :PACKED_WORDS])
     return Parts(
         jnp.concatenate([parts.head, found.head], axis=-1),
         jnp.concatenate([parts.cells, found.cells], axis=-1),

@@ -73,6 +73,7 @@ def hackmatrix_task(config: HackmatrixConfig) -> PPOTask:
         columns={**COLUMNS, **LATER_START_COLUMNS} if has_later else COLUMNS,
         maxima=("highest_stage",),
         counted="whole" if has_later else None,
+        prepare=relations.prepare if config.network.features == "relations" else None,
     )
 
 

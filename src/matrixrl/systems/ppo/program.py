@@ -131,6 +131,7 @@ class PPOProgram:
             counts_faults=task.counts_faults,
             clip_value=settings.clip_value,
             normalize_advantages=settings.normalize_advantages,
+            prepare=task.prepare,
         )
 
     def with_config(self, config: PPORunConfig) -> PPOProgram:
