@@ -21,7 +21,7 @@ algorithm.
 
 
 @dataclass
-class Member:
+class PoolMember:
     """A scheme of a pool.
 
     Attributes:
@@ -77,7 +77,7 @@ class Pool:
         self.words = words_per_factor(problem, ring)
         self.model = RestartModel()
         # By the bytes of the rows, oldest first.
-        self._members: dict[int, OrderedDict[bytes, Member]] = {}
+        self._members: dict[int, OrderedDict[bytes, PoolMember]] = {}
         self._arrivals = 0
 
     @classmethod
@@ -125,7 +125,7 @@ class Pool:
         if key in members:
             return False
         self._arrivals += 1
-        members[key] = Member(rows, count_pairs(rows, self.ring), self._arrivals)
+        members[key] = PoolMember(rows, count_pairs(rows, self.ring), self._arrivals)
         if len(members) > self.size:
             members.popitem(last=False)
         for high in [high for high in self._members if high >= min(self._members) + self.num_ranks]:
@@ -162,7 +162,7 @@ class Pool:
         member = members[int(rng.integers(len(members)))]
         return Start(member.rows, member.serial)
 
-    def _members_of_level(self, rng: np.random.Generator, num_ranks: int) -> list[Member]:
+    def _members_of_level(self, rng: np.random.Generator, num_ranks: int) -> list[PoolMember]:
         """Returns the schemes of a random one of the lowest ranks."""
         ranks = sorted(self._members)[:num_ranks]
         if not ranks:
@@ -176,7 +176,7 @@ class Pool:
         """Returns the start that the model chooses among random schemes and the standard
         algorithm.
         """
-        drawn: list[Member] = []
+        drawn: list[PoolMember] = []
         for _ in range(CANDIDATES):
             members = self._members_of_level(rng, self.num_ranks)
             drawn.append(members[int(rng.integers(len(members)))])
@@ -188,7 +188,7 @@ class Pool:
         member = drawn[chosen - 1]
         return Start(member.rows, member.serial, features[chosen])
 
-    def _features(self, member: Member, most: int) -> tuple[float, ...]:
+    def _features(self, member: PoolMember, most: int) -> tuple[float, ...]:
         """Returns the features of a scheme (`restarts.FEATURES`)."""
         best = self.best_rank
         assert best is not None
@@ -214,7 +214,7 @@ class Pool:
         if features:
             self.model.observe(features, float(won))
 
-    def _by_serial(self, serial: int) -> Member | None:
+    def _by_serial(self, serial: int) -> PoolMember | None:
         everyone = (member for members in self._members.values() for member in members.values())
         return next((member for member in everyone if member.serial == serial), None)
 

@@ -1,5 +1,5 @@
-"""Rounds of walks: every walker starts from a scheme of the pool, or continues its walk of the round
-before, and reports what it found.
+"""Rounds of walks: every walker starts from a scheme of the pool, or continues its walk of the
+round before, and reports what it found.
 
 With a budget of flips the result depends on the pool, the settings, the seed, the round and the
 walkers alone, not on the number of threads.

@@ -14,10 +14,14 @@ from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
+from jaxtyping import UInt64
 
 from matrixrl.schemes.problem import Problem
 from matrixrl.schemes.verify import verify
 from matrixrl.search.flip_graph import Pool, WalkerState, canonical, rederive, to_scheme
+
+SchemeRows = UInt64[np.ndarray, "_ 3 words"]
+"""A scheme as rows of bit masks (`matrixrl.search.flip_graph.rows`)."""
 
 EXACT_ROWS = (4, 5, 6)
 """Numbers of products that an exact move removes: with more the search is rarely possible."""
@@ -37,8 +41,8 @@ class LongRangeMove(Protocol):
         ...
 
     def apply(
-        self, schemes: Sequence[np.ndarray], problem: Problem, key: tuple[int, int]
-    ) -> list[np.ndarray | None]:
+        self, schemes: Sequence[SchemeRows], problem: Problem, key: tuple[int, int]
+    ) -> list[SchemeRows | None]:
         """Returns another scheme, as rows, for each given one; None where there is none.
 
         Args:
@@ -57,8 +61,8 @@ class ExactMove:
         return True
 
     def apply(
-        self, schemes: Sequence[np.ndarray], problem: Problem, key: tuple[int, int]
-    ) -> list[np.ndarray | None]:
+        self, schemes: Sequence[SchemeRows], problem: Problem, key: tuple[int, int]
+    ) -> list[SchemeRows | None]:
         """Removes 4 to 6 related products of each scheme, in at most two attempts."""
         found: list[np.ndarray | None] = []
         for number, rows in enumerate(schemes):

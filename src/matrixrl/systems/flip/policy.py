@@ -15,12 +15,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from jaxtyping import Float32
 
 from matrixrl.config import ConfigError, MatmulConfig, as_record, from_record, require
 from matrixrl.config.matmul import MAX_MOVES, GameConfig
 from matrixrl.schemes.problem import Problem
 from matrixrl.schemes.scheme import Scheme, SchemeError
 from matrixrl.search.flip_graph import from_scheme, to_scheme
+from matrixrl.systems.flip.long_range import SchemeRows
 from matrixrl.tracking.status import activity
 from matrixrl.whole_files import write_whole
 
@@ -28,7 +30,9 @@ POLICY_FILE = "policy.npz"
 """Copy of the agent in the run folder."""
 
 ROUNDS = 12
-"""Number of refinement rounds of a move: each removes 6 to 12 products of every copy of a scheme."""
+"""Number of refinement rounds of a move.
+Each removes 6 to 12 products of every copy of a scheme.
+"""
 
 COPIES = 64
 """Number of schemes that are refined together: copies of those of the walkers."""
@@ -47,7 +51,7 @@ class TrainedPolicy:
     """
 
     config: MatmulConfig
-    arrays: Mapping[str, np.ndarray]
+    arrays: Mapping[str, Float32[np.ndarray, "..."]]
 
 
 def check_policy(config: MatmulConfig, problems: Sequence[Problem], ring: str, flag: str) -> None:
@@ -116,8 +120,8 @@ class PolicyMove:
         return problem in self._policy.config.game.problems
 
     def apply(
-        self, schemes: Sequence[np.ndarray], problem: Problem, key: tuple[int, int]
-    ) -> list[np.ndarray | None]:
+        self, schemes: Sequence[SchemeRows], problem: Problem, key: tuple[int, int]
+    ) -> list[SchemeRows | None]:
         """Refines copies of each scheme; returns the shortest result of each that differs from
         it.
         """
