@@ -23,7 +23,7 @@ from matrixrl.schemes.known import known_scheme
 from matrixrl.schemes.scheme import Scheme
 from matrixrl.schemes.verify import verify
 from matrixrl.search.flip_graph import Pool, from_scheme
-from matrixrl.systems.flip.state import FlipProgress
+from matrixrl.systems.flip.state import FlipProgress, flip_progress_from_record
 from matrixrl.systems.flip.table import best_in_pools, next_visit, seeds_for
 from matrixrl.tracking.audit import audit
 from matrixrl.tracking.journal_reader import JournalReader
@@ -205,6 +205,17 @@ def test_a_problem_without_matrices_is_searched(tmp_path: Path) -> None:
     assert found.result["best_rank"] == 3
     assert Scheme.load(found.result["scheme"]).problem.name == "complex"
     assert verify(Scheme.load(found.result["scheme"]))
+    status, _, errors = command(
+        "runs", "delete", found.folder.name, "--yes", "--runs-dir", str(found.folder.parent)
+    )
+    assert (status, errors) == (0, "")
+    assert not found.folder.exists()
+
+
+def test_progress_of_earlier_checkpoints_is_read() -> None:
+    record = {"rounds": 3, "flips": [5], "best_ranks": [7], "restarts": 2, "pluses": 1}
+    progress = flip_progress_from_record(record)
+    assert (progress.rounds, progress.flips, progress.moves, progress.moves_shorter) == (3, (5,), 0, 0)
 
 
 IMPOSSIBLE: list[tuple[list[str], list[str]]] = [
