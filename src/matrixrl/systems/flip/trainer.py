@@ -428,8 +428,13 @@ class FlipTrainer:
             pool.add(from_scheme(scheme, pool.ring))
         best = pool.best_rank
         assert best is not None
+        walkers = state.walkers
+        if best < progress.best_ranks[index]:
+            # The seeds are better than where the walks are: they start from the pool.
+            walkers = replaced(walkers, index, ())
         best_ranks = replaced(progress.best_ranks, index, best)
-        return state._replace(progress=dataclasses.replace(progress, best_ranks=best_ranks))
+        progress = dataclasses.replace(progress, best_ranks=best_ranks)
+        return FlipState(state.pools, progress, walkers)
 
     def _show_progress(self, state: FlipState, index: int, run: Recorder) -> None:
         """Shows the state of the search on the status line."""
