@@ -49,9 +49,12 @@ def rate(size: str, ring: str, flips: int) -> None:
 
 
 def find(
-    size: str, rank: int, settings: WalkSettings, seed: int, limit: float, flips: int
+    size: str, rank: int, settings: WalkSettings, seed: int, limit: float, flips: int, continued: bool = True
 ) -> tuple[int, float, int]:
     """Walks with one walker from the standard algorithm until the rank is found.
+
+    Args:
+      continued: whether a walk continues in the next round, instead of one from the pool.
 
     Returns:
       The best rank, processor seconds and flips.
@@ -59,22 +62,32 @@ def find(
     problem = as_problem(parse_size(size))
     settings = replace(settings, target_rank=rank)
     pool = Pool.standard(problem, settings.ring, settings.pool_size, settings.pool_ranks)
-    seconds, made, number = 0.0, 0, 0
+    seconds, made, number, walkers = 0.0, 0, 0, ()
     while (pool.best_rank or rank) > rank and seconds < limit:
-        done = run_round(pool, settings, seed=seed, round=number, num_walkers=1, flips_per_walker=flips)
+        done = run_round(
+            pool, settings, seed=seed, round=number, num_walkers=1, flips_per_walker=flips, walkers=walkers
+        )
         seconds, made, number = seconds + done.processor_seconds, made + done.flips, number + 1
+        walkers = done.walkers if continued else ()
     best = pool.best_rank or 0
     assert verify(to_scheme(pool.members(best)[0], problem, settings.ring))
     return best, seconds, made
 
 
 def ranks(
-    size: str, rank: int, ring: str, limit: float, seeds: int, flips: int, changes: dict[str, float]
+    size: str,
+    rank: int,
+    ring: str,
+    limit: float,
+    seeds: int,
+    flips: int,
+    changes: dict[str, float | str],
+    continued: bool,
 ) -> None:
     """Prints how many seeds find a rank, and after what processor time."""
     settings = WalkSettings(ring=ring, **changes)  # pyright: ignore[reportArgumentType]
     find(size, 1, settings, 0, 0.001, 1_000)  # loads the compiled code
-    tries = [find(size, rank, settings, seed, limit, flips) for seed in range(seeds)]
+    tries = [find(size, rank, settings, seed, limit, flips, continued) for seed in range(seeds)]
     times = sorted(seconds for best, seconds, _ in tries if best <= rank)
     within = sum(seconds <= limit for seconds in times)
     text = f"{times[0]:.3g} to {times[-1]:.3g}, median {statistics.median(times):.3g}" if times else ""
@@ -95,10 +108,14 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=10)
     parser.add_argument("--limit", type=float, help="processor seconds for each seed")
     parser.add_argument("--flips", type=int, default=2_000_000, help="of a walker in each round")
+    parser.add_argument(
+        "--each-round", action="store_true", help="start from the pool in each round, as before"
+    )
     parser.add_argument("--set", nargs="*", default=[], help="settings of walks, such as plus_after=10000")
     args = parser.parse_args()
+    parser_of = {"weighting": str, "ring": str}
     changes = {
-        name: float(value) if "." in value else int(value)
+        name: parser_of.get(name, float if "." in value else int)(value)
         for name, value in (item.split("=") for item in args.set)
     }
     if args.rates:
@@ -109,7 +126,16 @@ def main() -> None:
         print("| scheme | ring | found | processor seconds | lowest rank |\n|---|---|---|---|---|")
         for size, rank, ring, limit in RANKS:
             if not args.only or f"{size}:{rank}:{ring}" in args.only:
-                ranks(size, rank, ring, args.limit or limit, args.seeds, args.flips, changes)
+                ranks(
+                    size,
+                    rank,
+                    ring,
+                    args.limit or limit,
+                    args.seeds,
+                    args.flips,
+                    changes,
+                    not args.each_round,
+                )
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import io
 import json
 import shutil
@@ -19,12 +20,15 @@ import pytest
 
 from matrixrl.checkpoints.store import CheckpointStore
 from matrixrl.cli.main import main
+from matrixrl.config import FlipConfig, FlipGraphConfig
 from matrixrl.schemes.known import known_scheme
 from matrixrl.schemes.scheme import Scheme
 from matrixrl.schemes.verify import verify
-from matrixrl.search.flip_graph import Pool, from_scheme
-from matrixrl.systems.flip.state import FlipProgress
+from matrixrl.search.flip_graph import Pool, WalkerState, from_scheme
+from matrixrl.systems.flip.state import FlipProgress, flip_progress_from_record
 from matrixrl.systems.flip.table import best_in_pools, next_visit, seeds_for
+from matrixrl.systems.flip.trainer import FlipTrainer
+from matrixrl.systems.matmul.discoveries import Discoveries
 from matrixrl.tracking.audit import audit
 from matrixrl.tracking.journal_reader import JournalReader
 from matrixrl.tracking.summary import summarize
@@ -205,6 +209,17 @@ def test_a_problem_without_matrices_is_searched(tmp_path: Path) -> None:
     assert found.result["best_rank"] == 3
     assert Scheme.load(found.result["scheme"]).problem.name == "complex"
     assert verify(Scheme.load(found.result["scheme"]))
+    status, _, errors = command(
+        "runs", "delete", found.folder.name, "--yes", "--runs-dir", str(found.folder.parent)
+    )
+    assert (status, errors) == (0, "")
+    assert not found.folder.exists()
+
+
+def test_progress_of_earlier_checkpoints_is_read() -> None:
+    record = {"rounds": 3, "flips": [5], "best_ranks": [7], "restarts": 2, "pluses": 1}
+    progress = flip_progress_from_record(record)
+    assert (progress.rounds, progress.flips, progress.moves, progress.moves_shorter) == (3, (5,), 0, 0)
 
 
 IMPOSSIBLE: list[tuple[list[str], list[str]]] = [
@@ -271,6 +286,23 @@ def test_a_good_scheme_seeds_its_neighbours() -> None:
     seeds = seeds_for(wide, best_in_pools([small, wide], visit=1))
     assert min(seed.rank for seed in seeds) == 11
     assert all(verify(seed) and seed.problem == wide.problem for seed in seeds)
+
+
+def test_walks_start_again_from_better_seeds(tmp_path: Path) -> None:
+    config = FlipConfig(graph=FlipGraphConfig(all=True, max=3, ring="Z"))
+    found = [Discoveries(tmp_path, {}, f"scheme_{problem}") for problem in config.graph.problems]
+    trainer = FlipTrainer(config, found)
+    state = trainer.init()
+    assert (state.progress.current, state.progress.best_ranks[:2]) == (0, (8, 12))
+    position = WalkerState(state.pools[1].members(12)[0], 1, 12, 0, 0)
+    state = state._replace(walkers=((position,), (position,), (position,), (position,)))
+    state.pools[0].add(from_scheme(known_scheme((2, 2, 2)), "Z"))
+    over = dataclasses.replace(
+        state.progress, visit_rounds=99, best_ranks=(7, *state.progress.best_ranks[1:])
+    )
+    following = trainer._at_next_problem(state._replace(progress=over))  # pyright: ignore[reportPrivateUsage]
+    assert (following.progress.current, following.progress.best_ranks[1]) == (1, 11)
+    assert following.walkers == ((position,), (), (position,), (position,))
 
 
 def test_all_formats_are_searched_and_resumed(tmp_path: Path) -> None:

@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from matrixrl.cli import session
+from matrixrl.cli.checkpoints import choose_checkpoint
 from matrixrl.cli.embedding import EMBEDDING
+from matrixrl.cli.resume import recorded_settings
 from matrixrl.cli.settings import read_settings
-from matrixrl.config import FlipConfig, TrackingConfig
+from matrixrl.config import FlipConfig, MatmulConfig, TrackingConfig, require
 from matrixrl.devices.coordinator import SINGLE, Coordinator
+from matrixrl.tracking.identity import find_run, has_checkpoint, read_run_file
 from matrixrl.tracking.numbers import duration, plural, significant
 
 if TYPE_CHECKING:
     # `--help` answers without JAX.
     from matrixrl.schemes.scheme import Scheme
+    from matrixrl.systems.flip.policy import TrainedPolicy
     from matrixrl.systems.flip.state import FlipState
     from matrixrl.systems.flip.trainer import FlipTrainer
     from matrixrl.systems.matmul.discoveries import Discoveries
@@ -38,10 +44,10 @@ def run(name: str, arguments: Sequence[str]) -> int:
 
 
 def read_config(arguments: Sequence[str]) -> FlipConfig:
-    """Reads the settings from a command line, and checks the schemes to start from.
+    """Reads the settings from a command line, and checks the schemes to start from and the agent.
 
     Raises:
-      ConfigError: if a setting or a scheme is not allowed.
+      ConfigError: if a setting, a scheme or an agent is not allowed.
     """
     config = read_settings(
         FlipConfig,
@@ -52,11 +58,60 @@ def read_config(arguments: Sequence[str]) -> FlipConfig:
         words="matmul flip",
         description="Search for schemes of low rank by random walks on flip graphs, on all cores.",
     )
-    if config.tracking.resume_run is None and config.graph.start is not None:
+    if config.tracking.resume_run is not None:
+        return config
+    if config.graph.start is not None:
         from matrixrl.systems.flip.start import read_start
 
         read_start(config)
+    if config.walk.refine_with is not None:
+        # From here on the agent is identified by its folder: a run that is started meanwhile must
+        # not become `latest`.
+        folder = str(_agent_settings(config)[0])
+        config = dataclasses.replace(config, walk=dataclasses.replace(config.walk, refine_with=folder))
     return config
+
+
+def _agent_settings(config: FlipConfig) -> tuple[Path, MatmulConfig]:
+    """Returns the folder and the settings of the run that `--refine-with` names.
+
+    Raises:
+      ConfigError: if there is no such run with a checkpoint, or its agent does not fit the search.
+    """
+    from matrixrl.systems.flip.policy import check_policy
+
+    reference = config.walk.refine_with
+    assert reference is not None
+    folder = Path(reference)
+    if read_run_file(folder) is None:
+        folder = find_run(
+            config.tracking.runs_dir, reference, "matmul", flag="--refine-with", has_something=has_checkpoint
+        )
+    folder = folder.resolve()
+    flag = f"--refine-with {reference}"
+    system = (read_run_file(folder) or {}).get("system")
+    require(system == "matmul", f"{flag}: a run of {system}; give a run of `matrixrl matmul train`")
+    settings = recorded_settings(MatmulConfig, folder)
+    check_policy(settings, config.graph.problems, config.graph.ring, flag)
+    require(
+        has_checkpoint(folder),
+        f"{flag}: there is no whole checkpoint in {folder}; one is written every --save-interval seconds of training",
+    )
+    return folder, settings
+
+
+def read_policy(config: FlipConfig) -> TrainedPolicy | None:
+    """Returns the agent of `--refine-with` with its newest checkpoint; None without it.
+
+    Raises:
+      ConfigError: if it cannot be read.
+    """
+    if config.walk.refine_with is None:
+        return None
+    from matrixrl.systems.flip.policy import TrainedPolicy
+
+    folder, settings = _agent_settings(config)
+    return TrainedPolicy(settings, choose_checkpoint("--refine-with", folder).host_arrays("params/"))
 
 
 def train(config: FlipConfig, coordinator: Coordinator = SINGLE) -> int:
@@ -87,7 +142,8 @@ def flip_session(config: FlipConfig) -> session.Session[FlipConfig, FlipTrainer]
             for problem in config.graph.problems
         ]
         start = [] if run.resumed else read_start(config)
-        return FlipTrainer(config, discoveries, start)
+        policy = None if run.resumed else read_policy(config)
+        return FlipTrainer(config, discoveries, start, policy)
 
     def summarize(trainer: FlipTrainer, state: FlipState, seconds: float) -> str:
         trainer.finalize(state)
@@ -116,8 +172,20 @@ def found_by(config: FlipConfig) -> str:
     else:
         what = f"--tensor {graph.problems[0].name}"
     start = "" if graph.start is None else f" --start {graph.start.name}"
+    start += _walk_flags(config)
     walkers = f"--num-walkers {config.walk.walkers}"
     return f"matrixrl matmul flip {what} --ring {graph.ring}{start} --seed {config.seed} {walkers}"
+
+
+def _walk_flags(config: FlipConfig) -> str:
+    """Returns the flags of long-range moves and of the choice of starts that are not the
+    defaults.
+    """
+    walk = config.walk
+    flags = "" if walk.restart_choice == "uniform" else f" --restart-choice {walk.restart_choice}"
+    if walk.refine_with is not None:
+        return f"{flags} --refine-with {Path(walk.refine_with).name}"
+    return flags if walk.move == "none" else f"{flags} --long-range {walk.move}"
 
 
 def describe(config: FlipConfig) -> str:
@@ -139,6 +207,7 @@ def describe(config: FlipConfig) -> str:
     if config.time is not None:
         ends.append(config.time)
     start = "" if graph.start is None else f", from {graph.start.name}"
+    start += _walk_flags(config).replace(" --", ", --")
     return f"{what} over {over}{start}; until {' or '.join(ends)}; {config.walk.walkers} walkers, seed {config.seed}"
 
 
@@ -181,6 +250,12 @@ def result(outcome: session.TrainingResult[FlipTrainer]) -> dict[str, Any]:
         "rounds": state.progress.rounds,
         "restarts": state.progress.restarts,
         "pluses": state.progress.pluses,
+        "long_range_moves": {
+            "kind": trainer.config.walk.move,
+            "tried": state.progress.moves,
+            "changed": state.progress.moves_changed,
+            "shorter": state.progress.moves_shorter,
+        },
         "pool": [{str(rank): count for rank, count in pool.counts().items()} for pool in state.pools][
             : None if trainer.several else 1
         ],

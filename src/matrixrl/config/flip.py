@@ -157,11 +157,31 @@ class FlipWalkConfig(Settings):
     max_excess: int = setting(2, minimum=0, maximum=16)
     """Maximum number of ranks by which plus may exceed the lowest rank of a walk."""
 
-    restart_after: int = setting(20_000_000, minimum=1, maximum=10**12, countable=False)
-    """Number of flips without a lower rank after which a walker starts from another scheme."""
+    restart_after: int = setting(4_000_000, minimum=1, maximum=10**12, countable=False)
+    """Number of flips without a lower rank after which a walk ends and another one starts."""
 
     fresh_probability: float = setting(0.5, minimum=0, maximum=1)
     """Fraction of starts from the standard algorithm instead of the pool."""
+
+    restart_choice: Literal["uniform", "flips", "learned"] = "uniform"
+    """Choice of the scheme from which a walk starts, among those of the pool.
+    `uniform`: at random. `flips`: in proportion to the number of possible flips. `learned`: by the
+    outcomes of earlier walks, which also decide about the standard algorithm.
+    """
+
+    long_range: Literal["auto", "none", "exact", "policy"] = "auto"
+    """Re-derivation of several products by a walk that is stuck.
+    `exact`: 4 to 6 products, by an exact search over F2. `policy`: 6 to 12, by the agent of
+    --refine-with. `auto`: `policy` with --refine-with, else `none`.
+    """
+
+    refine_with: str | None = None
+    """Agent of `--long-range policy`: name, id or folder of a run of `matmul train`, or `latest`.
+    It is copied into the run folder.
+    """
+
+    long_range_rounds: int = setting(1, minimum=1, maximum=1_000_000)
+    """Number of rounds without a lower rank after which a walk makes a long-range move."""
 
     pool_size: int = setting(500, minimum=1, maximum=100_000)
     """Maximum number of schemes that the pool keeps of each rank."""
@@ -173,6 +193,22 @@ class FlipWalkConfig(Settings):
         """Chooses the number of walkers, which is recorded: a resumed run keeps it."""
         if self.num_walkers is None:
             object.__setattr__(self, "num_walkers", max(MIN_WALKERS, os.cpu_count() or 1))
+        require(
+            self.long_range != "policy" or self.refine_with is not None,
+            "--long-range policy: needs a trained agent; give --refine-with RUN, a run of `matrixrl matmul train`",
+        )
+        require(
+            self.long_range in ("auto", "policy") or self.refine_with is None,
+            f"--refine-with {self.refine_with}: belongs to --long-range policy, but --long-range {self.long_range} "
+            "is given; leave one of them out",
+        )
+
+    @property
+    def move(self) -> Literal["none", "exact", "policy"]:
+        """Kind of the long-range moves."""
+        if self.long_range == "auto":
+            return "policy" if self.refine_with else "none"
+        return self.long_range
 
     @property
     def walkers(self) -> int:
@@ -192,6 +228,11 @@ class FlipConfig(TrackedRunConfig):
         """Checks that the search ends."""
         super().check()
         graph = self.graph
+        require(
+            self.walk.move != "exact" or graph.ring == "F2",
+            f"--long-range exact --ring {graph.ring}: products are re-derived exactly over F2 only; give --ring F2, or "
+            "--refine-with RUN",
+        )
         if graph.all or graph.target_rank is not None or graph.flips is not None or self.time is not None:
             return
         coefficients = "mod2" if graph.ring == "F2" else "ternary"

@@ -18,12 +18,14 @@ from matrixrl.search.flip_graph.rows import (
 )
 from matrixrl.search.flip_graph.settings import WalkSettings
 from matrixrl.search.flip_graph.walk import RoundResult, run_round
+from matrixrl.search.flip_graph.walkers import WalkerState, walkers_from_arrays, walkers_to_arrays
 
 __all__ = [
     "Pool",
     "RoundResult",
     "WalkRing",
     "WalkSettings",
+    "WalkerState",
     "canonical",
     "from_scheme",
     "polish",
@@ -31,5 +33,7 @@ __all__ = [
     "run_round",
     "standard_rows",
     "to_scheme",
+    "walkers_from_arrays",
+    "walkers_to_arrays",
     "words_per_factor",
 ]

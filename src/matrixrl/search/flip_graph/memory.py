@@ -8,6 +8,7 @@ from matrixrl.schemes.scheme import SchemeError
 from matrixrl.search.flip_graph import kernels
 from matrixrl.search.flip_graph.rows import WalkRing, is_negative, negated
 from matrixrl.search.flip_graph.settings import WalkSettings
+from matrixrl.search.flip_graph.walkers import WalkerState
 
 MAX_RECORDS = 64
 """Maximum number of schemes of one rank that a walk keeps."""
@@ -65,6 +66,38 @@ class WalkMemory:
 
     def load(self, rows: np.ndarray, seed: int) -> None:
         """Starts a walk from a scheme; forgets the records of the one before."""
+        num_rows = self._place(rows)
+        self._registers[kernels.RNG] = seed
+        self._registers[kernels.BEST] = num_rows
+
+    def resume(self, state: WalkerState) -> None:
+        """Continues a walk whose `position` was taken; forgets the records of the one before."""
+        num_rows = self._place(state.rows)
+        self._registers[kernels.RNG] = state.generator
+        self._registers[kernels.BEST] = min(num_rows, state.best)
+        self._registers[kernels.SINCE], self._registers[kernels.IDLE] = state.since, state.idle
+
+    def position(self, origin: int, features: tuple[float, ...], before: WalkerState | None) -> WalkerState:
+        """Returns the position of the walk, from which `resume` continues.
+
+        Args:
+          origin, features: of the start of the walk.
+          before: position from which the walk was resumed; None if it started.
+        """
+        idle = int(self._registers[kernels.IDLE])
+        return WalkerState(
+            self.rows(),
+            int(self._registers[kernels.RNG]),
+            int(self._registers[kernels.BEST]),
+            int(self._registers[kernels.SINCE]),
+            idle,
+            0 if before is None or idle < before.idle else before.moved_at,
+            origin,
+            features,
+        )
+
+    def _place(self, rows: np.ndarray) -> int:
+        """Places a scheme in the memory, with all registers cleared; returns the number of rows."""
         self._x[:] = 0
         if self._signs is None:
             self._x[:, :, : len(rows)] = rows.transpose(1, 2, 0)
@@ -76,9 +109,9 @@ class WalkMemory:
             self._x[:, :, : len(rows)] = plain.transpose(1, 2, 0)
         self._registers[:] = 0
         num_rows = kernels.reduce_equal(self._x, self._signs, np.uint64(len(rows)), self._words)
-        self._registers[kernels.RNG] = seed
-        self._registers[kernels.ROWS] = self._registers[kernels.BEST] = num_rows
+        self._registers[kernels.ROWS] = num_rows
         self._registers[kernels.RECORDED] = kernels.NONE
+        return int(num_rows)
 
     def walk(self, budget: int) -> tuple[int, bool]:
         """Walks for a number of flips.

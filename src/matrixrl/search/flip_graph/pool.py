@@ -4,13 +4,54 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 import numpy as np
 
 from matrixrl.schemes.problem import Problem
 from matrixrl.schemes.scheme import SchemeError
+from matrixrl.search.flip_graph.restarts import FRESH, RestartModel
 from matrixrl.search.flip_graph.rows import WalkRing, canonical, count_pairs, standard_rows, words_per_factor
 from matrixrl.search.flip_graph.settings import Weighting
+
+CANDIDATES = 15
+"""Number of schemes, drawn at random, among which a learned choice selects, beside the standard
+algorithm.
+"""
+
+
+@dataclass
+class PoolMember:
+    """A scheme of a pool.
+
+    Attributes:
+      rows: canonical, read-only.
+      pairs: number of matching pairs.
+      serial: number of the scheme, counted from 1 in the order of their arrival.
+      starts: number of walks that started from it.
+      wins: number of times that one of them found a lower rank than the pool had.
+    """
+
+    rows: np.ndarray
+    pairs: int
+    serial: int
+    starts: int = 0
+    wins: int = 0
+
+
+@dataclass(frozen=True, eq=False)
+class Start:
+    """Where a walk starts.
+
+    Attributes:
+      rows: the scheme.
+      serial: of the scheme in the pool; 0 for the standard algorithm.
+      features: of the start, if it was a learned choice; else empty.
+    """
+
+    rows: np.ndarray
+    serial: int = 0
+    features: tuple[float, ...] = ()
 
 
 class Pool:
@@ -34,8 +75,10 @@ class Pool:
         self.size = size
         self.num_ranks = num_ranks
         self.words = words_per_factor(problem, ring)
-        # Canonical rows and their number of matching pairs, by the bytes of the rows, oldest first.
-        self._members: dict[int, OrderedDict[bytes, tuple[np.ndarray, int]]] = {}
+        self.model = RestartModel()
+        # By the bytes of the rows, oldest first.
+        self._members: dict[int, OrderedDict[bytes, PoolMember]] = {}
+        self._arrivals = 0
 
     @classmethod
     def standard(cls, problem: Problem, ring: WalkRing, size: int = 1_000, num_ranks: int = 3) -> Pool:
@@ -55,7 +98,7 @@ class Pool:
 
     def members(self, rank: int) -> list[np.ndarray]:
         """Returns the schemes of a rank as rows, oldest first."""
-        return [rows for rows, _ in self._members.get(rank, {}).values()]
+        return [member.rows for member in self._members.get(rank, {}).values()]
 
     def __len__(self) -> int:
         return sum(map(len, self._members.values()))
@@ -81,7 +124,8 @@ class Pool:
         members = self._members.setdefault(rank, OrderedDict())
         if key in members:
             return False
-        members[key] = (rows, count_pairs(rows, self.ring))
+        self._arrivals += 1
+        members[key] = PoolMember(rows, count_pairs(rows, self.ring), self._arrivals)
         if len(members) > self.size:
             members.popitem(last=False)
         for high in [high for high in self._members if high >= min(self._members) + self.num_ranks]:
@@ -91,35 +135,103 @@ class Pool:
     def choose(
         self, rng: np.random.Generator, weighting: Weighting = "uniform", num_ranks: int = 1
     ) -> np.ndarray:
-        """Returns a scheme to start from.
+        """Returns a scheme to start from; see `start`."""
+        return self.start(rng, weighting, num_ranks).rows
+
+    def start(self, rng: np.random.Generator, weighting: Weighting = "uniform", num_ranks: int = 1) -> Start:
+        """Returns where a walk starts.
 
         Args:
           rng: source of the choice.
-          weighting: "uniform", or "flips" in proportion to the number of matching pairs.
+          weighting: "uniform"; "flips" in proportion to the number of matching pairs; or "learned",
+            which may choose the standard algorithm.
           num_ranks: number of ranks from which to choose: the lowest one in two thirds of the
-            cases, the next in two thirds of the others, and so on.
+            cases, the next in two thirds of the others, and so on. A learned choice has all ranks.
 
         Raises:
           SchemeError: if the pool is empty.
         """
+        if weighting == "learned":
+            return self._learned_start(rng)
+        members = self._members_of_level(rng, num_ranks)
+        if weighting == "flips":
+            ends = np.cumsum([member.pairs for member in members])
+            if ends[-1] > 0:
+                member = members[int(np.searchsorted(ends, rng.integers(ends[-1]), side="right"))]
+                return Start(member.rows, member.serial)
+        member = members[int(rng.integers(len(members)))]
+        return Start(member.rows, member.serial)
+
+    def _members_of_level(self, rng: np.random.Generator, num_ranks: int) -> list[PoolMember]:
+        """Returns the schemes of a random one of the lowest ranks."""
         ranks = sorted(self._members)[:num_ranks]
         if not ranks:
             raise SchemeError("the pool has no scheme to start from")
         level = 0
         while level + 1 < len(ranks) and rng.random() < 1 / 3:
             level += 1
-        members = list(self._members[ranks[level]].values())
-        if weighting == "flips":
-            ends = np.cumsum([pairs for _, pairs in members])
-            if ends[-1] > 0:
-                return members[int(np.searchsorted(ends, rng.integers(ends[-1]), side="right"))][0]
-        return members[int(rng.integers(len(members)))][0]
+        return list(self._members[ranks[level]].values())
+
+    def _learned_start(self, rng: np.random.Generator) -> Start:
+        """Returns the start that the model chooses among random schemes and the standard
+        algorithm.
+        """
+        drawn: list[PoolMember] = []
+        for _ in range(CANDIDATES):
+            members = self._members_of_level(rng, self.num_ranks)
+            drawn.append(members[int(rng.integers(len(members)))])
+        most = max(1, *(member.pairs for member in drawn))
+        features = [FRESH, *(self._features(member, most) for member in drawn)]
+        chosen = self.model.choose(np.array(features), rng)
+        if chosen == 0:
+            return Start(standard_rows(self.problem, self.ring), 0, FRESH)
+        member = drawn[chosen - 1]
+        return Start(member.rows, member.serial, features[chosen])
+
+    def _features(self, member: PoolMember, most: int) -> tuple[float, ...]:
+        """Returns the features of a scheme (`restarts.FEATURES`)."""
+        best = self.best_rank
+        assert best is not None
+        return (
+            1.0,
+            0.0,
+            float(len(member.rows) - best),
+            member.pairs / most,
+            member.serial / self._arrivals,
+            member.starts / (1 + member.starts),
+            member.wins / (1 + member.wins),
+        )
+
+    def note_start(self, serial: int) -> None:
+        """Counts a walk from a scheme; one that the pool does not hold any more is ignored."""
+        if (member := self._by_serial(serial)) is not None:
+            member.starts += 1
+
+    def note_outcome(self, serial: int, features: tuple[float, ...], won: bool) -> None:
+        """Notes that a walk found a lower rank than the pool had, or that it ended."""
+        if won and (member := self._by_serial(serial)) is not None:
+            member.wins += 1
+        if features:
+            self.model.observe(features, float(won))
+
+    def _by_serial(self, serial: int) -> PoolMember | None:
+        everyone = (member for members in self._members.values() for member in members.values())
+        return next((member for member in everyone if member.serial == serial), None)
 
     def state(self) -> dict[str, np.ndarray]:
-        """Returns all schemes as plain arrays for a checkpoint: `rank_R` uint64 [N, R, 3, words],
-        oldest first.
+        """Returns everything as plain arrays for a checkpoint: `rank_R` uint64 [N, R, 3, words],
+        oldest first; `facts_R` int64 [N, 3], serial numbers, starts and wins; the number of
+        arrivals; and the model.
         """
-        return {f"rank_{rank}": np.stack(self.members(rank)) for rank in sorted(self._members)}
+        arrays: dict[str, np.ndarray] = {}
+        for rank in sorted(self._members):
+            members = self._members[rank].values()
+            arrays[f"rank_{rank}"] = np.stack([member.rows for member in members])
+            facts = [(member.serial, member.starts, member.wins) for member in members]
+            arrays[f"facts_{rank}"] = np.array(facts, np.int64)
+        if arrays:
+            arrays["arrivals"] = np.array(self._arrivals, np.int64)
+        return arrays | self.model.state()
 
     @classmethod
     def from_state(
@@ -130,13 +242,20 @@ class Pool:
         size: int = 1_000,
         num_ranks: int = 3,
     ) -> Pool:
-        """Returns the pool whose `state` was taken.
+        """Returns the pool whose `state` was taken; states of earlier versions have schemes alone.
 
         Raises:
           SchemeError: if the arrays do not fit the problem.
         """
         pool = cls(problem, ring, size, num_ranks)
-        for name in sorted(state, key=lambda name: int(name.removeprefix("rank_"))):
-            for rows in np.asarray(state[name], np.uint64):
+        for rank in sorted(int(name[5:]) for name in state if name.startswith("rank_")):
+            for rows in np.asarray(state[f"rank_{rank}"], np.uint64):
                 pool.add(rows)
+            if f"facts_{rank}" in state:
+                facts = np.asarray(state[f"facts_{rank}"]).tolist()
+                for member, values in zip(pool._members[rank].values(), facts, strict=True):
+                    member.serial, member.starts, member.wins = values
+        if "arrivals" in state:
+            pool._arrivals = int(state["arrivals"])
+        pool.model = RestartModel.from_state(state)
         return pool

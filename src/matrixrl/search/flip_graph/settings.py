@@ -8,7 +8,7 @@ from typing import Literal
 from matrixrl.config.fields import ConfigError
 from matrixrl.search.flip_graph.rows import WalkRing
 
-Weighting = Literal["uniform", "flips"]
+Weighting = Literal["uniform", "flips", "learned"]
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,9 @@ class WalkSettings:
       pool_ranks: number of ranks, counted from the lowest, that the pool keeps.
       start_ranks: number of ranks, counted from the lowest, from which walkers start: two thirds
         of the starts take the lowest one, two thirds of the others the next, and so on.
-      weighting: "uniform", or "flips" to choose starts in proportion to their matching pairs.
+      weighting: "uniform", "flips" to choose starts in proportion to their matching pairs, or
+        "learned" to choose them, and starts from the standard algorithm, by the outcomes of earlier
+        walks (`matrixrl.search.flip_graph.restarts`).
       rederive_probability: fraction of restarts that first replace a few products by others with
         the same sum (`matrixrl.search.flip_graph.rederive`). Over F2 only.
       rederive_rows: number of products that such a replacement removes.
@@ -45,7 +47,7 @@ class WalkSettings:
     target_rank: int | None = None
     plus_after: int = 20_000
     max_excess: int = 2
-    restart_after: int = 20_000_000
+    restart_after: int = 4_000_000
     split_probability: float = 0.1
     fresh_probability: float = 0.5
     sandwich_probability: float = 0.1
@@ -60,8 +62,8 @@ class WalkSettings:
     def __post_init__(self) -> None:
         if self.ring not in ("F2", "Z"):
             raise ConfigError(f"ring: {self.ring} given, but flips walk over F2 or Z")
-        if self.weighting not in ("uniform", "flips"):
-            raise ConfigError(f"weighting: {self.weighting} given, want uniform or flips")
+        if self.weighting not in ("uniform", "flips", "learned"):
+            raise ConfigError(f"weighting: {self.weighting} given, want uniform, flips or learned")
         if self.target_rank is not None and self.target_rank < 1:
             raise ConfigError(f"target_rank: {self.target_rank} given, want 1 or more")
         if self.max_excess < 0:

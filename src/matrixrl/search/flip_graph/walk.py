@@ -1,14 +1,15 @@
-"""Rounds of walks: every walker starts from a scheme of the pool, walks, and reports what it found.
+"""Rounds of walks: every walker starts from a scheme of the pool, or continues its walk of the
+round before, and reports what it found.
 
 With a budget of flips the result depends on the pool, the settings, the seed, the round and the
-number of walkers alone, not on the number of threads.
+walkers alone, not on the number of threads.
 """
 
 from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -18,10 +19,12 @@ import numpy as np
 from matrixrl.schemes.problem import MatrixMultiplication
 from matrixrl.schemes.scheme import SchemeError
 from matrixrl.search.flip_graph.basis import random_image
-from matrixrl.search.flip_graph.pool import Pool
+from matrixrl.search.flip_graph.pool import Pool, Start
 from matrixrl.search.flip_graph.rederive import rederive
+from matrixrl.search.flip_graph.restarts import FRESH
 from matrixrl.search.flip_graph.rows import standard_rows
 from matrixrl.search.flip_graph.settings import WalkSettings
+from matrixrl.search.flip_graph.walkers import WalkerState
 
 CHUNK = 1_000_000
 """Number of flips between two looks at `stop`."""
@@ -45,8 +48,9 @@ class RoundResult:
       plus: number of plus transitions.
       splits: number of split transitions.
       reductions: number of products removed.
-      restarts: number of times that a walker continued from another scheme of the pool.
+      restarts: number of times that a walk ended and its walker started from another scheme.
       rederived: number of starts at which products were replaced by others with the same sum.
+      walkers: where the walks are, for the next round; None for a walker whose walk ended.
       stopped: whether `stop` cut the round.
       seconds: duration.
       processor_seconds: processor time of all walkers.
@@ -59,6 +63,7 @@ class RoundResult:
     reductions: int = 0
     restarts: int = 0
     rederived: int = 0
+    walkers: tuple[WalkerState | None, ...] = ()
     stopped: bool = False
     seconds: float = 0.0
     processor_seconds: float = 0.0
@@ -84,6 +89,7 @@ def run_round(
     flips_per_walker: int,
     stop: Stop | None = None,
     threads: int | None = None,
+    walkers: Sequence[WalkerState | None] = (),
 ) -> RoundResult:
     """Lets every walker walk from schemes of the pool, and adds what they found to the pool.
 
@@ -97,6 +103,8 @@ def run_round(
       stop: is asked by each walker, in its thread, about ten times a second; true ends the round
         early.
       threads: number of threads; None is the number of processors.
+      walkers: where the walks of the round before are (`RoundResult.walkers`), which continue.
+        Empty if every walker starts.
 
     Returns:
       The new schemes and what it took.
@@ -108,18 +116,28 @@ def run_round(
         raise SchemeError("the pool has no scheme to start from")
     started = time.perf_counter()
     num_threads = min(threads or _num_processors(), num_walkers)
-    walkers = [Walker(pool, settings, seed, round, number) for number in range(num_walkers)]
+    active = [
+        Walker(pool, settings, seed, round, number, walkers[number : number + 1])
+        for number in range(num_walkers)
+    ]
     if num_threads == 1:
-        for walker in walkers:
+        for walker in active:
             walker.walk(flips_per_walker, stop)
     else:
         with ThreadPoolExecutor(num_threads, "flip-graph") as executor:
-            list(executor.map(lambda walker: walker.walk(flips_per_walker, stop), walkers))
-    result = RoundResult()
-    for walker in walkers:
+            list(executor.map(lambda walker: walker.walk(flips_per_walker, stop), active))
+    result = RoundResult(walkers=tuple(walker.state for walker in active))
+    for walker in active:
         for name in ("flips", "plus", "splits", "reductions", "restarts", "rederived", "processor_seconds"):
             setattr(result, name, getattr(result, name) + getattr(walker, name))
         result.stopped |= walker.stopped
+    # The pool changes only here, in the order of walkers.
+    for walker in active:
+        for serial in walker.starts:
+            pool.note_start(serial)
+        for serial, features, won in walker.outcomes:
+            pool.note_outcome(serial, features, won)
+    for walker in active:
         for rows in walker.found:
             if pool.add(rows):
                 result.found.setdefault(len(rows), []).append(rows)
@@ -132,15 +150,39 @@ def _num_processors() -> int:
 
 
 class Walker:
-    """One walker of a round: its random choices, counters and found schemes."""
+    """One walker of a round: its random choices, counters and found schemes.
 
-    def __init__(self, pool: Pool, settings: WalkSettings, seed: int, round: int, number: int) -> None:
-        """Makes a walker; it does not change the pool."""
+    Attributes:
+      state: where its walk is; None if it ended.
+      found: schemes as low as the pool's, in the order of their discovery.
+      starts: serial numbers of the schemes from which it started in this round.
+      outcomes: of its walks: serial number and features of the start, and whether a lower rank than
+        the pool had was found, or else that the walk ended.
+    """
+
+    def __init__(
+        self,
+        pool: Pool,
+        settings: WalkSettings,
+        seed: int,
+        round: int,
+        number: int,
+        before: Sequence[WalkerState | None] = (),
+    ) -> None:
+        """Makes a walker; it does not change the pool.
+
+        Args:
+          before: its position after the last round; empty in the first round.
+        """
         self._pool = pool
         self._settings = settings
         key = np.random.SeedSequence([seed, round, number]).generate_state(2, np.uint64)
         self._rng = np.random.Generator(np.random.Philox(key=key))
+        self.state = before[0] if before else None
+        self._is_restart = bool(before)
         self.found: list[np.ndarray] = []
+        self.starts: list[int] = []
+        self.outcomes: list[tuple[int, tuple[float, ...], bool]] = []
         self.flips = self.plus = self.splits = self.reductions = self.restarts = self.rederived = 0
         self.stopped = False
         self.processor_seconds = 0.0
@@ -153,35 +195,53 @@ class Walker:
         record_rank = self._pool.best_rank or 0
         memory: WalkMemory | None = None
         while budget > 0 and not self.stopped:
-            rows = self._start()
+            start = Start(np.empty(0)) if self.state else self._start()
+            rows = self.state.rows if self.state else start.rows
             if memory is None or not memory.fits(rows):
                 memory = WalkMemory(rows, self._settings, record_rank)
-            memory.load(rows, int(self._rng.integers(1, 2**63)))
+            if self.state:
+                start = Start(rows, self.state.origin, self.state.features)
+                memory.resume(self.state)
+            else:
+                memory.load(rows, int(self._rng.integers(1, 2**63)))
             ended, used = False, 0
             while not ended and used < budget and not self.stopped:
                 tried, ended = memory.walk(min(CHUNK, budget - used))
                 used += tried
                 self.stopped = stop is not None and stop()
-            self._collect(memory)
+            self._collect(memory, start)
+            self.state = None if ended else memory.position(start.serial, start.features, self.state)
             if memory.at_target:
                 break
+            if ended:
+                self.outcomes.append((start.serial, start.features, False))
             budget -= max(used, MIN_COST)
-            self.restarts += budget > 0 and not self.stopped
         self.processor_seconds = time.thread_time() - started
 
-    def _start(self) -> np.ndarray:
-        """Returns the rows to start from: the standard algorithm, a scheme of the lowest rank that
-        this walker found, or one of the pool, now and then in another basis.
+    def _start(self) -> Start:
+        """Returns where a walk starts, and notes it: the standard algorithm, a scheme of the lowest
+        rank that this walker found, or one of the pool, now and then in another basis.
         """
+        self.restarts += self._is_restart
+        self._is_restart = True
+        start = self._choose()
+        self.starts.append(start.serial)
+        return start
+
+    def _choose(self) -> Start:
         settings, best = self._settings, self._pool.best_rank
         lowest = min(map(len, self.found), default=best)
-        if settings.fresh_probability and self._rng.random() < settings.fresh_probability:
-            return standard_rows(self._pool.problem, settings.ring)
+        learned = settings.weighting == "learned"
+        if not learned and settings.fresh_probability and self._rng.random() < settings.fresh_probability:
+            return Start(standard_rows(self._pool.problem, settings.ring))
         if best is not None and lowest is not None and lowest < best:
             own = [rows for rows in self.found if len(rows) == lowest]
-            rows = own[int(self._rng.integers(len(own)))]
+            start = Start(own[int(self._rng.integers(len(own)))])
         else:
-            rows = self._pool.choose(self._rng, settings.weighting, settings.start_ranks)
+            start = self._pool.start(self._rng, settings.weighting, settings.start_ranks)
+        if start.features == FRESH:
+            return start
+        rows = start.rows
         if settings.rederive_probability and self._rng.random() < settings.rederive_probability:
             other = rederive(rows, settings.rederive_rows, self._rng)
             if other is not None:
@@ -193,10 +253,14 @@ class Walker:
             self._pool.problem, MatrixMultiplication
         ):
             rows = random_image(rows, self._pool.problem, settings.ring, self._rng)
-        return rows
+        return Start(rows, start.serial, start.features)
 
-    def _collect(self, memory: WalkMemory) -> None:
+    def _collect(self, memory: WalkMemory, start: Start) -> None:
         """Takes over the counters and the schemes of a walk."""
-        self.found += memory.records()
+        lowest = min(map(len, self.found), default=self._pool.best_rank or 0)
+        records = memory.records()
+        if min(map(len, records), default=lowest) < lowest:
+            self.outcomes.append((start.serial, start.features, True))
+        self.found += records
         for name, value in memory.counters().items():
             setattr(self, name, getattr(self, name) + value)

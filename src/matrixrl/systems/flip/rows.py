@@ -46,10 +46,23 @@ def round_metrics(
         "walk/flips_per_second": flips_per_second,
         "walk/restarts": progress.restarts,
         "walk/pluses": progress.pluses,
+        **_moves(state),
         core_name: progress.core_seconds[index],
         "pool/size": len(pool),
         "pool/best": counts.get(best, 0),
         "pool/next": counts.get(best + 1, 0),
+    }
+
+
+def _moves(state: FlipState) -> dict[str, int]:
+    """Returns the numbers of long-range moves; none before the first one."""
+    progress = state.progress
+    if progress.moves == 0:
+        return {}
+    return {
+        "move/tried": progress.moves,
+        "move/changed": progress.moves_changed,
+        "move/shorter": progress.moves_shorter,
     }
 
 

@@ -1,4 +1,6 @@
-"""State of a search: pools of schemes, and plain counters that a checkpoint holds as JSON."""
+"""State of a search: pools of schemes, positions of walkers, and plain counters that a checkpoint
+holds as JSON.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from matrixrl.search.flip_graph import Pool
+from matrixrl.search.flip_graph import Pool, WalkerState
 
 DONE = "done"
 
@@ -23,6 +25,8 @@ class FlipProgress:
       problem_rounds: number of finished rounds of each problem.
       flips: number of flips so far, of each problem.
       restarts, pluses: numbers of these so far, of all problems.
+      moves, moves_changed, moves_shorter: number of long-range moves so far, and of those that
+        changed a scheme and that made it shorter.
       finds: number of schemes that were better than those before them.
       core_seconds: processor time of the walks so far, of each problem. Not a result.
       best_ranks: lowest rank of each problem.
@@ -36,6 +40,9 @@ class FlipProgress:
     flips: tuple[int, ...] = ()
     restarts: int = 0
     pluses: int = 0
+    moves: int = 0
+    moves_changed: int = 0
+    moves_shorter: int = 0
     finds: int = 0
     core_seconds: tuple[float, ...] = ()
     best_ranks: tuple[int, ...] = ()
@@ -52,10 +59,12 @@ class FlipState(NamedTuple):
     Attributes:
       pools: the pool of each problem.
       progress: the counters.
+      walkers: positions of the walkers of each problem; empty before their first round.
     """
 
     pools: tuple[Pool, ...]
     progress: FlipProgress
+    walkers: tuple[tuple[WalkerState | None, ...], ...]
 
 
 def flip_progress_from_record(record: Mapping[str, Any]) -> FlipProgress:

@@ -1,7 +1,7 @@
 """Search on flip graphs: a run is a sequence of rounds, between which walkers exchange schemes.
 
-A round is determined by the pool, the seed, the number of the round and the settings of the walk,
-so that no random state has to be kept: pools and counters are all that a checkpoint holds.
+A round is determined by the pool, the positions of the walkers, the seed, the number of the round
+and the settings of the walk: these are all that a checkpoint holds.
 """
 
 from __future__ import annotations
@@ -28,7 +28,11 @@ from matrixrl.search.flip_graph import (
     run_round,
     standard_rows,
     to_scheme,
+    walkers_from_arrays,
+    walkers_to_arrays,
 )
+from matrixrl.systems.flip.long_range import ExactMove, LongRangeMove, LongRangeResult, move_stuck_walkers
+from matrixrl.systems.flip.policy import PolicyMove, TrainedPolicy, keep_policy, kept_policy
 from matrixrl.systems.flip.rows import is_shown, pool_in_words, round_metrics
 from matrixrl.systems.flip.start import keep_start, kept_start
 from matrixrl.systems.flip.state import FlipProgress, FlipState, flip_progress_from_record, replaced
@@ -59,10 +63,12 @@ class FlipRound:
     Attributes:
       problem: index of its problem.
       result: what the walkers found and did.
+      moves: long-range moves before it.
     """
 
     problem: int
     result: RoundResult
+    moves: LongRangeResult
 
 
 @dataclass(frozen=True)
@@ -85,13 +91,18 @@ class FlipTrainer:
       config: the run's settings.
       discoveries: the best schemes, one collection for each problem.
       start: schemes of `--start`, proved, of a new run.
+      policy: agent of `--refine-with`, of a new run.
 
     Attributes:
       walk_seconds, walk_flips: of this process, for the rate. Not results.
     """
 
     def __init__(
-        self, config: FlipConfig, discoveries: Sequence[Discoveries], start: Sequence[Scheme] = ()
+        self,
+        config: FlipConfig,
+        discoveries: Sequence[Discoveries],
+        start: Sequence[Scheme] = (),
+        policy: TrainedPolicy | None = None,
     ) -> None:
         self.config = config
         self.discoveries = tuple(discoveries)
@@ -99,6 +110,8 @@ class FlipTrainer:
         self.walk_seconds, self.walk_flips = 0.0, 0
         self._compiled: set[int] = set()
         self._start = list(start)
+        self._policy = policy
+        self._move: LongRangeMove | None = None
         # Ranks of the schemes that the search starts from: they are no finds.
         self.baselines = [len(standard_rows(problem, config.graph.ring)) for problem in self.problems]
         if start:
@@ -117,6 +130,7 @@ class FlipTrainer:
                 restart_after=config.walk.restart_after,
                 fresh_probability=config.walk.fresh_probability,
                 pool_size=config.walk.pool_size,
+                weighting=config.walk.restart_choice,
             )
             for target in self.targets
         )
@@ -130,6 +144,8 @@ class FlipTrainer:
         """Returns the state of a fresh run: pools with the schemes to start from."""
         directory = self.discoveries[0].directory
         keep_start(directory, self._start)
+        if self._policy is not None:
+            keep_policy(directory, self._policy)
         start = self._start or kept_start(directory)
         pools = []
         for problem in self.problems:
@@ -146,7 +162,7 @@ class FlipTrainer:
         )
         if start:
             self._use_start(start)
-        return self._at_next_problem(FlipState(tuple(pools), progress))
+        return self._at_next_problem(FlipState(tuple(pools), progress, ((),) * len(pools)))
 
     def _use_start(self, start: Sequence[Scheme]) -> None:
         self.baselines[0] = min(self.baselines[0], *(scheme.rank for scheme in start))
@@ -163,6 +179,8 @@ class FlipTrainer:
         arrays: dict[str, Any] = {}
         for index, pool in enumerate(state.pools):
             arrays |= {f"pool_{index}/{name}": array for name, array in pool.state().items()}
+            walkers = walkers_to_arrays(state.walkers[index])
+            arrays |= {f"walkers_{index}/{name}": array for name, array in walkers.items()}
         texts = {name: text for found in self.discoveries for name, text in found.checkpoint_texts().items()}
         progress = {
             **checkpoint_format.plain(state.progress),
@@ -194,7 +212,11 @@ class FlipTrainer:
             )
             for index, problem in enumerate(self.problems)
         )
-        return FlipState(pools, flip_progress_from_record(saved))
+        walkers = tuple(
+            walkers_from_arrays(checkpoint.host_arrays(f"walkers_{index}/"))
+            for index in range(len(self.problems))
+        )
+        return FlipState(pools, flip_progress_from_record(saved), walkers)
 
     def finished(self, state: FlipState) -> bool:
         """Returns whether every problem is at its target, or the budget of flips is spent."""
@@ -223,23 +245,44 @@ class FlipTrainer:
         return flips if left is None else min(flips, -(-left // walk.walkers))
 
     def advance(self, state: FlipState) -> tuple[FlipState, FlipRound]:
-        """Performs a round on all cores."""
+        """Performs a round on all cores, after the long-range moves of walkers that are stuck."""
         progress = state.progress
         index = progress.current
-        self._compile(state.pools[index], self.settings[index])
+        pool, settings = state.pools[index], self.settings[index]
+        self._compile(pool, settings)
+        moves = self._long_range(state, index)
         result = run_round(
-            state.pools[index],
-            self.settings[index],
+            pool,
+            settings,
             seed=self.config.seed,
             round=progress.rounds,
             num_walkers=self.config.walk.walkers,
             flips_per_walker=self.flips_of_round(progress),
+            walkers=moves.walkers,
         )
         self.walk_seconds, self.walk_flips = (
             self.walk_seconds + result.seconds,
             self.walk_flips + result.flips,
         )
-        return state, FlipRound(index, result)
+        for rows in moves.found:
+            result.found.setdefault(len(rows), []).insert(0, rows)
+        walkers = replaced(state.walkers, index, result.walkers)
+        return state._replace(walkers=walkers), FlipRound(index, result, moves)
+
+    def _long_range(self, state: FlipState, index: int) -> LongRangeResult:
+        """Makes the long-range moves before a round."""
+        walk, walkers = self.config.walk, state.walkers[index]
+        if walk.move == "none" or self._at_target(state.progress.best_ranks[index], self.targets[index]):
+            return LongRangeResult(walkers)
+        if self._move is None:
+            self._move = (
+                ExactMove()
+                if walk.move == "exact"
+                else PolicyMove(self._policy or kept_policy(self.discoveries[0].directory))
+            )
+        stuck_flips = walk.long_range_rounds * walk.flips_per_round
+        key = self.config.seed, state.progress.rounds
+        return move_stuck_walkers(self._move, state.pools[index], walkers, stuck_flips, key)
 
     def _compile(self, pool: Pool, settings: WalkSettings) -> None:
         """Compiles the walks for a length of factors, once, by a walk of one flip whose result is
@@ -290,10 +333,11 @@ class FlipTrainer:
 
     def _counted(self, state: FlipState, outcome: FlipRound) -> FlipProgress:
         """Returns the progress with the numbers of a round added."""
-        progress, index, result = state.progress, outcome.problem, outcome.result
+        progress, index, result, moves = state.progress, outcome.problem, outcome.result, outcome.moves
         best = state.pools[index].best_rank
         assert best is not None
-        core_seconds = round(progress.core_seconds[index] + result.processor_seconds, 3)
+        spent = result.processor_seconds + moves.seconds
+        core_seconds = round(progress.core_seconds[index] + spent, 3)
         return dataclasses.replace(
             progress,
             rounds=progress.rounds + 1,
@@ -302,6 +346,9 @@ class FlipTrainer:
             flips=replaced(progress.flips, index, progress.flips[index] + result.flips),
             restarts=progress.restarts + result.restarts,
             pluses=progress.pluses + result.plus + result.splits,
+            moves=progress.moves + moves.tried,
+            moves_changed=progress.moves_changed + moves.changed,
+            moves_shorter=progress.moves_shorter + moves.shorter,
             core_seconds=replaced(progress.core_seconds, index, core_seconds),
             best_ranks=replaced(progress.best_ranks, index, best),
         )
@@ -381,8 +428,13 @@ class FlipTrainer:
             pool.add(from_scheme(scheme, pool.ring))
         best = pool.best_rank
         assert best is not None
+        walkers = state.walkers
+        if best < progress.best_ranks[index]:
+            # The seeds are better than where the walks are: they start from the pool.
+            walkers = replaced(walkers, index, ())
         best_ranks = replaced(progress.best_ranks, index, best)
-        return FlipState(state.pools, dataclasses.replace(progress, best_ranks=best_ranks))
+        progress = dataclasses.replace(progress, best_ranks=best_ranks)
+        return FlipState(state.pools, progress, walkers)
 
     def _show_progress(self, state: FlipState, index: int, run: Recorder) -> None:
         """Shows the state of the search on the status line."""
