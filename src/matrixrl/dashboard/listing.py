@@ -6,6 +6,7 @@ import dataclasses
 from typing import TYPE_CHECKING, Any
 
 from matrixrl.config import ConfigError, require
+from matrixrl.dashboard import studies
 from matrixrl.dashboard.metrics import ThinnedCurve
 from matrixrl.dashboard.query import NotFoundError, Query
 from matrixrl.dashboard.store import RunEntry
@@ -23,12 +24,17 @@ SORT_KEYS = ("age", "name", "state", "system", "steps", "episodes", "best", "sta
 
 
 def runs(dashboard: Dashboard, query: Query) -> dict[str, Any]:
-    """Returns all runs, filtered and sorted: `/api/runs`.
+    """Returns all runs, filtered and sorted: `/api/runs`. Studies are rows of their own.
 
     Parameters: `q` (a part of name, id, system or state), `state`, `system` (each may repeat),
-    `sort` (`age`, `name`, `state`, `system`, `steps`, `episodes`, `best`, `started`), `reverse=1`.
+    `sort` (`age`, `name`, `state`, `system`, `steps`, `episodes`, `best`, `started`), `reverse=1`;
+    `study`: the runs of this study alone.
     """
-    entries = dashboard.store.entries()
+    chosen = query.text("study")
+    keys = None
+    if chosen:
+        keys = dashboard.store.listing().of_studies[dashboard.studies.entry(chosen).key].values()
+    entries = dashboard.store.entries(keys)
     systems = sorted({entry.summary.system for entry in entries})
     states = sorted({entry.summary.state for entry in entries})
     total = len(entries)
@@ -49,6 +55,7 @@ def runs(dashboard: Dashboard, query: Query) -> dict[str, Any]:
         "systems": systems,
         "states": states,
         "runs_dir": str(dashboard.store.runs_dir),
+        **({} if chosen else studies.in_list(dashboard, query)),
     }
 
 
