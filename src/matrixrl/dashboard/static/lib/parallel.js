@@ -220,7 +220,7 @@ export class Parallel {
     const title = axis.name.length > 17 ? `${axis.name.slice(0, 16)}…` : axis.name;
     return h('svg:g', { class: 'parallel-axis', 'aria-hidden': 'true' },
       h('svg:line', { x1: x, x2: x, y1: TOP, y2: HEIGHT - BOTTOM }),
-      h('svg:text', { x, y: 14, class: 'axis-name' }, title, h('svg:title', {}, axis.name)),
+      h('svg:text', { x, y: 14, class: 'axis-name' }, title, title === axis.name ? null : h('svg:title', {}, axis.name)),
       axis.log ? h('svg:text', { x, y: 28, class: 'axis-log' }, 'log scale') : null,
       axis.ticks().map(([place, text]) => [
         h('svg:line', { x1: x - 4, x2: x + 4, y1: this.y(place), y2: this.y(place) }),
