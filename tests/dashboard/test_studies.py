@@ -143,6 +143,16 @@ def test_curves_have_mean_and_band_of_each_setting(client: Client) -> None:
     assert best["high"] == pytest.approx([24.8, 24.8, 10.0])
 
 
+def test_a_curve_ends_where_most_of_its_trials_do(tmp_path: Path) -> None:
+    study = empty_study(tmp_path, "s", seeds=[0, 1, 2])
+    for seed, values in enumerate(([1.0, 1.0], [2.0, 2.0], [3.0, 3.0, 99.0])):
+        add_trial(study, {"gamma": 0.9}, seed, values)
+    save_study(study, tmp_path / "s")
+    (group,) = Client(create_app(tmp_path)).get("/api/studies/s/curves").json()["groups"]
+    assert (group["label"], group["curves"]) == ("all trials", 3)
+    assert (group["x"], group["y"]) == ([10.0, 20.0], [2.0, 2.0])
+
+
 def test_curves_of_another_metric_and_axis(client: Client) -> None:
     answer = client.get("/api/studies/grid/curves?metric=train/total_loss&x=time&by=learning_rate").json()
     assert answer["groups"][1]["y"][0] == pytest.approx(8.0, abs=1.0)

@@ -287,12 +287,16 @@ def grouped(
 
 
 def _as_curve(group: CurveGroup, axis: str, points: int) -> dict[str, Any]:
-    """Returns the mean of a group and its 95 % interval."""
+    """Returns the mean of a group and its 95 % interval, where at least half of its curves have
+    values: the mean of the few that are longer is not that of the setting.
+    """
     members = [{"run": "", "x": np.maximum.accumulate(curve.x[axis]), "y": curve.y} for curve in group.curves]
     curve = averaged(members, points)
-    del curve["runs"]
+    ends = np.array([(member["x"][0], member["x"][-1]) for member in members])
+    counts = ((ends[:, :1] <= curve["x"]) & (curve["x"] <= ends[:, 1:])).sum(0)
+    kept = 2 * counts >= len(members)
     return {
-        **curve,
+        **{name: curve[name][kept] for name in ("x", "y", "low", "high")},
         "label": words_of(group.settings) or "all trials",
         "settings": group.settings,
         "trials": group.num_trials,

@@ -56,9 +56,19 @@ export function dash(index) {
   return DASHES[index % DASHES.length];
 }
 
-/** Returns a colour of the style sheet, such as `--text`. */
+const known = { light: new Map(), dark: new Map() };
+
+/** Returns a colour of the style sheet, such as `--text`, for a canvas: the one of the present theme. */
 export function variable(name) {
-  return getComputedStyle(document.documentElement).getPropertyValue(name).trim();
+  const found = known[isDark() ? 'dark' : 'light'];
+  if (!found.has(name)) {
+    const probe = h('span', { hidden: true });
+    document.body.append(probe);
+    probe.style.color = `var(${name})`;
+    found.set(name, getComputedStyle(probe).color);
+    probe.remove();
+  }
+  return found.get(name);
 }
 
 /** Calls back when light and dark change; returns a function that ends it. */

@@ -129,7 +129,7 @@ export async function mount(container, params, context) {
     if (curves.unread) return `${number(curves.runs - curves.unread)} of ${plural(curves.runs, 'run')} read so far.`;
     if (!curves.runs) return 'No run has started yet, so there are no curves.';
     if (!curves.groups.length) return `No run has a value of ${curves.metric || 'a metric'} yet.`;
-    const band = curves.groups.some(group => group.curves > 1) ? 'Mean over trials, with its 95 % interval as a band.' : 'One trial for each curve, so there are no bands.';
+    const band = curves.groups.some(group => group.curves > 1) ? 'Mean over trials, with its 95 % interval as a band, as far as half of them reach.' : 'One trial for each curve, so there are no bands.';
     const limit = curves.total_groups > curves.groups.length
       ? ` The ${number(curves.groups.length)} ${study.metric ? 'best' : 'first'} of ${number(curves.total_groups)} curves are drawn.` : '';
     return band + limit;
@@ -256,7 +256,8 @@ export async function mount(container, params, context) {
   function drawTable() {
     const found = sorted();
     const total = study.rows.length;
-    fill(count, found.length === total ? plural(total, 'trial') : `${number(found.length)} of ${plural(total, 'trial')} within the ranges `,
+    const all = study.rows.some(row => row.agent !== null) ? `${plural(total, 'agent')} of ${plural(study.trials, 'trial')}` : plural(total, 'trial');
+    fill(count, found.length === total ? all : `${number(found.length)} of ${all} within the ranges `,
       found.length === total ? null : h('button', { type: 'button', on: { click: () => parallel.clear() } }, 'Clear the ranges'));
     const focused = document.activeElement?.dataset?.sort;
     const left = trials.querySelector('.scroll')?.scrollLeft || 0;
