@@ -1,9 +1,10 @@
-"""What a study costs: a trial once its worker is warm, and the lists of 1,000 trials.
+"""What a study costs: a trial once its worker is warm, and the lists and the page of 1,000 trials.
 
-    nice -n 5 python benchmarks/bench_studies.py [--trials 12] [--runs 1000] [--json]
+    nice -n 5 python benchmarks/bench_studies.py [--trials 12] [--runs 1000] [--only lists page] [--json]
 
 The trials train tests/envs/tiny.py for 10 updates, so that nearly all of their time is the study's and the run's own: start, journal,
-checkpoint, end. The lists are processes of their own; their seconds include the start of Python.
+checkpoint, end. The lists are processes of their own; their seconds include the start of Python. The answers of the dashboard are
+those of a new server (no summary and no curve is in its memory).
 """
 
 from __future__ import annotations
@@ -72,9 +73,8 @@ def warm_trials(folder: Path, trials: int) -> dict[str, Any]:
     }
 
 
-def lists(folder: Path, runs: int) -> dict[str, Any]:
-    """Lists a study of many trials, and its run folders."""
-    where = folder / "large"
+def large_study(where: Path, runs: int, rows: int = 100) -> Path:
+    """Makes a study of many trials, each with a short curve."""
     study = Study(
         str(where),
         "large",
@@ -87,13 +87,50 @@ def lists(folder: Path, runs: int) -> dict[str, Any]:
         config = TrackingConfig(runs_dir=where / "runs", run_name=trial.run_name, console="quiet")
         quiet = contextlib.redirect_stdout(io.StringIO())
         with quiet, open_run(config, system="ppo", name_prefix="bench", run_config={"seed": 0}) as run:
-            run.record([ScalarRow(run.clock.tick(), {"train/loss": 1.0})])
+            run.record(
+                [ScalarRow(tick, {"train/loss": 1.0, "train/a": 2.0}) for tick in run.clock.advance(rows)]
+            )
             run.finish()
     save_study(study, where)
+    return where
+
+
+def lists(where: Path) -> dict[str, Any]:
+    """Lists a study of many trials, and its run folders."""
     return {
         "runs list --study, s, processor s": _timed(["runs", "list", "--study", str(where)]),
         "runs list of its runs, s, processor s": _timed(["runs", "list", "--runs-dir", str(where / "runs")]),
     }
+
+
+def page(where: Path) -> dict[str, Any]:
+    """Asks a new server for the page of a study, as the browser does, and for the list of its runs."""
+    from matrixrl.dashboard.server import create_app
+    from tests.dashboard.client import Client
+
+    client = Client(create_app(where.parent))
+    found: dict[str, Any] = {}
+
+    def ask(name: str, path: str) -> Any:
+        began, before = time.perf_counter(), time.process_time()
+        answer = client.get(path).json()
+        seconds = [round(time.perf_counter() - began, 3), round(time.process_time() - before, 3)]
+        found[f"{name}, s, processor s"] = seconds
+        return answer
+
+    ask("list of runs with the study", "/api/runs")
+    assert len(ask("page, first answer", f"/api/studies/{where.name}")["rows"]) > 1
+    answer = ask("curves, first answer", f"/api/studies/{where.name}/curves")
+    began = time.perf_counter()
+    while answer["unread"]:
+        answer = client.get(f"/api/studies/{where.name}/curves").json()
+    found["curves of all runs, s"] = round(time.perf_counter() - began, 3)
+    ask("page again", f"/api/studies/{where.name}")
+    ask("curves again", f"/api/studies/{where.name}/curves")
+    ask("importance, Optuna's import included", f"/api/studies/{where.name}/importance")
+    ask("runs of the study, first answer", f"/api/runs?study={where.name}")
+    ask("runs of the study again", f"/api/runs?study={where.name}")
+    return found
 
 
 def _timed(arguments: list[str], repeats: int = 3) -> list[float]:
@@ -116,14 +153,18 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--trials", type=int, default=12)
     parser.add_argument("--runs", type=int, default=1000)
+    parser.add_argument("--only", nargs="*", choices=("trials", "lists", "page"), default=None)
     parser.add_argument("--json", action="store_true")
     given = parser.parse_args()
+    chosen = given.only or ("trials", "lists", "page")
+    found: dict[str, Any] = {"load": os.getloadavg()[0]}
     with tempfile.TemporaryDirectory() as folder:
-        found = {
-            "load": os.getloadavg()[0],
-            **warm_trials(Path(folder), given.trials),
-            **lists(Path(folder), given.runs),
-        }
+        if "trials" in chosen:
+            found |= warm_trials(Path(folder), given.trials)
+        if set(chosen) & {"lists", "page"}:
+            where = large_study(Path(folder) / "runs" / "large", given.runs)
+            found |= lists(where) if "lists" in chosen else {}
+            found |= page(where) if "page" in chosen else {}
     if given.json:
         print(json.dumps(found))
     else:

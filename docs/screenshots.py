@@ -1,7 +1,7 @@
 """Pictures of the dashboard: each view in light and dark, 1,280 and 390 pixels wide.
 
 `make screenshots` runs it. The runs come from a folder that is given with `--runs-dir`, or are trained first, which
-takes some minutes. Needs Debian's chromium and chromedriver, and selenium.
+takes ten minutes or more. Needs Debian's chromium and chromedriver, and selenium.
 """
 
 from __future__ import annotations
@@ -25,8 +25,27 @@ COLOURS = 128
 
 TRAIN = (
     ("matmul", "train", "--preset", "quick", "--record-search", "--run-name", "strassen", "--seed", "0"),
-    ("hackmatrix", "train", "--preset", "quick", "--time", "3m", "--run-name", "hackmatrix-small"),
+    ("hackmatrix", "train", "--preset", "dev", "--time", "3m", "--run-name", "hackmatrix-small"),
 )
+
+STUDY = """
+command = "ppo train"
+seeds = [0, 1, 2]
+[settings]
+env = "gymnax:CartPole-v1"
+num_envs = 8
+num_steps = 64
+total_timesteps = 60_000
+log_interval = 4
+[grid]
+learning_rate = [1e-4, 3e-4, 1e-3, 3e-3]
+gamma = [0.9, 0.99]
+gae_lambda = [0.8, 0.95]
+[objective]
+metric = "episode/return"
+value = "area"
+"""
+"""A small study; the settings of a seed are trained as one program."""
 
 
 def open_browser(width: int, height: int) -> Any:
@@ -100,6 +119,16 @@ def watch_game(driver: Any) -> None:
         click(driver, "Next")
 
 
+def wait_for_study(driver: Any) -> None:
+    """Shows a curve for each learning rate."""
+    wait_for(driver, ".study-chart canvas")
+    driver.execute_script(
+        """const select = document.getElementById('study-by');
+        if (select.options.length > 1) { select.selectedIndex = 1; select.dispatchEvent(new Event('change')); }"""
+    )
+    time.sleep(2.0)
+
+
 def scroll_to_search(driver: Any) -> None:
     """Shows the search tree of the second term."""
     step_game(driver)
@@ -120,6 +149,8 @@ def views(runs: dict[str, str]) -> dict[str, tuple[str, str, Callable[[Any], Non
         "records": ("#/records", ".ledger tbody tr", nothing),
         "play": ("#/hackmatrix", ".board", nothing),
     }
+    if "study" in runs:
+        found["study"] = (f"#/studies/{runs['study']}", ".bars, .importance p", wait_for_study)
     if "chart" in runs:
         found["charts"] = (f"#/runs/{runs['chart']}/charts", ".chart canvas", nothing)
         found["episodes"] = (f"#/runs/{runs['chart']}/episodes", "table tbody tr", nothing)
@@ -134,6 +165,7 @@ def views(runs: dict[str, str]) -> dict[str, tuple[str, str, Callable[[Any], Non
 
 def find_runs(runs_dir: Path) -> dict[str, str]:
     """Returns the runs of a folder that the views show."""
+    from matrixrl.studies.record import study_folders
     from matrixrl.tracking.identity import read_run_file, run_folders
 
     found: dict[str, str] = {}
@@ -149,6 +181,7 @@ def find_runs(runs_dir: Path) -> dict[str, str]:
         if system in ("ppo", "hackmatrix"):
             found["chart"] = folder.name
     found["scheme"] = found.get("search", found.get("scheme", ""))
+    found["study"] = next((folder.name for folder in study_folders(runs_dir)), "")
     return {name: run for name, run in found.items() if run}
 
 
@@ -156,6 +189,30 @@ def save(driver: Any, path: Path) -> None:
     """Writes what the window shows as a small PNG."""
     picture = Image.open(io.BytesIO(driver.get_screenshot_as_png())).convert("RGB")
     picture.quantize(COLOURS, Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE).save(path, optimize=True)
+
+
+def train(runs_dir: Path) -> None:
+    """Trains the runs and the study of the pictures; those that are finished are kept, a training
+    that was interrupted is resumed.
+    """
+    from matrixrl.tracking.summary import summarize
+
+    for command in TRAIN:
+        name = command[command.index("--run-name") + 1]
+        time_limit = command[command.index("--time") :][:2] if "--time" in command else ()
+        if not (runs_dir / name).exists():
+            matrixrl(*command, "--runs-dir", str(runs_dir))
+        elif summarize(runs_dir / name).state not in ("finished", *(("interrupted",) if time_limit else ())):
+            matrixrl(*command[:2], "--resume-run", name, *time_limit, "--runs-dir", str(runs_dir))
+    runs_dir.mkdir(parents=True, exist_ok=True)
+    file = runs_dir / "cartpole.toml"
+    file.write_text(STUDY, encoding="utf-8")
+    matrixrl("sweep", str(file), "--study-dir", str(runs_dir / "cartpole"))
+
+
+def matrixrl(*arguments: str) -> None:
+    """Runs a command of matrixrl."""
+    subprocess.run([sys.executable, "-m", "matrixrl", *arguments], check=True)
 
 
 def main() -> int:
@@ -170,11 +227,7 @@ def main() -> int:
     runs_dir = given.runs_dir
     if runs_dir is None:
         runs_dir = Path("build/screenshot-runs")
-        for command in TRAIN:
-            if not (runs_dir / command[command.index("--run-name") + 1]).exists():
-                subprocess.run(
-                    [sys.executable, "-m", "matrixrl", *command, "--runs-dir", str(runs_dir)], check=True
-                )
+        train(runs_dir)
     from matrixrl.api import dashboard
 
     given.target.mkdir(parents=True, exist_ok=True)

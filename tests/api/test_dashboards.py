@@ -41,6 +41,11 @@ def test_a_run_is_shown_by_name_and_wrong_arguments_are_refused(runs_dir: Path) 
     with matrixrl.dashboard("latest", runs_dir=runs_dir, height=300) as board:
         assert board.url.endswith("/#/runs/walk")
         assert 'height="300"' in board._repr_html_()
+        (runs_dir / "grid").mkdir()
+        (runs_dir / "grid" / "study.json").touch()
+        for study, there in (("grid", runs_dir), (runs_dir / "grid", None)):
+            with matrixrl.dashboard(study, runs_dir=there) as other:
+                assert other.url.endswith("/#/studies/grid")
         port = int(board.url.split(":")[2].partition("/")[0])
         with pytest.raises(matrixrl.ConfigError, match=rf"dashboard\(port={port}\): cannot be used"):
             matrixrl.dashboard(runs_dir=runs_dir, port=port)

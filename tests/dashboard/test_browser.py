@@ -292,12 +292,20 @@ def test_the_theme_is_chosen_and_kept(page: Page) -> None:
     def background() -> str:
         return page.run("return getComputedStyle(document.body).backgroundColor")
 
+    def on_canvas() -> str:
+        """The colour of text that drawings on a canvas get: a canvas takes no `light-dark()`."""
+        return page.driver.execute_async_script(
+            "import('/static/lib/theme.js').then(theme => arguments[arguments.length - 1](theme.variable('--text')))"
+        )
+
     page.set_screen(1280, "light")
     light = background()
+    assert on_canvas() == "rgb(21, 32, 43)"
     page.click("#theme")
     page.click("#theme")
     assert page.run("return document.documentElement.dataset.theme") == "dark"
     assert background() != light
+    assert on_canvas() == "rgb(230, 235, 241)"
     page.open("#/", "tbody tr")
     assert page.run("return document.documentElement.dataset.theme") == "dark"
     page.click("#theme")

@@ -149,7 +149,7 @@ def test_only_listed_games_are_opened(folder: Path, key: str) -> None:
 
 
 def test_the_ledger_compares_library_and_runs_with_the_records(folder: Path) -> None:
-    rows = {row["format"]: row for row in ledger.ledger([folder])}
+    rows = {row["format"]: row for row in ledger.ledger({"m": folder})}
     assert len(rows) == 84
     assert rows["2x2x2"]["known"] == {"rational": 7, "integer": 7, "ternary": 7, "mod2": 7}
     assert rows["2x2x2"]["found"]["mod2"] == {"rank": 7, "where": "m"}
@@ -161,7 +161,7 @@ def test_the_ledger_compares_library_and_runs_with_the_records(folder: Path) -> 
     assert rows["7x7x7"]["state"] == "none"
     assert ledger._state({"mod2": 7}, [{"mod2": {"rank": 6, "where": "m"}}]) == "beaten"
     assert ledger._state({"mod2": 7}, [{"mod2": {"rank": 8, "where": "m"}}]) == "above"
-    assert len(ledger.ledger([], everything=True)) > 600
+    assert len(ledger.ledger({}, everything=True)) > 600
 
 
 def test_records_take_no_other_parameter_values() -> None:

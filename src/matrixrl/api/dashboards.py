@@ -125,8 +125,8 @@ def dashboard(
     """Serves the dashboard from this process and shows it inline in a notebook.
 
     Args:
-      run: run whose page is shown: its name, id or folder, or `latest`; the list of runs without
-        it.
+      run: run or study whose page is shown: name, id or folder of a run, `latest`, or name or
+        folder of a study; the list of runs without it.
       runs_dir: folder that holds one folder per run; default `runs`.
       port: to listen on, on this machine only; 0 takes a free one.
       height: of the frame in a notebook, in pixels.
@@ -135,7 +135,7 @@ def dashboard(
       The dashboard, with `url` and `stop()`.
 
     Raises:
-      ConfigError: if there is no such run, or the port cannot be used.
+      ConfigError: if there is no such run or study, or the port cannot be used.
 
     Example:
       >>> import matrixrl
@@ -150,7 +150,15 @@ def dashboard(
     page = ""
     if run is not None:
         from matrixrl.api.runs import find_folder, run_location
+        from matrixrl.studies.record import RECORD_FILE
 
         reference, folder = run_location(run, runs_dir)
-        page = f"#/runs/{quote(find_folder(reference, folder, flag='dashboard()').name, safe='')}"
+        path = Path(run)
+        if (path / RECORD_FILE).is_file():  # a study by its folder
+            path = path.resolve()
+            reference, folder = path.name, path.parent
+        if (folder / reference / RECORD_FILE).is_file():
+            page = f"#/studies/{quote(reference, safe='')}"
+        else:
+            page = f"#/runs/{quote(find_folder(reference, folder, flag='dashboard()').name, safe='')}"
     return LiveDashboard(folder, port, height, page)

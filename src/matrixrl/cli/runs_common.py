@@ -12,6 +12,8 @@ from typing import Any, TypeVar
 
 from matrixrl.cli.progress import complain
 from matrixrl.config import ConfigError
+from matrixrl.studies.record import Study, read_study
+from matrixrl.studies.table import study_table
 from matrixrl.tracking.identity import find_run, read_run_file, run_folders
 from matrixrl.tracking.journal import TrackingError
 from matrixrl.tracking.numbers import significant
@@ -60,12 +62,49 @@ def find_folder(runs_dir: Path, reference: str, flag: str) -> Path:
     return find_run(runs_dir, reference, flag=flag)
 
 
-def find_folders(runs_dir: Path, references: Iterable[str], flag: str) -> list[Path]:
-    """Returns the folders of several runs, each once, in the order given. A name with `*`, `?` or
-    `[` is a pattern for names.
+def study_named(runs_dir: Path, reference: str) -> Study | None:
+    """Returns the study that is named by its folder, or by its name in the runs folder; None if
+    there is none.
 
     Raises:
-        ConfigError: if one of them names no run.
+        ConfigError: if its record cannot be read.
+    """
+    for folder in (Path(reference), runs_dir / reference):
+        study = read_study(folder) if folder.is_dir() else None
+        if study is not None:
+            study.location = str(folder.resolve())  # it may have been moved
+            return study
+    return None
+
+
+def runs_of_study(study: Study, settings: int | None = None) -> list[Path]:
+    """Returns the folders of the runs of a study, those of the best settings first.
+
+    Args:
+        settings: maximum number of settings; None for all.
+
+    Raises:
+        ConfigError: if no run has started yet.
+    """
+    names = [name for row in study_table(study).settings[:settings] for name in row["run_names"]]
+    runs = Path(study.runs)
+    found = [runs / name for name in dict.fromkeys(names) if read_run_file(runs / name) is not None]
+    if not found:
+        raise ConfigError(f"study {study.name}: none of its runs has started yet; see `matrixrl runs list`")
+    return found
+
+
+def find_folders(
+    runs_dir: Path, references: Iterable[str], flag: str, settings: int | None = None
+) -> list[Path]:
+    """Returns the folders of several runs, each once, in the order given. A name with `*`, `?` or
+    `[` is a pattern for names; the name of a study stands for its runs.
+
+    Args:
+        settings: maximum number of settings of a study, the best ones; None for all.
+
+    Raises:
+        ConfigError: if one of them names no run and no study.
     """
     found: dict[Path, Path] = {}
     for reference in references:
@@ -75,6 +114,8 @@ def find_folders(runs_dir: Path, references: Iterable[str], flag: str) -> list[P
                 raise ConfigError(
                     f"{flag} {reference}: no run of this name in {runs_dir}; see `matrixrl runs list`"
                 )
+        elif (study := study_named(runs_dir, reference)) is not None:
+            matching = runs_of_study(study, settings)
         else:
             matching = [find_folder(runs_dir, reference, flag)]
         for folder in matching:

@@ -13,10 +13,13 @@ from typing import TYPE_CHECKING, Any, Literal
 import tyro
 
 from matrixrl.cli.progress import say, working
-from matrixrl.cli.runs_common import Common, find_folders, names_of, perform
+from matrixrl.cli.runs_common import Common, find_folders, names_of, perform, study_named
 from matrixrl.cli.runs_compare import comparable_settings
 from matrixrl.config import ConfigError, require
 from matrixrl.config.records import MACHINE
+from matrixrl.studies.objective import SPECIAL
+from matrixrl.studies.record import Study
+from matrixrl.studies.table import study_table
 from matrixrl.tracking.agents import AGENT, grid_of, label_of
 from matrixrl.tracking.identity import read_run_file
 from matrixrl.tracking.journal import JournalError
@@ -37,6 +40,9 @@ COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#0
 
 LINES = ("-", "--", "-.", ":")
 """Line styles: a second difference, for print without colour."""
+
+MAX_SETTINGS = 8
+"""Number of settings of a study that are plotted, the best ones."""
 
 GRID_POINTS = 1000
 """Number of points on which curves with different steps are averaged."""
@@ -60,13 +66,13 @@ class Plot(Common):
     """Plot a metric of runs, with bands over agents and over runs of equal settings."""
 
     runs: tyro.conf.Positional[tuple[str, ...]]
-    """Names or ids of runs, patterns such as `'ppo-cartpole*'`, folders, or `latest`. Runs of equal
-    settings, except for the seed, are one curve.
+    """Names or ids of runs, patterns such as `'ppo-cartpole*'`, folders, `latest`, or studies,
+    whose best settings are plotted. Runs of equal settings, except for the seed, are one curve.
     """
 
     metric: str | None = None
-    """Metric to plot, such as `episode/return`. Default: the one that `runs list` judges runs
-    by.
+    """Metric to plot, such as `episode/return`. Default: the objective's of a study, otherwise the
+    one that `runs list` judges runs by.
     """
 
     output: Path = Path("plot.png")
@@ -154,9 +160,10 @@ def run_command(command: Plot) -> int:
 def plot(command: Plot) -> tuple[int, dict[str, Any]]:
     """Writes the plot."""
     _require_matplotlib()
-    folders = find_folders(command.runs_dir, command.runs, "runs plot")
+    folders = find_folders(command.runs_dir, command.runs, "runs plot", MAX_SETTINGS)
     require(bool(folders), "runs plot: name runs; see `matrixrl runs list`")
-    metric = command.metric or main_metric(folders[0])
+    studies = [study for name in command.runs if (study := study_named(command.runs_dir, name)) is not None]
+    metric = command.metric or objective_metric(studies) or main_metric(folders[0])
     with working(f"plotting {metric} of {plural(len(folders), 'run')}"):
         members = [member for folder in folders for member in read_members(folder, metric)]
         if not members:
@@ -169,6 +176,12 @@ def plot(command: Plot) -> tuple[int, dict[str, Any]]:
     if not command.json:
         for group in groups:
             say(f"{group.label}: {_counted(group)}")
+        for study in studies:
+            count = len(study_table(study).settings)
+            if count > MAX_SETTINGS:
+                say(
+                    f"study {study.name}: the {MAX_SETTINGS} best of {count:,} settings; name its runs to plot others"
+                )
         say(str(command.output))
     return 0, {
         "output": str(command.output),
@@ -182,6 +195,12 @@ def plot(command: Plot) -> tuple[int, dict[str, Any]]:
             for group in groups
         ],
     }
+
+
+def objective_metric(studies: Sequence[Study]) -> str | None:
+    """Returns the metric of the objective of the first study; None if that is no metric."""
+    objective = studies[0].objective if studies else None
+    return None if objective is None or objective.metric in SPECIAL else objective.metric
 
 
 def main_metric(directory: Path) -> str:

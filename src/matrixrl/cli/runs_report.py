@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,8 +10,9 @@ from typing import Any
 import tyro
 
 from matrixrl.cli.progress import say, working
-from matrixrl.cli.runs_common import Common, find_folders, perform
+from matrixrl.cli.runs_common import Common, find_folders, perform, runs_of_study, study_named
 from matrixrl.config import ConfigError, require
+from matrixrl.studies.record import Study
 from matrixrl.tracking.numbers import plural
 from matrixrl.user_files import UserFileError, display_path, read_text
 from matrixrl.whole_files import write_whole
@@ -25,7 +27,9 @@ class ReportCommand(Common):
     """
 
     runs: tyro.conf.Positional[tuple[str, ...]]
-    """Names or ids of runs, patterns such as `'ppo-cartpole*'`, folders, or `latest`."""
+    """Names or ids of runs, patterns such as `'ppo-cartpole*'`, folders, `latest`, or studies: the
+    page of a study, and the pages of its best runs.
+    """
 
     output: Path | None = None
     """File to write. Default: `RUN.html` for one run, `report.html` for several."""
@@ -44,15 +48,8 @@ def run_command(command: ReportCommand) -> int:
 
 def write_report(command: ReportCommand) -> tuple[int, dict[str, Any]]:
     """Writes the report."""
-    folders = find_folders(command.runs_dir, command.runs, "runs report")
-    require(bool(folders), "runs report: name runs; see `matrixrl runs list`")
-    require(
-        len(folders) <= MAX_RUNS,
-        f"runs report: {len(folders)} runs given; at most {MAX_RUNS} fit into one file",
-    )
-    output = command.output or Path(
-        f"{folders[0].resolve().name}.html" if len(folders) == 1 else "report.html"
-    )
+    folders, studies, num_left_out = chosen_runs(command)
+    output = command.output or Path(f"{_stem(command, folders, studies)}.html")
     require(not output.is_dir(), f"--output {output}: is a folder; name a file in it")
     replays: dict[str, str] = {}
     for path in command.replay:
@@ -68,7 +65,9 @@ def write_report(command: ReportCommand) -> tuple[int, dict[str, Any]]:
             not replays or "hackmatrix" in systems,
             "--replay: none of these runs is one of hackmatrix, with which replays are shown",
         )
-        text = report(folders, command.title or f"{names_for(folders)} · matrixrl", replays)
+        of_studies = [Path(study.location) for study in studies]
+        title = command.title or f"{names_for(of_studies or folders)} · matrixrl"
+        text = report(folders, title, replays, of_studies)
         try:
             output.parent.mkdir(parents=True, exist_ok=True)
             write_whole(output, text)
@@ -79,8 +78,42 @@ def write_report(command: ReportCommand) -> tuple[int, dict[str, Any]]:
     size = len(text.encode())
     if not command.json:
         say(f"{output}: {plural(len(folders), 'run')}, {size / 1e6:.2f} MB")
+        if num_left_out:
+            say(
+                f"the pages of {num_left_out:,} other runs of the study are left out, its own page has all trials"
+            )
     names = [folder.resolve().name for folder in folders]
-    return 0, {"output": str(output), "runs": names, "size_bytes": size}
+    answer: dict[str, Any] = {"output": str(output), "runs": names, "size_bytes": size}
+    return 0, answer | ({"studies": [study.name for study in studies]} if studies else {})
+
+
+def chosen_runs(command: ReportCommand) -> tuple[list[Path], list[Study], int]:
+    """Returns the folders of the runs that get pages, the studies, and the number of runs of these
+    that do not fit.
+
+    Raises:
+        ConfigError: if nothing is named, or there is no such run.
+    """
+    named = {name: study_named(command.runs_dir, name) for name in command.runs}
+    studies = [study for study in named.values() if study is not None]
+    alone = [name for name, study in named.items() if study is None]
+    folders = find_folders(command.runs_dir, alone, "runs report")
+    require(bool(folders or studies), "runs report: name runs; see `matrixrl runs list`")
+    require(
+        len(folders) <= MAX_RUNS,
+        f"runs report: {len(folders)} runs given; at most {MAX_RUNS} fit into one file",
+    )
+    there = {folder.resolve() for folder in folders}
+    others = [folder for study in studies for folder in runs_of_study(study)]
+    others = [folder for folder in others if folder.resolve() not in there]
+    room = MAX_RUNS - len(folders)
+    return [*folders, *others[:room]], studies, max(0, len(others) - room)
+
+
+def _stem(command: ReportCommand, folders: Sequence[Path], studies: Sequence[Study]) -> str:
+    if len(studies) == len(command.runs) == 1:
+        return Path(studies[0].location).name
+    return folders[0].resolve().name if len(folders) == 1 else "report"
 
 
 def _system_of(folder: Path) -> str:

@@ -6,12 +6,11 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
-from matrixrl.cli.runs_common import number, table
+from matrixrl.cli.runs_common import number, study_named, table
 from matrixrl.config import ConfigError
 from matrixrl.studies.launcher import words_of
-from matrixrl.studies.record import LOCK_FILE, Study, read_study, study_folders
-from matrixrl.studies.table import StudyTable, study_table
-from matrixrl.tracking.locks import Lock
+from matrixrl.studies.record import Study, read_study, study_folders
+from matrixrl.studies.table import StudyTable, state_of, study_table
 from matrixrl.tracking.numbers import duration, plural
 
 STUDY_HEAD = ("study", "command", "trials", "state", "best", "with")
@@ -23,11 +22,9 @@ def find_study(reference: str, runs_dir: Path) -> Study:
     Raises:
       ConfigError: if there is none; the message names what there is.
     """
-    for folder in (Path(reference), runs_dir / reference):
-        study = read_study(folder) if folder.is_dir() else None
-        if study is not None:
-            study.location = str(folder.resolve())  # it may have been moved
-            return study
+    study = study_named(runs_dir, reference)
+    if study is not None:
+        return study
     there = ", ".join(folder.name for folder in study_folders(runs_dir)[-3:]) or "none"
     raise ConfigError(
         f"--study {reference}: no study there, nor of this name in {runs_dir} (studies there: {there})"
@@ -45,16 +42,6 @@ def studies_of(runs_dir: Path) -> list[Study]:
         if study is not None:
             found.append(study)
     return found
-
-
-def state_of(study: Study) -> str:
-    """Returns the state of a study: `running` while a command runs it."""
-    counts = study.counts()
-    if Lock.owner(Path(study.location) / LOCK_FILE) is not None:
-        return "running"
-    if counts["waiting"] + counts["running"]:
-        return "interrupted"
-    return "failed" if counts["failed"] else "finished"
 
 
 def study_lines(studies: list[Study]) -> list[str]:

@@ -13,8 +13,10 @@ package, and name it in one of the tables of `endpoints.py`:
   parameters of the request: `query.text("sort")`, `query.integer("limit", 50, 1, 500)`).
 - `RUN_ENDPOINTS["games"] = games`: answers `/api/runs/RUN/games`. It takes the `Dashboard`, the
   folder of the run, which was looked up in the listing, and the `Query`.
+- `STUDY_ENDPOINTS["curves"] = curves`: answers `/api/studies/STUDY/curves`. It takes the
+  `Dashboard`, the `StudyEntry` of the listing, and the `Query`.
 
-Both run in a worker thread, one call at a time per thread, and may open a `JournalReader` for the
+All run in a worker thread, one call at a time per thread, and may open a `JournalReader` for the
 duration of the call. The value that they return is sent as JSON; NaN and infinities become null. A
 `ConfigError` is answered with status 400 and its message, `NotFoundError` with 404, a
 `JournalError` with 503. Never use a text of the request as a path: look it up in a listing. What
@@ -29,7 +31,8 @@ condition such as `run => run.system === 'matmul'`). A page module exports
 
 and a tab module exports `mount(container, runs, context)`, where `runs` are the details of the
 selected runs (`/api/runs/RUN`), the first one first. `context` has `signal` (aborted when the user
-leaves), `onChange(names, callback)` (called when one of these journals grew), `navigate(hash)` and
+leaves), `onChange(names, callback)` (called when one of these journals grew, or
+for `study:NAME` the record of a study), `navigate(hash)` and
 `announce(text)` (read aloud by screen readers). `cleanup` is optional. `mount` fills the container
 with `h()` of `lib/dom.js`, which sets text and attributes only: a run's name is never parsed as
 HTML, and the content security policy forbids inline scripts and styles. `lib/` has the rest:

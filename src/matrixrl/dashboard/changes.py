@@ -1,7 +1,7 @@
-"""Stream of changes: which journals grew and which runs appeared or went, by Server-Sent Events.
+"""Stream of changes: which journals and records of studies grew, and which runs appeared or went,
+by Server-Sent Events.
 
-Journals are polled by the times of their files; nothing is read from them. Without a listener
-nothing is polled.
+Files are polled by their times; nothing is read from them. Without a listener nothing is polled.
 """
 
 from __future__ import annotations
@@ -10,9 +10,11 @@ import asyncio
 import json
 import threading
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
+from pathlib import Path
 
 from matrixrl.dashboard.store import Mark, RunStore, is_held, journal_mark
+from matrixrl.dashboard.studies import is_run_by_command, record_mark
 
 POLL_SECONDS = 0.5
 """Interval in seconds between looks at the journals that grew of late."""
@@ -39,13 +41,17 @@ class ChangeDetector:
         # Whether a process writes the run, and the marks of its journal.
         self._marks: dict[str, Mark] = {}
         self._changed_at: dict[str, float] = {}
+        self._study_marks: dict[str, Mark] = {}
         self._next = 0
         self._lock = threading.Lock()
 
     def changed(self) -> list[str]:
-        """Returns the names of runs that changed, ended, appeared or went since the last call."""
+        """Returns the keys of runs that changed, ended, appeared or went since the last call, and
+        `study:KEY` for studies.
+        """
         with self._lock:
-            folders = self._store.folders()
+            listing = self._store.listing()
+            folders = listing.runs
             now = time.monotonic()
             found = [name for name in self._marks if name not in folders]
             for name in found:
@@ -66,7 +72,15 @@ class ChangeDetector:
                     self._marks[name] = mark
                     self._changed_at[name] = now
                     found.append(name)
-            return sorted(found)
+            return sorted([*found, *self._changed_studies(listing.studies)])
+
+    def _changed_studies(self, folders: Mapping[str, Path]) -> list[str]:
+        marks = {
+            key: (int(is_run_by_command(folder)), *record_mark(folder)) for key, folder in folders.items()
+        }
+        before, self._study_marks = self._study_marks, marks
+        changed = {key for key, mark in marks.items() if before.get(key) != mark}
+        return [f"study:{key}" for key in changed | (before.keys() - marks.keys())]
 
 
 class Broadcaster:

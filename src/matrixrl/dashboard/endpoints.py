@@ -19,6 +19,8 @@ from matrixrl.dashboard import (
     listing,
     metrics,
     policies,
+    studies,
+    study_curves,
 )
 from matrixrl.dashboard.query import Query
 from matrixrl.dashboard.store import RunStore
@@ -32,6 +34,8 @@ class Dashboard:
 
     Attributes:
       store: run folders and their summaries.
+      studies: records of studies.
+      study_curves: curves of the studies that were looked at last.
       histories: metrics of the runs that were looked at last.
       tables: episode tables of the runs that were looked at last.
       audits: results of audits, and the one that runs.
@@ -41,6 +45,8 @@ class Dashboard:
 
     def __init__(self, runs_dir: Path) -> None:
         self.store = RunStore(runs_dir)
+        self.studies = studies.StudyStore(self.store)
+        self.study_curves = study_curves.StudyCurves()
         self.histories = metrics.MetricHistories()
         self.tables = episodes.EpisodeIndexes()
         self.audits = audits.Audits()
@@ -81,6 +87,13 @@ RUN_ENDPOINTS: Mapping[str, Callable[[Dashboard, Path, Query], Any]] = {
     "watch": policies.watch,
 }
 """Answers of `/api/runs/RUN/NAME`."""
+
+STUDY_ENDPOINTS: Mapping[str, Callable[[Dashboard, studies.StudyEntry, Query], Any]] = {
+    "": studies.study,
+    "curves": study_curves.curves,
+    "importance": studies.importance,
+}
+"""Answers of `/api/studies/STUDY/NAME`."""
 
 QUESTIONS: Mapping[str, Callable[[Dashboard, Mapping[str, Any]], Any]] = {
     "hackmatrix/replay": hackmatrix.replay,

@@ -4,7 +4,7 @@ runs in the folder.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -32,23 +32,23 @@ COUNTS_IN = {
 def records(dashboard: Dashboard, query: Query) -> dict[str, Any]:
     """Returns a row for each format: `/api/records`; `all=1` has those up to 16x16x16."""
     everything = query.choice("all", ("0", "1")) == "1"
-    return {"rows": ledger(dashboard.store.folders().values(), everything), "columns": list(COLUMNS)}
+    return {"rows": ledger(dashboard.store.folders(), everything), "columns": list(COLUMNS)}
 
 
-def ledger(folders: Iterable[Path], everything: bool = False) -> list[dict[str, Any]]:
+def ledger(folders: Mapping[str, Path], everything: bool = False) -> list[dict[str, Any]]:
     """Returns the rows of the ledger.
 
     Args:
-      folders: of runs, whose best schemes count.
+      folders: of runs by key, whose best schemes count.
       everything: includes the formats beyond 8x8x8.
     """
     library: dict[tuple[int, ...], dict[str, dict[str, Any]]] = {}
     for entry in all_entries():
         _enter(library, best_scheme(entry.scheme), entry.name)
     found: dict[tuple[int, ...], dict[str, dict[str, Any]]] = {}
-    for folder in folders:
+    for key, folder in folders.items():
         for scheme in best_schemes(folder):
-            _enter(found, scheme, folder.name)
+            _enter(found, scheme, key)
     rows = []
     for record in extended_records() if everything else all_records():
         key = tuple(record.format)

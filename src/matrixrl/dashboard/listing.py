@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import dataclasses
 from typing import TYPE_CHECKING, Any
 
 from matrixrl.config import ConfigError, require
+from matrixrl.dashboard import studies
 from matrixrl.dashboard.metrics import ThinnedCurve
 from matrixrl.dashboard.query import NotFoundError, Query
 from matrixrl.dashboard.store import RunEntry
@@ -23,12 +23,17 @@ SORT_KEYS = ("age", "name", "state", "system", "steps", "episodes", "best", "sta
 
 
 def runs(dashboard: Dashboard, query: Query) -> dict[str, Any]:
-    """Returns all runs, filtered and sorted: `/api/runs`.
+    """Returns all runs, filtered and sorted: `/api/runs`. Studies are rows of their own.
 
     Parameters: `q` (a part of name, id, system or state), `state`, `system` (each may repeat),
-    `sort` (`age`, `name`, `state`, `system`, `steps`, `episodes`, `best`, `started`), `reverse=1`.
+    `sort` (`age`, `name`, `state`, `system`, `steps`, `episodes`, `best`, `started`), `reverse=1`;
+    `study`: the runs of this study alone.
     """
-    entries = dashboard.store.entries()
+    chosen = query.text("study")
+    keys = None
+    if chosen:
+        keys = dashboard.store.listing().of_studies[dashboard.studies.entry(chosen).key].values()
+    entries = dashboard.store.entries(keys)
     systems = sorted({entry.summary.system for entry in entries})
     states = sorted({entry.summary.state for entry in entries})
     total = len(entries)
@@ -49,14 +54,14 @@ def runs(dashboard: Dashboard, query: Query) -> dict[str, Any]:
         "systems": systems,
         "states": states,
         "runs_dir": str(dashboard.store.runs_dir),
+        **({} if chosen else studies.in_list(dashboard, query)),
     }
 
 
 def as_row(entry: RunEntry) -> dict[str, Any]:
     """Returns a run as the list has it."""
-    summary = dataclasses.asdict(entry.summary)
     return {
-        **summary,
+        **vars(entry.summary),  # numbers and texts: `asdict` would copy each, for thousands of runs
         "key": entry.key,
         "id": entry.summary.run_id,
         "step": entry.summary.last_step,

@@ -23,11 +23,23 @@ import numpy as np
 
 import matrixrl
 from matrixrl.config import ConfigError, require
-from matrixrl.dashboard import console, details, episodes, games, hackmatrix, listing, metrics
+from matrixrl.dashboard import (
+    console,
+    details,
+    episodes,
+    games,
+    hackmatrix,
+    listing,
+    metrics,
+    studies,
+    study_curves,
+)
 from matrixrl.dashboard.endpoints import Dashboard
 from matrixrl.dashboard.query import Query, as_json
 from matrixrl.dashboard.server import static_files
-from matrixrl.dashboard.store import RunStore
+from matrixrl.dashboard.store import FolderListing, RunStore
+from matrixrl.studies.record import RUNS_FOLDER
+from matrixrl.tracking.identity import RUN_FILE
 
 POINTS = 300
 """Maximum number of points of a curve."""
@@ -46,6 +58,12 @@ MAX_GAMES = {"scheme": 20, "solution": 5, "search": 10}
 
 MAX_REPLAYS = 10
 
+STUDY_POINTS = 100
+"""Maximum number of points of a curve of a study."""
+
+MAX_STUDY_METRICS = 5
+"""Maximum number of metrics of a study, that of the objective first."""
+
 IMPORT = re.compile(r"""(\bfrom\s*|\bimport\s*\(\s*|\bimport\s*)(['"])(\.{1,2}/[^'"]+)\2""")
 """Imports of modules by relative paths."""
 
@@ -57,18 +75,32 @@ class ChosenRuns(RunStore):
 
     Args:
       folders: of the runs, with different names.
+      study_folders: of the studies; their curves are those of all of their runs.
     """
 
-    def __init__(self, folders: Sequence[Path]) -> None:
+    def __init__(self, folders: Sequence[Path], study_folders: Sequence[Path] = ()) -> None:
         super().__init__(folders[0].parent)
-        self._chosen = {folder.name: folder for folder in folders}
+        runs = {folder.name: folder for folder in folders}
+        own = tuple(runs)
+        of_studies: dict[str, dict[str, str]] = {}
+        for study in study_folders:
+            names = [path.parent.name for path in sorted((study / RUNS_FOLDER).glob(f"*/{RUN_FILE}"))]
+            keys = {name: name if name in own else f"{study.name}:{name}" for name in names}
+            runs |= {key: study / RUNS_FOLDER / name for name, key in keys.items() if key not in runs}
+            of_studies[study.name] = keys
+        self._chosen = FolderListing(runs, own, {study.name: study for study in study_folders}, of_studies)
 
-    def folders(self) -> dict[str, Path]:
+    def listing(self) -> FolderListing:
         """Returns the folders of the runs by name."""
         return self._chosen
 
 
-def report(folders: Sequence[Path], title: str, replays: Mapping[str, str] | None = None) -> str:
+def report(
+    folders: Sequence[Path],
+    title: str,
+    replays: Mapping[str, str] | None = None,
+    study_folders: Sequence[Path] = (),
+) -> str:
     """Returns the text of the file.
 
     Args:
@@ -76,16 +108,25 @@ def report(folders: Sequence[Path], title: str, replays: Mapping[str, str] | Non
       title: of the page.
       replays: texts of scenario files by name, shown with the first HackMatrix run, or by
         themselves.
+      study_folders: of studies whose pages are included.
 
     Raises:
       ConfigError: if two runs have one name, or a replay is faulty.
     """
     folders = [folder.resolve() for folder in folders]
-    names = [folder.name for folder in folders]
-    repeated = sorted({name for name in names if names.count(name) > 1})
+    study_folders = [folder.resolve() for folder in study_folders]
+    repeated = sorted(
+        {
+            name
+            for names in ([folder.name for folder in folders], [folder.name for folder in study_folders])
+            for name in names
+            if names.count(name) > 1
+        }
+    )
     require(not repeated, f"runs report: {', '.join(repeated)} is given twice, from different folders")
     dashboard = Dashboard(folders[0].parent)
-    dashboard.store = ChosenRuns(folders)
+    dashboard.store = ChosenRuns(folders, study_folders)
+    dashboard.studies = studies.StudyStore(dashboard.store)
     try:
         data = collected(dashboard, folders, replays or {})
     finally:
@@ -119,17 +160,60 @@ def collected(dashboard: Dashboard, folders: Sequence[Path], replays: Mapping[st
             answers[f"runs/{key}/replays"] = {"replays": list(shown)}
             answers |= {f"runs/{key}/replays?{name}": frames for name, frames in shown.items()}
         answers[f"runs/{key}"]["replays"] = len(shown)
+    for entry in dashboard.studies.entries():
+        answers |= study_answers(dashboard, entry, keys)
     settings = details.settings(dashboard, Query([("run", key) for key in keys]))
     sparklines = listing.sparklines(dashboard, Query([("run", key) for key in keys]))
-    rows = listing.runs(dashboard, Query([("sort", "name")]))["runs"]
+    listed = listing.runs(dashboard, Query([("sort", "name")]))
     return {
-        "runs": rows,
+        "runs": listed["runs"],
+        "studies": listed.get("studies", []),
         "answers": answers,
         "curves": curves,
         "tables": tables,
         "groups": settings["groups"],
         "sparklines": sparklines["sparklines"],
     }
+
+
+def study_answers(dashboard: Dashboard, entry: studies.StudyEntry, keys: Sequence[str]) -> dict[str, Any]:
+    """Returns the answers of the page of a study: its trials, importance, and curves of a few
+    metrics, by each setting and by all of them.
+
+    Args:
+      keys: of the runs that have pages; the names of others are no links.
+    """
+    where = f"studies/{entry.key}"
+    answer = studies.study(dashboard, entry, Query())
+    rows = [{**row, "run": row["run"] if row["run"] in keys else None} for row in answer["rows"]]
+    found = {
+        where: {**answer, "study_dir": entry.key, "rows": rows},
+        f"{where}/importance": studies.importance(dashboard, entry, Query()),
+    }
+    first = study_curve(dashboard, entry, {})
+    others = [name for name in first["metrics"] if name != first["metric"]]
+    others.sort(key=lambda name: not name.startswith(first["metric"].split("/")[0]))
+    names = [first["metric"], *others][:MAX_STUDY_METRICS]
+    for metric in names:
+        for by in ("", *(axis["name"] for axis in answer["axes"])):
+            for x in study_curves.AXES:
+                curve = study_curve(dashboard, entry, {"metric": metric, "by": by, "x": x})
+                found[f"{where}/curves?{metric}|{by}|{x}"] = {**curve, "metrics": sorted(names)}
+    return found
+
+
+def study_curve(
+    dashboard: Dashboard, entry: studies.StudyEntry, parameters: Mapping[str, str]
+) -> dict[str, Any]:
+    """Returns the curves of a study once all of its runs are read."""
+    items = [(name, value) for name, value in parameters.items() if value]
+    query = Query([*items, ("points", str(STUDY_POINTS))])
+    answer = study_curves.curves(dashboard, entry, query)
+    while answer["unread"]:
+        answer = study_curves.curves(dashboard, entry, query)
+    for group in answer["groups"]:
+        group |= {name: rounded(group[name]) for name in ("x", "y", "low", "high")}
+    return answer
 
 
 def curves_of(dashboard: Dashboard, folder: Path) -> dict[str, Any]:

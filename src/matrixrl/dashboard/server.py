@@ -27,9 +27,10 @@ from starlette.routing import Route
 
 from matrixrl.config import ConfigError
 from matrixrl.dashboard.changes import Broadcaster, ChangeDetector
-from matrixrl.dashboard.endpoints import ENDPOINTS, QUESTIONS, RUN_ENDPOINTS, Dashboard
+from matrixrl.dashboard.endpoints import ENDPOINTS, QUESTIONS, RUN_ENDPOINTS, STUDY_ENDPOINTS, Dashboard
 from matrixrl.dashboard.query import Download, NotFoundError, Query, as_json
 from matrixrl.dashboard.security import Access, Guard
+from matrixrl.dashboard.studies import StudyEntry
 from matrixrl.tracking.journal import TrackingError
 
 MAX_QUESTION_BYTES = 8_000_000
@@ -87,6 +88,10 @@ def create_app(
             for name, answer in RUN_ENDPOINTS.items()
         ),
         *(
+            _route(f"/api/studies/{{study}}{'/' if name else ''}{name}", _study_endpoint(dashboard, answer))
+            for name, answer in STUDY_ENDPOINTS.items()
+        ),
+        *(
             Route(f"/api/{name}", _question(dashboard, answer), methods=["POST"])
             for name, answer in QUESTIONS.items()
         ),
@@ -130,6 +135,19 @@ def _run_endpoint(
         def work() -> Any:
             folder = dashboard.store.folder(request.path_params["run"])
             return answer(dashboard, folder, _query(request))
+
+        return _answered(work)
+
+    return endpoint
+
+
+def _study_endpoint(
+    dashboard: Dashboard, answer: Callable[[Dashboard, StudyEntry, Query], Any]
+) -> Callable[[Request], Response]:
+    def endpoint(request: Request) -> Response:
+        def work() -> Any:
+            entry = dashboard.studies.entry(request.path_params["study"])
+            return answer(dashboard, entry, _query(request))
 
         return _answered(work)
 

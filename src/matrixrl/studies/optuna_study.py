@@ -54,6 +54,10 @@ REPORTS = 100
 """Number of reports in the length of a run, at most: pruners compare trials at equal reports."""
 
 
+MIN_COMPLETE = 4
+"""Number of complete points below which importance says nothing."""
+
+
 def require_optuna() -> None:
     """Refuses to continue without Optuna.
 
@@ -84,7 +88,7 @@ def distributions(space: Mapping[str, Dimension]) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for name, dimension in space.items():
         if isinstance(dimension, Choice):
-            found[name] = optuna.distributions.CategoricalDistribution([_stored(v) for v in dimension.values])
+            found[name] = optuna.distributions.CategoricalDistribution([stored(v) for v in dimension.values])
         elif dimension.is_integer:
             step = 1 if dimension.step is None else int(dimension.step)
             found[name] = optuna.distributions.IntDistribution(
@@ -97,7 +101,8 @@ def distributions(space: Mapping[str, Dimension]) -> dict[str, Any]:
     return found
 
 
-def _stored(value: Any) -> Any:
+def stored(value: Any) -> Any:
+    """Returns a value of a list as Optuna stores it."""
     return value if value is None or isinstance(value, bool | int | float | str) else repr(value)
 
 
@@ -107,7 +112,7 @@ def values_of(params: Mapping[str, Any], space: Mapping[str, Dimension]) -> dict
     for name, dimension in space.items():
         value = params[name]
         if isinstance(dimension, Choice):
-            value = next(own for own in dimension.values if _stored(own) == value)
+            value = next(own for own in dimension.values if stored(own) == value)
         found[name] = value
     return found
 
@@ -303,11 +308,24 @@ class OptunaSource:
         """Returns the importance of each setting for the objective, in shares of 1; empty where too
         few points are complete.
         """
-        complete = [t for t in self.study.trials if t.state == self._optuna.trial.TrialState.COMPLETE]
-        varied = [name for name in self._space if len({repr(t.params[name]) for t in complete}) > 1]
-        if len(complete) < 4 or not varied:
-            return {}
-        if statistics.pvariance([t.value for t in complete if t.value is not None]) == 0:
-            return dict.fromkeys(self._space, 0.0)
-        found = self._optuna.importance.get_param_importances(self.study)
-        return {name: float(share) for name, share in found.items()}
+        return importance_shares(self.study, list(self._space))
+
+
+def importance_shares(study: Any, names: Sequence[str]) -> dict[str, float]:
+    """Returns the importance of each setting by Optuna's evaluator, in shares of 1; empty where too
+    few points are complete.
+
+    Args:
+      study: Optuna's.
+      names: of the settings.
+    """
+    import optuna
+
+    complete = [t for t in study.trials if t.state == optuna.trial.TrialState.COMPLETE]
+    varied = [name for name in names if len({repr(t.params.get(name)) for t in complete}) > 1]
+    if len(complete) < MIN_COMPLETE or not varied:
+        return {}
+    if statistics.pvariance([t.value for t in complete if t.value is not None]) == 0:
+        return dict.fromkeys(names, 0.0)
+    found = optuna.importance.get_param_importances(study)
+    return {name: float(share) for name, share in found.items()}

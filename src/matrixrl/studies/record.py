@@ -171,6 +171,14 @@ def dimension_json(dimension: Choice | Range) -> dict[str, Any]:
     return dataclasses.asdict(dimension)
 
 
+def space_of_record(about: Mapping[str, Any]) -> dict[str, Choice | Range]:
+    """Returns the search space of a study from its record; empty where it has none."""
+    return {
+        str(name): Choice(tuple(own["values"])) if "values" in own else Range(**own)
+        for name, own in (about.get("space") or {}).items()
+    }
+
+
 def study_from_text(text: str, location: str) -> Study:
     """Returns the study of a record.
 
@@ -185,7 +193,7 @@ def study_from_text(text: str, location: str) -> Study:
                 f"{where}: format {content['format']}; this matrixrl reads up to {FORMAT}: update it"
             )
         trials = [Trial.from_json(trial) for trial in content["trials"]]
-        return Study(
+        study = Study(
             location,
             content["name"],
             content["kind"],
@@ -194,8 +202,58 @@ def study_from_text(text: str, location: str) -> Study:
             trials,
             content["best"],
         )
+        _check(study)
+        return study
     except (user_files.UserFileError, KeyError, TypeError, AttributeError) as error:
         raise ConfigError(f"{where}: no record of a study ({error}); name another folder") from error
+
+
+def _check(study: Study) -> None:
+    """Refuses a record whose values are not those that a study writes.
+
+    Raises:
+      TypeError: naming the first value that is not.
+    """
+    for name, value, kinds in (
+        ("name", study.name, str),
+        ("created", study.created, int | float),
+        ("about", study.about, dict),
+        ("best", study.best, dict | None),
+    ):
+        if not isinstance(value, kinds):
+            raise TypeError(f"{name} is {_words(value)}")
+    if study.kind not in ("sweep", "tune"):
+        raise TypeError(f"kind is {_words(study.kind)}, neither sweep nor tune")
+    space_of_record(study.about)
+    objective = study.objective
+    if objective is not None and not isinstance(objective.metric, str):
+        raise TypeError(f"the objective's metric is {_words(objective.metric)}")
+    for trial in study.trials:
+        _check_trial(trial)
+
+
+def _check_trial(trial: Trial) -> None:
+    where = f"trial {_words(trial.number)}"
+    for name, value, kinds in (
+        ("run_name", trial.run_name, str),
+        ("objectives", trial.objectives, list),
+        ("flags", trial.flags, dict),
+        ("result", trial.result, dict),
+        ("seconds", trial.seconds, int | float),
+        ("error", trial.error, str),
+    ):
+        if not isinstance(value, kinds):
+            raise TypeError(f"{where}: {name} is {_words(value)}")
+    if trial.status not in ("waiting", "running", *ENDED):
+        raise TypeError(f"{where}: status is {_words(trial.status)}")
+    if len(trial.objectives) != len(trial.members):
+        raise TypeError(f"{where}: {len(trial.members)} members with {len(trial.objectives)} objectives")
+    for value in trial.objectives:
+        if value is not None and (isinstance(value, bool) or not isinstance(value, int | float)):
+            raise TypeError(f"{where}: an objective is {_words(value)}")
+    for member in trial.members:
+        if not isinstance(member.settings, dict):
+            raise TypeError(f"{where}: settings are {_words(member.settings)}")
 
 
 def read_study(folder: Path) -> Study | None:

@@ -1,15 +1,20 @@
-"""Tables of a study for people and pages: pure functions of its record."""
+"""Tables of a study for people and pages, from its record."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import itertools
+import math
+import statistics
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from matrixrl.studies.launcher import best_setting
 from matrixrl.studies.objective import over_seeds
-from matrixrl.studies.record import Study
+from matrixrl.studies.record import LOCK_FILE, Study
 from matrixrl.studies.trials import key_of
+from matrixrl.tracking.locks import Lock
 
 
 @dataclass(frozen=True)
@@ -79,6 +84,51 @@ def study_table(study: Study) -> StudyTable:
         counts=study.counts(),
         best=study.best or best_setting(study),
     )
+
+
+def state_of(study: Study) -> str:
+    """Returns the state of a study in a local folder: `running` while a command runs it."""
+    counts = study.counts()
+    if Lock.owner(Path(study.location) / LOCK_FILE) is not None:
+        return "running"
+    if counts["waiting"] + counts["running"]:
+        return "interrupted"
+    return "failed" if counts["failed"] else "finished"
+
+
+def differing(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Returns the names of the settings that differ between rows of trials, the seed left out."""
+    names = dict.fromkeys(name for row in rows for name in row["settings"] if name != "seed")
+    return [name for name in names if len({repr(row["settings"].get(name)) for row in rows}) > 1]
+
+
+def is_logarithmic(values: Iterable[Any]) -> bool:
+    """Returns whether values of a setting are numbers that are shown on a logarithmic axis: they
+    span a factor of 50, or their ratios are more even than their differences.
+    """
+    found = [value for value in values if value is not None]
+    if not all(is_number(value) and value > 0 for value in found):
+        return False
+    numbers = sorted(set(found))
+    if len(numbers) < 2:
+        return False
+    if numbers[-1] / numbers[0] >= 50:
+        return True
+    if not 3 <= len(numbers) <= 10 or numbers[-1] / numbers[0] < 4:
+        return False
+    logarithms = [math.log(number) for number in numbers]
+    return _unevenness(logarithms) < _unevenness(numbers)
+
+
+def is_number(value: Any) -> bool:
+    """Returns whether a value of a setting is a number, and not a truth value."""
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _unevenness(numbers: Sequence[float]) -> float:
+    """Returns the standard deviation of the distances of neighbours, divided by their mean."""
+    distances = [after - before for before, after in itertools.pairwise(numbers)]
+    return statistics.pstdev(distances) / statistics.fmean(distances)
 
 
 def _counted(states: Sequence[str]) -> dict[str, int]:

@@ -10,6 +10,7 @@ where the sink has no state of its own yet, and replaced at the first save.
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -118,9 +119,13 @@ def load_states(directory: Path) -> dict[str, DeliveryState]:
 
 def state_files(directory: Path) -> list[Path]:
     """Returns the state files of a run, one of a version before 0.2 included."""
-    found = sorted(directory.glob(f"{SINKS_FOLDER}/*/{STATE_FILE}"))
-    old = directory / OLD_STATE_FILE
-    return [*found, *([old] if old.exists() else [])]
+    # Most runs have no sink: a list of thousands of them asks each.
+    has_sinks = os.path.isdir(f"{directory}/{SINKS_FOLDER}")
+    found = sorted(directory.glob(f"{SINKS_FOLDER}/*/{STATE_FILE}")) if has_sinks else []
+    return [
+        *found,
+        *([directory / OLD_STATE_FILE] if os.path.exists(f"{directory}/{OLD_STATE_FILE}") else []),
+    ]
 
 
 def unconfirmed_from(states: dict[str, DeliveryState]) -> int | None:

@@ -254,7 +254,9 @@ def runs_dir_flag(runs_dir: Path) -> tuple[str, ...]:
 def read_run_file(directory: Path) -> dict[str, Any] | None:
     """Returns the content of `run.json`, or None if the folder is not a run."""
     try:
-        content = json.loads((directory / RUN_FILE).read_text())
+        # `Path` is several times as slow, which shows in a list of thousands of runs.
+        with open(f"{directory}/{RUN_FILE}", encoding="utf-8") as file:
+            content = json.loads(file.read())
     except (OSError, ValueError):
         return None
     return content if isinstance(content, dict) and "name" in content else None

@@ -1,9 +1,6 @@
-// Colours of the page for drawings on a canvas, and a call when the theme changes.
+// Drawings on a canvas: colours of the page, a call when the theme changes, a pen.
 
-/** Returns the value of a custom property such as `--plus`. */
-export function colour(name) {
-  return getComputedStyle(document.documentElement).getPropertyValue(name).trim();
-}
+export { variable as colour } from './theme.js';
 
 /** Calls back when the theme changes, until the signal aborts. */
 export function onTheme(callback, signal) {

@@ -36,6 +36,7 @@ export async function getJson(parts, parameters = {}) {
   if (first === 'settings') return settings([parameters.run].flat());
   if (first === 'runs' && part === 'episodes') return episodes(data.tables[run], parameters);
   if (first === 'runs' && part === 'console') return consoleLines(data.answers[`runs/${run}/console`], parameters);
+  if (first === 'studies' && part === 'curves') return studyCurves(run, parameters);
   const key = `${path.join('/')}${parameters.id ? `?${parameters.id}` : ''}`;
   if (key in data.answers) return data.answers[key];
   throw new AnswerError(0, 'A report does not hold this. See it with: matrixrl dashboard');
@@ -58,16 +59,30 @@ export class Changes {
   }
 }
 
-function listed({ q = '', system, state, sort, reverse }) {
+function studyCurves(key, { metric, by = '', x = 'step' }) {
+  const all = `studies/${key}/curves?`;
+  const first = Object.keys(data.answers).find(name => name.startsWith(all));
+  const found = metric ? data.answers[`${all}${metric}|${by}|${x}`]
+    : first && data.answers[`${all}${data.answers[first].metric}|${by}|${x}`];
+  if (found) return found;
+  throw new AnswerError(0, 'A report does not hold these curves. See them with: matrixrl dashboard');
+}
+
+function listed({ q = '', system, state, sort, reverse, study }) {
   const words = q.toLowerCase().split(/\s+/).filter(Boolean);
-  const runs = data.runs.filter(run => (!system || run.system === system) && (!state || run.state === state)
+  const keys = study && new Set(data.answers[`studies/${study}`].rows.map(row => row.run));
+  const ofStudies = new Set(data.studies.flatMap(one => data.answers[`studies/${one.key}`].rows.map(row => row.run)));
+  const own = data.runs.filter(run => (study ? keys.has(run.key) : !ofStudies.has(run.key)));
+  const studies = study ? [] : data.studies.filter(one => (!state || one.state === state) && (!system || one.command.split(' ').includes(system))
+    && words.every(word => `study\n${one.key}\n${one.command}\n${one.state}`.toLowerCase().includes(word)));
+  const runs = own.filter(run => (!system || run.system === system) && (!state || run.state === state)
     && words.every(word => `${run.key}\n${run.id}\n${run.system}\n${run.state}`.toLowerCase().includes(word)));
   const value = { age: run => -run.last_activity, started: run => -run.started, name: run => run.name, state: run => run.state, system: run => run.system,
     steps: run => -run.step, episodes: run => -run.episodes, best: run => (run.best === null ? Infinity : run.lowest ? run.best : -run.best) }[sort || 'age'];
   runs.sort((one, other) => (value(one) < value(other) ? -1 : value(one) > value(other) ? 1 : 0));
   if (reverse) runs.reverse();
   const unique = name => [...new Set(data.runs.map(run => run[name]))].sort();
-  return { runs, total: data.runs.length, systems: unique('system'), states: unique('state'), runs_dir: '' };
+  return { runs, total: own.length, systems: unique('system'), states: unique('state'), runs_dir: '', studies, total_studies: data.studies.length };
 }
 
 function settings(keys) {

@@ -18,7 +18,8 @@ function path(...pattern) {
   };
 }
 
-function decoded(text) {
+/** Returns a part of an address as text. */
+export function decoded(text) {
   try {
     return decodeURIComponent(text);
   } catch {
@@ -36,6 +37,11 @@ export function runAddress(names, tab = '') {
   return `#/runs/${names.map(encodeURIComponent).join(',')}${tab ? `/${tab}` : ''}`;
 }
 
+/** Returns the address of the page of a study. */
+export function studyAddress(key) {
+  return `#/studies/${encodeURIComponent(key)}`;
+}
+
 export const NAVIGATION = [
   { href: '#/', text: 'Runs' },
   { href: '#/records', text: 'Records' },
@@ -50,6 +56,7 @@ export const PAGES = [
     // The page stays when only the tab changes.
     key: params => `runs/${params.names}`,
   },
+  { match: path('studies', ':study'), load: () => import('./study.js') },
   { match: path('records'), load: () => import('./records.js') },
   { match: path('hackmatrix'), load: () => import('./hackmatrix.js') },
 ];

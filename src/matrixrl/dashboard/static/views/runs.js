@@ -5,7 +5,8 @@ import { sparkline } from '../lib/chart.js';
 import { fill, h, hidden } from '../lib/dom.js';
 import { age, moment, number, plural } from '../lib/format.js';
 import { scrollBox, table } from '../lib/table.js';
-import { runAddress } from './index.js';
+import { runAddress, studyAddress } from './index.js';
+import { progressText } from './study.js';
 
 const FIRST_ROWS = 100;
 const MAX_COMPARED = 64;
@@ -23,7 +24,7 @@ const COLUMNS = [
 ];
 
 // Where the first click sorts in the direction that people ask for most.
-const SIGNS = { running: '▶', finished: '✓', interrupted: '❚❚', crashed: '✕', stale: '◌', damaged: '!' };
+const SIGNS = { running: '▶', finished: '✓', interrupted: '❚❚', crashed: '✕', stale: '◌', damaged: '!', failed: '✕', pruned: '✂', waiting: '…' };
 
 export const title = () => 'Runs';
 
@@ -43,9 +44,11 @@ export async function mount(container, params, context) {
     reverse: query.get('reverse') === '1',
     shown: FIRST_ROWS,
     selected: new Set(),
+    open: new Set(), // studies whose runs are shown
   };
+  const ofStudies = new Map(); // runs of the studies that are open
   const sparklines = new Map();
-  let answer = { runs: [], total: 0, systems: [], states: [] };
+  let answer = { runs: [], total: 0, systems: [], states: [], studies: [], total_studies: 0 };
 
   const search = h('input', { type: 'search', id: 'run-filter', value: state.q, placeholder: 'name, id, system',
     autocomplete: 'off', spellcheck: 'false', on: { input: () => change({ q: search.value }) } });
@@ -90,7 +93,8 @@ export async function mount(container, params, context) {
   const load = paced(async () => {
     const { q, system: ofSystem, state: ofState, sort: by, reverse } = state;
     try {
-      answer = await getJson('runs', { q, system: ofSystem, state: ofState, sort: by, reverse: reverse ? 1 : 0 }, context.signal);
+      answer = { studies: [], total_studies: 0, ...await getJson('runs', { q, system: ofSystem, state: ofState, sort: by, reverse: reverse ? 1 : 0 }, context.signal) };
+      await Promise.all(answer.studies.filter(study => state.open.has(study.key)).map(loadStudy));
       draw();
     } catch (error) {
       if (error.name === 'AbortError') return;
@@ -98,6 +102,22 @@ export async function mount(container, params, context) {
       fill(count, h('span', { class: 'fault' }, error.message));
     }
   }, 500);
+
+  async function loadStudy({ key }) {
+    const found = await getJson('runs', { study: key, sort: state.sort, reverse: state.reverse ? 1 : 0 }, context.signal);
+    ofStudies.set(key, found.runs);
+  }
+
+  async function toggle(study) {
+    if (state.open.has(study.key)) state.open.delete(study.key);
+    else {
+      await loadStudy(study).catch(error => {
+        if (error.name !== 'AbortError') ofStudies.set(study.key, []);
+      });
+      state.open.add(study.key);
+    }
+    draw();
+  }
 
   function options(select, values, chosen, all) {
     fill(select, h('option', { value: '' }, all), values.map(value => h('option', { value }, value)));
@@ -109,19 +129,21 @@ export async function mount(container, params, context) {
     options(system, answer.systems, state.system, 'all');
     options(stateChoice, answer.states, state.state, 'all');
     sort.value = state.sort;
-    if (answer.total === 0) {
+    if (answer.total === 0 && answer.total_studies === 0) {
       fill(list, howToBegin(answer.runs_dir || 'runs'));
       fill(more);
       count.textContent = '';
       return;
     }
     const filtered = answer.runs.length !== answer.total;
-    count.textContent = filtered ? `${plural(answer.runs.length, 'run')} of ${number(answer.total)}` : plural(answer.total, 'run');
+    const studies = answer.total_studies ? `${plural(answer.studies.length, 'study', 'studies')}${
+      answer.studies.length !== answer.total_studies ? ` of ${number(answer.total_studies)}` : ''} and ` : '';
+    count.textContent = studies + (filtered ? `${plural(answer.runs.length, 'run')} of ${number(answer.total)}` : plural(answer.total, 'run'));
     const shown = answer.runs.slice(0, state.shown);
     const focused = document.activeElement?.dataset?.keep;
     const left = list.querySelector('.scroll')?.scrollLeft || 0;
     fill(list, scrollBox('Runs', table({
-      caption: 'Runs', columns: COLUMNS, rows: shown.map(row), sort: state.sort, descending: state.reverse, onSort, rowHead: 1,
+      caption: 'Runs', columns: COLUMNS, rows: [...answer.studies.flatMap(studyRows), ...shown.map(run => row(run))], sort: state.sort, descending: state.reverse, onSort, rowHead: 1,
     })));
     list.firstElementChild.scrollLeft = left;
     if (focused) list.querySelector(`[data-keep="${CSS.escape(focused)}"]`)?.focus();
@@ -133,7 +155,35 @@ export async function mount(container, params, context) {
     watchCurves();
   }
 
-  function row(run) {
+  /** Returns the row of a study, and those of its runs if it is open. */
+  function studyRows(study) {
+    const isOpen = state.open.has(study.key);
+    const runs = isOpen ? ofStudies.get(study.key) || [] : [];
+    const button = h('button', { type: 'button', class: 'quiet fold', 'aria-expanded': String(isOpen), 'aria-label': `Runs of study ${study.name}`,
+      data: { keep: `fold ${study.key}` }, on: { click: () => toggle(study) } }, h('span', { 'aria-hidden': 'true' }, isOpen ? '▾' : '▸'));
+    const about = study.error || `${study.kind} of ${study.command} · ${progressText(study)}`;
+    const head = {
+      attributes: { class: 'study-row', data: { study: study.key } },
+      cells: [
+        button,
+        [h('a', { href: studyAddress(study.key), class: 'run-name', data: { keep: `study ${study.key}` } }, study.name),
+          h('span', { class: study.error ? 'run-about fault' : 'run-about' }, about)],
+        stateBadge(study.state), 'study', study.best === null ? '–' : [h('span', { class: 'quiet-text wide' }, study.metric, ' '), number(study.best)],
+        '', '', '',
+        h('time', { title: moment(study.last_activity), datetime: new Date(study.last_activity * 1000).toISOString() }, age(study.last_activity)),
+      ],
+    };
+    const children = runs.slice(0, FIRST_ROWS).map(run => row(run, 'study-child'));
+    if (isOpen && runs.length !== children.length) {
+      const text = `All ${number(runs.length)} runs on the page of the study`;
+      children.push({ attributes: { class: 'study-child' }, cells: ['', h('a', { href: studyAddress(study.key) }, text), '', '', '', '', '', '', ''] });
+    } else if (isOpen && !runs.length) {
+      children.push({ attributes: { class: 'study-child' }, cells: ['', 'No run has started yet', '', '', '', '', '', '', ''] });
+    }
+    return [head, ...children];
+  }
+
+  function row(run, kind = null) {
     const box = h('input', { type: 'checkbox', checked: state.selected.has(run.key), 'aria-label': `Select ${run.name}`,
       data: { keep: `box ${run.key}` },
       on: { change: () => {
@@ -145,11 +195,11 @@ export async function mount(container, params, context) {
     const curve = h('span', { class: 'curve-place', data: { run: run.key, activity: String(run.last_activity) } });
     drawCurve(curve);
     return {
-      attributes: { data: { run: run.key } },
+      attributes: { class: kind, data: { run: run.key } },
       cells: [
         box,
         [h('a', { href: runAddress([run.key]), class: 'run-name', data: { keep: `link ${run.key}` } }, run.name),
-          h('span', { class: 'run-about' }, [run.id, run.key === run.name ? null : `folder ${run.key}`].filter(Boolean).join(' · '))],
+          h('span', { class: 'run-about' }, [run.id, run.key === run.name || kind !== null ? null : `folder ${run.key}`].filter(Boolean).join(' · '))],
         stateBadge(run.state), run.system, best, curve, number(run.step), number(run.episodes),
         h('time', { title: moment(run.last_activity), datetime: new Date(run.last_activity * 1000).toISOString() }, age(run.last_activity)),
       ],
@@ -157,7 +207,8 @@ export async function mount(container, params, context) {
   }
 
   function drawSelection() {
-    const keys = answer.runs.map(run => run.key).filter(key => state.selected.has(key));
+    const there = [...answer.studies.flatMap(study => (state.open.has(study.key) ? ofStudies.get(study.key) || [] : [])), ...answer.runs];
+    const keys = there.map(run => run.key).filter(key => state.selected.has(key));
     const hiddenOnes = [...state.selected].filter(key => !keys.includes(key));
     const all = [...keys, ...hiddenOnes].slice(0, MAX_COMPARED);
     selection.hidden = all.length === 0;
@@ -183,7 +234,7 @@ export async function mount(container, params, context) {
     while (wanted.size && !context.signal.aborted) {
       const keys = [...wanted].slice(0, 20);
       for (const key of keys) wanted.delete(key);
-      const activity = new Map(answer.runs.map(run => [run.key, String(run.last_activity)]));
+      const activity = new Map([...answer.runs, ...[...ofStudies.values()].flat()].map(run => [run.key, String(run.last_activity)]));
       const found = await getJson('sparklines', { run: keys }, context.signal).catch(() => null);
       if (found === null) return;
       for (const [key, curve] of Object.entries(found.sparklines)) sparklines.set(key, { curve, activity: activity.get(key) });
