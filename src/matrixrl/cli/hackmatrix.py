@@ -7,7 +7,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from matrixrl import presets
-from matrixrl.cli import ppo_training, session
+from matrixrl.cli import hackmatrix_start, ppo_training, session
 from matrixrl.cli.embedding import shared_program
 from matrixrl.cli.processes import agreed_settings
 from matrixrl.cli.settings import read_settings
@@ -32,14 +32,16 @@ def run(name: str, arguments: Sequence[str]) -> int:
 
 def read_config(arguments: Sequence[str]) -> HackmatrixConfig:
     """Reads the settings from a command line."""
-    return read_settings(
+    config = read_settings(
         HackmatrixConfig,
         arguments,
         presets.HACKMATRIX,
         "default",
         system="hackmatrix",
         description="Train a masked PPO agent on HackMatrix. --checkpoint-dir is another name of --runs-dir.",
+        adapt=hackmatrix_start.adapted,
     )
+    return hackmatrix_start.checked(config)
 
 
 def train(config: HackmatrixConfig, coordinator: Coordinator = SINGLE) -> int:
@@ -70,11 +72,16 @@ def hackmatrix_session(
             compiled[config] = shared_program(config, lambda: PPOProgram(config, make_task(config)))
         return compiled[config]
 
+    start = hackmatrix_start.StartAgent(coordinator)
+
+    def prepare(config: HackmatrixConfig) -> PPOProgram:
+        start.prepare(config)
+        return program(config)
+
     def make_trainer(config: HackmatrixConfig, run: Recorder) -> PPOTrainer:
-        del run
         from matrixrl.systems.ppo.trainer import PPOTrainer
 
-        return PPOTrainer(config, program(config), coordinator)
+        return PPOTrainer(config, program(config), coordinator, start.params_for(config, run))
 
     return session.Session(
         system="hackmatrix",
@@ -83,12 +90,13 @@ def hackmatrix_session(
         learning_rate="ppo.learning_rate",
         versions={"environment_version": ENVIRONMENT_VERSION},
         describe=describe,
-        prepare=program,
+        prepare=prepare,
         make_trainer=make_trainer,
         make_spec=make_spec,
         summarize=partial(summary, config),
         show=partial(ppo_training.show_commands, "hackmatrix"),
         result=result,
+        saves_start=config.start_from is not None,
     )
 
 

@@ -83,6 +83,12 @@ class HackmatrixConfig(PPOTrainerConfig):
 
     starts: StartsConfig = group(StartsConfig)
 
+    start_from: str | None = None
+    """Agent that training starts from, instead of random parameters.
+    A run in the folder of runs (its newest checkpoint), `pretrained`, or a file of `export-agent`.
+    The run takes over its network, --gamma and --reward-scale.
+    """
+
     time_limit: int = setting(1_000, minimum=1)
     """Maximum number of steps per game. Longer games are truncated."""
 
