@@ -263,7 +263,12 @@ class PPOTrainer(PacedTrainer):
         if progress.recorded % self.config.chunk == 0 or progress.recorded == total:
             row, progress = self._chunk_row(progress, run)
             events.append(ScalarRow(ticks[-1], row))
-            counts, warnings = check(progress.streaks, row, is_continuous=self.task.is_continuous)
+            counts, warnings = check(
+                progress.streaks,
+                row,
+                is_continuous=self.task.is_continuous,
+                diagnostics=self.program.diagnostics,
+            )
             progress = dataclasses.replace(progress, streaks=counts)
             events += [LogMessage(ticks[-1], text, "warning") for text in warnings]
             between = max(1, total // self.config.chunk // MAX_TABLE_MARKS)
