@@ -137,7 +137,9 @@ def test_no_target_lies_on_an_illegal_action(whole: tuple[PPOState, PPOTrainer, 
 def test_the_search_does_not_foresee_the_coin(whole: tuple[PPOState, PPOTrainer, Path]) -> None:
     with JournalReader(whole[2] / "r") as reader:
         table = [dict(zip(reader.episode_columns, row.values, strict=True)) for row in reader.episodes()]
-    bets = [row["Return"] for row in table if row["Steps"] == 2 and abs(row["Return"] - 0.8) > 1e-3]
+    returns = np.array([row["Return"] for row in table], float)
+    steps = np.array([row["Steps"] for row in table], int)
+    bets = returns[(steps == 2) & (np.abs(returns - 0.8) > 1e-3)]
     assert len(bets) > 100
     assert np.mean(bets) == pytest.approx(0.5, abs=4 * 0.5 / np.sqrt(len(bets)))
 
