@@ -78,7 +78,12 @@ def playing_config(config: HackmatrixConfig) -> HackmatrixConfig:
         reward_scale=ppo.reward_scale,
     )
     return HackmatrixConfig(
-        preset=config.preset, ppo=kept, network=config.network, time_limit=config.time_limit
+        preset=config.preset,
+        algorithm=config.algorithm,
+        ppo=kept,
+        alphazero=config.alphazero,
+        network=config.network,
+        time_limit=config.time_limit,
     )
 
 
