@@ -13,8 +13,7 @@ from matrixrl.cli.embedding import shared_program
 from matrixrl.cli.processes import agreed_settings
 from matrixrl.cli.resume import flag_value
 from matrixrl.cli.settings import read_settings
-from matrixrl.config import HackmatrixConfig, require
-from matrixrl.config.fields import flag_of
+from matrixrl.config import HackmatrixConfig
 from matrixrl.devices.coordinator import SINGLE, Coordinator
 from matrixrl.tracking.numbers import plural
 
@@ -45,7 +44,6 @@ def read_config(arguments: Sequence[str]) -> HackmatrixConfig:
         "--runs-dir.",
         adapt=adapted,
     )
-    require_own_flags(config, arguments)
     return hackmatrix_start.checked(config)
 
 
@@ -73,18 +71,6 @@ def adapted(
                 own, preset=preset.preset, network=preset.network, starts=preset.starts
             )
     return hackmatrix_start.adapted(preset, arguments, values)
-
-
-def require_own_flags(config: HackmatrixConfig, arguments: Sequence[str]) -> None:
-    """Refuses flags that the algorithm does not use, whatever their values.
-
-    Raises:
-      ConfigError: names the flag.
-    """
-    given = {argument.partition("=")[0].replace("_", "-") for argument in arguments}
-    for name in config.foreign_settings:
-        for flag in (flag_of(name), flag_of(name).replace("--", "--no-", 1)):
-            require(flag not in given, f"{flag}: {config.refusal}")
 
 
 def train(config: HackmatrixConfig, coordinator: Coordinator = SINGLE) -> int:

@@ -46,7 +46,7 @@ def adapted(
       ConfigError: if there is no such agent.
     """
     reference = flag_value(arguments, FLAG, NAMES_AN_AGENT) or values.get("start_from")
-    if reference is None:
+    if reference in (None, "None"):  # as the Python interface gives the default
         return preset
     folder = flag_value(arguments, "--runs-dir") or flag_value(arguments, "--checkpoint-dir")
     runs_dir = Path(folder or values.get("tracking.runs_dir") or TrackingConfig().runs_dir)
