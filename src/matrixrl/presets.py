@@ -173,11 +173,32 @@ def hackmatrix_dev() -> HackmatrixConfig:
     )
 
 
+def hackmatrix_alphazero() -> HackmatrixConfig:
+    """Returns the defaults of `--algorithm alphazero`, for two cores: small rollouts, because a
+    search per step makes positions precious, each used about four times.
+    """
+    return HackmatrixConfig(
+        preset="alphazero",
+        algorithm="alphazero",
+        ppo=PPOConfig(
+            num_envs=64,
+            num_steps=16,
+            total_timesteps=1_000_000,
+            learning_rate=1e-3,
+            anneal_lr=True,
+            gamma=0.995,
+            num_minibatches=1,
+        ),
+        network=ActorCriticConfig(torso="grid", features="relations", hidden_dim=128),
+    )
+
+
 HACKMATRIX: dict[str, Callable[[], HackmatrixConfig]] = {
     "default": hackmatrix_default,
     "tuned": hackmatrix_tuned,
     "winning": hackmatrix_winning,
     "dev": hackmatrix_dev,
+    "alphazero": hackmatrix_alphazero,
 }
 
 

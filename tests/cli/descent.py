@@ -119,6 +119,7 @@ def descend(
     pause: float = 0.0,
     trainer: type[Descent] = Descent,
     time: str | None = None,
+    saves_start: bool = False,
     **checkpoint: Any,
 ) -> int:
     """Train the run `r`, as `matrixrl matmul train` does; its exit status."""
@@ -141,6 +142,7 @@ def descend(
             summarize=lambda trainer, state, seconds: f"x = {state[1]}",
             show=lambda outcome: print("the end"),
             result=lambda outcome: {"rate": outcome.trainer.config.optimizer.learning_rate},
+            saves_start=saves_start,
         )
     )
 

@@ -17,9 +17,18 @@ from typing import Any
 
 import pytest
 
+from matrixrl import presets
 from matrixrl.cli.hackmatrix import read_config, summary
 from matrixrl.cli.main import main
-from matrixrl.config import HackmatrixConfig, PPOConfig, as_record, value_at
+from matrixrl.config import (
+    ConfigError,
+    HackmatrixConfig,
+    PPOConfig,
+    as_record,
+    from_record,
+    may_change_on_resume,
+    value_at,
+)
 from matrixrl.tracking.audit import audit
 from matrixrl.tracking.identity import run_id
 from matrixrl.tracking.journal_reader import JournalReader
@@ -28,6 +37,8 @@ from tests.cli.announced import without_announcement
 
 ROOT = Path(__file__).resolve().parents[2]
 NAME = re.compile(r"hackmatrix-jax-(jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)\d\d-\d\d-\d+(-[a-z]+)?")
+
+AZ = ("--algorithm", "alphazero")
 
 # Command line after `hackmatrix train`, and what the one line must say.
 IMPOSSIBLE: list[tuple[list[str], list[str]]] = [
@@ -71,6 +82,29 @@ IMPOSSIBLE: list[tuple[list[str], list[str]]] = [
     (["--resume-run", "r", "--run-name", "s"], ["--resume-run r"]),
     (["--run-name", "a/b"], ["--run-name", "a/b", "separator"]),
     (["surplus"], ["surplus"]),
+    (["--algorithm", "dqn"], ["--algorithm dqn", "ppo, alphazero"]),
+    (["--num-simulations", "8"], ["--num-simulations", "only --algorithm alphazero", "leave it out"]),
+    (["--replay-size", "1000"], ["--replay-size 1000", "only --algorithm alphazero"]),
+    (["--preset", "alphazero", "--algorithm", "ppo"], ["--preset alphazero --algorithm ppo"]),
+    ([*AZ, "--clip-eps", "0.3"], ["--clip-eps 0.3", "only --algorithm ppo uses it"]),
+    ([*AZ, "--num-minibatches", "2"], ["--num-minibatches 2", "only --algorithm ppo uses it"]),
+    ([*AZ, "--no-clip-value"], ["--clip-value", "only --algorithm ppo uses it"]),
+    ([*AZ, "--gae-lambda=0.9"], ["--gae-lambda", "only --algorithm ppo uses it"]),
+    ([*AZ, "--num-simulations", "0"], ["--num-simulations 0", "from 1 to 10000"]),
+    ([*AZ, "--value-lambda", "1.1"], ["--value-lambda 1.1", "from 0 to 1"]),
+    ([*AZ, "--value-scale", "0"], ["--value-scale 0", "above 0"]),
+    ([*AZ, "--batch-size", "0"], ["--batch-size 0", "1 or more"]),
+    ([*AZ, "--updates-per-rollout", "0"], ["--updates-per-rollout 0", "1 or more"]),
+    (
+        [*AZ, "--replay-size", "1023"],
+        ["--replay-size 1023", "1024 positions", "--num-envs 64", "--num-steps 16"],
+    ),
+    ([*AZ, "--devices", "2"], ["--devices 2", "one device", "leave it out"]),
+    ([*AZ, "--auto-tune"], ["--auto-tune", "--algorithm ppo"]),
+    (
+        [*AZ, "--num-envs", "4096", "--num-simulations", "400", "--replay-size", "99999"],
+        ["--num-envs 4096", "--num-simulations 400", "GiB, at most 4"],
+    ),
 ]
 
 # Spelling, a value, the setting's name, and what it becomes.
@@ -108,6 +142,14 @@ FLAGS: list[tuple[list[str], str, Any]] = [
     (["--hidden-dim", "32"], "network.hidden_dim", 32),
     (["--num-layers", "1"], "network.num_layers", 1),
     (["--torso", "grid"], "network.torso", "grid"),
+    ([*AZ], "algorithm", "alphazero"),
+    ([*AZ, "--num-simulations", "9"], "alphazero.num_simulations", 9),
+    ([*AZ, "--replay-size", "2048"], "alphazero.replay_size", 2048),
+    ([*AZ, "--batch-size", "64"], "alphazero.batch_size", 64),
+    ([*AZ, "--updates-per-rollout", "3"], "alphazero.updates_per_rollout", 3),
+    ([*AZ, "--value-lambda", "0.5"], "alphazero.value_lambda", 0.5),
+    ([*AZ, "--value-scale", "0.05"], "alphazero.value_scale", 0.05),
+    ([*AZ, "--num-envs", "8"], "ppo.num_envs", 8),
 ]
 
 
@@ -180,6 +222,38 @@ def test_help_shows_every_flag_and_the_other_name_of_the_runs_folder(
         flag = arguments[0].partition("=")[0]
         assert flag.replace("_", "-") in text, flag
     assert "--resume-run" in text
+
+
+def test_alphazero_has_defaults_of_its_own_and_takes_network_and_starts_of_other_presets(
+    tmp_path: Path,
+) -> None:
+    config = read_config([*AZ])
+    assert config == presets.hackmatrix_alphazero() == read_config(["--preset", "alphazero"])
+    assert config.ppo.batch_size <= config.alphazero.replay_size
+    tuned = read_config([*AZ, "--preset", "tuned"])
+    expected = presets.hackmatrix_tuned()
+    assert (tuned.preset, tuned.network, tuned.starts) == ("tuned", expected.network, expected.starts)
+    assert (tuned.ppo, tuned.alphazero) == (config.ppo, config.alphazero)
+    path = tmp_path / "s.toml"
+    path.write_text('algorithm = "alphazero"\nnum_simulations = 5\n')
+    from_file = read_config(["--config", str(path)])
+    assert from_file == dataclasses.replace(
+        config, alphazero=dataclasses.replace(config.alphazero, num_simulations=5), config=path
+    )
+    path.write_text('algorithm = "alphazero"\nclip_eps = 0.3\n')
+    with pytest.raises(ConfigError, match=r"--clip-eps 0\.3: only --algorithm ppo uses it"):
+        read_config(["--config", str(path)])
+
+
+def test_records_of_earlier_runs_are_ppo() -> None:
+    record = as_record(read_config(["--preset", "tuned"]))
+    for name in ("algorithm", "alphazero", "start_from"):
+        del record[name]
+    assert from_record(HackmatrixConfig, record) == read_config(["--preset", "tuned"])
+    record = json.loads(json.dumps(as_record(read_config([*AZ]))))
+    assert from_record(HackmatrixConfig, record) == read_config([*AZ])
+    assert not may_change_on_resume(HackmatrixConfig, "algorithm")
+    assert not may_change_on_resume(HackmatrixConfig, "alphazero.num_simulations")
 
 
 @pytest.fixture

@@ -75,3 +75,51 @@ class Continuous:
         reward = -((action[0] - state.goal) ** 2)
         start, fresh = self.reset(key, params)
         return start, fresh, 1000 * reward, True, False, {"clipped": action[0]}
+
+
+class Doors:
+    """A game of two moves, for searches. Before the door: open it (action 1) or take 0.1 and leave (action 0). Behind
+    it: bet on a coin that falls after the bet (actions 0 and 1 pay 1 if right) or take 0.8 (action 2). Before the door
+    action 2 is illegal and would pay 100. Best is to open the door and to take 0.8.
+    """
+
+    num_actions = 3
+
+    def reset(self, key: jax.Array, params: Any = None) -> tuple[jax.Array, Room]:
+        return jnp.array([1.0, 0.0]), Room(jnp.int32(0), jnp.int32(0), jnp.float32(0))
+
+    def legal_action_mask(self, state: Room) -> jax.Array:
+        return jnp.array([True, True, False]) | (state.inside > 0)
+
+    def transition(self, key: jax.Array, state: Room, action: jax.Array) -> tuple[Room, Any, Any]:
+        """The room after an action without a reset, the reward, and whether the game is over."""
+        coin = jax.random.bernoulli(key).astype(jnp.int32)
+        outside = jnp.array([0.1, 0.0, 100.0])[action]
+        inside = jnp.where(action == 2, 0.8, jnp.where(action == coin, 1.0, 0.0))
+        reward = jnp.where(state.inside > 0, inside, outside)
+        over = (state.inside > 0) | (action != 1)
+        return Room(jnp.int32(1), state.time + 1, state.total + reward), reward, over
+
+    def step(self, key: jax.Array, state: Room, action: jax.Array, params: Any = None) -> tuple[Any, ...]:
+        after, reward, over = self.transition(key, state, action)
+        start, fresh = self.reset(key)
+        observation = jnp.where(over, start, self.observe(after))
+        episode = {
+            "return": after.total,
+            "steps": after.time,
+            "highest_stage": after.time,
+            "final_score": after.time,
+            "win_rate": (after.total > 0.5).astype(jnp.float32),
+        }
+        info = {"final_observation": self.observe(after), "episode": episode}
+        following = jax.tree.map(lambda a, b: jnp.where(over, a, b), fresh, after)
+        return observation, following, reward, over, jnp.bool_(False), info
+
+    def observe(self, state: Room) -> jax.Array:
+        return jax.nn.one_hot(state.inside, 2)
+
+
+class Room(NamedTuple):
+    inside: Any
+    time: Any
+    total: Any

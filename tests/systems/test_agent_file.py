@@ -15,12 +15,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from matrixrl import presets
 from matrixrl.config import ActorCriticConfig, ConfigError, HackmatrixConfig, PPOConfig
 from matrixrl.envs.hackmatrix.observation import PACKED_WORDS
 from matrixrl.systems.hackmatrix.agent_file import (
     ABOUT,
     named_parameters,
     parse_agent,
+    playing_config,
     pretrained_agent,
     read_agent,
     write_agent,
@@ -164,3 +166,15 @@ def test_the_agent_that_is_shipped_is_small_and_says_what_it_reached() -> None:
     assert stored.config.network.torso == "grid"
     assert all(leaf.dtype == np.float32 for leaf in jax.tree.leaves(stored.policy.params))
     assert stored.results["greedy"]["games"] >= 256
+
+
+@pytest.mark.parametrize("name", presets.HACKMATRIX)
+def test_the_agent_of_every_preset_can_be_exported(name: str) -> None:
+    config = presets.hackmatrix(name)
+    kept = playing_config(config)
+    assert (kept.network, kept.ppo.gamma, kept.time_limit) == (
+        config.network,
+        config.ppo.gamma,
+        config.time_limit,
+    )
+    assert kept.ppo.batch_size == config.ppo.batch_size

@@ -474,7 +474,7 @@ def test_an_illness_is_told_in_the_journal_once(
     program: PPOProgram, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     diagnostic = diagnostics.Diagnostic("train/entropy", -1.0, 0.0, "it is alive", "kill it")
-    monkeypatch.setattr(diagnostics, "DIAGNOSTICS", (diagnostic,))
+    monkeypatch.setattr(PPOProgram, "diagnostics", (diagnostic,))
     state, _ = play(program, tmp_path, "--log-interval", "1")
     (told,) = [(step, text) for step, text in warnings(tmp_path / "r") if "train/entropy" in text]
     assert told[0] == diagnostics.PATIENCE < UPDATES

@@ -5,6 +5,7 @@ Everything here is pure. The learner accesses the game only through the function
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -61,6 +62,26 @@ class Update(NamedTuple):
     metrics: LossMetrics
 
 
+def weight_update(
+    loss: Callable[[Any, Any], tuple[Float32[Array, ""], Losses]],
+    optimizer: optax.GradientTransformation,
+    params: PyTree,
+    opt_state: PyTree,
+    targets: Any,
+) -> Update:
+    """Performs one weight update.
+
+    Args:
+      loss: (params, targets) to the loss and its parts.
+      optimizer: its state is `opt_state`.
+      targets: a batch to learn from.
+    """
+    (total, losses), grads = jax.value_and_grad(loss, has_aux=True)(params, targets)
+    updates, opt_state = optimizer.update(grads, opt_state, params)
+    metrics = LossMetrics(total, losses.policy, losses.value, optax.tree.norm(grads))
+    return Update(optax.apply_updates(params, updates), opt_state, metrics)
+
+
 @dataclass(frozen=True)
 class AlphaZero:
     """The learner.
@@ -100,10 +121,7 @@ class AlphaZero:
 
     def update(self, params: PyTree, opt_state: PyTree, targets: Targets) -> Update:
         """Performs one weight update."""
-        (loss, losses), grads = jax.value_and_grad(self.loss, has_aux=True)(params, targets)
-        updates, opt_state = self.optimizer.update(grads, opt_state, params)
-        metrics = LossMetrics(loss, losses.policy, losses.value, optax.tree.norm(grads))
-        return Update(optax.apply_updates(params, updates), opt_state, metrics)
+        return weight_update(self.loss, self.optimizer, params, opt_state, targets)
 
     def expand(self, params: PyTree, key: PRNGKeyArray, residual: Integer[Array, "B ..."]) -> Expansion:
         """Returns the candidates, priors and values of a batch of residuals for the search."""

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from jax import Array
 from jaxtyping import Bool, Float32, Int8, Int32, Integer, PRNGKeyArray, PyTree, UInt16
 
+from matrixrl.agents import slots
 from matrixrl.agents.refinement import shuffled
 from matrixrl.agents.selfplay import Games
 
@@ -72,10 +73,10 @@ class Positions(NamedTuple):
 def empty(games: Games, size: int) -> Replay:
     """Returns an empty buffer of `size` games shaped like `games` (arrays or shapes)."""
 
-    def slots(leaf: Array) -> Array:
+    def zeros(leaf: Array) -> Array:
         return jnp.zeros((size, *leaf.shape[1:]), leaf.dtype)
 
-    stored = {name: jax.tree.map(slots, getattr(games, name)) for name in STORED}
+    stored = {name: jax.tree.map(zeros, getattr(games, name)) for name in STORED}
     return Replay(**stored, expiry=jnp.full(size, -1.0, jnp.float32), clock=jnp.float32(0))
 
 
@@ -98,14 +99,10 @@ def insert(replay: Replay, games: Games, good: Bool[Array, "B"], good_lifetime: 
     """
     played = games.num_moves > 0
     expiry = replay.clock + jnp.where(good, good_lifetime, 1.0)
-    slots = jnp.argsort(replay.expiry)[: games.target.shape[0]]
-    slots = jnp.where(played, slots, replay.expiry.shape[0])  # empty lanes are dropped
-
-    def write(old: Array, new: Array) -> Array:
-        return old.at[slots].set(new, mode="drop")
-
-    stored = {name: jax.tree.map(write, getattr(replay, name), getattr(games, name)) for name in STORED}
-    return Replay(**stored, expiry=write(replay.expiry, expiry), clock=replay.clock + 1)
+    free = slots.first_to_expire(replay.expiry, games.target.shape[0])
+    free = jnp.where(played, free, replay.expiry.shape[0])  # empty lanes are dropped
+    stored = {name: slots.write(getattr(replay, name), free, getattr(games, name)) for name in STORED}
+    return Replay(**stored, expiry=slots.write(replay.expiry, free, expiry), clock=replay.clock + 1)
 
 
 def costs_of_good_games(replay: Replay, fraction: float, num_formats: int) -> Float32[Array, "formats"]:
@@ -143,10 +140,8 @@ def sample(
     """
     key_game, key_move = jax.random.split(key)
     filled = replay.num_moves > 0
-    # Sample a filled slot by inverse transform, then a move of its game.
-    reached = jnp.cumsum(filled)
-    drawn = jax.random.uniform(key_game, (count,)) * reached[-1]
-    slot = jnp.minimum(jnp.searchsorted(reached, drawn, side="right"), filled.shape[0] - 1)
+    # Sample a filled slot, then a move of its game.
+    slot = slots.sample_filled(key_game, filled, count)
     num_moves = replay.num_moves[slot]
     move = jnp.floor(jax.random.uniform(key_move, (count,)) * num_moves).astype(jnp.int32)
     move = jnp.clip(move, 0, jnp.maximum(num_moves - 1, 0))

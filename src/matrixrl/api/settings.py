@@ -125,7 +125,7 @@ def ppo(**settings: Any) -> TrainingSettings:
 
 
 def hackmatrix(**settings: Any) -> TrainingSettings:
-    """Returns the settings of PPO on HackMatrix: those of `matrixrl hackmatrix train`.
+    """Returns the settings of a training on HackMatrix: those of `matrixrl hackmatrix train`.
 
     Args:
       settings: every flag of `matrixrl hackmatrix train --help` as a keyword, with underscores.

@@ -53,7 +53,7 @@ OF_NO_PROGRAM = ("tracking.", "checkpoint.", "processes.")
 
 def program_key(config: Any) -> tuple[Any, ...]:
     """Returns the settings that a compiled program depends on."""
-    left_out = {*program_arguments(type(config)), "seed", "time", "preset"}
+    left_out = {*program_arguments(type(config)), "seed", "time", "preset", "start_from"}
     key: list[Any] = [type(config), config.tracking.log_interval]
     for name, item, _ in settings_of(type(config)):
         if name not in left_out and not rules_of(item).of_run and not name.startswith(OF_NO_PROGRAM):

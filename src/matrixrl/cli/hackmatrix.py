@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import dataclasses
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from matrixrl import presets
-from matrixrl.cli import ppo_training, session
+from matrixrl.cli import hackmatrix_start, ppo_training, session
 from matrixrl.cli.embedding import shared_program
 from matrixrl.cli.processes import agreed_settings
+from matrixrl.cli.resume import flag_value
 from matrixrl.cli.settings import read_settings
 from matrixrl.config import HackmatrixConfig
 from matrixrl.devices.coordinator import SINGLE, Coordinator
@@ -32,14 +34,43 @@ def run(name: str, arguments: Sequence[str]) -> int:
 
 def read_config(arguments: Sequence[str]) -> HackmatrixConfig:
     """Reads the settings from a command line."""
-    return read_settings(
+    config = read_settings(
         HackmatrixConfig,
         arguments,
         presets.HACKMATRIX,
         "default",
         system="hackmatrix",
-        description="Train a masked PPO agent on HackMatrix. --checkpoint-dir is another name of --runs-dir.",
+        description="Train an agent on HackMatrix, with masked PPO or AlphaZero. --checkpoint-dir is another name of "
+        "--runs-dir.",
+        adapt=adapted,
     )
+    return hackmatrix_start.checked(config)
+
+
+def adapted(
+    preset: HackmatrixConfig, arguments: Sequence[str], values: Mapping[str, Any]
+) -> HackmatrixConfig:
+    """Returns the preset of a new run with what its algorithm, and the agent that it starts from,
+    imply.
+
+    Args:
+      preset: settings before the command line and the settings file.
+      arguments: the command line.
+      values: of the settings file, by dotted name.
+
+    Raises:
+      ConfigError: if there is no such agent.
+    """
+    algorithm = flag_value(arguments, "--algorithm") or values.get("algorithm")
+    if algorithm == "alphazero" and preset.algorithm != algorithm:
+        own = presets.hackmatrix_alphazero()
+        if flag_value(arguments, "--preset") is None and "preset" not in values:
+            preset = own
+        else:
+            preset = dataclasses.replace(
+                own, preset=preset.preset, network=preset.network, starts=preset.starts
+            )
+    return hackmatrix_start.adapted(preset, arguments, values)
 
 
 def train(config: HackmatrixConfig, coordinator: Coordinator = SINGLE) -> int:
@@ -54,6 +85,17 @@ def make_task(config: HackmatrixConfig) -> PPOTask:
     return hackmatrix_task(config)
 
 
+def make_program(config: HackmatrixConfig) -> PPOProgram:
+    """Returns the compiled programs of a config; imports JAX."""
+    from matrixrl.systems.ppo.program import PPOProgram
+
+    if config.algorithm == "ppo":
+        return PPOProgram(config, make_task(config))
+    from matrixrl.systems.hackmatrix.alphazero import AlphaZeroProgram
+
+    return AlphaZeroProgram(config, make_task(config))
+
+
 def hackmatrix_session(
     config: HackmatrixConfig, coordinator: Coordinator = SINGLE
 ) -> session.Session[HackmatrixConfig, PPOTrainer]:
@@ -63,18 +105,21 @@ def hackmatrix_session(
     compiled: dict[HackmatrixConfig, PPOProgram] = {}
 
     def program(config: HackmatrixConfig) -> PPOProgram:
-        from matrixrl.systems.ppo.program import PPOProgram
-
         if config not in compiled:
             compiled.clear()  # that of before a rollback
-            compiled[config] = shared_program(config, lambda: PPOProgram(config, make_task(config)))
+            compiled[config] = shared_program(config, lambda: make_program(config))
         return compiled[config]
 
+    start = hackmatrix_start.StartAgent(coordinator)
+
+    def prepare(config: HackmatrixConfig) -> PPOProgram:
+        start.prepare(config)
+        return program(config)
+
     def make_trainer(config: HackmatrixConfig, run: Recorder) -> PPOTrainer:
-        del run
         from matrixrl.systems.ppo.trainer import PPOTrainer
 
-        return PPOTrainer(config, program(config), coordinator)
+        return PPOTrainer(config, program(config), coordinator, start.params_for(config, run))
 
     return session.Session(
         system="hackmatrix",
@@ -83,28 +128,33 @@ def hackmatrix_session(
         learning_rate="ppo.learning_rate",
         versions={"environment_version": ENVIRONMENT_VERSION},
         describe=describe,
-        prepare=program,
+        prepare=prepare,
         make_trainer=make_trainer,
         make_spec=make_spec,
         summarize=partial(summary, config),
         show=partial(ppo_training.show_commands, "hackmatrix"),
         result=result,
+        saves_start=config.start_from is not None,
     )
 
 
 def make_spec(config: HackmatrixConfig) -> SystemSpec:
-    """Returns the spec of a run, whose episode table depends on its starts."""
-    from matrixrl.systems.hackmatrix.spec import LATER_STARTS_SPEC, SPEC
+    """Returns the spec of a run, which depends on its algorithm and its starts."""
+    from matrixrl.systems.hackmatrix.spec import ALPHAZERO_SPEC, SPEC, with_start_stage
 
-    return LATER_STARTS_SPEC if config.starts.later_starts > 0 else SPEC
+    spec = ALPHAZERO_SPEC if config.algorithm == "alphazero" else SPEC
+    return with_start_stage(spec) if config.starts.later_starts > 0 else spec
 
 
 def describe(config: HackmatrixConfig) -> str:
     """Returns what is trained, in a line."""
     ppo = config.ppo
+    search = ""
+    if config.algorithm == "alphazero":
+        search = f", {plural(config.alphazero.num_simulations, 'simulation')} per step"
     return (
         f"a HackMatrix agent: {plural(ppo.num_updates * ppo.batch_size, 'step')} in {plural(ppo.num_updates, 'update')} of "
-        f"{ppo.num_envs:,} games x {ppo.num_steps:,} steps; preset {config.preset}, seed {config.seed}"
+        f"{ppo.num_envs:,} games x {ppo.num_steps:,} steps{search}; preset {config.preset}, seed {config.seed}"
     )
 
 

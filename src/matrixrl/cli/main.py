@@ -70,7 +70,10 @@ COMMANDS: dict[tuple[str, str], Command] = {
         own_parser=True,
     ),
     ("hackmatrix", "train"): Command(
-        "matrixrl.cli.hackmatrix", "HackmatrixConfig", "train a masked PPO agent on the game", own_parser=True
+        "matrixrl.cli.hackmatrix",
+        "HackmatrixConfig",
+        "train an agent on the game with PPO or AlphaZero",
+        own_parser=True,
     ),
     ("hackmatrix", "evaluate"): Command(
         "matrixrl.cli.hackmatrix_evaluate",

@@ -138,6 +138,8 @@ class Session(Generic[Config, TrainerT]):
         the run.
       on_result: takes the result as JSON values instead of printing it: the run is one of several.
       seconds_left: of `--time`, for a run that is one of several; None for a run of its own.
+      saves_start: True to save a checkpoint before the first chunk, for a run whose start depends
+        on files outside of its folder.
     """
 
     system: str
@@ -156,6 +158,7 @@ class Session(Generic[Config, TrainerT]):
     make_spec: Callable[[Config], SystemSpec] | None = None
     on_result: Callable[[dict[str, Any]], None] | None = None
     seconds_left: float | None = None
+    saves_start: bool = False
 
     @property
     def spec(self) -> SystemSpec:
@@ -522,6 +525,8 @@ class TrainingAttempt:
         resumed = coordinator.broadcast(int(self.run.resumed))
         state = self.trainer.resume(checkpoint) if resumed else self.trainer.init()
         checkpoints = self.manager or self.follower
+        if self.session.saves_start and checkpoint is None and checkpoints is not None:
+            checkpoints.save(self.trainer.snapshot(state, self.run.clock.step), time.perf_counter())
         return run_loop(self.trainer, state, self.run, self.command.stop, checkpoints, coordinator)
 
     def _broadcast_checkpoint(self, checkpoint: Checkpoint | None) -> Checkpoint | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable, Mapping, Sequence
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from matrixrl.cli.parse import parse, present_flags, require_local_paths
 from matrixrl.cli.resume import flag_value, resumed_settings, run_folder
@@ -23,6 +23,7 @@ def read_settings(
     system: str,
     description: str,
     words: str | None = None,
+    adapt: Callable[[ConfigT, Sequence[str], Mapping[str, Any]], ConfigT] | None = None,
 ) -> ConfigT:
     """Reads the settings of a training command. Flags override the file of `--config`, and that
     overrides the preset, or the settings of the run to resume.
@@ -32,6 +33,8 @@ def read_settings(
       system: name of the system of its runs.
       description: printed by `--help`.
       words: the command on the command line. Default: `<system> train`.
+      adapt: changes the preset of a new run, from the command line and the values of the file by
+        dotted name, before both are applied to it.
 
     Raises:
       ConfigError: if a flag, the file or a value is wrong, or there is no such run.
@@ -65,7 +68,10 @@ def read_settings(
             raise ConfigError(f'--config {path}: preset = "{name}": must be one of {allowed}')
     if name not in presets:
         raise ConfigError(f"--preset {name}: must be one of {allowed}")
-    return read(with_file(presets[name](), values))
+    preset = presets[name]()
+    if adapt is not None and not shows_help:
+        preset = adapt(preset, known, values)
+    return read(with_file(preset, values))
 
 
 def command_words(system: str) -> tuple[str, str]:

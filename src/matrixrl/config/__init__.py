@@ -23,7 +23,7 @@ from matrixrl.config.fields import (
 )
 from matrixrl.config.files import read_settings_file, settings_toml, to_toml, with_file
 from matrixrl.config.flip import FlipConfig, FlipGraphConfig, FlipWalkConfig
-from matrixrl.config.hackmatrix import ActorCriticConfig, HackmatrixConfig, StartsConfig
+from matrixrl.config.hackmatrix import ActorCriticConfig, AlphaZeroConfig, HackmatrixConfig, StartsConfig
 from matrixrl.config.matmul import (
     MAX_MODE,
     MAX_MOVES,
@@ -52,6 +52,7 @@ __all__ = [
     "MAX_SIDE",
     "MAX_TRANSFORM_MODE",
     "ActorCriticConfig",
+    "AlphaZeroConfig",
     "CheckpointConfig",
     "ConfigError",
     "DemonstrationConfig",

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
-from matrixrl.config.fields import Settings, group, require, setting
-from matrixrl.config.ppo import PPOTrainerConfig
+from matrixrl.config.fields import Settings, flag_of, group, require, setting, shown
+from matrixrl.config.ppo import PPOConfig, PPOTrainerConfig
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,17 +72,76 @@ class StartsConfig(Settings):
 
 
 @dataclass(frozen=True, kw_only=True)
+class AlphaZeroConfig(Settings):
+    """AlphaZero with Gumbel search. Size of a rollout, learning rate, discount and the like are
+    those of `PPOConfig`.
+    """
+
+    num_simulations: int = setting(32, minimum=1, maximum=10_000)
+    """Number of simulations of the search for each step of self-play.
+    Used by --algorithm alphazero, as the settings that follow.
+    """
+
+    replay_size: int = setting(32_768, minimum=1)
+    """Capacity of the replay buffer in positions. The oldest are overwritten first."""
+
+    batch_size: int = setting(256, minimum=1, may_change=True)
+    """Number of positions per weight update, sampled from the replay buffer."""
+
+    updates_per_rollout: int = setting(16, minimum=1, may_change=True)
+    """Number of weight updates after each rollout of --num-envs x --num-steps steps."""
+
+    value_lambda: float = setting(0.95, minimum=0, maximum=1, may_change=True)
+    """Lambda of the value targets, which are lambda-returns.
+    0 bootstraps from the search's value of the next position, 1 uses rewards alone.
+    """
+
+    value_scale: float = setting(0.1, above=0, may_change=True)
+    """Weight of the search's values against the prior policy, in self-play and policy targets.
+    A small one keeps targets near the policy when few simulations make values noisy.
+    """
+
+
+PPO_SETTINGS = (
+    "num_minibatches",
+    "update_epochs",
+    "gae_lambda",
+    "clip_eps",
+    "clip_value",
+    "ent_coef",
+    "final_ent_coef",
+    "normalize_advantages",
+)
+"""Settings of `PPOConfig` that only `--algorithm ppo` uses."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class HackmatrixConfig(PPOTrainerConfig):
     """All settings of a HackMatrix run."""
 
     recorded_beside: ClassVar[tuple[str, ...]] = ("environment_version",)
 
     preset: str = "default"
-    """Preset that supplies the other defaults: default, tuned, winning or dev."""
+    """Preset that supplies the other defaults: default, tuned, winning, dev or alphazero."""
+
+    algorithm: Literal["ppo", "alphazero"] = "ppo"
+    """Learner.
+    `ppo`: proximal policy optimisation.
+    `alphazero`: policy and value learn from a Gumbel search with the game as the model. Its
+    defaults are the preset `alphazero`; another preset then gives network and starts alone.
+    """
 
     network: ActorCriticConfig = group(ActorCriticConfig)
 
     starts: StartsConfig = group(StartsConfig)
+
+    alphazero: AlphaZeroConfig = group(AlphaZeroConfig)
+
+    start_from: str | None = None
+    """Agent that training starts from, instead of random parameters.
+    A run in the folder of runs (its newest checkpoint), `pretrained`, or a file of `export-agent`.
+    The run takes over its network, --gamma and --reward-scale.
+    """
 
     time_limit: int = setting(1_000, minimum=1)
     """Maximum number of steps per game. Longer games are truncated."""
@@ -94,3 +154,55 @@ class HackmatrixConfig(PPOTrainerConfig):
             f"--auto-tune and --later-starts {self.starts.later_starts:g} exclude one another: groups of games that "
             "share positions depend on the shape of the batch; leave one of them out",
         )
+        for name in self.foreign_settings:
+            group_name, _, own = name.rpartition(".")
+            value, default = getattr(getattr(self, group_name), own), _default_of(group_name, own)
+            # A rollout of AlphaZero is not divided into minibatches.
+            require(
+                value == default or (own == "num_minibatches" and value == 1),
+                f"{flag_of(own)} {shown(value)}: {self.refusal}",
+            )
+        if self.algorithm == "alphazero":
+            self._check_alphazero()
+        else:
+            require(
+                self.preset != "alphazero",
+                "--preset alphazero --algorithm ppo: this preset is for --algorithm alphazero; leave one of them out",
+            )
+
+    @property
+    def foreign_settings(self) -> tuple[str, ...]:
+        """Dotted names of the settings that the algorithm does not use."""
+        if self.algorithm == "alphazero":
+            return tuple(f"ppo.{name}" for name in PPO_SETTINGS)
+        return tuple(f"alphazero.{item.name}" for item in dataclasses.fields(AlphaZeroConfig))
+
+    @property
+    def refusal(self) -> str:
+        """Says that a setting belongs to the other algorithm."""
+        other = "ppo" if self.algorithm == "alphazero" else "alphazero"
+        return (
+            f"only --algorithm {other} uses it, and this run has --algorithm {self.algorithm}; leave it out"
+        )
+
+    def _check_alphazero(self) -> None:
+        """Checks the settings of AlphaZero against one another."""
+        ppo, own = self.ppo, self.alphazero
+        require(
+            own.replay_size >= ppo.batch_size,
+            f"--replay-size {own.replay_size}: smaller than a rollout of {ppo.batch_size} positions (--num-envs "
+            f"{ppo.num_envs} x --num-steps {ppo.num_steps}); make it at least that, or the rollout smaller",
+        )
+        one_device = "--algorithm alphazero trains on one device in one process"
+        require(self.devices in (None, 1), f"--devices {self.devices}: {one_device}; leave it out")
+        require(not self.processes.distributed, f"--distributed: {one_device}; leave it out")
+        require(
+            not self.auto_tune,
+            "--auto-tune: measures batch shapes of --algorithm ppo; leave it out, and choose --num-envs",
+        )
+
+
+def _default_of(group_name: str, name: str) -> Any:
+    """Returns the default of a setting of a group."""
+    kind = {"ppo": PPOConfig, "alphazero": AlphaZeroConfig}[group_name]
+    return next(item.default for item in dataclasses.fields(kind) if item.name == name)

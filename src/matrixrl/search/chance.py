@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -27,6 +28,9 @@ from matrixrl.networks.heads import MASKED
 
 MAX_CONSIDERED = 16
 """Maximum number of actions that are tried at the root."""
+
+VALUE_SCALE = 0.1
+"""Default weight of the values against the prior logits, that of mctx."""
 
 
 class Prediction(NamedTuple):
@@ -99,6 +103,7 @@ def search_with_chance(
     discount: Num[Array, ""] | float = 1.0,
     exploration: Num[Array, ""] | float = 0.0,
     max_draws: int = 8,
+    value_scale: Num[Array, ""] | float = VALUE_SCALE,
 ) -> ChanceSearchResult:
     """Searches from a batch of states of games that are not over.
 
@@ -113,7 +118,10 @@ def search_with_chance(
       discount: factor per step.
       exploration: scale of the Gumbel noise at the root; 0 plays the best action found.
       max_draws: maximum number of draws of chance for an action in a state.
+      value_scale: weight of the values against the prior logits in the improved policy: with at
+        most N visits of an action, the best and the worst one differ by (50 + N) times it.
     """
+    qtransform: Any = partial(mctx.qtransform_completed_by_mix_value, value_scale=value_scale)
     draws = num_draws(num_simulations, max_draws)
     predicted = predict(params, states)
     num_actions = predicted.logits.shape[-1]
@@ -147,19 +155,21 @@ def search_with_chance(
         rng_key=jax.random.key(0),  # all chance comes from the keys of the lanes
         root=root,
         recurrent_fn=recurrent_fn,
-        root_action_selection_fn=_root_selection(num_simulations, draws),
-        interior_action_selection_fn=_interior_selection(draws),
+        root_action_selection_fn=_root_selection(num_simulations, draws, qtransform),
+        interior_action_selection_fn=_interior_selection(draws, qtransform),
         num_simulations=num_simulations,
         invalid_actions=~legal_at_root,
         extra_data=mctx.GumbelMuZeroExtraData(root_gumbel=gumbel),  # pyright: ignore[reportCallIssue]
     )
-    return _result(tree, gumbel, legal_at_root, draws)
+    return _result(tree, gumbel, legal_at_root, draws, qtransform)
 
 
-def _result(tree: Any, gumbel: Array, legal: Array, draws: int) -> ChanceSearchResult:
+def _result(
+    tree: Any, gumbel: Array, legal: Array, draws: int, qtransform: Callable[..., Array]
+) -> ChanceSearchResult:
     """Returns the best of the most visited actions at the roots, and the improved policy."""
     pooled = jax.vmap(lambda lane: _pooled(lane, jnp.int32(0), draws))(tree)
-    quality = jax.vmap(mctx.qtransform_completed_by_mix_value, (0, None))(pooled, 0)
+    quality = jax.vmap(qtransform, (0, None))(pooled, 0)
     visits, logits = pooled.children_visits[:, 0], pooled.children_prior_logits[:, 0]
     most = (visits == visits.max(-1, keepdims=True)) & legal
     action = jnp.argmax(jnp.where(most, gumbel + logits + quality, -jnp.inf), axis=-1)
@@ -227,7 +237,9 @@ def _with_draw(tree: Any, node: Array, action: Any, draws: int) -> Array:
     return (action * draws + jnp.argmin(waiting)).astype(jnp.int32)
 
 
-def _root_selection(num_simulations: int, draws: int) -> Callable[..., Array]:
+def _root_selection(
+    num_simulations: int, draws: int, qtransform: Callable[..., Array]
+) -> Callable[..., Array]:
     """Returns the selection at the root: sequential halving with Gumbel."""
 
     def select(key: Array, tree: Any, node: Array) -> Array:
@@ -237,20 +249,21 @@ def _root_selection(num_simulations: int, draws: int) -> Callable[..., Array]:
             jnp.int32(0),
             num_simulations=num_simulations,
             max_num_considered_actions=MAX_CONSIDERED,
+            qtransform=qtransform,
         )
         return _with_draw(tree, node, action, draws)
 
     return select
 
 
-def _interior_selection(draws: int) -> Callable[..., Array]:
+def _interior_selection(draws: int, qtransform: Callable[..., Array]) -> Callable[..., Array]:
     """Returns the selection below the root: visits in proportion to the improved policy. Illegal
     actions have probability 0 in it, and some legal one is always below its share.
     """
 
     def select(key: Array, tree: Any, node: Array, depth: Array) -> Array:
         action = mctx.gumbel_muzero_interior_action_selection(
-            key, _pooled(tree, node, draws), jnp.int32(0), depth
+            key, _pooled(tree, node, draws), jnp.int32(0), depth, qtransform=qtransform
         )
         return _with_draw(tree, node, action, draws)
 

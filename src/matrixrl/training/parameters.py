@@ -20,6 +20,18 @@ def nonfinite_parameter(arrays: Mapping[str, Any]) -> str | None:
     return next((name for name in parameters if not np.isfinite(arrays[name]).all()), None)
 
 
+def placed_like(template: Any, values: Any) -> Any:
+    """Returns `values` as arrays on the devices that the leaves of a template name.
+
+    Args:
+      template: `jax.ShapeDtypeStruct`s in the structure of `values`. Leaves without a sharding stay
+        uncommitted, as results of `init` are: committed ones would compile the program again.
+    """
+    return jax.tree.map(
+        lambda leaf, value: jax.device_put(np.asarray(value, leaf.dtype), leaf.sharding), template, values
+    )
+
+
 def params_sha256(params: Any) -> str:
     """Computes SHA-256 over all leaves in the order of their key paths.
 

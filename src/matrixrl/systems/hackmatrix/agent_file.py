@@ -78,7 +78,12 @@ def playing_config(config: HackmatrixConfig) -> HackmatrixConfig:
         reward_scale=ppo.reward_scale,
     )
     return HackmatrixConfig(
-        preset=config.preset, ppo=kept, network=config.network, time_limit=config.time_limit
+        preset=config.preset,
+        algorithm=config.algorithm,
+        ppo=kept,
+        alphazero=config.alphazero,
+        network=config.network,
+        time_limit=config.time_limit,
     )
 
 
@@ -92,14 +97,35 @@ def write_agent(
     precision: str = "float16",
     results: Mapping[str, Any] | None = None,
 ) -> int:
-    """Writes an agent to a file and returns its size in bytes.
+    """Writes an agent to a file and returns its size in bytes; see `agent_bytes`.
+
+    Raises:
+      ConfigError: if the precision is unknown, or a parameter is not finite in it.
+      OSError: if the file cannot be written.
+    """
+    content = agent_bytes(
+        run_name=run_name, step=step, config=config, policy=policy, precision=precision, results=results
+    )
+    write_whole(path, content)
+    return len(content)
+
+
+def agent_bytes(
+    *,
+    run_name: str,
+    step: int,
+    config: HackmatrixConfig,
+    policy: NetworkPolicy,
+    precision: str = "float16",
+    results: Mapping[str, Any] | None = None,
+) -> bytes:
+    """Returns the content of an agent's file.
 
     Args:
       precision: type of the stored parameters; half precision keeps three significant digits.
 
     Raises:
       ConfigError: if the precision is unknown, or a parameter is not finite in it.
-      OSError: if the file cannot be written.
     """
     require(precision in PRECISIONS, f"--precision {precision}: must be one of {', '.join(PRECISIONS)}")
     arrays: dict[str, np.ndarray] = {}
@@ -125,8 +151,7 @@ def write_agent(
     arrays[ABOUT] = np.frombuffer(json.dumps(about, sort_keys=True).encode(), np.uint8)
     content = io.BytesIO()
     np.savez_compressed(content, allow_pickle=False, **arrays)
-    write_whole(path, content.getvalue())
-    return len(content.getvalue())
+    return content.getvalue()
 
 
 def read_agent(path: Path) -> StoredAgent:
@@ -144,8 +169,30 @@ def read_agent(path: Path) -> StoredAgent:
 
 def pretrained_agent() -> StoredAgent:
     """Returns the agent that is shipped with the package."""
-    data = resources.files("matrixrl.systems.hackmatrix").joinpath("pretrained.npz").read_bytes()
-    return parse_agent(data)
+    return parse_agent(pretrained_bytes())
+
+
+def pretrained_bytes() -> bytes:
+    """Returns the file of the agent that is shipped with the package."""
+    return resources.files("matrixrl.systems.hackmatrix").joinpath("pretrained.npz").read_bytes()
+
+
+def read_agent_settings(path: Path | None) -> HackmatrixConfig:
+    """Returns the settings of the agent in a file without loading its parameters.
+
+    Args:
+      path: None for the agent that is shipped with the package.
+
+    Raises:
+      ConfigError: if the file cannot be read, is no agent, or this version cannot play it; the
+        message names the file.
+    """
+    if path is None:
+        return _config_of(_read_about(_read_arrays(pretrained_bytes()).get(ABOUT)))
+    try:
+        return _config_of(_read_about(_read_arrays(read_bytes(path, MAX_FILE)).get(ABOUT)))
+    except (UserFileError, ConfigError) as error:
+        raise ConfigError(f"{display_path(path)}: {error}") from error
 
 
 def parse_agent(data: bytes) -> StoredAgent:
@@ -156,11 +203,7 @@ def parse_agent(data: bytes) -> StoredAgent:
     """
     arrays = _read_arrays(data)
     about = _read_about(arrays.pop(ABOUT, None))
-    config = HackmatrixConfig(
-        ppo=from_record(PPOConfig, about["ppo"], "ppo."),
-        network=from_record(ActorCriticConfig, about["network"], "network."),
-        time_limit=about["time_limit"],
-    )
+    config = _config_of(about)
     network = build_network(config)
     template = jax.eval_shape(
         lambda key: network.init(key, HackMatrix(packed=True).reset(key)[0][None]), jax.random.key(0)
@@ -186,6 +229,15 @@ def named_parameters(params: PyTree) -> dict[str, Any]:
     """Returns the parameters by name: their paths, joined by dots."""
     leaves, _ = jax.tree_util.tree_flatten_with_path(params)
     return {".".join(str(part.key) for part in path): leaf for path, leaf in leaves}
+
+
+def _config_of(about: Mapping[str, Any]) -> HackmatrixConfig:
+    """Returns the settings in the description of an agent."""
+    return HackmatrixConfig(
+        ppo=from_record(PPOConfig, about["ppo"], "ppo."),
+        network=from_record(ActorCriticConfig, about["network"], "network."),
+        time_limit=about["time_limit"],
+    )
 
 
 def _read_arrays(data: bytes) -> dict[str, np.ndarray]:

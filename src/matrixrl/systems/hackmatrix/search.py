@@ -24,6 +24,7 @@ from matrixrl.envs.hackmatrix.env import EnvParams, HackMatrix
 from matrixrl.envs.hackmatrix.rules import DEFAULT_TIME_LIMIT, NUM_ACTIONS
 from matrixrl.envs.hackmatrix.state import State, bytes_per_state
 from matrixrl.search.chance import (
+    VALUE_SCALE,
     ChanceSearchResult,
     Prediction,
     Transitions,
@@ -61,7 +62,7 @@ _NO_LIMIT = EnvParams(2**31 - 1)
 
 @partial(
     jax.tree_util.register_dataclass,
-    data_fields=["params", "discount", "reward_scale"],
+    data_fields=["params", "discount", "reward_scale", "exploration", "value_scale"],
     meta_fields=["network", "num_simulations"],
 )
 @dataclass(frozen=True)
@@ -74,6 +75,8 @@ class SearchPlayer:
       num_simulations: nodes added to the tree for each action that is played.
       discount: factor per step, as in training.
       reward_scale: factor of the rewards that the critic was trained with.
+      exploration: scale of the Gumbel noise at the root: 1 in self-play, 0 for the best play.
+      value_scale: weight of the values against the prior (`search_with_chance`).
     """
 
     network: Network
@@ -81,6 +84,8 @@ class SearchPlayer:
     num_simulations: int
     discount: Any = 1.0
     reward_scale: Any = 1.0
+    exploration: Any = 0.0
+    value_scale: Any = VALUE_SCALE
 
     def __call__(self, keys: Key[Array, "B"] | UInt32[Array, "B 2"], states: State) -> ChanceSearchResult:
         """Searches from a batch of games that are not over."""
@@ -102,6 +107,8 @@ class SearchPlayer:
             step=step,
             num_simulations=self.num_simulations,
             discount=self.discount,
+            exploration=self.exploration,
+            value_scale=self.value_scale,
         )
 
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 
-from matrixrl.systems.ppo.spec import ppo_spec
+from matrixrl.systems.ppo.spec import LEARNER_METRICS, ppo_spec
 from matrixrl.systems.spec import System
-from matrixrl.tracking.spec import ConsoleMetric
+from matrixrl.tracking.spec import ConsoleMetric, SystemSpec
 
 SPEC = ppo_spec(
     name="hackmatrix",
@@ -30,8 +30,31 @@ SPEC = ppo_spec(
     ),
 )
 
-LATER_STARTS_SPEC = dataclasses.replace(SPEC, episode_columns={**SPEC.episode_columns, "Start Stage": "int"})
-"""Spec of a run with later starts: its episode table also has the stage of the start."""
+ALPHAZERO_METRICS = (
+    *(metric for metric in LEARNER_METRICS if metric.name != "train/approx_kl"),
+    ConsoleMetric("train/search_kl", "search KL", 11, 7),
+    ConsoleMetric("train/target_entropy", "target", 9, 14),
+)
+"""Metrics of AlphaZero on the console."""
+
+ALPHAZERO_SPEC = dataclasses.replace(
+    SPEC,
+    charts=("episode/return", "episode/highest_stage", "train/search_kl", "train/policy_loss"),
+    console_metrics=tuple(metric for metric in SPEC.console_metrics if metric not in LEARNER_METRICS)
+    + ALPHAZERO_METRICS,
+)
+"""Spec of a run of `--algorithm alphazero`."""
+
+
+def with_start_stage(spec: SystemSpec) -> SystemSpec:
+    """Returns the spec of a run with later starts: its episode table also has the stage of the
+    start.
+    """
+    return dataclasses.replace(spec, episode_columns={**spec.episode_columns, "Start Stage": "int"})
+
+
+LATER_STARTS_SPEC = with_start_stage(SPEC)
+"""Spec of a run of PPO with later starts."""
 
 EPISODE_COLUMNS = SPEC.episode_columns
 """Columns of the episode table; the first one is its key."""

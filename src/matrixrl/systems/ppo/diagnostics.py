@@ -4,7 +4,7 @@ suggestion.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 PATIENCE = 10
@@ -63,7 +63,11 @@ OF_DISCRETE_ACTIONS = frozenset({"train/entropy"})
 
 
 def check(
-    streaks: Mapping[str, int], metrics: Mapping[str, float | int], *, is_continuous: bool = False
+    streaks: Mapping[str, int],
+    metrics: Mapping[str, float | int],
+    *,
+    is_continuous: bool = False,
+    diagnostics: Sequence[Diagnostic] = DIAGNOSTICS,
 ) -> tuple[dict[str, int], list[str]]:
     """Checks the row of a chunk.
 
@@ -71,13 +75,14 @@ def check(
       streaks: by metric, number of chunks in a row that it has been out of its range.
       metrics: the row.
       is_continuous: True if actions are continuous.
+      diagnostics: of the learner.
 
     Returns:
       The new streaks, and warnings: one for each metric whose streak has just reached `PATIENCE`.
     """
     counts: dict[str, int] = {}
     warnings: list[str] = []
-    for diagnostic in DIAGNOSTICS:
+    for diagnostic in diagnostics:
         if is_continuous and diagnostic.metric in OF_DISCRETE_ACTIONS:
             continue
         name, value = diagnostic.metric, float(metrics[diagnostic.metric])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cached_property
 from typing import Any, NamedTuple
 
@@ -20,6 +20,7 @@ from matrixrl.agents.ppo import FAULTS, PPO, TrainState, UpdateMetrics, num_grou
 from matrixrl.config import PPOConfig, program_arguments
 from matrixrl.devices.groups import replicate, with_sharding
 from matrixrl.devices.mesh import DATA, data_mesh, max_groups
+from matrixrl.systems.ppo.diagnostics import DIAGNOSTICS, Diagnostic
 from matrixrl.systems.ppo.task import PPORunConfig, PPOTask
 from matrixrl.training.first_calls import FirstCalls
 
@@ -29,7 +30,7 @@ class UpdateResults(NamedTuple):
     updates are zeros.
 
     Attributes:
-      metrics: float32 [K] each.
+      metrics: float32 [K] each, a named tuple.
       ended: steps that ended an episode.
       table: by name [K, T, B]: `PPOTask.table_values` of the episodes, where `ended`.
       sums: by name float32 [K]: sums over the episodes that ended and count (`PPOTask.counted`).
@@ -37,7 +38,7 @@ class UpdateResults(NamedTuple):
         they are counted.
     """
 
-    metrics: UpdateMetrics
+    metrics: Any
     ended: Bool[Array, "... T B"]
     table: dict[str, Array]
     sums: dict[str, Array]
@@ -82,7 +83,7 @@ class Coefficients(NamedTuple):
         return {**self.first, **changed}
 
 
-def _optimizer(learning_rate: Any, max_grad_norm: Any, adam_eps: float) -> optax.GradientTransformation:
+def clipped_adam(learning_rate: Any, max_grad_norm: Any, adam_eps: float) -> optax.GradientTransformation:
     """Returns clipping by global norm and Adam."""
     return optax.chain(optax.clip_by_global_norm(max_grad_norm), optax.adam(learning_rate, eps=adam_eps))
 
@@ -96,11 +97,16 @@ class PPOProgram:
       ppo: the learner.
       mesh: devices over which environments are sharded; None for one.
       first_calls: of the programs.
+      metrics: type of the scalars of an update.
+      diagnostics: what a trainer warns about.
 
     Raises:
       ConfigError: if there are fewer devices than requested, or the environments cannot be sharded
         evenly.
     """
+
+    metrics: type[Any] = UpdateMetrics
+    diagnostics: Sequence[Diagnostic] = DIAGNOSTICS
 
     def __init__(self, config: PPORunConfig, task: PPOTask) -> None:
         self.config = config
@@ -114,7 +120,7 @@ class PPOProgram:
             env=task.env,
             apply=task.network.apply,
             init_params=task.network.init,
-            optimizer=_optimizer(settings.learning_rate, settings.max_grad_norm, settings.adam_eps),
+            optimizer=clipped_adam(settings.learning_rate, settings.max_grad_norm, settings.adam_eps),
             num_envs=settings.num_envs,
             num_steps=settings.num_steps,
             num_minibatches=settings.num_minibatches,
@@ -170,7 +176,9 @@ class PPOProgram:
         values = coefficients.at(number)
         return dataclasses.replace(
             self.ppo,
-            optimizer=_optimizer(*(values[name] for name in OF_OPTIMIZER), adam_eps=self.config.ppo.adam_eps),
+            optimizer=clipped_adam(
+                *(values[name] for name in OF_OPTIMIZER), adam_eps=self.config.ppo.adam_eps
+            ),
             env_params=self.task.env_params(coefficients.time_limit),
             **{name: values[name] for name in OF_LEARNER},
         )
@@ -243,7 +251,7 @@ class PPOProgram:
             return jax.jit(self.updates, donate_argnums=0)
         replicas, shards = PartitionSpec(), PartitionSpec(None, None, DATA)
         results = UpdateResults(
-            metrics=replicas,  # pyright: ignore[reportArgumentType]
+            metrics=replicas,
             ended=shards,  # pyright: ignore[reportArgumentType]
             table=shards,  # pyright: ignore[reportArgumentType]
             sums=replicas,  # pyright: ignore[reportArgumentType]
@@ -301,7 +309,7 @@ class PPOProgram:
         chunk, values = self.config.chunk, self.task.episode_values
         steps = (chunk, self.config.ppo.num_steps, num_envs)
         return UpdateResults(
-            metrics=UpdateMetrics(*(jnp.zeros(chunk, jnp.float32) for _ in UpdateMetrics._fields)),
+            metrics=self.metrics(*(jnp.zeros(chunk, jnp.float32) for _ in self.metrics._fields)),
             ended=jnp.zeros(steps, jnp.bool_),
             table={name: jnp.zeros(steps, values[name]) for name in self.task.table_values},
             sums={name: jnp.zeros(chunk, jnp.float32) for name in values},

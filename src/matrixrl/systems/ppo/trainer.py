@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -30,7 +30,7 @@ from matrixrl.tracking.events import EpisodeRow, Event, LogMessage, ScalarRow, T
 from matrixrl.tracking.numbers import significant
 from matrixrl.tracking.recorder import Recorder
 from matrixrl.training.loop import TrainingDivergedError
-from matrixrl.training.parameters import nonfinite_parameter
+from matrixrl.training.parameters import nonfinite_parameter, placed_like
 
 CALL_SECONDS = 1.0
 """Target duration in seconds of one call on the device, if an update is not longer than that."""
@@ -148,11 +148,19 @@ class PPOTrainer(PacedTrainer):
       config: the run's settings.
       program: the compiled programs of the config, where several runs share them.
       coordinator: of the processes that train the run.
+      start: returns the parameters that a new run starts with, on the host; None for random ones.
     """
 
-    def __init__(self, config: PPORunConfig, program: PPOProgram, coordinator: Coordinator = SINGLE) -> None:
+    def __init__(
+        self,
+        config: PPORunConfig,
+        program: PPOProgram,
+        coordinator: Coordinator = SINGLE,
+        start: Callable[[], Any] | None = None,
+    ) -> None:
         super().__init__(config)
         self._coordinator = coordinator
+        self._start = start
         self.program = program
         self.task = program.task
         self._key = jax.random.key(config.seed)
@@ -163,6 +171,8 @@ class PPOTrainer(PacedTrainer):
         self.program.compile_ahead()
         with self.program.first_calls.call("the start of the games"):
             device = self.program.init(jax.random.fold_in(self._key, 2**32 - 1))
+        if self._start is not None:
+            device = device._replace(params=placed_like(self.program.template.params, self._start()))
         return PPOState(device, PPOProgress())
 
     def snapshot(self, state: PPOState, step: int) -> Snapshot:
@@ -253,7 +263,12 @@ class PPOTrainer(PacedTrainer):
         if progress.recorded % self.config.chunk == 0 or progress.recorded == total:
             row, progress = self._chunk_row(progress, run)
             events.append(ScalarRow(ticks[-1], row))
-            counts, warnings = check(progress.streaks, row, is_continuous=self.task.is_continuous)
+            counts, warnings = check(
+                progress.streaks,
+                row,
+                is_continuous=self.task.is_continuous,
+                diagnostics=self.program.diagnostics,
+            )
             progress = dataclasses.replace(progress, streaks=counts)
             events += [LogMessage(ticks[-1], text, "warning") for text in warnings]
             between = max(1, total // self.config.chunk // MAX_TABLE_MARKS)

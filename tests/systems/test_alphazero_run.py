@@ -1,0 +1,201 @@
+"""A run of AlphaZero through the trainer, journal and checkpoints of the house, on a game of two moves."""
+
+from __future__ import annotations
+
+import shlex
+import shutil
+from collections.abc import Callable
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from matrixrl.agents.gumbel import SearchMetrics, SearchTrainState
+from matrixrl.agents.masked import masked_log_softmax
+from matrixrl.checkpoints.store import CheckpointStore
+from matrixrl.cli.hackmatrix import make_spec, read_config, summary
+from matrixrl.config import HackmatrixConfig
+from matrixrl.search.chance import ChanceSearchResult
+from matrixrl.systems.hackmatrix import task as hackmatrix_tasks
+from matrixrl.systems.hackmatrix.alphazero import AlphaZeroProgram
+from matrixrl.systems.hackmatrix.spec import ALPHAZERO_SPEC, SPEC
+from matrixrl.systems.ppo.task import PPOTask
+from matrixrl.systems.ppo.trainer import PPOState, PPOTrainer
+from matrixrl.tracking.audit import audit
+from matrixrl.tracking.journal_reader import JournalReader
+from matrixrl.training.parameters import params_sha256
+from tests.agents.test_gumbel import DOORS, NETWORK, search
+from tests.envs.hackmatrix.lanes import QUICKLY
+from tests.systems.train_run import train_run
+
+UPDATES, LANES, STEPS, CHUNK = 60, 16, 4, 20
+SETTINGS = shlex.split(f"""
+    --algorithm alphazero --num-envs {LANES} --num-steps {STEPS} --num-simulations 24 --seed 3
+    --total-timesteps {UPDATES * LANES * STEPS} --replay-size 256 --batch-size 64 --updates-per-rollout 4
+    --learning-rate 0.01 --gamma 0.9 --reward-scale 1 --value-lambda 0.5 --vf-coef 1 --max-grad-norm 10
+    --log-interval {CHUNK} --console quiet --run-name r --save-interval-chunks 1 --keep-last 999
+""")
+
+
+class DoorsProgram(AlphaZeroProgram):
+    """The programs of a run on the game of two doors, compiled with quick code generation."""
+
+    def _search(
+        self, params: Any, keys: Any, env_state: Any, discount: Any, reward_scale: Any
+    ) -> ChanceSearchResult:
+        return search(params, keys, env_state, discount, reward_scale)
+
+    @cached_property
+    def _compiled(self) -> Callable[..., Any]:
+        return jax.jit(self.updates, donate_argnums=0, compiler_options=QUICKLY)
+
+
+@pytest.fixture(scope="module")
+def program() -> DoorsProgram:
+    task = PPOTask(
+        name="doors",
+        version=0,
+        env=DOORS,  # pyright: ignore[reportArgumentType]
+        env_params=lambda limit: None,
+        network=NETWORK,
+        episode_values={
+            "return": np.float32, "steps": np.int32, "highest_stage": np.int32, "final_score": np.int32,
+            "win_rate": np.float32,
+        },
+        columns=hackmatrix_tasks.COLUMNS,
+        maxima=("highest_stage",),
+    )  # fmt: skip
+    return DoorsProgram(read_config(SETTINGS), task)
+
+
+def play(program: DoorsProgram, runs_dir: Path, *flags: str) -> tuple[PPOState, PPOTrainer]:
+    """Trains the run `r`, or resumes it."""
+    named = ["--resume-run", "r"] if "--resume-run" in flags else SETTINGS
+    config = read_config([*named, "--runs-dir", str(runs_dir)])
+    more = {"environment_version": 0}
+    return train_run("hackmatrix", config, lambda run: PPOTrainer(config, program), more)
+
+
+@pytest.fixture(scope="module")
+def whole(
+    program: DoorsProgram, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[PPOState, PPOTrainer, Path]:
+    runs_dir = tmp_path_factory.mktemp("runs")
+    return *play(program, runs_dir), runs_dir
+
+
+def test_a_run_is_recorded_like_every_other(whole: tuple[PPOState, PPOTrainer, Path]) -> None:
+    state, trainer, runs_dir = whole
+    folder = runs_dir / "r"
+    assert audit(folder).agrees
+    with JournalReader(folder) as reader:
+        rows = list(reader.stream())
+        episodes = list(reader.episodes())
+        columns = list(reader.episode_columns)
+    assert [row.step for row in rows] == [20, 40, 60]
+    for name in SearchMetrics._fields:
+        assert f"train/{name}" in rows[-1].metrics, name
+    assert {"train/learning_rate", "train/steps_per_second", "episode/return"} <= rows[-1].metrics.keys()
+    assert len(episodes) == state.progress.episodes > 0
+    assert columns == list(SPEC.episode_columns)
+    config: Any = trainer.config
+    assert summary(config, trainer, state, 1.0).startswith("60 of 60 updates, 3,840 steps, ")
+
+
+def test_the_best_play_is_learned_and_its_worth(
+    program: DoorsProgram, whole: tuple[PPOState, PPOTrainer, Path]
+) -> None:
+    def policy(params: Any) -> tuple[np.ndarray, np.ndarray]:
+        outputs: Any = NETWORK.apply(params, jnp.eye(2))  # before the door, and behind it
+        legal = jnp.array([[True, True, False], [True, True, True]])
+        return np.exp(np.asarray(masked_log_softmax(outputs[0], legal))), np.asarray(outputs[1])
+
+    before, _ = policy(program.init(jax.random.key(0)).params)
+    assert before[0, 1] < 0.6
+    assert before[1, 2] < 0.5
+    after, value = policy(whole[0].device.params)
+    assert after[0, 1] > 0.95
+    # A search that foresaw the coin would learn to bet: it would always win.
+    assert after[1, 2] > 0.85
+    assert value == pytest.approx([0.9 * 0.8, 0.8], abs=0.15)
+
+
+def test_no_target_lies_on_an_illegal_action(whole: tuple[PPOState, PPOTrainer, Path]) -> None:
+    device: Any = whole[0].device
+    legal, weights = np.asarray(device.replay.legal), np.asarray(device.replay.weights)
+    assert (~legal).any()
+    assert (weights[~legal] == 0).all()
+    np.testing.assert_allclose(weights.sum(-1), 1, atol=1e-5)
+    # The illegal action would pay 100.
+    assert float(device.replay.target.max()) <= 1.1
+
+
+def test_the_search_does_not_foresee_the_coin(whole: tuple[PPOState, PPOTrainer, Path]) -> None:
+    with JournalReader(whole[2] / "r") as reader:
+        table = [dict(zip(reader.episode_columns, row.values, strict=True)) for row in reader.episodes()]
+    returns = np.array([row["Return"] for row in table], float)
+    steps = np.array([row["Steps"] for row in table], int)
+    bets = returns[(steps == 2) & (np.abs(returns - 0.8) > 1e-3)]
+    assert len(bets) > 100
+    assert np.mean(bets) == pytest.approx(0.5, abs=4 * 0.5 / np.sqrt(len(bets)))
+
+
+@pytest.mark.parametrize("kept", [20, 40])
+def test_a_killed_run_continues_to_the_same_bits(
+    kept: int, program: DoorsProgram, whole: tuple[PPOState, PPOTrainer, Path], tmp_path: Path
+) -> None:
+    """What a `kill -9` leaves behind: the journal may be ahead of the newest checkpoint."""
+    shutil.copytree(whole[2] / "r", tmp_path / "r")
+    for step in CheckpointStore(tmp_path / "r").steps():
+        if step > kept:
+            shutil.rmtree(tmp_path / "r" / "checkpoints" / str(step))
+    state, _ = play(program, tmp_path, "--resume-run")
+    same = jax.tree.map(
+        lambda a, b: bool((np.asarray(a) == np.asarray(b)).all()), state.device, whole[0].device
+    )
+    assert all(jax.tree.leaves(same)), same
+    assert state.progress == whole[0].progress
+    with JournalReader(tmp_path / "r") as ours, JournalReader(whole[2] / "r") as theirs:
+        assert [row.values for row in ours.episodes()] == [row.values for row in theirs.episodes()]
+    assert audit(tmp_path / "r").agrees
+
+
+def test_the_buffer_is_part_of_the_checkpoint(whole: tuple[PPOState, PPOTrainer, Path]) -> None:
+    checkpoint, _ = CheckpointStore(whole[2] / "r").newest()
+    assert checkpoint is not None
+    saved = checkpoint.host_arrays("replay/")
+    assert saved.keys() == {"observation", "legal", "weights", "target", "expiry", "clock"}
+    device = whole[0].device
+    assert isinstance(device, SearchTrainState)
+    np.testing.assert_array_equal(saved["weights"], device.replay.weights)
+    assert (saved["expiry"] >= UPDATES - 4).all()  # of the last four rollouts
+    assert len(params_sha256(device.params)) == 64
+
+
+def test_the_spec_has_the_metrics_of_the_search_and_the_columns_of_the_game() -> None:
+    config = read_config(SETTINGS)
+    assert make_spec(config) == ALPHAZERO_SPEC
+    assert ALPHAZERO_SPEC.episode_columns == SPEC.episode_columns
+    names = {metric if isinstance(metric, str) else metric.name for metric in ALPHAZERO_SPEC.console_metrics}
+    assert {"train/search_kl", "train/target_entropy", "episode/highest_stage"} <= names
+    assert "train/approx_kl" not in names
+    for name in names:
+        assert not name.startswith("train/") or name[6:] in {
+            *SearchMetrics._fields, "update_step", "learning_rate", "steps_per_second", "logging_overhead_pct",
+        }, name  # fmt: skip
+    later = make_spec(read_config([*SETTINGS, "--later-starts", "0.3"]))
+    assert list(later.episode_columns) == [*SPEC.episode_columns, "Start Stage"]
+    assert later.console_metrics == ALPHAZERO_SPEC.console_metrics
+
+
+def test_coefficients_reach_the_learner(program: DoorsProgram) -> None:
+    learner = program._learner(program.coefficients, np.int32(0))  # pyright: ignore[reportArgumentType]
+    assert float(learner.gamma) == pytest.approx(0.9)
+    assert learner.value_lambda == 0.5
+    assert program.learning_rate(0) == pytest.approx(0.01)
+    assert program.learning_rate(UPDATES - 1) == pytest.approx(0.01 / UPDATES)
+    assert isinstance(program.config, HackmatrixConfig)
