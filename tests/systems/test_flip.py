@@ -227,6 +227,12 @@ IMPOSSIBLE: list[tuple[list[str], list[str]]] = [
     (["--start", "{wrong}", "--size", "3", "3", "3"], ["not a correct scheme"]),
     (["--walkers", "3"], ["--walkers", "--num-walkers"]),
     (["--resume-run", "nothing"], ["nothing"]),
+    (["--on", "cloud"], ["--on cloud", "local, ray"]),
+    (["--jobs", "0"], ["--jobs 0", "1 or more"]),
+    (["--ray-address", "a:1"], ["--ray-address a:1", "--on ray"]),
+    (["--on", "ray", "--ray-address", "127.0.0.1:9"], ["--ray-address 127.0.0.1:9", "ray start --head"]),
+    (["--on", "ray", "--ray-address", "nowhere"], ["--ray-address nowhere", "HOST:PORT"]),
+    (["--on", "ray", "--flips-per-round", "100000001"], ["--flips-per-round 100000001", "at most 100000000"]),
 ]
 
 
@@ -249,6 +255,14 @@ def test_bad_input_is_one_line_and_no_run(
     assert errors.startswith("matrixrl: ")
     assert all(text in errors for text in texts), errors
     assert not folder.exists() or list(folder.iterdir()) == []
+
+
+def test_ray_is_an_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    status, _, errors = command("matmul", "flip", "--on", "ray", "--runs-dir", str(tmp_path / "runs"))
+    assert status == 2
+    assert errors == "matrixrl: --on ray: Ray is not installed; install it: pip install 'matrixrl[ray]'\n"
+    assert not (tmp_path / "runs").exists()
 
 
 def test_visits_go_round_and_leave_out_what_is_done() -> None:

@@ -355,7 +355,7 @@ def opened_engine(command: StudyCommand, folder: StudyFolder, study: Study, is_n
 def require_engine(command: StudyCommand) -> None:
     """Refuses an engine whose extra is missing, before anything else happens."""
     if command.on == "ray":
-        from matrixrl.studies.ray_engine import require_ray
+        from matrixrl.studies.ray_cluster import require_ray
 
         require_ray()
 

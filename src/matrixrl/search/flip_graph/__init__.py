@@ -17,13 +17,24 @@ from matrixrl.search.flip_graph.rows import (
     words_per_factor,
 )
 from matrixrl.search.flip_graph.settings import WalkSettings
-from matrixrl.search.flip_graph.walk import RoundResult, run_round
+from matrixrl.search.flip_graph.walk import (
+    RoundResult,
+    ThreadWalkers,
+    Walkers,
+    WalkersFailedError,
+    WrongSchemeError,
+    run_round,
+)
 
 __all__ = [
     "Pool",
     "RoundResult",
+    "ThreadWalkers",
     "WalkRing",
     "WalkSettings",
+    "Walkers",
+    "WalkersFailedError",
+    "WrongSchemeError",
     "canonical",
     "from_scheme",
     "polish",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 
@@ -34,8 +35,10 @@ class Pool:
         self.size = size
         self.num_ranks = num_ranks
         self.words = words_per_factor(problem, ring)
-        # Canonical rows and their number of matching pairs, by the bytes of the rows, oldest first.
-        self._members: dict[int, OrderedDict[bytes, tuple[np.ndarray, int]]] = {}
+        # Canonical rows by their bytes, oldest first.
+        self._members: dict[int, OrderedDict[bytes, np.ndarray]] = {}
+        # Numbers of matching pairs by the same bytes, counted when a choice needs them.
+        self._pairs: dict[bytes, int] = {}
 
     @classmethod
     def standard(cls, problem: Problem, ring: WalkRing, size: int = 1_000, num_ranks: int = 3) -> Pool:
@@ -55,17 +58,18 @@ class Pool:
 
     def members(self, rank: int) -> list[np.ndarray]:
         """Returns the schemes of a rank as rows, oldest first."""
-        return [rows for rows, _ in self._members.get(rank, {}).values()]
+        return list(self._members.get(rank, {}).values())
 
     def __len__(self) -> int:
         return sum(map(len, self._members.values()))
 
-    def add(self, rows: np.ndarray) -> bool:
+    def add(self, rows: np.ndarray, is_canonical: bool = False) -> bool:
         """Adds a scheme; returns false if the pool has it, or its rank is too high to be kept.
 
         Args:
           rows: uint64 [rank, 3, words], in any order and with any signs. Whether they are a scheme
             of the problem is not examined.
+          is_canonical: whether the rows come from `canonical`.
 
         Raises:
           SchemeError: if the rows have another shape.
@@ -75,18 +79,40 @@ class Pool:
         rank, best = len(rows), self.best_rank
         if best is not None and rank >= best + self.num_ranks:
             return False
-        rows = canonical(rows, self.ring)
+        rows = np.ascontiguousarray(rows) if is_canonical else canonical(rows, self.ring)
         rows.setflags(write=False)
         key = rows.tobytes()
         members = self._members.setdefault(rank, OrderedDict())
         if key in members:
             return False
-        members[key] = (rows, count_pairs(rows, self.ring))
+        members[key] = rows
         if len(members) > self.size:
-            members.popitem(last=False)
+            dropped, _ = members.popitem(last=False)
+            self._pairs.pop(dropped, None)
         for high in [high for high in self._members if high >= min(self._members) + self.num_ranks]:
-            del self._members[high]
+            for dropped in self._members.pop(high):
+                self._pairs.pop(dropped, None)
         return True
+
+    def __getstate__(self) -> dict[str, Any]:
+        # The arrays of a rank travel as one, and the keys are made again.
+        return {**self.__dict__, "_members": self.state(), "_pairs": {}}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        arrays = state.pop("_members")
+        self.__dict__.update(state)
+        self._members = {}
+        for name, stacked in arrays.items():
+            rows = np.array(stacked)
+            rows.setflags(write=False)
+            rank = int(name.removeprefix("rank_"))
+            self._members[rank] = OrderedDict((one.tobytes(), one) for one in rows)
+
+    def _count_pairs(self, key: bytes, rows: np.ndarray) -> int:
+        found = self._pairs.get(key)
+        if found is None:
+            found = self._pairs[key] = count_pairs(rows, self.ring)
+        return found
 
     def choose(
         self, rng: np.random.Generator, weighting: Weighting = "uniform", num_ranks: int = 1
@@ -110,10 +136,10 @@ class Pool:
             level += 1
         members = list(self._members[ranks[level]].values())
         if weighting == "flips":
-            ends = np.cumsum([pairs for _, pairs in members])
+            ends = np.cumsum([self._count_pairs(*item) for item in self._members[ranks[level]].items()])
             if ends[-1] > 0:
-                return members[int(np.searchsorted(ends, rng.integers(ends[-1]), side="right"))][0]
-        return members[int(rng.integers(len(members)))][0]
+                return members[int(np.searchsorted(ends, rng.integers(ends[-1]), side="right"))]
+        return members[int(rng.integers(len(members)))]
 
     def state(self) -> dict[str, np.ndarray]:
         """Returns all schemes as plain arrays for a checkpoint: `rank_R` uint64 [N, R, 3, words],
