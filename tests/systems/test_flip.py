@@ -19,10 +19,12 @@ import pytest
 
 from matrixrl.checkpoints.store import CheckpointStore
 from matrixrl.cli.main import main
+from matrixrl.cli.matmul_flip import read_config
 from matrixrl.schemes.known import known_scheme
 from matrixrl.schemes.scheme import Scheme
 from matrixrl.schemes.verify import verify
 from matrixrl.search.flip_graph import Pool, from_scheme
+from matrixrl.systems.flip.rows import flip_metrics
 from matrixrl.systems.flip.state import FlipProgress
 from matrixrl.systems.flip.table import best_in_pools, next_visit, seeds_for
 from matrixrl.tracking.audit import audit
@@ -131,6 +133,7 @@ def test_the_journal_has_rounds_and_finds_that_agree_with_the_console(whole: Sea
         rows, finds = list(reader.stream()), list(reader.episodes())
         files = {file.path for file in reader.files()}
     assert [row.step for row in rows] == list(range(1, whole.result["rounds"] + 1))
+    assert {name for row in rows for name in row.metrics} == set(flip_metrics(read_config(SEARCH)))
     best = [row.metrics["walk/best_rank"] for row in rows]
     assert best == sorted(best, reverse=True)
     assert [find.values[3] for find in finds] == sorted({rank for rank in best if rank < 27}, reverse=True)

@@ -159,7 +159,7 @@ class OptunaSource:
         self._distributions = distributions(space)
         self._points: dict[int, Any] = {}
         self._ready: list[Trial] = []
-        self._reported: dict[int, int] = {}
+        self._reported: dict[int, int] = {}  # by point: the last place with a report
         self._exhausted = False
         self._continue()
 
@@ -265,11 +265,15 @@ class OptunaSource:
             return None
         index = members.index(trial)
         at = index * REPORTS + min(REPORTS, REPORTS * step // self._length)
-        if at <= self._reported.get(number, -1):
+        last = self._reported.get(number, -1)
+        if at <= last:
             return None
         self._reported[number] = at
         asked = self._points[number]
-        asked.report(value, at)
+        # Pruners compare trials that reported at one place. Reports come when the clock says so,
+        # and no two trials are equally fast: a report counts for all places since the last one.
+        for place in range(last + 1, at + 1):
+            asked.report(value, place)
         return PRUNED if at < len(members) * REPORTS and asked.should_prune() else None
 
     def ended(self, trial: Trial) -> None:
