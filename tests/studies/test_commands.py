@@ -243,7 +243,7 @@ def test_a_point_that_is_not_promising_is_pruned(
 ) -> None:
     """The objective is the learning rate itself, so a point with a lower one than the median is pruned."""
     monkeypatch.setattr(
-        "matrixrl.cli.study_commands.LaunchOptions", partial(LaunchOptions, report_seconds=0.1)
+        "matrixrl.cli.study_commands.LaunchOptions", partial(LaunchOptions, report_seconds=0.4)
     )
     text = "[space]\nlearning_rate = {low = 1e-5, high = 1e-2, log = true}\n"
     text += '[tune]\ntrials = 5\nsampler = "random"\npruner = "median"\nwarmup_trials = 1\n'

@@ -187,6 +187,7 @@ class OptunaSource:
             if frozen.state.is_finished():
                 continue
             self._points[number] = self._optuna.trial.Trial(self.study, frozen._trial_id)
+            self._reported[number] = max(frozen.intermediate_values, default=-1)
             waiting = [trial for trial in self._members(number) if trial.status == "waiting"]
             if waiting:
                 self._ready.append(waiting[0])
