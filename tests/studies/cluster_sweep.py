@@ -6,15 +6,10 @@ Arguments: study file, study folder, scratch folder or "-" for a shared disk. Pr
 from __future__ import annotations
 
 import json
-import os
-import subprocess
 import sys
-import time
 from pathlib import Path
-from typing import Any
 
-os.environ |= {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}
-STORE_BYTES = 80 * 2**20
+from tests.studies.cluster import begin, cluster_of, exchange_node, last_line, wait_until
 
 
 def statuses(study_dir: Path) -> list[str]:
@@ -25,32 +20,14 @@ def statuses(study_dir: Path) -> list[str]:
 
 
 def run(file: str, study_dir: Path, scratch: str) -> int:
-    from ray.cluster_utils import Cluster
-
-    options: dict[str, Any] = {"num_cpus": 1, "object_store_memory": STORE_BYTES, "include_dashboard": False}
-    cluster = Cluster(initialize_head=True, head_node_args=options)
-    lost = cluster.add_node(**options)
-    command = [
-        "sweep",
-        file,
-        f"--study-dir={study_dir}",
-        "--on=ray",
-        f"--ray-address={cluster.address}",
-        "--json",
-    ]
-    if scratch != "-":
-        command.append(f"--scratch={scratch}")
-    sweep = subprocess.Popen([sys.executable, "-m", "matrixrl", *command], stdout=subprocess.PIPE, text=True)
-    deadline = time.monotonic() + 240
-    while statuses(study_dir).count("finished") < 2 and sweep.poll() is None and time.monotonic() < deadline:
-        time.sleep(0.2)
-    cluster.remove_node(lost, allow_graceful=False)
-    cluster.add_node(**options)
-    print("node lost at", statuses(study_dir), file=sys.stderr)
-    output, _ = sweep.communicate()
-    print(output.splitlines()[-1] if output else "{}")
-    cluster.shutdown()
-    return sweep.returncode
+    with cluster_of(2) as cluster:
+        more = [] if scratch == "-" else [f"--scratch={scratch}"]
+        sweep = begin(cluster, "sweep", file, f"--study-dir={study_dir}", *more)
+        wait_until(lambda: statuses(study_dir).count("finished") >= 2, sweep)
+        exchange_node(cluster)
+        print("node lost at", statuses(study_dir), file=sys.stderr)
+        print(last_line(sweep))
+        return sweep.returncode
 
 
 if __name__ == "__main__":

@@ -8,14 +8,20 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from matrixrl.cli.main import main
+from matrixrl.studies.launcher import LaunchOptions
 from matrixrl.studies.record import read_study
+from matrixrl.studies.table import study_table
 from matrixrl.tracking.identity import run_folders
+from matrixrl.tracking.journal_reader import JournalReader
+from matrixrl.tracking.sinks.wandb_client import leveldb_records
+from tests.tracking.conftest import offline_environment
 
 ROOT = Path(__file__).resolve().parents[2]
 TINY = {
@@ -174,12 +180,152 @@ def test_a_search_finds_a_learning_rate(tmp_path: Path, capsys: pytest.CaptureFi
     assert run["params_sha256"] == same[0]["params_sha256"]
 
 
-def begin(file: Path, study_dir: Path, *more: str) -> subprocess.Popen[str]:
+def test_a_metric_that_no_run_has_is_refused_before_training(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file, study = tmp_path / "f.toml", ("--study-dir", tmp_path / "s")
+    for command, settings, metric, meant in (
+        ("hackmatrix train", "", "episode/win_rates", "episode/win_rate"),
+        ("hackmatrix train", "", "episode/start_stage", "later_starts"),
+        ("matmul train", "sizes = ['2x2x2', '2x2x3']", "epoch_best_rank", "epoch_best_rank_2x2x"),
+        ("matmul flip", "flips = 1000", "walk/best", "walk/best_rank"),
+        ("ppo train", f"env = {json.dumps(TINY['env'])}", "train/entropi", "train/entropy"),
+    ):
+        file.write_text(f'command = "{command}"\n[settings]\n{settings}\n[objective]\nmetric = "{metric}"\n')
+        line = refused(capsys, "sweep", file, *study)
+        assert f'[objective] metric = "{metric}": no run of `matrixrl {command}` has it' in line
+        if meant != "later_starts":
+            assert f"did you mean {meant}" in line
+    assert not (tmp_path / "s").exists()
+
+
+def test_a_study_at_a_url_is_trained_and_continues(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Runs travel to the URL while they grow. It has no local folder."""
+    import fsspec
+
+    file, url = write(tmp_path / "f.toml", "", seeds="[1, 2]"), f"memory://{tmp_path.name}/study"
+    common = (file, "--study-dir", url, "--jobs", 1, "--scratch", tmp_path / "scratch")
+    status, found = answer(capsys, "sweep", *common)
+    assert status == 0
+    assert [trial["status"] for trial in found["trials"]] == ["finished"] * 2
+    assert [trial["run_dir"] for trial in found["trials"]] == [f"{url}/runs/study-00{k}" for k in (1, 2)]
+    assert answer(capsys, "sweep", *common) == (0, found)
+    write(file, "", seeds="[1, 2, 3]")
+    assert "add --extend" in refused(capsys, "sweep", *common)
+    # What is at the URL is a study like every other.
+    fsspec.filesystem("memory").get(f"/{tmp_path.name}/study/", str(tmp_path / "copy") + "/", recursive=True)
+    runs_dir = tmp_path / "copy" / "runs"
+    assert len(run_folders(runs_dir)) == 2
+    for trial in found["trials"]:
+        assert main(["runs", "audit", trial["run_name"], "--runs-dir", str(runs_dir)]) == 0
+    assert not list((tmp_path / "scratch").glob("*/runs/*/*"))
+
+
+@pytest.mark.slow
+def test_a_study_at_a_url_on_ray(tmp_path: Path) -> None:
+    """The nodes of a cluster write to the URL themselves; this one's files are in a local folder."""
+    file, url = write(tmp_path / "f.toml", "", seeds="[1, 2]"), f"dir::file://{tmp_path / 'far'}"
+    sweep = begin(file, f"{url}/study", "--on=ray", "--jobs=1")
+    output, _ = sweep.communicate()
+    assert sweep.returncode == 0
+    trials = json.loads(output.splitlines()[-1])["trials"]
+    assert [trial["status"] for trial in trials] == ["finished"] * 2
+    for trial in trials:
+        (run,) = (tmp_path / "far").rglob(f"{trial['run_name']}/run.json")
+        assert main(["runs", "audit", trial["run_name"], "--runs-dir", str(run.parents[1])]) == 0
+
+
+@pytest.mark.slow
+def test_a_point_that_is_not_promising_is_pruned(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The objective is the learning rate itself, so a point with a lower one than the median is pruned."""
+    monkeypatch.setattr(
+        "matrixrl.cli.study_commands.LaunchOptions", partial(LaunchOptions, report_seconds=0.4)
+    )
+    text = "[space]\nlearning_rate = {low = 1e-5, high = 1e-2, log = true}\n"
+    text += '[tune]\ntrials = 5\nsampler = "random"\npruner = "median"\nwarmup_trials = 1\n'
+    objective = '[objective]\nmetric = "train/learning_rate"\n'
+    file = write(tmp_path / "f.toml", text, seeds="[1]", objective=objective, total_timesteps=64_000)
+    status, found = answer(capsys, "tune", file, "--study-dir", tmp_path / "s", "--jobs", 1)
+    assert status == 0
+    statuses = [trial["status"] for trial in found["trials"]]
+    assert statuses[0] == "finished"
+    assert "pruned" in statuses
+    study = read_study(tmp_path / "s")
+    assert study is not None
+    shown = study_table(study)
+    assert [row["status"] for row in shown.rows] == statuses
+    assert shown.counts["pruned"] == statuses.count("pruned")
+    best = max(trial["settings"]["learning_rate"] for trial in found["trials"])
+    assert found["best"]["settings"]["learning_rate"] == best
+    pruned = [trial for trial in found["trials"] if trial["status"] == "pruned"]
+    for trial in pruned:  # a pruned run is a whole run that was stopped early
+        assert trial["settings"]["learning_rate"] < best
+        assert main(["runs", "audit", trial["run_name"], "--runs-dir", str(tmp_path / "s" / "runs")]) == 0
+        with JournalReader(tmp_path / "s" / "runs" / trial["run_name"]) as reader:
+            assert 0 < reader.last_step() < 64_000 // 32
+
+
+@pytest.mark.slow
+def test_a_killed_search_continues(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    import optuna
+
+    text = '[space]\nlearning_rate = [1e-4, 1e-3, 1e-2, 3e-2]\n[tune]\ntrials = 4\nsampler = "random"\n'
+    file = write(tmp_path / "f.toml", text, seeds="[1]", total_timesteps=9600, save_interval_chunks=5)
+    study_dir = tmp_path / "s"
+    search = begin(file, study_dir, "--jobs=1", kind="tune")
+    while search.poll() is None and not list((study_dir / "runs").glob("*-002/checkpoints/[0-9]*")):
+        time.sleep(0.05)
+    os.kill(search.pid, signal.SIGKILL)
+    search.communicate()
+    assert search.returncode == -signal.SIGKILL
+    killed = read_study(study_dir)
+    assert killed is not None
+    assert [trial.status for trial in killed.trials] == ["finished", "running"]
+    status, found = answer(capsys, "tune", file, "--study-dir", study_dir, "--jobs", 1)
+    assert status == 0
+    assert [trial["status"] for trial in found["trials"]] == ["finished"] * 4
+    assert [trial["attempts"] for trial in found["trials"]] == [1, 2, 1, 1]
+    assert found["trials"][0]["params_sha256"] == killed.trials[0].result["params_sha256"]
+    stored = optuna.load_study(study_name="s", storage=f"sqlite:///{study_dir / 'optuna.db'}")
+    assert [trial.state.name for trial in stored.trials] == ["COMPLETE"] * 4
+    assert [trial.value for trial in stored.trials] == [trial["objective"] for trial in found["trials"]]
+    for trial in found["trials"]:
+        assert main(["runs", "audit", trial["run_name"], "--runs-dir", str(study_dir / "runs")]) == 0
+
+
+@pytest.mark.slow
+def test_runs_of_a_study_are_a_group_on_wandb(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Unless the user names another group."""
+    from wandb.proto import wandb_internal_pb2
+
+    for name, value in offline_environment(tmp_path).items():
+        monkeypatch.setenv(name, value)
+    for given, expected in (("", "mine"), ("other", "other")):
+        monkeypatch.setenv("WANDB_RUN_GROUP", given)
+        file = write(tmp_path / "f.toml", "", seeds="[1]", wandb=True)
+        study_dir = tmp_path / (given or "first") / "mine"
+        status, found = answer(capsys, "sweep", file, "--study-dir", study_dir, "--jobs", 1)
+        assert status == 0
+        (run,) = found["trials"]
+        (path,) = Path(run["run_dir"]).glob("wandb/offline-run-*/run-*.wandb")
+        kind: Any = wandb_internal_pb2.Record  # pyright: ignore[reportAttributeAccessIssue]
+        records = [kind.FromString(data) for data in leveldb_records(path)]
+        groups = {record.run.run_group for record in records if record.WhichOneof("record_type") == "run"}
+        assert groups == {expected}
+
+
+def begin(file: Path, study_dir: Path | str, *more: str, kind: str = "sweep") -> subprocess.Popen[str]:
     command = [
         sys.executable,
         "-m",
         "matrixrl",
-        "sweep",
+        kind,
         str(file),
         f"--study-dir={study_dir}",
         "--json",

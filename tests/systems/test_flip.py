@@ -20,11 +20,13 @@ import pytest
 
 from matrixrl.checkpoints.store import CheckpointStore
 from matrixrl.cli.main import main
+from matrixrl.cli.matmul_flip import read_config
 from matrixrl.config import FlipConfig, FlipGraphConfig
 from matrixrl.schemes.known import known_scheme
 from matrixrl.schemes.scheme import Scheme
 from matrixrl.schemes.verify import verify
 from matrixrl.search.flip_graph import Pool, WalkerState, from_scheme
+from matrixrl.systems.flip.rows import flip_metrics
 from matrixrl.systems.flip.state import FlipProgress, flip_progress_from_record
 from matrixrl.systems.flip.table import best_in_pools, next_visit, seeds_for
 from matrixrl.systems.flip.trainer import FlipTrainer
@@ -135,6 +137,7 @@ def test_the_journal_has_rounds_and_finds_that_agree_with_the_console(whole: Sea
         rows, finds = list(reader.stream()), list(reader.episodes())
         files = {file.path for file in reader.files()}
     assert [row.step for row in rows] == list(range(1, whole.result["rounds"] + 1))
+    assert {name for row in rows for name in row.metrics} == set(flip_metrics(read_config(SEARCH)))
     best = [row.metrics["walk/best_rank"] for row in rows]
     assert best == sorted(best, reverse=True)
     assert [find.values[3] for find in finds] == sorted({rank for rank in best if rank < 27}, reverse=True)
@@ -242,6 +245,12 @@ IMPOSSIBLE: list[tuple[list[str], list[str]]] = [
     (["--start", "{wrong}", "--size", "3", "3", "3"], ["not a correct scheme"]),
     (["--walkers", "3"], ["--walkers", "--num-walkers"]),
     (["--resume-run", "nothing"], ["nothing"]),
+    (["--on", "cloud"], ["--on cloud", "local, ray"]),
+    (["--jobs", "0"], ["--jobs 0", "1 or more"]),
+    (["--ray-address", "a:1"], ["--ray-address a:1", "--on ray"]),
+    (["--on", "ray", "--ray-address", "127.0.0.1:9"], ["--ray-address 127.0.0.1:9", "ray start --head"]),
+    (["--on", "ray", "--ray-address", "nowhere"], ["--ray-address nowhere", "HOST:PORT"]),
+    (["--on", "ray", "--flips-per-round", "100000001"], ["--flips-per-round 100000001", "at most 100000000"]),
 ]
 
 
@@ -264,6 +273,14 @@ def test_bad_input_is_one_line_and_no_run(
     assert errors.startswith("matrixrl: ")
     assert all(text in errors for text in texts), errors
     assert not folder.exists() or list(folder.iterdir()) == []
+
+
+def test_ray_is_an_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    status, _, errors = command("matmul", "flip", "--on", "ray", "--runs-dir", str(tmp_path / "runs"))
+    assert status == 2
+    assert errors == "matrixrl: --on ray: Ray is not installed; install it: pip install 'matrixrl[ray]'\n"
+    assert not (tmp_path / "runs").exists()
 
 
 def test_visits_go_round_and_leave_out_what_is_done() -> None:

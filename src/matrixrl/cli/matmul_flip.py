@@ -5,23 +5,34 @@ from __future__ import annotations
 import dataclasses
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from matrixrl.cli import session
 from matrixrl.cli.checkpoints import choose_checkpoint
 from matrixrl.cli.embedding import EMBEDDING
-from matrixrl.cli.resume import recorded_settings
+from matrixrl.cli.resume import flag_value, recorded_settings
 from matrixrl.cli.settings import read_settings
-from matrixrl.config import FlipConfig, MatmulConfig, TrackingConfig, require
+from matrixrl.config import (
+    ConfigError,
+    FlipConfig,
+    MatmulConfig,
+    TrackingConfig,
+    default_walkers,
+    require,
+    with_value,
+)
 from matrixrl.devices.coordinator import SINGLE, Coordinator
 from matrixrl.tracking.identity import find_run, has_checkpoint, read_run_file
 from matrixrl.tracking.numbers import duration, plural, significant
+from matrixrl.tracking.status import Status, activity, use
 
 if TYPE_CHECKING:
     # `--help` answers without JAX.
     from matrixrl.schemes.scheme import Scheme
+    from matrixrl.search.flip_graph.ray_walkers import RayWalkers
     from matrixrl.systems.flip.policy import TrainedPolicy
     from matrixrl.systems.flip.state import FlipState
     from matrixrl.systems.flip.trainer import FlipTrainer
@@ -58,6 +69,14 @@ def read_config(arguments: Sequence[str]) -> FlipConfig:
         words="matmul flip",
         description="Search for schemes of low rank by random walks on flip graphs, on all cores.",
     )
+    if config.place.on == "local":
+        given = (
+            None if {"-h", "--help"} & set(arguments) else flag_value(arguments, "--ray-address", "HOST:PORT")
+        )
+        if given is not None:
+            raise ConfigError(f"--ray-address {given}: is for --on ray; add it, or leave the address out")
+        # Recorded: the result depends on the number of walkers.
+        config = with_value(config, "walk.num_walkers", config.walk.walkers)
     if config.tracking.resume_run is not None:
         return config
     if config.graph.start is not None:
@@ -115,15 +134,59 @@ def read_policy(config: FlipConfig) -> TrainedPolicy | None:
 
 
 def train(config: FlipConfig, coordinator: Coordinator = SINGLE) -> int:
-    """Searches, and prints the schemes found. Returns the exit status."""
+    """Searches, and prints the schemes found. Returns the exit status.
+
+    Raises:
+      ConfigError: if a cluster is asked for and does not answer; there is no run folder then.
+    """
     if EMBEDDING.get() is None and "jax" not in sys.modules:
         # The walks need no accelerator, and JAX would reserve its memory.
         os.environ["JAX_PLATFORMS"] = "cpu"
-    return session.train(flip_session(config), coordinator)
+    if config.place.on == "local":
+        return session.train(flip_session(config), coordinator)
+    with cluster_walkers(config) as walkers:
+        if config.walk.num_walkers is None:
+            config = with_value(config, "walk.num_walkers", default_walkers(walkers.cores))
+        return session.train(flip_session(config, walkers), coordinator)
 
 
-def flip_session(config: FlipConfig) -> session.Session[FlipConfig, FlipTrainer]:
-    """Returns the session of the search for the shared command."""
+@contextmanager
+def cluster_walkers(config: FlipConfig) -> Iterator[RayWalkers]:
+    """Yields walkers on the cluster of the settings, connected.
+
+    Raises:
+      ConfigError: if the extra is missing, or the cluster does not answer.
+    """
+    from matrixrl.studies.engine import cores
+    from matrixrl.studies.ray_cluster import connect
+
+    place = config.place
+    starting = Status(shown=config.tracking.console != "quiet")
+    try:
+        with use(starting), activity("connecting to the Ray cluster"):
+            ray = connect(place.ray_address, place.jobs or cores())
+    except ConfigError as error:
+        if config.tracking.resume_run is None:
+            raise
+        raise ConfigError(
+            f"{error}; --ray-address names another cluster, and --on local walks on this machine"
+        ) from error
+    try:
+        from matrixrl.search.flip_graph.ray_walkers import RayWalkers
+
+        yield RayWalkers(ray, place.jobs)
+    finally:
+        ray.shutdown()
+
+
+def flip_session(
+    config: FlipConfig, walkers: RayWalkers | None = None
+) -> session.Session[FlipConfig, FlipTrainer]:
+    """Returns the session of the search for the shared command.
+
+    Args:
+      walkers: those of a cluster; None for this machine.
+    """
 
     def make_trainer(config: FlipConfig, run: Recorder) -> FlipTrainer:
         from matrixrl.systems.flip.start import read_start
@@ -143,7 +206,18 @@ def flip_session(config: FlipConfig) -> session.Session[FlipConfig, FlipTrainer]
         ]
         start = [] if run.resumed else read_start(config)
         policy = None if run.resumed else read_policy(config)
-        return FlipTrainer(config, discoveries, start, policy)
+        if walkers is None:
+            return FlipTrainer(config, discoveries, start, policy)
+        parallel = min(walkers.cores, config.place.jobs or walkers.cores)
+        return FlipTrainer(
+            config,
+            discoveries,
+            start,
+            policy,
+            walkers=walkers,
+            warm_walks=max(1, parallel),
+            place=walkers.place,
+        )
 
     def summarize(trainer: FlipTrainer, state: FlipState, seconds: float) -> str:
         trainer.finalize(state)
@@ -208,7 +282,11 @@ def describe(config: FlipConfig) -> str:
         ends.append(config.time)
     start = "" if graph.start is None else f", from {graph.start.name}"
     start += _walk_flags(config).replace(" --", ", --")
-    return f"{what} over {over}{start}; until {' or '.join(ends)}; {config.walk.walkers} walkers, seed {config.seed}"
+    where = " on a Ray cluster" if config.place.on == "ray" else ""
+    return (
+        f"{what} over {over}{start}; until {' or '.join(ends)}; {config.walk.walkers} walkers{where}, "
+        f"seed {config.seed}"
+    )
 
 
 def show(outcome: session.TrainingResult[FlipTrainer]) -> None:

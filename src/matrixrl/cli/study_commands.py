@@ -5,6 +5,7 @@ and answers.
 from __future__ import annotations
 
 import contextlib
+import difflib
 import importlib
 import json
 import re
@@ -17,6 +18,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any, Literal
 
@@ -38,6 +40,7 @@ from matrixrl.studies.launcher import (
     best_setting,
     words_of,
 )
+from matrixrl.studies.objective import SPECIAL
 from matrixrl.studies.perform import ID_FILE
 from matrixrl.studies.record import (
     LOCK_FILE,
@@ -54,6 +57,7 @@ from matrixrl.studies.record import (
 from matrixrl.studies.schema import Schema
 from matrixrl.studies.store import UrlStore, is_url, local_path
 from matrixrl.studies.table import study_table
+from matrixrl.systems.spec import find_system
 from matrixrl.tracking.identity import check_name
 from matrixrl.tracking.locks import Lock, Owner
 from matrixrl.tracking.numbers import plural
@@ -166,11 +170,38 @@ def checked_schema(study: StudyFile, schema: Schema, points: list[Mapping[str, A
             schema.rebuilt(config, point)
         except ConfigError as error:
             raise ConfigError(f"{where}: {words_of(point) or 'settings'}: {error}") from error
+    require_metric(study, config)
     several = [
         value for point in points for name, value in {**study.settings, **point}.items() if name == "env"
     ]
     alone = any(names_gymnasium(str(value)) for value in several) or getattr(config, "auto_tune", False)
     return (Schema(schema.command, schema.kind) if alone else schema), config
+
+
+def require_metric(study: StudyFile, config: Any) -> None:
+    """Refuses an objective that no run of these settings has, where that is known before training.
+
+    Raises:
+      ConfigError: lists the metrics that there are.
+    """
+    objective = study.objective
+    if objective is None or objective.metric in SPECIAL:
+        return
+    words = tuple(study.command.split())
+    entry = COMMANDS[words]  # pyright: ignore[reportArgumentType]
+    system = find_system(entry.system or words[0])
+    known = None if system is None or system.metrics is None else system.metrics(config)
+    if system is None or known is None:
+        return
+    names = (objective.metric, system.spec.current_name(objective.metric))
+    if any(fnmatchcase(name, pattern) for name in names for pattern in known):
+        return
+    near = difflib.get_close_matches(objective.metric, known, n=1)
+    meant = f"did you mean {near[0]}? " if near else ""
+    raise ConfigError(
+        f'{study.path}: [objective] metric = "{objective.metric}": no run of `matrixrl {study.command}` has it; {meant}'
+        f"its metrics are {', '.join([*SPECIAL, *known])}"
+    )
 
 
 class StudyFolder:
@@ -355,7 +386,7 @@ def opened_engine(command: StudyCommand, folder: StudyFolder, study: Study, is_n
 def require_engine(command: StudyCommand) -> None:
     """Refuses an engine whose extra is missing, before anything else happens."""
     if command.on == "ray":
-        from matrixrl.studies.ray_engine import require_ray
+        from matrixrl.studies.ray_cluster import require_ray
 
         require_ray()
 

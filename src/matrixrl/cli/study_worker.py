@@ -34,6 +34,9 @@ from matrixrl.tracking.journal import TrackingError
 LOCK_SECONDS = 30.0
 """Time to wait for a process that still writes the run: one that was asked to end, or killed."""
 
+WANDB_GROUP = os.environ.get("WANDB_RUN_GROUP", "")
+"""Group of the runs on W&B that the user chose; without one it is the name of the study."""
+
 WARN_SECONDS = 60.0
 """A run without a row of the objective's metric is worth a warning after this time."""
 
@@ -132,6 +135,7 @@ def train(request: Mapping[str, Any], link: Link, programs: ProgramCache) -> dic
     arguments.append(f"--resume-run={name}" if exists else f"--run-name={name}")
     if exists:
         wait_for_writer(runs_dir / name)
+    os.environ["WANDB_RUN_GROUP"] = WANDB_GROUP or str(request["study_name"])
     embedding = Embedding(lambda run, trainer: None, programs)
     token = EMBEDDING.set(embedding)
     watcher = Watcher(request, link)

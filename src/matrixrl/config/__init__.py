@@ -22,7 +22,13 @@ from matrixrl.config.fields import (
     setting,
 )
 from matrixrl.config.files import read_settings_file, settings_toml, to_toml, with_file
-from matrixrl.config.flip import FlipConfig, FlipGraphConfig, FlipWalkConfig
+from matrixrl.config.flip import (
+    FlipConfig,
+    FlipGraphConfig,
+    FlipWalkConfig,
+    WalkPlaceConfig,
+    default_walkers,
+)
 from matrixrl.config.hackmatrix import ActorCriticConfig, AlphaZeroConfig, HackmatrixConfig, StartsConfig
 from matrixrl.config.matmul import (
     MAX_MODE,
@@ -76,7 +82,9 @@ __all__ = [
     "StartsConfig",
     "TrackedRunConfig",
     "TrackingConfig",
+    "WalkPlaceConfig",
     "as_record",
+    "default_walkers",
     "differences",
     "from_record",
     "group",

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from itertools import combinations_with_replacement
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from matrixrl.config.fields import ConfigError, Settings, group, require, setting
 from matrixrl.config.matmul import problems_of
@@ -27,6 +27,13 @@ DEFAULT_SIZE = (2, 2, 2)
 DEFAULT_TABLE_SIDE = 5
 MIN_WALKERS = 8
 """Default number of walkers on a machine with fewer cores: the result does not depend on them."""
+
+MAX_WALKERS = 4096
+
+MAX_RAY_FLIPS = 100_000_000
+"""Maximum number of flips of a walker between two exchanges on a cluster: less than a minute of
+walking, which is what a lost node costs.
+"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -141,9 +148,10 @@ class FlipGraphConfig(Settings):
 class FlipWalkConfig(Settings):
     """The walkers."""
 
-    num_walkers: int | None = setting(None, minimum=1, maximum=4096)
+    num_walkers: int | None = setting(None, minimum=1, maximum=MAX_WALKERS)
     """Number of walkers. They run on all cores.
-    The result depends on their number and not on that of the cores. Default: 8, or one per core.
+    The result depends on their number and not on that of the cores. Default: 8, or one per core of
+    the machine or cluster.
     """
 
     flips_per_round: int = setting(2_000_000, minimum=1, maximum=10**9)
@@ -190,9 +198,7 @@ class FlipWalkConfig(Settings):
     """Number of rounds for a format before --all continues with the next one."""
 
     def check(self) -> None:
-        """Chooses the number of walkers, which is recorded: a resumed run keeps it."""
-        if self.num_walkers is None:
-            object.__setattr__(self, "num_walkers", max(MIN_WALKERS, os.cpu_count() or 1))
+        """Checks the long-range moves."""
         require(
             self.long_range != "policy" or self.refine_with is not None,
             "--long-range policy: needs a trained agent; give --refine-with RUN, a run of `matrixrl matmul train`",
@@ -212,9 +218,31 @@ class FlipWalkConfig(Settings):
 
     @property
     def walkers(self) -> int:
-        """Number of walkers."""
-        assert self.num_walkers is not None
-        return self.num_walkers
+        """Number of walkers; without a given one, that of this machine."""
+        return default_walkers(os.cpu_count() or 1) if self.num_walkers is None else self.num_walkers
+
+
+def default_walkers(cores: int) -> int:
+    """Returns the default number of walkers on a machine or cluster."""
+    return min(max(MIN_WALKERS, cores), MAX_WALKERS)
+
+
+@dataclass(frozen=True, kw_only=True)
+class WalkPlaceConfig(Settings):
+    """Where the walkers run. The result does not depend on it."""
+
+    may_change: ClassVar[bool] = True
+
+    on: Literal["local", "ray"] = setting("local", of_run=True)
+    """Where walkers run: on the cores of this machine, or on those of a Ray cluster."""
+
+    jobs: int | None = setting(None, minimum=1, of_run=True)
+    """Maximum number of walkers at once. Default: one per core."""
+
+    ray_address: str | None = setting(None, of_run=True)
+    """Address of the Ray cluster's head, HOST:PORT, or auto.
+    Default: RAY_ADDRESS, otherwise a cluster of this machine for this command.
+    """
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -223,10 +251,17 @@ class FlipConfig(TrackedRunConfig):
 
     graph: FlipGraphConfig = group(FlipGraphConfig)
     walk: FlipWalkConfig = group(FlipWalkConfig)
+    place: WalkPlaceConfig = group(WalkPlaceConfig)
 
     def check(self) -> None:
-        """Checks that the search ends."""
+        """Checks that the search ends, and that a lost node costs less than a minute of a walk."""
         super().check()
+        flips = self.walk.flips_per_round
+        require(
+            self.place.on == "local" or flips <= MAX_RAY_FLIPS,
+            f"--flips-per-round {flips}: with --on ray at most {MAX_RAY_FLIPS}, so that a lost node costs less than a "
+            "minute of each walk",
+        )
         graph = self.graph
         require(
             self.walk.move != "exact" or graph.ring == "F2",

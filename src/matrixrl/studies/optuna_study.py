@@ -164,7 +164,7 @@ class OptunaSource:
         self._distributions = distributions(space)
         self._points: dict[int, Any] = {}
         self._ready: list[Trial] = []
-        self._reported: dict[int, int] = {}
+        self._reported: dict[int, int] = {}  # by point: the last place with a report
         self._exhausted = False
         self._continue()
 
@@ -192,6 +192,7 @@ class OptunaSource:
             if frozen.state.is_finished():
                 continue
             self._points[number] = self._optuna.trial.Trial(self.study, frozen._trial_id)
+            self._reported[number] = max(frozen.intermediate_values, default=-1)
             waiting = [trial for trial in self._members(number) if trial.status == "waiting"]
             if waiting:
                 self._ready.append(waiting[0])
@@ -270,11 +271,15 @@ class OptunaSource:
             return None
         index = members.index(trial)
         at = index * REPORTS + min(REPORTS, REPORTS * step // self._length)
-        if at <= self._reported.get(number, -1):
+        last = self._reported.get(number, -1)
+        if at <= last:
             return None
         self._reported[number] = at
         asked = self._points[number]
-        asked.report(value, at)
+        # Pruners compare trials that reported at one place. Reports come when the clock says so,
+        # and no two trials are equally fast: a report counts for all places since the last one.
+        for place in range(last + 1, at + 1):
+            asked.report(value, place)
         return PRUNED if at < len(members) * REPORTS and asked.should_prune() else None
 
     def ended(self, trial: Trial) -> None:

@@ -22,6 +22,9 @@ OF_STUDY: Mapping[str, str] = {
     "runs_dir": "give --study-dir",
     "config": "give its settings in [settings]",
     "json": "give --json to the command",
+    "on": "give --on to the command",
+    "jobs": "give --jobs to the command",
+    "ray_address": "give --ray-address to the command",
     "benchmark": "a study trains whole runs",
 }
 """Settings that belong to the study, with what to do instead."""

@@ -50,11 +50,14 @@ class System:
       commands: by name, such as `train`; they become `matrixrl NAME COMMAND`. The first line of a
         command's docstring is its summary.
       migrations: of checkpoints, by the format version that they convert to the next one.
+      metrics: returns the names of the stream's metrics of a run with given settings, as patterns;
+        None where they are not known before the first rows.
     """
 
     spec: SystemSpec
     commands: Mapping[str, Command] = field(default_factory=dict)
     migrations: Mapping[int, Migration] = field(default_factory=dict)
+    metrics: Callable[[Any], Sequence[str] | None] | None = None
 
 
 _registered: dict[str, System] = {}

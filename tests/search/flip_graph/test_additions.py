@@ -18,9 +18,9 @@ SCHEME = extend(strassen(), 2)
 @pytest.mark.parametrize("ring", ["Z", "F2"])
 def test_a_cheaper_scheme_of_the_same_rank_is_found(ring: str) -> None:
     scheme = SCHEME if ring == "Z" else SCHEME.mod2()
-    before = reduced_program(scheme, seconds=10, restarts=20).num_additions
+    before = reduced_program(scheme, seconds=100, restarts=20).num_additions
     target = before - 2
-    found = cheapest_of_pool(scheme, seconds=30, target=target, max_generations=2)
+    found = cheapest_of_pool(scheme, seconds=280, target=target, max_generations=2)
     assert verify(found.scheme)
     assert found.scheme.ring == ring
     assert found.scheme.rank == 11

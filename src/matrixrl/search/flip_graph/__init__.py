@@ -17,15 +17,26 @@ from matrixrl.search.flip_graph.rows import (
     words_per_factor,
 )
 from matrixrl.search.flip_graph.settings import WalkSettings
-from matrixrl.search.flip_graph.walk import RoundResult, run_round
+from matrixrl.search.flip_graph.walk import (
+    RoundResult,
+    ThreadWalkers,
+    Walkers,
+    WalkersFailedError,
+    WrongSchemeError,
+    run_round,
+)
 from matrixrl.search.flip_graph.walkers import WalkerState, walkers_from_arrays, walkers_to_arrays
 
 __all__ = [
     "Pool",
     "RoundResult",
+    "ThreadWalkers",
     "WalkRing",
     "WalkSettings",
     "WalkerState",
+    "Walkers",
+    "WalkersFailedError",
+    "WrongSchemeError",
     "canonical",
     "from_scheme",
     "polish",

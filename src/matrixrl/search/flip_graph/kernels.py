@@ -1,7 +1,7 @@
 """Compiled walks: the moves on rows of bit masks.
 
-All compiled code is in this file, because numba's cache compares the time of the file that holds a
-function, not of the files it calls.
+All compiled code of the walks is in this file, because numba's cache compares the time of the file
+that holds a function, not of the files it calls.
 
 A walk works on `x`, uint64 [3, words, capacity]: the masks of the rows, one column for each row,
 zero beyond the last one. `signs` is None over F2; over Z it has one uint8 per row, 1 for a product

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -26,17 +27,17 @@ class PoolMember:
 
     Attributes:
       rows: canonical, read-only.
-      pairs: number of matching pairs.
       serial: number of the scheme, counted from 1 in the order of their arrival.
       starts: number of walks that started from it.
       wins: number of times that one of them found a lower rank than the pool had.
+      pairs: number of matching pairs, counted when a choice needs it.
     """
 
     rows: np.ndarray
-    pairs: int
     serial: int
     starts: int = 0
     wins: int = 0
+    pairs: int | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -103,12 +104,13 @@ class Pool:
     def __len__(self) -> int:
         return sum(map(len, self._members.values()))
 
-    def add(self, rows: np.ndarray) -> bool:
+    def add(self, rows: np.ndarray, is_canonical: bool = False) -> bool:
         """Adds a scheme; returns false if the pool has it, or its rank is too high to be kept.
 
         Args:
           rows: uint64 [rank, 3, words], in any order and with any signs. Whether they are a scheme
             of the problem is not examined.
+          is_canonical: whether the rows come from `canonical`.
 
         Raises:
           SchemeError: if the rows have another shape.
@@ -118,19 +120,32 @@ class Pool:
         rank, best = len(rows), self.best_rank
         if best is not None and rank >= best + self.num_ranks:
             return False
-        rows = canonical(rows, self.ring)
+        rows = np.ascontiguousarray(rows) if is_canonical else canonical(rows, self.ring)
         rows.setflags(write=False)
         key = rows.tobytes()
         members = self._members.setdefault(rank, OrderedDict())
         if key in members:
             return False
         self._arrivals += 1
-        members[key] = PoolMember(rows, count_pairs(rows, self.ring), self._arrivals)
+        members[key] = PoolMember(rows, self._arrivals)
         if len(members) > self.size:
             members.popitem(last=False)
         for high in [high for high in self._members if high >= min(self._members) + self.num_ranks]:
             del self._members[high]
         return True
+
+    def __getstate__(self) -> dict[str, Any]:
+        # The schemes of a rank travel as one array.
+        return {"made": (self.problem, self.ring, self.size, self.num_ranks), "arrays": self.state()}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        Pool.__init__(self, *state["made"])
+        self._restore(state["arrays"], is_canonical=True)
+
+    def _count_pairs(self, member: PoolMember) -> int:
+        if member.pairs is None:
+            member.pairs = count_pairs(member.rows, self.ring)
+        return member.pairs
 
     def choose(
         self, rng: np.random.Generator, weighting: Weighting = "uniform", num_ranks: int = 1
@@ -155,7 +170,7 @@ class Pool:
             return self._learned_start(rng)
         members = self._members_of_level(rng, num_ranks)
         if weighting == "flips":
-            ends = np.cumsum([member.pairs for member in members])
+            ends = np.cumsum([self._count_pairs(member) for member in members])
             if ends[-1] > 0:
                 member = members[int(np.searchsorted(ends, rng.integers(ends[-1]), side="right"))]
                 return Start(member.rows, member.serial)
@@ -180,7 +195,7 @@ class Pool:
         for _ in range(CANDIDATES):
             members = self._members_of_level(rng, self.num_ranks)
             drawn.append(members[int(rng.integers(len(members)))])
-        most = max(1, *(member.pairs for member in drawn))
+        most = max(1, *(self._count_pairs(member) for member in drawn))
         features = [FRESH, *(self._features(member, most) for member in drawn)]
         chosen = self.model.choose(np.array(features), rng)
         if chosen == 0:
@@ -196,7 +211,7 @@ class Pool:
             1.0,
             0.0,
             float(len(member.rows) - best),
-            member.pairs / most,
+            self._count_pairs(member) / most,
             member.serial / self._arrivals,
             member.starts / (1 + member.starts),
             member.wins / (1 + member.wins),
@@ -248,14 +263,18 @@ class Pool:
           SchemeError: if the arrays do not fit the problem.
         """
         pool = cls(problem, ring, size, num_ranks)
+        pool._restore(state, is_canonical=False)
+        return pool
+
+    def _restore(self, state: Mapping[str, np.ndarray], is_canonical: bool) -> None:
+        """Fills an empty pool with what `state` returned."""
         for rank in sorted(int(name[5:]) for name in state if name.startswith("rank_")):
             for rows in np.asarray(state[f"rank_{rank}"], np.uint64):
-                pool.add(rows)
+                self.add(rows, is_canonical)
             if f"facts_{rank}" in state:
                 facts = np.asarray(state[f"facts_{rank}"]).tolist()
-                for member, values in zip(pool._members[rank].values(), facts, strict=True):
+                for member, values in zip(self._members[rank].values(), facts, strict=True):
                     member.serial, member.starts, member.wins = values
         if "arrivals" in state:
-            pool._arrivals = int(state["arrivals"])
-        pool.model = RestartModel.from_state(state)
-        return pool
+            self._arrivals = int(state["arrivals"])
+        self.model = RestartModel.from_state(state)

@@ -2,17 +2,17 @@
 round before, and reports what it found.
 
 With a budget of flips the result depends on the pool, the settings, the seed, the round and the
-walkers alone, not on the number of threads.
+walkers alone, not on the number of threads or on the machines where they run.
 """
 
 from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
@@ -22,7 +22,7 @@ from matrixrl.search.flip_graph.basis import random_image
 from matrixrl.search.flip_graph.pool import Pool, Start
 from matrixrl.search.flip_graph.rederive import rederive
 from matrixrl.search.flip_graph.restarts import FRESH
-from matrixrl.search.flip_graph.rows import standard_rows
+from matrixrl.search.flip_graph.rows import canonical, standard_rows
 from matrixrl.search.flip_graph.settings import WalkSettings
 from matrixrl.search.flip_graph.walkers import WalkerState
 
@@ -79,6 +79,138 @@ class RoundResult:
         return self.flips / self.seconds if self.seconds > 0 else 0.0
 
 
+class WrongSchemeError(SchemeError):
+    """A walk found rows that are no scheme of its problem: a fault of the machine, or of the
+    code.
+    """
+
+
+class WalkersFailedError(RuntimeError):
+    """A round could not be walked. The message is one line, and the pool is as it was before."""
+
+
+@dataclass(frozen=True)
+class RoundTask:
+    """What every walker of a round does, as it is sent to other processes.
+
+    Attributes:
+      settings: how walkers move.
+      seed: of all random choices.
+      round: number of the round.
+      flips: number of flips of each walker.
+      positions: of all walkers after the round before; empty if every walker starts.
+      proves: whether a walker proves every scheme that it found.
+    """
+
+    settings: WalkSettings
+    seed: int
+    round: int
+    flips: int
+    positions: tuple[WalkerState | None, ...] = ()
+    proves: bool = False
+
+
+@dataclass
+class WalkerResult:
+    """What a walker found, as canonical rows in the order of its walk, where its walk is, its
+    starts and their outcomes (`Walker`), and what it took (`RoundResult`).
+    """
+
+    found: list[np.ndarray] = field(default_factory=list)
+    state: WalkerState | None = None
+    starts: list[int] = field(default_factory=list)
+    outcomes: list[tuple[int, tuple[float, ...], bool]] = field(default_factory=list)
+    flips: int = 0
+    plus: int = 0
+    splits: int = 0
+    reductions: int = 0
+    restarts: int = 0
+    rederived: int = 0
+    stopped: bool = False
+    processor_seconds: float = 0.0
+
+
+COUNTERS = ("flips", "plus", "splits", "reductions", "restarts", "rederived", "processor_seconds")
+
+
+class Walkers(Protocol):
+    """Lets the walkers of a round walk, wherever they run."""
+
+    def walk(self, pool: Pool, task: RoundTask, num_walkers: int) -> list[WalkerResult]:
+        """Returns the results of all walkers, in their order. The pool stays as it is.
+
+        Raises:
+          WrongSchemeError: if a walker found what is no scheme, and the task asks for proofs.
+          WalkersFailedError: if the round could not be walked.
+        """
+        ...
+
+
+class ThreadWalkers:
+    """Walkers in threads of this process.
+
+    Args:
+      threads: number of threads; None is the number of processors.
+      stop: is asked by each walker, in its thread, about ten times a second; true ends the round
+        early.
+    """
+
+    def __init__(self, threads: int | None = None, stop: Stop | None = None) -> None:
+        self._threads = threads
+        self._stop = stop
+
+    def walk(self, pool: Pool, task: RoundTask, num_walkers: int) -> list[WalkerResult]:
+        """Returns the results of all walkers."""
+        num_threads = min(self._threads or _num_processors(), num_walkers)
+        if num_threads == 1:
+            return [walk_alone(pool, task, number, self._stop) for number in range(num_walkers)]
+        with ThreadPoolExecutor(num_threads, "flip-graph") as executor:
+            return list(
+                executor.map(lambda number: walk_alone(pool, task, number, self._stop), range(num_walkers))
+            )
+
+
+def walk_alone(pool: Pool, task: RoundTask, number: int, stop: Stop | None = None) -> WalkerResult:
+    """Returns what one walker of a round finds: a function of its arguments alone, unless `stop`
+    cuts it.
+
+    Args:
+      pool: the start; it stays as it is.
+      task: the round.
+      number: of the walker.
+      stop: ends the walk early when it returns true.
+
+    Raises:
+      WrongSchemeError: if it found what is no scheme, and the task asks for proofs.
+    """
+    before = task.positions[number : number + 1]
+    walker = Walker(pool, task.settings, task.seed, task.round, number, before)
+    walker.walk(task.flips, stop)
+    found = [canonical(rows, pool.ring) for rows in walker.found]
+    if task.proves:
+        require_schemes(found, pool, f"walker {number} of round {task.round}")
+    counters = {name: getattr(walker, name) for name in COUNTERS}
+    return WalkerResult(
+        found, walker.state, walker.starts, walker.outcomes, stopped=walker.stopped, **counters
+    )
+
+
+def require_schemes(found: Iterable[np.ndarray], pool: Pool, where: str) -> None:
+    """Proves schemes of a pool's problem.
+
+    Raises:
+      WrongSchemeError: if one is wrong.
+    """
+    from matrixrl.search.flip_graph.expansion import is_scheme
+
+    for rows in found:
+        if not is_scheme(rows, pool.problem, pool.ring):
+            raise WrongSchemeError(
+                f"{where}: {len(rows)} products that are no scheme of {pool.problem} over {pool.ring}; the memory of that "
+                "machine, or its installation, is damaged"
+            )
+
+
 def run_round(
     pool: Pool,
     settings: WalkSettings,
@@ -90,6 +222,8 @@ def run_round(
     stop: Stop | None = None,
     threads: int | None = None,
     walkers: Sequence[WalkerState | None] = (),
+    where: Walkers | None = None,
+    proves: bool = False,
 ) -> RoundResult:
     """Lets every walker walk from schemes of the pool, and adds what they found to the pool.
 
@@ -105,41 +239,40 @@ def run_round(
       threads: number of threads; None is the number of processors.
       walkers: where the walks of the round before are (`RoundResult.walkers`), which continue.
         Empty if every walker starts.
+      where: what lets them walk; None for threads of this process, with `stop`.
+      proves: whether every scheme is proved where it is found, and once more before the pool keeps
+        it. The pool must hold schemes of its problem.
 
     Returns:
       The new schemes and what it took.
 
     Raises:
       SchemeError: if the pool is empty.
+      WrongSchemeError: if a scheme is wrong; the pool is as it was before.
+      WalkersFailedError: if the round could not be walked; the pool is as it was before.
     """
     if pool.best_rank is None:
         raise SchemeError("the pool has no scheme to start from")
     started = time.perf_counter()
-    num_threads = min(threads or _num_processors(), num_walkers)
-    active = [
-        Walker(pool, settings, seed, round, number, walkers[number : number + 1])
-        for number in range(num_walkers)
-    ]
-    if num_threads == 1:
-        for walker in active:
-            walker.walk(flips_per_walker, stop)
-    else:
-        with ThreadPoolExecutor(num_threads, "flip-graph") as executor:
-            list(executor.map(lambda walker: walker.walk(flips_per_walker, stop), active))
-    result = RoundResult(walkers=tuple(walker.state for walker in active))
-    for walker in active:
-        for name in ("flips", "plus", "splits", "reductions", "restarts", "rederived", "processor_seconds"):
-            setattr(result, name, getattr(result, name) + getattr(walker, name))
-        result.stopped |= walker.stopped
+    task = RoundTask(settings, seed, round, flips_per_walker, tuple(walkers), proves)
+    results = (where or ThreadWalkers(threads, stop)).walk(pool, task, num_walkers)
+    if proves:
+        for number, walked in enumerate(results):
+            require_schemes(walked.found, pool, f"what walker {number} of round {round} sent")
+    result = RoundResult(walkers=tuple(walked.state for walked in results))
+    for walked in results:
+        for name in COUNTERS:
+            setattr(result, name, getattr(result, name) + getattr(walked, name))
+        result.stopped |= walked.stopped
     # The pool changes only here, in the order of walkers.
-    for walker in active:
-        for serial in walker.starts:
+    for walked in results:
+        for serial in walked.starts:
             pool.note_start(serial)
-        for serial, features, won in walker.outcomes:
+        for serial, features, won in walked.outcomes:
             pool.note_outcome(serial, features, won)
-    for walker in active:
-        for rows in walker.found:
-            if pool.add(rows):
+    for walked in results:
+        for rows in walked.found:
+            if pool.add(rows, is_canonical=True):
                 result.found.setdefault(len(rows), []).append(rows)
     result.seconds = time.perf_counter() - started
     return result

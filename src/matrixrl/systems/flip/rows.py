@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from matrixrl.config import FlipConfig
 from matrixrl.systems.flip.state import FlipState
 
 
@@ -69,3 +70,20 @@ def _moves(state: FlipState) -> dict[str, int]:
 def pool_in_words(counts: Mapping[int, int]) -> str:
     """Returns the number of schemes per rank: `pool 23: 12, 24: 500`."""
     return "pool " + ", ".join(f"{rank}: {count:,}" for rank, count in counts.items())
+
+
+def flip_metrics(config: FlipConfig) -> list[str]:
+    """Returns the metrics of the stream, before there is a run."""
+    several = config.graph.all
+    names = [names_of_problem(problem.name, several) for problem in config.graph.problems]
+    return [
+        "walk/round",
+        "walk/flips",
+        "walk/flips_per_second",
+        "walk/restarts",
+        "walk/pluses",
+        "pool/size",
+        "pool/best",
+        "pool/next",
+        *dict.fromkeys(name for of_problem in names for name in of_problem if name != "walk/flips"),
+    ]

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from matrixrl.systems.spec import System
 from matrixrl.tracking.events import Kind
@@ -45,4 +46,12 @@ SPEC = SystemSpec(
     ),
 )
 
-SYSTEM = System(SPEC)
+
+def known_metrics(config: Any) -> Sequence[str] | None:
+    """Returns the metrics of a run's stream; imported when they are asked for."""
+    from matrixrl.systems.flip.rows import flip_metrics
+
+    return flip_metrics(config)
+
+
+SYSTEM = System(SPEC, metrics=known_metrics)

@@ -7,7 +7,7 @@ and the settings of the walk: these are all that a checkpoint holds.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,11 @@ from matrixrl.schemes.scheme import Scheme
 from matrixrl.search.flip_graph import (
     Pool,
     RoundResult,
+    ThreadWalkers,
+    Walkers,
+    WalkersFailedError,
     WalkSettings,
+    WrongSchemeError,
     from_scheme,
     run_round,
     standard_rows,
@@ -42,6 +46,7 @@ from matrixrl.tracking.events import EpisodeRow, Event, LogMessage, ScalarRow, T
 from matrixrl.tracking.numbers import significant
 from matrixrl.tracking.recorder import Recorder
 from matrixrl.tracking.status import activity
+from matrixrl.training.loop import ChunkFailedError
 
 FIRST_ROUND_FLIPS = 10_000
 """Number of flips per walker of the first round; each following round has twice as many."""
@@ -92,6 +97,10 @@ class FlipTrainer:
       discoveries: the best schemes, one collection for each problem.
       start: schemes of `--start`, proved, of a new run.
       policy: agent of `--refine-with`, of a new run.
+      walkers: what lets them walk; None for the cores of this machine.
+      warm_walks: number of walks that compile, before the first round: one for each core of another
+        machine.
+      place: returns where the walkers run, in words; None for this machine.
 
     Attributes:
       walk_seconds, walk_flips: of this process, for the rate. Not results.
@@ -103,8 +112,14 @@ class FlipTrainer:
         discoveries: Sequence[Discoveries],
         start: Sequence[Scheme] = (),
         policy: TrainedPolicy | None = None,
+        *,
+        walkers: Walkers | None = None,
+        warm_walks: int = 1,
+        place: Callable[[], str] | None = None,
     ) -> None:
         self.config = config
+        self.walkers = walkers or ThreadWalkers(config.place.jobs)
+        self._warm_walks, self._place = warm_walks, place
         self.discoveries = tuple(discoveries)
         self.problems: tuple[Problem, ...] = config.graph.problems
         self.walk_seconds, self.walk_flips = 0.0, 0
@@ -245,21 +260,31 @@ class FlipTrainer:
         return flips if left is None else min(flips, -(-left // walk.walkers))
 
     def advance(self, state: FlipState) -> tuple[FlipState, FlipRound]:
-        """Performs a round on all cores, after the long-range moves of walkers that are stuck."""
+        """Performs a round on all cores, after the long-range moves of walkers that are stuck.
+
+        Raises:
+          ChunkFailedError: if the walkers failed, or found what is no scheme; the pool has nothing
+            of the round.
+        """
         progress = state.progress
         index = progress.current
         pool, settings = state.pools[index], self.settings[index]
-        self._compile(pool, settings)
-        moves = self._long_range(state, index)
-        result = run_round(
-            pool,
-            settings,
-            seed=self.config.seed,
-            round=progress.rounds,
-            num_walkers=self.config.walk.walkers,
-            flips_per_walker=self.flips_of_round(progress),
-            walkers=moves.walkers,
-        )
+        try:
+            self._compile(pool, settings)
+            moves = self._long_range(state, index)
+            result = run_round(
+                pool,
+                settings,
+                seed=self.config.seed,
+                round=progress.rounds,
+                num_walkers=self.config.walk.walkers,
+                flips_per_walker=self.flips_of_round(progress),
+                walkers=moves.walkers,
+                where=self.walkers,
+                proves=True,
+            )
+        except (WalkersFailedError, WrongSchemeError) as error:
+            raise ChunkFailedError(str(error)) from error
         self.walk_seconds, self.walk_flips = (
             self.walk_seconds + result.seconds,
             self.walk_flips + result.flips,
@@ -285,20 +310,23 @@ class FlipTrainer:
         return move_stuck_walkers(self._move, state.pools[index], walkers, stuck_flips, key)
 
     def _compile(self, pool: Pool, settings: WalkSettings) -> None:
-        """Compiles the walks for a length of factors, once, by a walk of one flip whose result is
+        """Compiles the walks for a length of factors, once, by walks of one flip whose results are
         dropped: the rate of the first round leaves it out.
         """
         if pool.words in self._compiled:
             return
         self._compiled.add(pool.words)
-        with activity("compiling the walks (kept on disk)"):
+        where = "" if self._place is None else f", on {self._place()}"
+        with activity(f"compiling the walks (kept on disk){where}"):
             run_round(
                 Pool.standard(pool.problem, pool.ring),
                 settings,
                 seed=0,
                 round=0,
-                num_walkers=1,
+                num_walkers=self._warm_walks,
                 flips_per_walker=1,
+                where=self.walkers,
+                proves=True,
             )
 
     @property
@@ -442,7 +470,10 @@ class FlipTrainer:
         rate = self.flips_per_second
         target = self.targets[index]
         best = f"best rank {pool.best_rank}" + (f", target {target}" if target else "")
-        facts = [best, f"{significant(rate / 1e6)} M flips/s", pool_in_words(pool.counts())]
+        speed = f"{significant(rate / 1e6)} M flips/s"
+        if self._place is not None:
+            speed += f" on {self._place()}"
+        facts = [best, speed, pool_in_words(pool.counts())]
         budget, unit = self.config.graph.flips, "rounds"
         done, total = progress.rounds, 0
         if budget is not None:

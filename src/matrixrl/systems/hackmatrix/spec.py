@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
+from typing import Any
 
 from matrixrl.systems.ppo.spec import LEARNER_METRICS, ppo_spec
 from matrixrl.systems.spec import System
@@ -59,4 +61,12 @@ LATER_STARTS_SPEC = with_start_stage(SPEC)
 EPISODE_COLUMNS = SPEC.episode_columns
 """Columns of the episode table; the first one is its key."""
 
-SYSTEM = System(SPEC)
+
+def known_metrics(config: Any) -> Sequence[str] | None:
+    """Returns the metrics of a run's stream; imported when they are asked for."""
+    from matrixrl.systems.hackmatrix.metrics import hackmatrix_metrics
+
+    return hackmatrix_metrics(config)
+
+
+SYSTEM = System(SPEC, metrics=known_metrics)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from matrixrl.checkpoints.migrations import FORMAT_VERSION
@@ -70,4 +70,11 @@ def _refuse_checkpoint(record: dict[str, Any]) -> dict[str, Any]:
     )
 
 
-SYSTEM = System(SPEC, migrations={1: _refuse_checkpoint, 2: _refuse_checkpoint})
+def known_metrics(config: Any) -> Sequence[str] | None:
+    """Returns the metrics of a run's stream; imported when they are asked for."""
+    from matrixrl.systems.matmul.metrics import matmul_metrics
+
+    return matmul_metrics(config)
+
+
+SYSTEM = System(SPEC, migrations={1: _refuse_checkpoint, 2: _refuse_checkpoint}, metrics=known_metrics)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from matrixrl.systems.spec import System
 from matrixrl.tracking.events import Kind
@@ -74,4 +75,12 @@ def ppo_spec(
 SPEC = ppo_spec("ppo", "ppo", {"Return": "float", "Steps": "int"})
 """Spec of runs on an environment without columns of its own."""
 
-SYSTEM = System(SPEC)
+
+def known_metrics(config: Any) -> Sequence[str] | None:
+    """Returns the metrics of a run's stream; imported when they are asked for."""
+    from matrixrl.systems.ppo.metrics import ppo_metrics
+
+    return ppo_metrics(config)
+
+
+SYSTEM = System(SPEC, metrics=known_metrics)
