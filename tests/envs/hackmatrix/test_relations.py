@@ -161,3 +161,11 @@ def test_the_observation_stays_in_front(packed: Any, found: Any) -> None:
     parts = jitted(relations.parts_with_relations)(packed)
     np.testing.assert_array_equal(np.asarray(parts.cells)[:, :, 42:], found.cells)
     np.testing.assert_array_equal(np.asarray(parts.head)[:, 33:], found.head)
+
+
+def test_prepared_observations_have_the_same_features(packed: Any) -> None:
+    prepared = jitted(relations.prepare)(packed)
+    assert prepared.shape == (COUNT, PACKED_WORDS + 22)
+    np.testing.assert_array_equal(prepared[:, :PACKED_WORDS], packed)
+    for of in (relations.unpack_with_relations, relations.parts_with_relations):
+        jax.tree.map(np.testing.assert_array_equal, jitted(of)(prepared), jitted(of)(packed))

@@ -163,7 +163,9 @@ def unpack(words: UInt32[Array, "N 22"]) -> Relations:
 
 
 def _fields(*parts: tuple[int, Array]) -> Array:
-    """Returns words with the values of the parts, each of so many bits, from the lowest bit on."""
+    """Returns words with the values of the parts, pairs of a number of bits and values, from the
+    lowest bit on.
+    """
     word, at = jnp.uint32(0), 0
     for bits, value in parts:
         word = word | value.astype(jnp.uint32) << at

@@ -100,7 +100,7 @@ class PPOTask:
         first with the message of `describe_fault`.
       joins_small_groups: True to process small groups of a minibatch at once on a CPU. It is
         quicker; products of other sizes may round differently on several devices.
-      prepare: observations [N, ...] -> what the network derives from them, which it accepts in their
+      prepare: observations [N, ...] -> what the network derives from them and accepts in their
         place; the learner computes it once per update. None if there is nothing to derive.
       describe_fault: name and number of a fault (`agents.ppo.FAULTS`) -> the message.
     """
