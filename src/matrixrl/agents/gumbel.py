@@ -30,7 +30,7 @@ from jaxtyping import Bool, Float32, Key, Num, PRNGKeyArray, PyTree, Shaped, UIn
 
 from matrixrl.agents import masked, slots
 from matrixrl.agents.alphazero import Losses, LossMetrics, weight_update
-from matrixrl.agents.ppo import Apply, Episodes, RolloutState, lane_keys
+from matrixrl.agents.ppo import Apply, Episodes, RolloutState, final_values, lane_keys, strongly_typed
 from matrixrl.agents.returns import gae
 from matrixrl.envs.base import Environment, vectorized
 from matrixrl.search.chance import ChanceSearchResult
@@ -248,8 +248,7 @@ class GumbelAlphaZero:
         )
         rollout = RolloutState(env_state, observation, lane)
         state = SearchTrainState(params, self.optimizer.init(params), rollout, replay)
-        # The first update returns strongly typed leaves: weakly typed ones would compile it twice.
-        return jax.tree.map(lambda leaf: jax.lax.convert_element_type(leaf, leaf.dtype), state)
+        return strongly_typed(state)
 
     def update(self, state: SearchTrainState, key: PRNGKeyArray) -> SearchedUpdate:
         """Performs one rollout by search, and the weight updates after it.
@@ -282,6 +281,9 @@ class GumbelAlphaZero:
         """Runs `num_steps` steps of every environment with the actions that the search chooses."""
         games = vectorized(self.env)
 
+        def value_of(observation: Any) -> Array:
+            return self.apply(params, observation)[1]
+
         def step(state: RolloutState, key: Array) -> tuple[RolloutState, tuple[SearchedSteps, Episodes]]:
             # Chance of the search and chance of the environment: keys of their own.
             key_search, key_env = jax.random.split(key)
@@ -292,12 +294,7 @@ class GumbelAlphaZero:
             observation, env_state, reward, terminated, truncated, info = games.step_batch(
                 lane_keys(key_env, state.lane), state.env_state, found.action, self.env_params
             )
-            # Rare: evaluate the last observations only in a step that truncates an episode.
-            final_value = jax.lax.cond(
-                jnp.any(truncated),
-                lambda: jnp.where(truncated, self.apply(params, info["final_observation"])[1], 0.0),
-                lambda: jnp.zeros_like(found.value),
-            )
+            final_value = final_values(value_of, truncated, info["final_observation"], found.value)
             played = SearchedSteps(
                 observation=state.observation,
                 legal=legal,

@@ -224,6 +224,33 @@ def shuffled(key: PRNGKeyArray, size: int) -> Int32[Array, "size"]:
     return (jax.lax.sort(packed, is_stable=False) & low).astype(jnp.int32)
 
 
+def final_values(
+    value_of: Callable[[Any], Array],
+    truncated: Bool[Array, "B"],
+    observation: PyTree[Shaped[Array, "B ..."]],
+    like: Float32[Array, "B"],
+) -> Float32[Array, "B"]:
+    """Returns the values of the last observations where an episode was truncated, and 0 elsewhere.
+
+    Truncation is rare: the network is evaluated only in a step that truncates an episode.
+
+    Args:
+      like: values of the step, for their shape and dtype.
+    """
+    return jax.lax.cond(
+        truncated.any(),
+        lambda: jnp.where(truncated, value_of(observation), 0.0),
+        lambda: jnp.zeros_like(like),
+    )
+
+
+def strongly_typed(tree: Tree) -> Tree:
+    """Returns the tree with strongly typed leaves, as a compiled program returns them: weakly typed
+    ones would compile it twice.
+    """
+    return jax.tree.map(lambda leaf: jax.lax.convert_element_type(leaf, leaf.dtype), tree)
+
+
 def collect_rollout(
     env: Environment[Any, Any],
     apply: Apply,
@@ -250,12 +277,7 @@ def collect_rollout(
         observation, env_state, reward, terminated, truncated, info = games.step_batch(
             lane_keys(key_env, state.lane), state.env_state, action, env_params
         )
-        # Rare: evaluate the last observations only in a step that truncates an episode.
-        final_value = jax.lax.cond(
-            truncated.any(),
-            lambda: jnp.where(truncated, value_of(info["final_observation"]), 0.0),
-            lambda: jnp.zeros_like(value),
-        )
+        final_value = final_values(value_of, truncated, info["final_observation"], value)
         transition = Transition(
             observation=state.observation,
             legal=legal,
@@ -423,8 +445,7 @@ class PPO:
         discounted = jnp.zeros(self.num_envs, jnp.float32) if self.normalize_rewards else ()
         rollout = RolloutState(env_state, observation, lane, discounted)
         state = TrainState(params, self.optimizer.init(params), rollout, statistics)
-        # The first update returns strongly typed leaves: weakly typed ones would compile it twice.
-        return jax.tree.map(lambda leaf: jax.lax.convert_element_type(leaf, leaf.dtype), state)
+        return strongly_typed(state)
 
     def update(self, state: TrainState, key: PRNGKeyArray) -> Update:
         """Performs one rollout and the weight updates on it.

@@ -23,6 +23,7 @@ from jax import Array
 from jaxtyping import Bool, Float, Int32, Key, PyTree, Shaped
 
 from matrixrl.agents.normalization import Statistics, normalized_observation
+from matrixrl.agents.ppo import strongly_typed
 from matrixrl.config import ConfigError, require
 from matrixrl.envs.base import vectorized
 from matrixrl.systems.ppo.intervals import Interval, mean_interval, wilson_interval
@@ -239,7 +240,7 @@ class Evaluator:
             values = {name: jnp.zeros(self.lanes, dtype) for name, dtype in shapes.items()}
             none = jnp.zeros(self.lanes, jnp.bool_)
             lanes = Lanes(states, observations, numbers < episodes, values, none, jnp.int32(0))
-            return keys, jax.tree.map(lambda leaf: jax.lax.convert_element_type(leaf, leaf.dtype), lanes)
+            return keys, strongly_typed(lanes)
 
         return start
 
