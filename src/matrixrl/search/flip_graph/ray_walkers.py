@@ -80,8 +80,9 @@ class RayWalkers:
     def __init__(self, ray: Any, jobs: int | None = None) -> None:
         self._ray = ray
         self._jobs = jobs
+        # Walks are short: by default Ray lets them wait for a worker that it has on one node.
         self._task = ray.remote(walk_on_node).options(
-            num_cpus=1, max_retries=MAX_RETRIES, retry_exceptions=False
+            num_cpus=1, max_retries=MAX_RETRIES, retry_exceptions=False, scheduling_strategy="SPREAD"
         )
         self._cores, self._nodes, self._next_capacity = 0, 0, 0.0
 
