@@ -53,7 +53,7 @@ time = "5s"
 """
 
 
-def flips_per_second(nodes: int, flips: int, folder: Path) -> dict[str, Any]:
+def flips_per_second(nodes: int, flips: int, flips_per_round: int, folder: Path) -> dict[str, Any]:
     """Walks with a budget of flips on nodes with one core each."""
     from ray.cluster_utils import Cluster
 
@@ -66,6 +66,7 @@ def flips_per_second(nodes: int, flips: int, folder: Path) -> dict[str, Any]:
     for _ in range(nodes - 1):
         cluster.add_node(**options)
     command = ["matmul", "flip", "--size", "4", "4", "4", "--target-rank", "40", "--flips", str(flips)]
+    command += ["--flips-per-round", str(flips_per_round)]
     command += ["--num-walkers", "8", "--on", "ray", "--ray-address", cluster.address, "--console", "quiet"]
     command += ["--runs-dir", str(folder / f"nodes-{nodes}"), "--json"]
     try:
@@ -77,9 +78,9 @@ def flips_per_second(nodes: int, flips: int, folder: Path) -> dict[str, Any]:
     return json.loads(done.stdout.splitlines()[-1])
 
 
-def compare_nodes(flips: int, folder: Path) -> None:
+def compare_nodes(flips: int, flips_per_round: int, folder: Path) -> None:
     """Prints the rate of one node and of two, and that their results are the same."""
-    one, two = (flips_per_second(nodes, flips, folder) for nodes in (1, 2))
+    one, two = (flips_per_second(nodes, flips, flips_per_round, folder) for nodes in (1, 2))
     same = all(one[name] == two[name] for name in ("best_rank", "flips", "rounds", "restarts", "pool"))
     for number, found in ((1, one), (2, two)):
         print(f"{number} node(s)   {found['flips_per_second'] / 1e6:.2f} million flips/s")
@@ -178,6 +179,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--flips", type=int, help="budget of flips of each search")
+    parser.add_argument("--flips-per-round", type=int, default=2_000_000, help="of each walker")
     parser.add_argument("--hub", type=float, help="seconds for each figure of the hub")
     parser.add_argument("--trials", type=int, help="number of trials of 5 s")
     given = parser.parse_args()
@@ -185,7 +187,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="bench-ray-") as name:
         folder = Path(name)
         if given.flips:
-            compare_nodes(given.flips, folder)
+            compare_nodes(given.flips, given.flips_per_round, folder)
         if given.hub:
             measure_hub(given.hub, folder)
         if given.trials:
