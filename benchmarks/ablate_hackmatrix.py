@@ -37,7 +37,17 @@ VARIANTS: dict[str, dict[str, list[str]]] = {
         "plain initialisation": ["--no-orthogonal-init"],
         "Adam epsilon 1e-8": ["--adam-eps", "1e-8"],
         "16 minibatches": ["--num-minibatches", "16"],
-        "as MaskablePPO": ["--critic", "separate", "--activation", "tanh", "--no-clip-value"],
+        "separate critic, value not clipped, rewards unscaled": [
+            *("--critic", "separate", "--no-clip-value", "--reward-scale", "1"),
+        ],
+        "separate critic, value not clipped, tanh": [
+            *("--critic", "separate", "--no-clip-value", "--activation", "tanh"),
+        ],
+        # SB3's value loss is twice ours at equal coefficients.
+        "as MaskablePPO": [
+            *("--critic", "separate", "--no-clip-value", "--activation", "tanh", "--reward-scale", "1"),
+            *("--vf-coef", "1"),
+        ],
     },
     "tuned": {
         "as it is": [],
@@ -49,8 +59,8 @@ VARIANTS: dict[str, dict[str, list[str]]] = {
         "value not clipped": ["--no-clip-value"],
         "advantages by batch": ["--normalize-advantages", "batch"],
         "plain initialisation": ["--no-orthogonal-init"],
-        "learning rate 1e-3": ["--learning-rate", "1e-3"],
-        "3 epochs": ["--update-epochs", "3"],
+        "4 epochs, rate 1e-3": ["--update-epochs", "4", "--learning-rate", "1e-3"],
+        "2 epochs, rate 1e-3": ["--learning-rate", "1e-3"],
         "batches of 2,048": ["--num-envs", "64", "--num-minibatches", "4"],
         "batches of 8,192": ["--num-steps", "64", "--num-minibatches", "16"],
         "batches of 16,384": ["--num-envs", "256", "--num-steps", "64", "--num-minibatches", "16"],
@@ -169,6 +179,7 @@ def main() -> None:
             if given.only and variant not in given.only:
                 continue
             common = ["--preset", given.base, "--total-timesteps", str(given.steps), "--seed", str(seed)]
+            common += ["--log-interval", "1"]
             folder = given.runs_dir / name_of(given.base, variant, seed)
             train(folder, [*common, *flags], deadline)
             write_whole(

@@ -117,8 +117,9 @@ def hackmatrix_default() -> HackmatrixConfig:
 
 
 def hackmatrix_tuned() -> HackmatrixConfig:
-    """Returns the preset that learns most per second of training on a CPU: smaller batches, a
-    higher, decreasing learning rate, the grid network with relation features, and later starts.
+    """Returns the preset that learns most per second of training on a CPU: smaller batches, two
+    passes over each at a higher, decreasing learning rate, the grid network with relation features,
+    and later starts.
 
     Rewards are scaled so that values stay near 1, within the clipping range of the value loss.
     """
@@ -128,10 +129,11 @@ def hackmatrix_tuned() -> HackmatrixConfig:
             num_envs=128,
             num_steps=32,
             total_timesteps=8_000_000,
-            learning_rate=1e-3,
+            learning_rate=2e-3,
             anneal_lr=True,
             gamma=0.995,
             num_minibatches=8,
+            update_epochs=2,
             ent_coef=0.01,
             final_ent_coef=0.002,
         ),
@@ -141,13 +143,12 @@ def hackmatrix_tuned() -> HackmatrixConfig:
 
 
 def hackmatrix_winning() -> HackmatrixConfig:
-    """Returns the longest preset, whose agent wins a game now and then: `tuned` for 20 million
-    steps, about an hour of one core.
+    """Returns the longest preset, whose agent wins a game now and then: `tuned` for 36 million
+    steps, about an hour of one core, at a lower learning rate.
     """
     tuned = hackmatrix_tuned()
-    return dataclasses.replace(
-        tuned, preset="winning", ppo=dataclasses.replace(tuned.ppo, total_timesteps=20_000_000)
-    )
+    ppo = dataclasses.replace(tuned.ppo, total_timesteps=36_000_000, learning_rate=1.5e-3)
+    return dataclasses.replace(tuned, preset="winning", ppo=ppo)
 
 
 def hackmatrix_dev() -> HackmatrixConfig:
