@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from matrixrl import presets
-from matrixrl.config import ConfigError, HackmatrixConfig, as_record, from_record
+from matrixrl.config import ActorCriticConfig, ConfigError, HackmatrixConfig, as_record, from_record
 
 
 @pytest.mark.parametrize("name", presets.MATMUL)
@@ -68,7 +68,10 @@ def test_every_hackmatrix_preset_builds_and_is_recorded_as_json(name: str) -> No
 
 
 def test_the_default_hackmatrix_preset_is_the_reference_setting() -> None:
-    assert presets.hackmatrix("default") == HackmatrixConfig()
+    separate = HackmatrixConfig(network=ActorCriticConfig(critic="separate"))
+    assert presets.hackmatrix("default") == separate
+    # A run that did not record the setting has one network for policy and value.
+    assert HackmatrixConfig().network.critic == "shared"
     assert presets.hackmatrix("tuned").network.torso in ("mlp", "grid")
     assert presets.hackmatrix("dev").ppo.total_timesteps < 1_000_000
 

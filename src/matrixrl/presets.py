@@ -108,12 +108,13 @@ MATMUL: dict[str, Callable[[], MatmulConfig]] = {
 
 
 def hackmatrix_default() -> HackmatrixConfig:
-    """Returns PureJaxRL's settings: a plain network, 10 million steps.
+    """Returns PureJaxRL's settings: plain networks, 10 million steps.
 
+    Policy and value have networks of their own, which learn more per step here than a common one.
     Rewards are scaled; otherwise the clipped value loss needs the first million steps to reach
     their level.
     """
-    return HackmatrixConfig(preset="default")
+    return HackmatrixConfig(preset="default", network=ActorCriticConfig(critic="separate"))
 
 
 def hackmatrix_tuned() -> HackmatrixConfig:
