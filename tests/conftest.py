@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import gc
 import os
+import time
+from collections.abc import Generator
 from typing import Any
 
 import pytest
@@ -67,3 +69,15 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
     from tests.distribution import scheduler
 
     return scheduler(config, log)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call() -> Generator[None, Any, Any]:
+    began = time.time()
+    try:
+        return (yield)
+    except BaseException:
+        from tests.left_processes import end_processes
+
+        end_processes(began)
+        raise
