@@ -18,18 +18,26 @@ def sleeper() -> subprocess.Popen[str]:
     )
 
 
-def test_processes_of_a_failed_test_are_ended_and_older_ones_are_not() -> None:
-    process = sleeper()
+def test_processes_of_a_failed_test_are_ended() -> None:
+    started = list[subprocess.Popen[str]]()
     try:
-        end_processes(time.time() + 2 * CLOCK + 60)
-        assert process.poll() is None
         test = pytest_runtest_call()
         next(test)
+        started.append(sleeper())
         with pytest.raises(TimeoutError):
             test.throw(TimeoutError())
-        assert process.poll() is not None
-        assert process.stdout is not None
-        assert process.stdout.closed
+        ended = started[0]
+        assert ended.poll() is not None
+        assert ended.stdout is not None
+        assert ended.stdout.closed
     finally:
+        for process in started:
+            process.kill()
+            process.communicate()
+
+
+def test_an_older_process_stays() -> None:
+    with sleeper() as process:
+        end_processes(time.time() + 2 * CLOCK + 60)
+        assert process.poll() is None
         process.kill()
-        process.wait()
