@@ -4,13 +4,20 @@ from __future__ import annotations
 
 import gc
 import os
+import time
+from collections.abc import Generator
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, settings
 
 # Most tests compile large programs to run them for a moment. The elemental emitters take half as long to compile as
-# the fusion emitters. `XLA_FLAGS= make test` runs all tests with the code that users run.
-QUICK_CODE_GENERATION = "--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false"
+# the fusion emitters, and one module of LLVM less than one for each of up to 32 cores. `XLA_FLAGS= make test` runs all
+# tests with the code that users run.
+QUICK_CODE_GENERATION = (
+    "--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false"
+    " --xla_cpu_parallel_codegen_split_count=1"
+)
 
 
 # Tracing makes millions of objects that stay: to look through them all again and again takes a tenth of the time.
@@ -52,5 +59,25 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    # The longest first: at the end one of them would keep a worker busy while the other has nothing left.
-    items.sort(key=lambda item: "commands_of_the_readme" not in item.nodeid)
+    from tests.distribution import rank
+
+    items.sort(key=lambda item: rank(item.nodeid))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    from tests.distribution import scheduler
+
+    return scheduler(config, log)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call() -> Generator[None, Any, Any]:
+    began = time.time()
+    try:
+        return (yield)
+    except BaseException:
+        from tests.left_processes import end_processes
+
+        end_processes(began)
+        raise

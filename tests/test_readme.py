@@ -33,18 +33,19 @@ TINY = [
     "2",
 ]
 TINY += ["--num-candidates", "4", "--width", "16"]
-# What contractions tell is most of what there is to compile; the first command has it.
-WITH_CONTRACTIONS = [*TINY, "--no-stop-at-record"]
+# What contractions report is most of what there is to compile. The slow test runs the first command as it stands, and
+# the small runs of tests/systems have the policy of the presets.
 CHEAP = ["--policy", "tokens", "--no-rank-profile"]
 TINY += CHEAP
+SMALL_NETWORK = ["--torso", "mlp", "--features", "observation", "--hidden-dim", "8", "--num-layers", "1"]
 SHORTER: dict[str, list[str]] = {
-    "matmul train --preset quick": WITH_CONTRACTIONS,
+    "matmul train --preset quick": [*TINY, "--no-stop-at-record"],
     "matmul train --preset discover": TINY,
     "matmul train --preset integers": TINY,
     "matmul train --preset discover --size 2 2 3": TINY,
     "matmul train --sizes 2x2x2 2x2x3": TINY,
     "matmul train --preset dev": ["--num-epochs", "1", *CHEAP],
-    "hackmatrix train --preset dev": ["--num-envs", "16", "--total-timesteps", "1024"],
+    "hackmatrix train --preset dev": ["--num-envs", "16", "--total-timesteps", "1024", *SMALL_NETWORK],
     "hackmatrix evaluate latest": ["--games", "4", "--time-limit", "20"],
     "hackmatrix watch latest": ["--max-steps", "5"],
     "hackmatrix watch pretrained": ["--max-steps", "5"],
@@ -254,11 +255,13 @@ def test_links_and_pictures_exist(path: str) -> None:
             assert ((ROOT / path).parent / link).exists(), f"{path} names {link}"
 
 
-# tests/api/test_pages.py runs the blocks of python.md, which continue one another.
+# tests/api/test_pages.py runs the blocks of python.md, which continue one another, and
+# tests/systems/test_hackmatrix_evaluation.py the one of hackmatrix_training.md, whose programs it has anyway.
+RUN_ELSEWHERE = {"python.md", "hackmatrix_training.md"}
 PAGES_WITH_CODE = sorted(
     page
     for page in (ROOT / "docs").rglob("*.md")
-    if "```python\n" in page.read_text() and page.name != "python.md"
+    if "```python\n" in page.read_text() and page.name not in RUN_ELSEWHERE
 )
 # Its blocks compile the whole game three times, for 256 games at once.
 SLOW_PAGES = {"hackmatrix.md"}

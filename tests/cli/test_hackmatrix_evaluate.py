@@ -71,6 +71,8 @@ def test_search_plays_the_same_games_beside_the_policy(
         "3",
         "--num-simulations",
         "6",
+        "--time-limit",
+        "8",
     )
     lines, record = result(capsys, *arguments)
     assert lines[1].split() == ["greedy", "sampled", "search"]

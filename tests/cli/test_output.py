@@ -16,7 +16,8 @@ from matrixrl.tracking.run import open_run
 from tests.cli.descent import STEPS
 
 ROOT = Path(__file__).parents[2]
-PROGRAM = "from tests.cli import descent; from matrixrl.cli.main import run_as_program; descent.as_train_command(); run_as_program()"
+PROGRAM = "from matrixrl.cli.main import run_as_program; run_as_program()"
+TRAINING = "from tests.cli import descent; descent.as_train_command(); "  # imports JAX, which other commands do not need
 ASCII = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
 
 needs_full = pytest.mark.skipif(not os.path.exists("/dev/full"), reason="there is no /dev/full here")
@@ -28,7 +29,8 @@ def start(*arguments: object, shell: str = "", **environment: str) -> subprocess
     Args:
         shell: redirections, such as `>/dev/full`.
     """
-    command = [sys.executable, "-c", PROGRAM, *map(str, arguments)]
+    program = TRAINING * (arguments[:2] == ("matmul", "train")) + PROGRAM
+    command = [sys.executable, "-c", program, *map(str, arguments)]
     if shell:
         command = ["sh", "-c", f'exec "$@" {shell}', "sh", *command]
     paths = os.pathsep.join([str(ROOT / "src"), str(ROOT)])

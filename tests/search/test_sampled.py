@@ -21,6 +21,7 @@ from matrixrl.search.sampled import (
     MASKED,
     Expansion,
     SearchResult,
+    SearchTree,
     merge_repeated,
     search,
     search_with_tree,
@@ -28,6 +29,7 @@ from matrixrl.search.sampled import (
 
 GOLDEN = Path(__file__).resolve().parents[1] / "golden" / "sampled_search.json"
 GOAL, MOVES = 6, 3
+SIMULATIONS = 160
 
 
 class Total(NamedTuple):
@@ -50,21 +52,33 @@ def step(states: Total, actions: Any) -> tuple[Total, Any, Any]:
     return Total(total, moves, over | states.terminated), reward, over | states.terminated
 
 
-def expand(value: float, params: Any, key: Any, states: Total) -> Expansion:
+def expand(value: Any, key: Any, states: Total) -> Expansion:
     """All three moves, the last one twice; the repeat is merged. A uniform policy that knows nothing."""
     batch = states.total.shape[0]
     tokens = jnp.broadcast_to(jnp.array([0, 1, 2, 2])[None, :, None], (batch, 4, 1))
-    return Expansion(tokens, merge_repeated(tokens, jnp.zeros((batch, 4))), jnp.full(batch, value))
+    return Expansion(
+        tokens, merge_repeated(tokens, jnp.zeros((batch, 4))), jnp.full(batch, value, jnp.float32)
+    )
 
 
-@partial(jax.jit, static_argnames=("num_simulations", "algorithm", "value"))
+# Of four states, so that one program of each algorithm serves all tests.
+@partial(jax.jit, static_argnames="algorithm")
 def run(
-    key: Any, states: Total, *, num_simulations: int = 48, algorithm: Any = "gumbel", exploration: Any = 0.0,
-    value: float = 0.0,
-) -> SearchResult:  # fmt: skip
+    key: Any, states: Total, *, algorithm: Any = "gumbel", exploration: Any = 0.0, value: Any = 0.0
+) -> SearchResult:
     return search(
-        None, key, states, expand=partial(expand, value), step=step, num_simulations=num_simulations,
-        algorithm=algorithm, exploration=exploration,
+        value, key, states, expand=expand, step=step, num_simulations=SIMULATIONS, algorithm=algorithm,
+        exploration=exploration,
+    )  # fmt: skip
+
+
+@partial(jax.jit, static_argnames="algorithm")
+def run_with_tree(
+    key: Any, states: Total, *, algorithm: Any, exploration: Any = 0.0, value: Any = 0.0
+) -> tuple[SearchResult, SearchTree]:
+    return search_with_tree(
+        value, key, states, expand=expand, step=step, num_simulations=SIMULATIONS, algorithm=algorithm,
+        exploration=exploration,
     )  # fmt: skip
 
 
@@ -76,7 +90,7 @@ def test_repeated_candidates_are_masked_but_the_first() -> None:
 
 @pytest.mark.parametrize("algorithm", ["gumbel", "puct"])
 def test_a_search_that_knows_nothing_finds_the_best_moves(algorithm: str) -> None:
-    found = run(jax.random.key(0), begin(0, 2, 4, 5), algorithm=algorithm, num_simulations=160)
+    found = run(jax.random.key(0), begin(0, 2, 4, 5), algorithm=algorithm)
     assert found.action[:3, 0].tolist() == [2, 2, 2]
     assert int(found.action[3, 0]) in (1, 2)
     assert found.weights.sum(-1) == pytest.approx(np.ones(4), abs=1e-5)
@@ -87,13 +101,13 @@ def test_a_search_that_knows_nothing_finds_the_best_moves(algorithm: str) -> Non
 @pytest.mark.parametrize("algorithm", ["gumbel", "puct"])
 def test_a_game_that_is_over_is_worth_nothing_whatever_the_network_says(algorithm: str) -> None:
     """Values of 1,000 at finished nodes would draw the search to them and lift the root above the best return."""
-    states = begin(5)._replace(moves=jnp.array([2]))  # one move left: every child is over
+    states = begin(5, 5, 5, 5)._replace(moves=jnp.full(4, 2, jnp.int32))  # one move left: every child is over
     found = run(jax.random.key(1), states, algorithm=algorithm, value=1000.0)
     assert int(found.action[0, 0]) in (1, 2)
     weights = np.asarray(found.weights)[0]
     assert weights[0] < 0.2  # adding 0 loses 10
-    # The root's own estimate counts once among 49 visits; children are worth -1 and -11.
-    assert float(found.value[0]) < 1000.0 / 49 + 1
+    # The root's own estimate counts once among all visits; children are worth -1 and -11.
+    assert float(found.value[0]) < 1000.0 / (SIMULATIONS + 1) + 1
 
 
 def test_without_exploration_the_search_depends_on_nothing_but_states_and_candidates() -> None:
@@ -103,7 +117,7 @@ def test_without_exploration_the_search_depends_on_nothing_but_states_and_candid
 
 def test_exploration_is_traced_and_noise_changes_what_is_played() -> None:
     actions = {
-        tuple(np.asarray(run(jax.random.key(seed), begin(0, 0, 0, 0), num_simulations=4, exploration=20.0).action)[:, 0].tolist())
+        tuple(np.asarray(run(jax.random.key(seed), begin(0, 0, 0, 0), exploration=20.0).action)[:, 0].tolist())
         for seed in range(8)
     }  # fmt: skip
     assert len(actions) > 1
@@ -127,11 +141,22 @@ def test_tree_equals_the_golden_one(monkeypatch: pytest.MonkeyPatch) -> None:
         return output
 
     monkeypatch.setattr(mctx, "gumbel_muzero_policy", keeping)
-    search(
-        None, jax.random.key(0), begin(0), expand=partial(expand, 0.0), step=step, num_simulations=12,
-        algorithm="gumbel", exploration=0.0,
-    )  # fmt: skip
-    tree = trees[0]
+
+    @jax.jit
+    def search_tree(key: Any, states: Total) -> Any:
+        search(
+            0.0,
+            key,
+            states,
+            expand=expand,
+            step=step,
+            num_simulations=12,
+            algorithm="gumbel",
+            exploration=0.0,
+        )
+        return trees.pop()
+
+    tree = search_tree(jax.random.key(0), begin(0))
     found = {
         "visits": np.asarray(tree.node_visits)[0].tolist(),
         "values": np.round(np.asarray(tree.node_values, np.float64)[0], 4).tolist(),
@@ -166,19 +191,11 @@ def reward_of(tree: dict[str, Any], node: int) -> tuple[float, bool]:
 @pytest.mark.parametrize("algorithm", ["gumbel", "puct"])
 def test_tree_of_the_first_state_is_complete_and_consistent(algorithm: Any) -> None:
     """Every simulation adds a visit to the root; children share out the visits of their parent."""
-    searching = partial(
-        search_with_tree,
-        None,
-        expand=partial(expand, 0.0),
-        step=step,
-        num_simulations=12,
-        algorithm=algorithm,
-        exploration=1.0,
-    )
-    found, tree = jax.jit(searching)(jax.random.key(5), begin(2, 0))
+    key, states = jax.random.key(5), begin(2, 0, 4, 5)
+    found, tree = run_with_tree(key, states, algorithm=algorithm, exploration=1.0)
     added = np.asarray(tree.visits) > 0
     parents, visits = np.asarray(tree.parent), np.asarray(tree.visits)
-    assert visits[0] == 13
+    assert visits[0] == SIMULATIONS + 1
     assert parents[0] == -1
     for node in np.flatnonzero(added)[1:]:
         assert 0 <= parents[node] < node
@@ -192,6 +209,6 @@ def test_tree_of_the_first_state_is_complete_and_consistent(algorithm: Any) -> N
     assert set(np.asarray(tree.tokens)[children, 0].tolist()) <= {0, 1, 2}
     assert np.asarray(tree.prior)[children] == pytest.approx(np.full(len(children), 1 / 3), abs=1e-6)
     # The same search as without the tree.
-    alone = jax.jit(lambda key, states: search(None, key, states, expand=partial(expand, 0.0), step=step, num_simulations=12, algorithm=algorithm, exploration=1.0))(jax.random.key(5), begin(2, 0))  # fmt: skip
+    alone = run(key, states, algorithm=algorithm, exploration=1.0)
     for with_tree, without in zip(found, alone, strict=True):
         assert np.array_equal(with_tree, without)

@@ -68,13 +68,21 @@ def expect_as_on_referee(games: FinishedGames, number: int, policy: NetworkPolic
     assert games.returns[number] == pytest.approx(end.episode.return_, rel=1e-4, abs=1e-4)
 
 
-@pytest.mark.parametrize("greedy", [pytest.param(True, marks=pytest.mark.slow), False])
-def test_games_go_as_on_the_referee(policy: NetworkPolicy, greedy: bool) -> None:
-    games = evaluate(policy, 5, seed=7, greedy=greedy, time_limit=LIMIT)
+@pytest.mark.parametrize(
+    ("greedy", "limit"), [pytest.param(True, LIMIT, marks=pytest.mark.slow), (False, LIMIT // 2)]
+)
+def test_games_go_as_on_the_referee(policy: NetworkPolicy, greedy: bool, limit: int) -> None:
+    before = num_programs()
+    games = evaluate(policy, 5, seed=7, greedy=greedy, time_limit=limit)
     for number in range(games.count):
         expect_as_on_referee(games, number, policy)
     # Compiling the environment is most of what a small evaluation costs.
-    assert getattr(hackmatrix_evaluate.step_lanes, "_cache_size")() == 1  # noqa: B009
+    assert num_programs() <= max(before, 1)
+
+
+def num_programs() -> int:
+    """Returns how many programs of a step this process has compiled."""
+    return getattr(hackmatrix_evaluate.step_lanes, "_cache_size")()  # noqa: B009
 
 
 @pytest.mark.slow

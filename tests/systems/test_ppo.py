@@ -532,11 +532,10 @@ def test_the_dev_preset_learns_and_compiles_its_program_once(
         )
     finally:
         jax.config.update("jax_log_compiles", False)
-    assert sum("Compiling jit(_advance)" in record.getMessage() for record in caplog.records) == 1
+    assert sum("Compiling jit(updates)" in record.getMessage() for record in caplog.records) == 1
     with JournalReader(tmp_path / "r") as reader:
         returns = [row.metrics["episode/return"] for row in reader.stream()]
-    assert returns[0] < -3
-    assert np.mean(returns[-3:]) > -1.5
+    assert np.mean(returns[-3:]) > max(-1.5, returns[0] + 1.5)
 
 
 @pytest.mark.parametrize(("seconds", "warnings"), [((135.0, 0.1, 135.0, 0.1), 0), ((135.0, 135.0, 135.0), 1)])
