@@ -60,4 +60,9 @@ def test_what_cannot_be_added_is_one_line(tmp_path: Path, capsys: pytest.Capture
     assert ledger("--folder", str(tmp_path), "--runs-dir", str(tmp_path), "--add", "walk") == 2
     errors = capsys.readouterr().err
     assert len(errors.splitlines()) == 1
-    assert "walk" in errors
+    assert errors.startswith("matrixrl: --add walk: no flip run ")
+    page = str(tmp_path / "none" / "page.md")
+    assert ledger("--folder", str(tmp_path), "--write", page) == 2
+    output, errors = capsys.readouterr()
+    assert (output, len(errors.splitlines())) == ("", 1)
+    assert errors.startswith(f"matrixrl: --write {page}: no such folder")

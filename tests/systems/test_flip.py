@@ -24,8 +24,9 @@ from matrixrl.cli.matmul_flip import read_config
 from matrixrl.config import FlipConfig, FlipGraphConfig
 from matrixrl.schemes.known import known_scheme
 from matrixrl.schemes.scheme import Scheme
+from matrixrl.schemes.tensor_files import problem_from_text
 from matrixrl.schemes.verify import verify
-from matrixrl.search.flip_graph import Pool, WalkerState, from_scheme
+from matrixrl.search.flip_graph import Pool, WalkerState, from_scheme, standard_rows, to_scheme
 from matrixrl.systems.flip.rows import flip_metrics
 from matrixrl.systems.flip.state import FlipProgress, flip_progress_from_record
 from matrixrl.systems.flip.table import best_in_pools, next_visit, seeds_for
@@ -75,10 +76,10 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Searched:
     )
 
 
-def pool_of(folder: Path) -> dict[str, np.ndarray]:
+def pools_of(folder: Path) -> dict[str, np.ndarray]:
     checkpoint, _ = CheckpointStore(folder).newest()
     assert checkpoint is not None
-    return checkpoint.host_arrays("pool_0/")
+    return checkpoint.host_arrays("pool_")
 
 
 def assert_same_search(one: Searched, other: Searched) -> None:
@@ -95,11 +96,12 @@ def assert_same_search(one: Searched, other: Searched) -> None:
     assert {k: v for k, v in one.result.items() if k not in wall_clock} == {
         k: v for k, v in other.result.items() if k not in wall_clock
     }
-    pools = pool_of(one.folder), pool_of(other.folder)
+    pools = pools_of(one.folder), pools_of(other.folder)
     assert pools[0].keys() == pools[1].keys()
     for name, rows in pools[0].items():
         np.testing.assert_array_equal(rows, pools[1][name])
-    assert Scheme.load(one.folder / "scheme.json") == Scheme.load(other.folder / "scheme.json")
+    for name, found in one.result["formats"].items():
+        assert Scheme.load(found["scheme"]) == Scheme.load(other.result["formats"][name]["scheme"])
     histories = []
     for found in (one, other):
         rows = runs.history(found.folder)
@@ -205,6 +207,23 @@ def test_the_target_ends_a_search_and_a_start_is_where_it_begins(whole: Searched
     assert (found.result["best_rank"], found.result["ring"], found.result["lifted"]) == (23, "Z", None)
     assert verify(Scheme.load(found.result["scheme"]))
     assert (found.folder / "start.json").exists()
+
+
+def test_the_problem_is_that_of_the_start_unless_it_is_named(whole: Searched, tmp_path: Path) -> None:
+    graph = read_config(["--start", whole.result["lifted"]]).graph
+    assert (graph.size, graph.name) == ((3, 3, 3), "3x3x3")
+    problem = problem_from_text("poly-2x2")
+    standard = to_scheme(standard_rows(problem, "Z"), problem, "Z")
+    standard.save(tmp_path / "poly.json")
+    graph = read_config(["--start", str(tmp_path / "poly.json"), "--ring", "Z"]).graph
+    assert (graph.size, graph.problems) == (None, (problem,))
+
+
+def test_a_short_time_is_enough_for_a_round(tmp_path: Path) -> None:
+    found = search(tmp_path, "--time", "0.001s", "--console", "quiet")
+    assert (found.result["best_rank"], found.result["rounds"], found.result["status"]) == (7, 1, "finished")
+    more = [found.folder.name, "--time", "0.001s", "--target-rank", "1", "--console", "quiet"]
+    assert search(tmp_path, "--resume-run", *more).result["rounds"] == 2
 
 
 def test_a_problem_without_matrices_is_searched(tmp_path: Path) -> None:
@@ -325,15 +344,20 @@ def test_walks_start_again_from_better_seeds(tmp_path: Path) -> None:
 def test_all_formats_are_searched_and_resumed(tmp_path: Path) -> None:
     flags = ["--all", "--max", "3", "--ring", "Z", "--flips", "200000", "--flips-per-round", "10000"]
     flags += ["--num-walkers", "2", "--visit-rounds", "2", "--console", "quiet"]
-    whole = search(tmp_path / "whole", *flags, "--run-name", "r")
+    often = ["--save-interval-chunks", "3", "--keep-last", "99"]
+    whole = search(tmp_path / "whole", *flags, *often, "--run-name", "r")
     assert set(whole.result["formats"]) == {"2x2x2", "2x2x3", "2x3x3", "3x3x3"}
     assert whole.result["formats"]["2x2x2"]["best_rank"] == 7
     for name, found in whole.result["formats"].items():
         scheme = Scheme.load(found["scheme"])
         assert (scheme.problem.name, scheme.rank, found["verified"]) == (name, found["best_rank"], True)
         assert verify(scheme)
-    begun = search(tmp_path / "cut", *flags, "--run-name", "r", "--flips", "60000")
-    assert begun.result["flips"] < whole.result["flips"]
+    steps = CheckpointStore(whole.folder).steps()
+    assert len(steps) > 2
+    shutil.copytree(whole.folder, tmp_path / "cut" / "r")
+    for later in steps[1:]:
+        shutil.rmtree(tmp_path / "cut" / "r" / "checkpoints" / str(later))
+    assert_same_search(search(tmp_path / "cut", "--resume-run", "r", "--console", "quiet"), whole)
     with JournalReader(whole.folder) as reader:
         steps = [row.step for row in reader.stream()]
     assert steps == list(range(1, whole.result["rounds"] + 1))

@@ -15,6 +15,7 @@ import pytest
 
 from matrixrl.checkpoints.store import CheckpointStore
 from matrixrl.cli.main import main
+from matrixrl.cli.matmul_flip import read_config
 from matrixrl.config import ConfigError
 from matrixrl.schemes.known import strassen
 from matrixrl.schemes.problem import Problem, as_problem
@@ -22,6 +23,7 @@ from matrixrl.schemes.verify import verify
 from matrixrl.search.flip_graph import Pool, WalkerState, from_scheme, standard_rows, to_scheme
 from matrixrl.systems.flip.long_range import ExactMove, LongRangeResult, move_stuck_walkers
 from matrixrl.systems.flip.policy import POLICY_FILE, PolicyMove, kept_policy
+from matrixrl.systems.flip.rows import flip_metrics
 from matrixrl.tracking.journal_reader import JournalReader
 from tests.systems.conftest import Result
 
@@ -181,6 +183,7 @@ def test_exact_moves_and_learned_starts_resume_exactly(tmp_path: Path) -> None:
     assert_same_end(resumed_search(Path(whole["run_dir"]), tmp_path / "copy"), whole)
     with JournalReader(Path(whole["run_dir"])) as reader:
         last = list(reader.stream())[-1].metrics
+    assert set(last) <= set(flip_metrics(read_config([*flags, *SEARCH])))
     assert last["move/tried"] == whole["long_range_moves"]["tried"]
 
 

@@ -54,7 +54,14 @@ def test_finishing_twice_gives_the_same_report(tmp_path: Path) -> None:
     report = run.finish("interrupted")
     assert run.finish() is report
     assert (report.status, report.pending_rows, report.command) == ("interrupted", 0, None)
+    assert report.message == f"{run.name} interrupted: 0 steps in {run.directory}"
     assert 0.0 <= report.logging_overhead_pct <= 100.0
+
+
+def test_the_last_line_counts_one_step_as_one(tmp_path: Path) -> None:
+    run = start(tmp_path)
+    run.record([ScalarRow(run.clock.tick(), {"train/loss": 0.5})])
+    assert run.finish().message == f"{run.name} finished: 1 step in {run.directory}"
 
 
 def test_resume_together_with_a_name_is_refused(tmp_path: Path) -> None:

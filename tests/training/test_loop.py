@@ -132,6 +132,20 @@ def test_a_time_limit_that_is_over_starts_no_chunk_and_a_signal_goes_first(tmp_p
             assert run_loop(Counter(), Count(), run, stop)[1] == "interrupted"
 
 
+def test_the_least_number_of_chunks_is_computed_whatever_the_time_but_a_signal_stops_at_once(
+    tmp_path: Path,
+) -> None:
+    with StopRequest(time_limit=0.0) as stop:
+        for least in (1, 2):
+            state, ending = run_loop(
+                Counter(), Count(), NullRecorder("c", "c", tmp_path), stop, min_chunks=least
+            )
+            assert (state, ending) == (Count(least, least), "time limit")
+        stop.ask("the test")
+        state, ending = run_loop(Counter(), Count(), NullRecorder("c", "c", tmp_path), stop, min_chunks=1)
+        assert (state, ending) == (Count(), "interrupted")
+
+
 @pytest.mark.parametrize(("signalled", "ending"), [(True, "interrupted"), (False, "time limit")])
 def test_processes_agree_on_why_they_stop(signalled: bool, ending: str, tmp_path: Path) -> None:
     # Another process asks to stop, by a signal or by its time limit; this one has neither.

@@ -80,8 +80,9 @@ def read_config(arguments: Sequence[str]) -> FlipConfig:
     if config.tracking.resume_run is not None:
         return config
     if config.graph.start is not None:
-        from matrixrl.systems.flip.start import read_start
+        from matrixrl.systems.flip.start import read_start, with_problem_of_start
 
+        config = with_problem_of_start(config)
         read_start(config)
     if config.walk.refine_with is not None:
         # From here on the agent is identified by its folder: a run that is started meanwhile must
@@ -233,6 +234,8 @@ def flip_session(
         summarize=summarize,
         show=show,
         result=result,
+        # Start and compilation may take longer than a short --time.
+        min_chunks=1,
     )
 
 

@@ -67,7 +67,11 @@ def _ledger(command: SchemesLedgerCommand) -> int:
     folder = command.folder or shipped_folder()
     if not folder.is_dir():
         raise SchemeError(f"--folder {display_path(folder)}: no such folder; name one, which may be empty")
-    directories = [find_run(command.runs_dir, reference, SYSTEM) for reference in command.add]
+    directories = [find_run(command.runs_dir, reference, SYSTEM, "--add") for reference in command.add]
+    if command.write is not None and not command.write.parent.is_dir():
+        raise SchemeError(
+            f"--write {display_path(command.write)}: no such folder; name a page in one that exists"
+        )
     for directory in directories:
         _add_run(directory, folder)
     rows = read_ledger(folder)

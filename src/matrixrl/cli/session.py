@@ -140,6 +140,7 @@ class Session(Generic[Config, TrainerT]):
       seconds_left: of `--time`, for a run that is one of several; None for a run of its own.
       saves_start: True to save a checkpoint before the first chunk, for a run whose start depends
         on files outside of its folder.
+      min_chunks: number of chunks that are computed before `--time` ends the command.
     """
 
     system: str
@@ -159,6 +160,7 @@ class Session(Generic[Config, TrainerT]):
     on_result: Callable[[dict[str, Any]], None] | None = None
     seconds_left: float | None = None
     saves_start: bool = False
+    min_chunks: int = 0
 
     @property
     def spec(self) -> SystemSpec:
@@ -527,7 +529,15 @@ class TrainingAttempt:
         checkpoints = self.manager or self.follower
         if self.session.saves_start and checkpoint is None and checkpoints is not None:
             checkpoints.save(self.trainer.snapshot(state, self.run.clock.step), time.perf_counter())
-        return run_loop(self.trainer, state, self.run, self.command.stop, checkpoints, coordinator)
+        return run_loop(
+            self.trainer,
+            state,
+            self.run,
+            self.command.stop,
+            checkpoints,
+            coordinator,
+            self.session.min_chunks,
+        )
 
     def _broadcast_checkpoint(self, checkpoint: Checkpoint | None) -> Checkpoint | None:
         """Returns the leader's checkpoint on every process, and sets the clock to its step.

@@ -41,7 +41,7 @@ class FlipGraphConfig(Settings):
     """The problem, and when the search ends."""
 
     size: tuple[int, int, int] | None = None
-    """Format n m p: an n x m matrix times an m x p matrix. Default: 2 2 2."""
+    """Format n m p: an n x m matrix times an m x p matrix. Default: that of --start, or 2 2 2."""
 
     tensor: str | None = None
     """Tensor to decompose instead of a format: a file, or the name of a built-in problem.

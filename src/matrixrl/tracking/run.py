@@ -35,6 +35,7 @@ from matrixrl.tracking.identity import (
     run_id,
 )
 from matrixrl.tracking.journal import JOURNAL_FILE, Journal, JournalError
+from matrixrl.tracking.numbers import plural
 from matrixrl.tracking.recorder import FinishReport, Level, Recorder, Status
 from matrixrl.tracking.repair import repair_journal
 from matrixrl.tracking.sinks.registry import find_sinks, remember_named
@@ -496,11 +497,12 @@ class Run:
             self._journal.end_attempt(status)
         outcome = self._finish_deliveries(status, deadline)
         command = None
-        message = f"{self.name} {status}: {self.clock.step:,} steps in {self.directory}"
+        message = f"{self.name} {status}: {plural(self.clock.step, 'step')} in {self.directory}"
         if outcome.pending_rows:
             command = sync_command(self.directory)
             message += (
-                f"; {outcome.pending_rows} rows wait for {outcome.waiting_for} ({outcome.reason}): {command}"
+                f"; {plural(outcome.pending_rows, 'row waits', 'rows wait')} for {outcome.waiting_for} "
+                f"({outcome.reason}): {command}"
             )
         elif outcome.reason:
             message += f"; {outcome.reason}"

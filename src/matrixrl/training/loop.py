@@ -225,6 +225,7 @@ def run_loop(
     stop: StopRequest,
     checkpoints: Checkpoints | None = None,
     coordinator: Coordinator = SINGLE,
+    min_chunks: int = 0,
 ) -> tuple[State, Ending]:
     """Advances until the trainer is finished or a signal asks to stop; every started chunk is
     recorded.
@@ -235,6 +236,10 @@ def run_loop(
     Several processes perform the same steps in the same order: each chunk is recorded before the
     next one, and whether to stop or to save is agreed once per chunk.
 
+    Args:
+      min_chunks: number of chunks that are computed even if the time limit is over; a signal stops
+        at once.
+
     Raises:
       TrainingDivergedError: if a metric is NaN or infinite.
       ChunkFailedError: if a chunk could not be computed; the state before it is saved.
@@ -242,15 +247,20 @@ def run_loop(
     """
     lockstep = coordinator.num_processes > 1
     pending: Result | None = None
+    chunks = 0
+
+    def must_stop() -> bool:
+        return stop.requested and (stop.signal is not None or chunks >= min_chunks)
+
     while True:
-        due = checkpoints is not None and not stop.requested and checkpoints.due()
-        halt, due = coordinator.agree(stop.requested, due)
+        due = checkpoints is not None and not must_stop() and checkpoints.due()
+        halt, due = coordinator.agree(must_stop(), due)
         if halt:
             break
         if pending is not None and (due or lockstep or trainer.needs_record(state)):
             state, pending = trainer.record(state, pending, run), None
         # After a signal during recording, no further chunk starts.
-        stopped_meanwhile = stop.requested and pending is None and not lockstep
+        stopped_meanwhile = must_stop() and pending is None and not lockstep
         if trainer.finished(state) or stopped_meanwhile:
             break
         if due and checkpoints is not None:
@@ -265,6 +275,7 @@ def run_loop(
                 held_since = time.perf_counter()
                 checkpoints.save_last(trainer.snapshot(state, run.clock.step), held_since, stop.seconds_left)
             raise
+        chunks += 1
         if pending is not None:
             state = trainer.record(state, pending, run)
         pending = result
@@ -273,7 +284,7 @@ def run_loop(
     if checkpoints is not None:
         held_since = time.perf_counter()
         checkpoints.save_last(trainer.snapshot(state, run.clock.step), held_since, stop.seconds_left)
-    if trainer.finished(state) or not (halt or stop.requested):
+    if trainer.finished(state) or not (halt or must_stop()):
         return state, "finished"
     signalled, _ = coordinator.agree(stop.signal is not None, False)
     return state, "interrupted" if signalled else "time limit"

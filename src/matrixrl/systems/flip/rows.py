@@ -7,6 +7,9 @@ from collections.abc import Mapping
 from matrixrl.config import FlipConfig
 from matrixrl.systems.flip.state import FlipState
 
+MOVE_METRICS = ("move/tried", "move/changed", "move/shorter")
+"""Numbers of long-range moves, from the first one on."""
+
 
 def is_shown(round: int) -> bool:
     """Returns whether the console shows a row for a round without a find: rounds 1 to 10, every
@@ -60,11 +63,8 @@ def _moves(state: FlipState) -> dict[str, int]:
     progress = state.progress
     if progress.moves == 0:
         return {}
-    return {
-        "move/tried": progress.moves,
-        "move/changed": progress.moves_changed,
-        "move/shorter": progress.moves_shorter,
-    }
+    counts = progress.moves, progress.moves_changed, progress.moves_shorter
+    return dict(zip(MOVE_METRICS, counts, strict=True))
 
 
 def pool_in_words(counts: Mapping[int, int]) -> str:
@@ -76,6 +76,7 @@ def flip_metrics(config: FlipConfig) -> list[str]:
     """Returns the metrics of the stream, before there is a run."""
     several = config.graph.all
     names = [names_of_problem(problem.name, several) for problem in config.graph.problems]
+    moves = () if config.walk.move == "none" else MOVE_METRICS
     return [
         "walk/round",
         "walk/flips",
@@ -85,5 +86,6 @@ def flip_metrics(config: FlipConfig) -> list[str]:
         "pool/size",
         "pool/best",
         "pool/next",
+        *moves,
         *dict.fromkeys(name for of_problem in names for name in of_problem if name != "walk/flips"),
     ]

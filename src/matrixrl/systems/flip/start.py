@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from matrixrl.config import ConfigError, FlipConfig
+from matrixrl.config import ConfigError, FlipConfig, with_value
 from matrixrl.schemes.files import load_schemes
-from matrixrl.schemes.problem import Problem
+from matrixrl.schemes.problem import MatrixMultiplication, Problem
 from matrixrl.schemes.scheme import Scheme, SchemeError
+from matrixrl.schemes.tensor_files import recorded_text
 from matrixrl.schemes.verify import verify
 from matrixrl.whole_files import write_whole
 
@@ -27,15 +28,39 @@ def read_start(config: FlipConfig) -> list[Scheme]:
     if path is None:
         return []
     problem = config.graph.problems[0]
-    try:
-        schemes = load_schemes(path)
-    except SchemeError as error:
-        raise ConfigError(f"--start {error}") from error
+    schemes = _load(path)
     found = []
     for number, scheme in enumerate(schemes, start=1):
         where = f"--start {path}" + (f", scheme {number}" if len(schemes) > 1 else "")
         found.append(_in_ring(scheme, problem, config.graph.ring, where))
     return found
+
+
+def with_problem_of_start(config: FlipConfig) -> FlipConfig:
+    """Returns settings with the problem of the first scheme of `--start`, if no other is named.
+
+    Raises:
+      ConfigError: if the file cannot be read.
+    """
+    graph = config.graph
+    if graph.start is None or graph.size is not None or graph.tensor is not None:
+        return config
+    problem = _load(graph.start)[0].problem
+    if isinstance(problem, MatrixMultiplication):
+        return with_value(config, "graph.size", tuple(problem.format))
+    return with_value(config, "graph.tensor", recorded_text(problem))
+
+
+def _load(path: Path) -> list[Scheme]:
+    """Returns the schemes of `--start`, at least one.
+
+    Raises:
+      ConfigError: if the file cannot be read.
+    """
+    try:
+        return load_schemes(path)
+    except SchemeError as error:
+        raise ConfigError(f"--start {error}") from error
 
 
 def _in_ring(scheme: Scheme, problem: Problem, ring: str, where: str) -> Scheme:
