@@ -9,7 +9,7 @@ import pytest
 from matrixrl.cli.study_commands import checked_schema, schema_of
 from matrixrl.config import ConfigError
 from matrixrl.studies.file import Choice, Objective, Range, StudyFile, read_study_file
-from matrixrl.studies.record import about_file, differences_of, is_extension
+from matrixrl.studies.record import about_file, differences_of, obstacle_of
 from matrixrl.studies.schema import Schema
 from matrixrl.studies.trials import plan_trials
 
@@ -19,7 +19,7 @@ HEAD = 'command = "ppo train"\nseeds = [1, 2]\n[settings]\nenv = "gymnax:CartPol
 def read(folder: Path, text: str, *, tunes: bool = False) -> tuple[StudyFile, Schema]:
     path = folder / "study.toml"
     path.write_text(text)
-    return read_study_file(path, schema_of, tunes=tunes, samplers=("tpe",), pruners=("none", "median"))
+    return read_study_file(path, schema_of, tunes=tunes, samplers=("tpe", "grid"), pruners=("none", "median"))
 
 
 def test_the_file_of_the_documentation(tmp_path: Path) -> None:
@@ -95,11 +95,15 @@ def test_an_extended_grid_has_only_what_is_missing(tmp_path: Path) -> None:
     ]  # fmt: skip
     old, new = about_file(study), about_file(more)
     assert differences_of(old, new) == ["learning_rate 0.0001, 0.0003 -> 0.0001, 0.0003, 0.001"]
-    assert is_extension(old, new)
+    assert obstacle_of(old, new, "sweep") == ""
+    assert "lacks point learning_rate 0.001" in obstacle_of(new, old, "sweep")
+    assert "lacks seed 2" in obstacle_of(old, {**old, "seeds": [1]}, "sweep")
+    assert obstacle_of(old, {**old, "seeds": [2, 1, 3]}, "sweep") == ""
+    assert obstacle_of(old, {**old, "seeds": [1, 2, 3]}, "tune")  # Optuna knows the first two alone
     assert differences_of(old, {**old, "settings": {**old["settings"], "num_envs": 8}}) == [
         "num_envs none -> 8"
     ]
-    assert not is_extension(old, {**old, "settings": {}})
+    assert obstacle_of(old, {**old, "settings": {}}, "sweep")
 
 
 def test_a_random_sample(tmp_path: Path) -> None:

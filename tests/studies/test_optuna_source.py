@@ -38,15 +38,16 @@ def test_trials_that_report_at_other_places_are_compared(tmp_path: Path) -> None
     good.status, good.objectives = "finished", [5.0]
     source.ended(good)
     poor, better = begun(source), begun(source)
-    assert source.progress(better, 320, [6.0]) is None
-    assert source.progress(poor, 310, [1.0]) == PRUNED
+    assert source.progress(poor, 310, [1.0]) is None  # the first third says little
+    assert source.progress(better, 420, [6.0]) is None
+    assert source.progress(poor, 410, [1.0]) == PRUNED
     poor.status = "pruned"
     source.ended(poor)
     # A report that a killed process has made is not made again by the next one.
     better.status = "waiting"
     again = make_source(study, tmp_path)
     assert begun(again) is better
-    assert again.progress(better, 330, [6.0]) is None
+    assert again.progress(better, 430, [6.0]) is None
     better.status, better.objectives = "finished", [6.0]
     again.ended(better)
     assert [trial.state.name for trial in again.study.trials] == ["COMPLETE", "PRUNED", "COMPLETE"]

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import importlib.util
 import logging
+import math
 import os
 import socket
 import subprocess
 import sys
+import time
 from typing import Any, NoReturn
 
 from matrixrl.config import ConfigError
@@ -15,7 +17,7 @@ from matrixrl.errors import first_line
 from matrixrl.studies.engine import default_jobs
 
 CONNECT_SECONDS = 20.0
-"""Maximum time until a cluster answers."""
+"""Maximum time until a cluster answers, without that in which Ray's own client starts."""
 
 OBJECT_STORE_BYTES = 80 * 2**20
 """Object store of a cluster of this machine: files travel in parts of a few megabytes."""
@@ -42,8 +44,11 @@ def cluster_address(given: str | None) -> str:
     return given or os.environ.get("RAY_ADDRESS") or "local"
 
 
-def connect(given: str | None, jobs: int | None) -> Any:
+def connect(given: str | None, jobs: int | None, cores_per_trial: float = 1.0) -> Any:
     """Connects this process to a cluster, or starts one on this machine. Returns the module `ray`.
+
+    Args:
+      jobs: number of trials at once on a cluster of this machine; None for one per core.
 
     Raises:
       ConfigError: if the address does not answer within `CONNECT_SECONDS`.
@@ -63,7 +68,8 @@ def connect(given: str | None, jobs: int | None) -> Any:
         "configure_logging": True,
     }
     if address == "local":
-        options |= {"num_cpus": jobs or default_jobs(), "object_store_memory": OBJECT_STORE_BYTES}
+        wanted = default_jobs() if jobs is None else math.ceil(jobs * cores_per_trial)
+        options |= {"num_cpus": max(1, wanted), "object_store_memory": OBJECT_STORE_BYTES}
     else:
         del options["include_dashboard"]
         if address != "auto":
@@ -77,6 +83,25 @@ def connect(given: str | None, jobs: int | None) -> Any:
             f"{flag}: Ray does not start ({first_line(error)}); see `ray status`, and docs/many_machines.md"
         ) from error
     return ray
+
+
+def require_room(ray: Any, given: str | None, cpus: float, gpus: float) -> None:
+    """Refuses trials for which a cluster of this machine, which no node joins, has no room.
+
+    Raises:
+      ConfigError: names the flag.
+    """
+    if cluster_address(given) != "local":
+        return  # nodes may join, and a cluster may grow on demand
+    there = ray.cluster_resources()
+    for flag, wanted, name, what in (
+        ("--cpus-per-trial", cpus, "CPU", "cores"),
+        ("--gpus-per-trial", gpus, "GPU", "GPUs"),
+    ):
+        if wanted > there.get(name, 0.0):
+            raise ConfigError(
+                f"{flag} {wanted:g}: the cluster of this machine has {there.get(name, 0.0):g} {what}; give at most that"
+            )
 
 
 def _require_answer(flag: str, address: str) -> None:
@@ -93,6 +118,7 @@ def _require_answer(flag: str, address: str) -> None:
     host, _, port = address.rpartition(":")
     if not host or not port.isdecimal() or not 0 < int(port) < 65536:
         raise ConfigError(f"{flag}: must be HOST:PORT of the cluster's head, such as 10.0.0.2:6379, or auto")
+    deadline = time.monotonic() + CONNECT_SECONDS
     try:
         socket.create_connection((host, int(port)), CONNECT_SECONDS / 2).close()
     except OSError as error:
@@ -101,7 +127,11 @@ def _require_answer(flag: str, address: str) -> None:
     probe = [sys.executable, "-P", "-m", "ray.scripts.scripts", "health-check", "--address", address]
     try:
         found = subprocess.run(
-            probe, stdin=subprocess.DEVNULL, capture_output=True, timeout=CONNECT_SECONDS, check=False
+            probe,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            timeout=deadline - time.monotonic(),
+            check=False,
         )
     except subprocess.TimeoutExpired:
         _refuse(flag, f"no answer within {CONNECT_SECONDS:.0f} s")
