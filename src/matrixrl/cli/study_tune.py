@@ -6,7 +6,6 @@ import random
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 
 from matrixrl.cli.runs_common import number, table
 from matrixrl.cli.study_commands import (
@@ -62,6 +61,10 @@ def run_command(command: TuneCommand) -> int:
         command.file, schema_of, tunes=True, samplers=tuple(SAMPLERS), pruners=tuple(PRUNERS)
     )
     require_sampler(file.tune, str(command.file))
+    if "?" in command.location:
+        raise ConfigError(
+            f"--study-dir {command.location}: a question mark begins options of Optuna's database; name another folder"
+        )
     if is_url(command.location):
         raise ConfigError(
             f"--study-dir {command.location}: Optuna's database needs a local folder; give one, and --scratch for "
@@ -78,7 +81,7 @@ def run_command(command: TuneCommand) -> int:
         source = OptunaSource(
             study,
             schema,
-            storage_url(folder.folder / DATABASE),
+            f"sqlite:///{folder.folder / DATABASE}",
             file.tune,
             file.space,
             checker.check,
@@ -97,13 +100,6 @@ def run_command(command: TuneCommand) -> int:
         engine.close()
         folder.close()
     return finish(command, "tune", study, stopped, lambda: best_lines(study))
-
-
-def storage_url(path: Path) -> str:
-    """Returns the URL of an SQLite database. A question mark would begin its options."""
-    if "?" not in str(path):
-        return f"sqlite:///{path}"
-    return f"sqlite:///file:{quote(str(path))}?uri=true"
 
 
 def possible_point(file: StudyFile, schema: Schema) -> dict[str, Any]:
