@@ -135,7 +135,7 @@ def test_equal_points_are_trained_once(tmp_path: Path) -> None:
     assert [row["seeds"] for row in study_table(study).settings] == [[1], [1]]
 
 
-def test_a_search_begins_where_it_is_told_to_once(tmp_path: Path) -> None:
+def test_a_search_begins_with_its_start_once(tmp_path: Path) -> None:
     study = make_study(tmp_path)
     first = begun(make_source(study, tmp_path, start={"learning_rate": 2.5e-4}))
     assert first.members[0].settings == {"learning_rate": 2.5e-4}

@@ -16,7 +16,7 @@ from matrixrl.config import ConfigError
 from matrixrl.errors import first_line
 from matrixrl.studies.engine import default_jobs
 
-CONNECT_SECONDS = 20.0
+CONNECT_SECONDS = 25.0
 """Maximum time until a cluster answers, without that in which Ray's own client starts."""
 
 OBJECT_STORE_BYTES = 80 * 2**20
@@ -72,8 +72,7 @@ def connect(given: str | None, jobs: int | None, cores_per_trial: float = 1.0) -
         options |= {"num_cpus": max(1, wanted), "object_store_memory": OBJECT_STORE_BYTES}
     else:
         del options["include_dashboard"]
-        if address != "auto":
-            _require_answer(flag, address)
+        _require_answer(flag, address)
     import ray
 
     try:
@@ -115,22 +114,19 @@ def _require_answer(flag: str, address: str) -> None:
             f"{flag}: this machine must be a node of the cluster, because results are sent to it; run the command on a "
             "node, and give HOST:PORT or auto"
         )
-    host, _, port = address.rpartition(":")
-    if not host or not port.isdecimal() or not 0 < int(port) < 65536:
-        raise ConfigError(f"{flag}: must be HOST:PORT of the cluster's head, such as 10.0.0.2:6379, or auto")
     deadline = time.monotonic() + CONNECT_SECONDS
-    try:
-        socket.create_connection((host, int(port)), CONNECT_SECONDS / 2).close()
-    except OSError as error:
-        _refuse(flag, str(error.strerror or error))
+    if address != "auto":
+        _require_listener(flag, address)
     # In a process of its own: Ray's client waits for minutes, or ends its process.
-    probe = [sys.executable, "-P", "-m", "ray.scripts.scripts", "health-check", "--address", address]
+    probe = [sys.executable, "-P", "-m", "ray.scripts.scripts", "health-check"]
+    if address != "auto":  # Ray finds that of this machine, of a head that has ended as well
+        probe += ["--address", address]
     try:
         found = subprocess.run(
             probe,
             stdin=subprocess.DEVNULL,
             capture_output=True,
-            timeout=deadline - time.monotonic(),
+            timeout=max(1.0, deadline - time.monotonic()),
             check=False,
         )
     except subprocess.TimeoutExpired:
@@ -138,6 +134,17 @@ def _require_answer(flag: str, address: str) -> None:
     if found.returncode:
         lines = found.stderr.decode(errors="replace").strip().splitlines() or ["it is no head of a cluster"]
         _refuse(flag, lines[-1][:200])
+
+
+def _require_listener(flag: str, address: str) -> None:
+    """Refuses an address at which nothing listens."""
+    host, _, port = address.rpartition(":")
+    if not host or not port.isdecimal() or not 0 < int(port) < 65536:
+        raise ConfigError(f"{flag}: must be HOST:PORT of the cluster's head, such as 10.0.0.2:6379, or auto")
+    try:
+        socket.create_connection((host, int(port)), CONNECT_SECONDS / 2).close()
+    except OSError as error:
+        _refuse(flag, str(error.strerror or error))
 
 
 def _refuse(flag: str, reason: str) -> NoReturn:
