@@ -200,6 +200,18 @@ def test_a_refused_study_leaves_the_folder_as_it_was(tmp_path: Path) -> None:
     assert own.is_file()
 
 
+def test_what_is_at_a_url_already_is_not_taken_for_a_study(tmp_path: Path) -> None:
+    """A refused study is removed with its URL: nothing else may be there."""
+    import fsspec
+
+    url = f"memory://{tmp_path.name}/data"
+    asked = command(tmp_path, study_dir=url)
+    assert StudyFolder(asked).read() is None
+    fsspec.filesystem("memory").pipe_file(f"/{tmp_path.name}/data/thesis.txt", b"x")
+    with pytest.raises(ConfigError, match="is no study and not empty"):
+        StudyFolder(asked).read()
+
+
 def test_a_full_disk_is_named_and_keeps_the_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*arguments: Any) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))

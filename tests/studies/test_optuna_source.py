@@ -154,6 +154,33 @@ def test_a_point_that_failed_is_not_asked_for_again(tmp_path: Path) -> None:
     assert [trial.status for trial in study.trials] == ["failed", *["finished"] * 3]
 
 
+@pytest.mark.parametrize("status", ["finished", "pruned", "failed"])
+def test_an_end_that_only_optuna_knows_is_made_up_for(tmp_path: Path, status: str) -> None:
+    """The process died after it had reported to Optuna, and before it wrote the record."""
+    study = make_study(tmp_path, seeds=(1, 2))
+    source = make_source(study, tmp_path)
+    trial = begun(source)
+    trial.attempts = 1
+    if status == "finished":
+        end(source, trial, 1.0)
+        trial = begun(source)
+        trial.attempts = 1
+    record = study.text()
+    end(source, trial, 2.0, status)
+    study = study_from_text(record, str(tmp_path))
+    for own in study.trials:
+        own.status = "waiting" if own.status == "running" else own.status
+    again = make_source(study, tmp_path)
+    if status == "finished":
+        second = begun(again)
+        assert second.run_name == trial.run_name
+        end(again, second, 2.0)
+        assert [own.status for own in study.trials] == ["finished"] * 2
+    else:
+        assert [own.status for own in study.trials] == [status]
+    assert begun(again).point == 1
+
+
 def test_a_lost_database_is_named(tmp_path: Path) -> None:
     study = make_study(tmp_path)
     train_all(make_source(study, tmp_path))

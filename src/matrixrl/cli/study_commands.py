@@ -60,7 +60,7 @@ from matrixrl.studies.record import (
 )
 from matrixrl.studies.schema import Schema
 from matrixrl.studies.store import UrlStore, is_url, local_path
-from matrixrl.studies.table import study_table
+from matrixrl.studies.table import is_number, study_table
 from matrixrl.systems.spec import find_system
 from matrixrl.tracking.identity import check_name
 from matrixrl.tracking.locks import Lock, Owner
@@ -185,7 +185,8 @@ class PointChecker:
         Raises:
           ConfigError: if it is impossible.
         """
-        key = repr(sorted((name, value) for name, value in point.items() if isinstance(value, str)))
+        names = sorted(name for name, value in point.items() if not is_number(value))
+        key = repr([(name, point[name]) for name in names])
         if key not in self._bases:
             self._bases[key] = self.read(point)
         return self._schema.rebuilt(self._bases[key], point)
@@ -280,11 +281,10 @@ class StudyFolder:
 
     def read(self) -> Study | None:
         """Returns the existing study; None if there is none."""
-        if self.url is not None:
-            content = self.url.get(RECORD_FILE)
-            return None if content is None else study_from_text(content.decode(), self.location)
         folder = self.folder
         try:
+            if self.url is not None:
+                return self._read_url(self.url)
             if folder.exists() and not folder.is_dir():
                 raise ConfigError(f"--study-dir {folder}: is a file; name a folder")
             found = read_study(folder)
@@ -293,6 +293,14 @@ class StudyFolder:
         except OSError as error:
             raise self._refusal(error) from error
         return found
+
+    def _read_url(self, url: UrlStore) -> Study | None:
+        content = url.get(RECORD_FILE)
+        if content is not None:
+            return study_from_text(content.decode(errors="replace"), self.location)
+        # A study that is refused is removed with everything that is there.
+        require(url.is_empty(), f"--study-dir {self.location}: is no study and not empty; name another one")
+        return None
 
     def _refusal(self, error: OSError) -> ConfigError:
         return ConfigError(

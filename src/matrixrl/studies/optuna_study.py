@@ -272,6 +272,7 @@ class OptunaSource:
                 )
             frozen = there[number]
             if frozen.state.is_finished():
+                self._catch_up(number, frozen.state)
                 continue
             self._points[number] = self._optuna.trial.Trial(self.study, frozen._trial_id)
             self._reported[number] = max(frozen.intermediate_values, default=-1)
@@ -285,6 +286,21 @@ class OptunaSource:
         for frozen in there:  # asked for just before the process died
             if frozen.state == states.RUNNING and frozen.number not in known:
                 self.study.tell(frozen.number, state=states.FAIL)
+
+    def _catch_up(self, number: int, state: Any) -> None:
+        """Brings a point up to date whose end Optuna knows, but not the record: the process died in
+        between.
+        """
+        states = self._optuna.trial.TrialState
+        for trial in self._members(number):
+            if trial.status != "waiting":
+                continue
+            if state == states.COMPLETE:
+                self._ready.append(trial)  # its run has ended, and is only read
+            elif not trial.attempts:
+                self._study.trials.remove(trial)
+            else:
+                trial.status = "pruned" if state == states.PRUNED else "failed"
 
     def _members(self, number: int) -> list[Trial]:
         return [trial for trial in self._study.trials if trial.point == number and not trial.confirms]

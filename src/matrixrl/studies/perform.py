@@ -212,7 +212,7 @@ def _train_in_scratch(
 
 
 def _send_all(sender: RunSender) -> bool:
-    """Sends what is left of a run that ended. Returns whether the store has confirmed all of it."""
+    """Sends the rest of a run that ended. Returns whether the store has confirmed all of it."""
     deadline = time.monotonic() + SEND_SECONDS
     while sender.has_run:
         if sender.send():
