@@ -34,9 +34,12 @@ def add_trial(
     values: Sequence[float] | None,
     status: Any = "finished",
     point: int | None = None,
+    *,
+    confirms: bool = False,
 ) -> None:
     """Adds a trial whose run has a value of the metric at steps 10, 20 and so on; none for None."""
-    trial = study.add(TrialPlan((TrialMember(dict(settings), seed),), {**settings, "seed": seed}), point)
+    plan = TrialPlan((TrialMember(dict(settings), seed),), {**settings, "seed": seed})
+    trial = study.add(plan, point, confirms=confirms)
     trial.status, trial.seconds = status, 60.0
     if values is None:
         return

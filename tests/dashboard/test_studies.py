@@ -99,6 +99,24 @@ def test_studies_are_filtered_with_the_runs(client: Client, query: str, expected
     assert {row["key"] for row in client.get(f"/api/runs?{query}").json()["studies"]} == expected
 
 
+def test_a_search_shows_what_was_confirmed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    study = empty_study(
+        tmp_path, "s", "tune", seeds=[0], tune={"trials": 2, "confirm": 1, "confirm_seeds": [5, 6]}
+    )
+    add_trial(study, {"learning_rate": 1e-3}, 0, [4.0], point=0)
+    add_trial(study, {"learning_rate": 1e-2}, 0, [9.0], point=1)
+    for seed in (5, 6):
+        add_trial(study, {"learning_rate": 1e-2}, seed, [7.0], point=1, confirms=True)
+    save_study(study, tmp_path / "s")
+    answer = Client(create_app(tmp_path)).get("/api/studies/s").json()
+    assert [(row["seed"], row["confirms"]) for row in answer["rows"]] == [
+        (0, False), (0, False), (5, True), (6, True),
+    ]  # fmt: skip
+    assert (answer["best"], answer["confirmed_seeds"]) == (7.0, 2)
+    assert main(["runs", "list", "--runs-dir", str(tmp_path), "--study", "s"]) == 0
+    assert capsys.readouterr().out.count("finished, confirms") == 2
+
+
 def test_a_study_has_a_row_for_each_trial(client: Client) -> None:
     answer = client.get("/api/studies/grid").json()
     assert answer["axes"] == [{"name": "learning_rate", "is_number": True, "log": False}]

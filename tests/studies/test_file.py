@@ -6,10 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from matrixrl.cli.study_commands import checked_schema, schema_of
+from matrixrl.cli.study_commands import PointChecker, checked_schema, schema_of
+from matrixrl.cli.study_tune import start_point
 from matrixrl.config import ConfigError
+from matrixrl.config.environment import EnvironmentRunConfig
 from matrixrl.studies.file import Choice, Objective, Range, StudyFile, read_study_file
-from matrixrl.studies.record import about_file, differences_of, is_extension
+from matrixrl.studies.record import about_file, differences_of, obstacle_of
 from matrixrl.studies.schema import Schema
 from matrixrl.studies.trials import plan_trials
 
@@ -19,7 +21,7 @@ HEAD = 'command = "ppo train"\nseeds = [1, 2]\n[settings]\nenv = "gymnax:CartPol
 def read(folder: Path, text: str, *, tunes: bool = False) -> tuple[StudyFile, Schema]:
     path = folder / "study.toml"
     path.write_text(text)
-    return read_study_file(path, schema_of, tunes=tunes, samplers=("tpe",), pruners=("none", "median"))
+    return read_study_file(path, schema_of, tunes=tunes, samplers=("tpe", "grid"), pruners=("none", "median"))
 
 
 def test_the_file_of_the_documentation(tmp_path: Path) -> None:
@@ -95,11 +97,15 @@ def test_an_extended_grid_has_only_what_is_missing(tmp_path: Path) -> None:
     ]  # fmt: skip
     old, new = about_file(study), about_file(more)
     assert differences_of(old, new) == ["learning_rate 0.0001, 0.0003 -> 0.0001, 0.0003, 0.001"]
-    assert is_extension(old, new)
+    assert obstacle_of(old, new, "sweep") == ""
+    assert "lacks point learning_rate 0.001" in obstacle_of(new, old, "sweep")
+    assert "lacks seed 2" in obstacle_of(old, {**old, "seeds": [1]}, "sweep")
+    assert obstacle_of(old, {**old, "seeds": [2, 1, 3]}, "sweep") == ""
+    assert obstacle_of(old, {**old, "seeds": [1, 2, 3]}, "tune")  # Optuna knows the first two alone
     assert differences_of(old, {**old, "settings": {**old["settings"], "num_envs": 8}}) == [
         "num_envs none -> 8"
     ]
-    assert not is_extension(old, {**old, "settings": {}})
+    assert obstacle_of(old, {**old, "settings": {}}, "sweep")
 
 
 def test_a_random_sample(tmp_path: Path) -> None:
@@ -153,6 +159,19 @@ BAD = {
     HEAD + "[random]\ntrials = 2\ngamma = [0.9]": "only 1 different points",
     HEAD + "[random]\ntrials = 2\ngamma = {low = 0.9, high = 0.8}": "must be below high",
     HEAD + "[random]\ntrials = 2\ngamma = {low = 0, high = 0.8, log = true}": "must be above 0",
+    HEAD + "[random]\ntrials = 0\ngamma = [0.9]": "must be a whole number from 1",
+    HEAD + "[random]\ntrials = 2\ngamma = {low = 0.8, high = 0.9, step = nan}": "must be a number above 0",
+    HEAD + "[random]\ntrials = 2\ngamma = {low = 0.8, high = 0.9, step = 1.0}": "at most high - low",
+    HEAD
+    + "[random]\ntrials = 2\nnum_steps = {low = 1, high = 9, step = 0.5}": "must be a whole number above 0",
+    HEAD + "[random]\ntrials = 2\ngamma = {low = 0.8, min = 0.7, high = 0.9}": "mean the same",
+    HEAD + "[random]\ntrials = 2\ngamma = {low = 0.8, choices = [0.9]}": "a list of values or a range",
+    HEAD + "[random]\ntrials = 2\nlearning_rate = {low = 0.8, high = inf}": "must be a finite number",
+    HEAD + '[grid]\n"bad\\nname" = [1]': "unknown setting",
+    HEAD + "[[trial]]\n[[trial]]": "equals [[trial]] 1",
+    HEAD + "[objective]\nmetric = 'best'\nvalue = 'area'": "is one number; leave value out",
+    HEAD + "[objective]\nmetric = 'best'\nmode = 'min'": 'the highest "best" is the best',
+    'command = "matmul train"\n[objective]\nmetric = "best"\nmode = "max"': 'the lowest "best" is the best',
     HEAD + "[objective]\nmode = 'max'": "metric is missing",
     HEAD + "[objective]\nmetric = 'a'\nmode = 'best'": "must be one of max, min",
     HEAD + "[objective]\nmetric = 'time_to_rank'": "given together",
@@ -163,14 +182,87 @@ BAD = {
 }
 
 
-@pytest.mark.parametrize("text", BAD, ids=BAD.values())
+OBJECTIVE = "[objective]\nmetric = 'episode/return'\n"
+SPACE = "[space]\ngamma = {low = 0.8, high = 0.9}\n" + OBJECTIVE
+
+BAD_SEARCH = {
+    HEAD + "[space]\ngamma = [0.9]\nsample_seed = 1\n" + OBJECTIVE: "unknown setting sample_seed",
+    HEAD + "[[trial]]\ngamma = 0.9\n" + OBJECTIVE: "is for `matrixrl sweep`",
+    HEAD + OBJECTIVE: "the search space is missing",
+    HEAD + "[space]\ngamma = [0.9]\n": "[objective] is missing",
+    HEAD + "gamma = 0.95\n" + SPACE: "the search begins there",
+    HEAD + SPACE + "[tune]\nsampler = 'grid'": "a range without a step",
+    HEAD + SPACE + "[tune]\nsampler = 'magic'": "must be one of tpe, grid",
+    HEAD + SPACE + "[tune]\nseed = 5_000_000_000": "must be from 0 to 4294967295",
+    HEAD + SPACE + "[tune]\ntrials = 5_000_000_000": "must be from 1 to 100000",
+    HEAD + SPACE + "[tune]\ntrials = 90_000": "180,000 trials",
+    HEAD + SPACE + "[tune]\nstart = 1": "must be true or false",
+    HEAD + SPACE + "[tune]\nconfirm = -1": "must be from 0",
+    HEAD + SPACE + "[tune]\nconfirm_seeds = [5]": "belongs to confirm",
+    HEAD + SPACE + "[tune]\nconfirm = 1\nconfirm_seeds = []": "must be a list of different whole numbers",
+    HEAD + SPACE + "[tune]\nconfirm = 1\nconfirm_seeds = [5, 2]": "2 stands in seeds too",
+}
+
+
+@pytest.mark.parametrize("text", [*BAD, *BAD_SEARCH], ids=[*BAD.values(), *BAD_SEARCH.values()])
 def test_bad_files_are_refused_in_one_line(tmp_path: Path, text: str) -> None:
     with pytest.raises(ConfigError) as caught:
-        read(tmp_path, text)
+        read(tmp_path, text, tunes=text in BAD_SEARCH)
     message = str(caught.value)
-    assert BAD[text] in message
+    assert {**BAD, **BAD_SEARCH}[text] in message
     assert "study.toml" in message
     assert "\n" not in message
+
+
+def test_a_search_begins_with_the_present_settings(tmp_path: Path) -> None:
+    space = (
+        "[space]\nlearning_rate = {low = 1e-6, high = 1e-2, log = true}\ngamma = [0.9, 0.95]\n" + OBJECTIVE
+    )
+    for text, expected in (
+        (
+            HEAD + "learning_rate = 2.5e-6\n" + space,
+            {"learning_rate": 2.5e-6},
+        ),  # the default of gamma is not there
+        (HEAD + "learning_rate = 2.5e-6\ngamma = 0.9\n" + space, {"learning_rate": 2.5e-6, "gamma": 0.9}),
+        (HEAD + "learning_rate = 2.5e-6\n" + space + "[tune]\nstart = false\n", {}),
+    ):
+        study, schema = read(tmp_path, text, tunes=True)
+        assert study.settings == {"env": "gymnax:CartPole-v1"}
+        assert start_point(study, schema, PointChecker(study, schema)) == expected
+    study, schema = read(tmp_path, HEAD + space, tunes=True)
+    default = start_point(study, schema, PointChecker(study, schema))
+    assert default == {"learning_rate": EnvironmentRunConfig().ppo.learning_rate}
+
+
+def test_seeds_that_confirm_are_other_ones(tmp_path: Path) -> None:
+    study, _ = read(tmp_path, HEAD + SPACE + "[tune]\nconfirm = 2\n", tunes=True)
+    assert (study.tune.confirm, study.tune.confirm_seeds) == (2, (3, 4, 5))
+    highest = HEAD.replace("[1, 2]", f"[0, {2**32 - 1}]") + SPACE + "[tune]\nconfirm = 1\n"
+    assert read(tmp_path, highest, tunes=True)[0].tune.confirm_seeds == (1, 2, 3)
+
+
+def test_what_is_best_follows_from_the_command(tmp_path: Path) -> None:
+    """The best rank is the lowest one, also where the file does not say so."""
+    text = '[objective]\nmetric = "best"\n'
+    for command, mode in (("matmul train", "min"), ("matmul flip", "min"), ("hackmatrix train", "max")):
+        study, _ = read(tmp_path, f'command = "{command}"\n{text}')
+        assert study.objective is not None
+        assert study.objective.mode == mode
+    study, schema = read(tmp_path, HEAD + "[grid]\nlearning_rate = [1e-4, 1e-3]\n" + text)
+    checked, _ = checked_schema(study, schema, list(study.points))
+    # The best value of a run of several agents is that of the best one: each is a run of its own.
+    assert [len(plan.members) for plan in plan_trials(study, checked)] == [1] * 4
+    study, schema = read(tmp_path, HEAD + '[objective]\nmetric = "time_to_rank"\nrank = 7\n')
+    with pytest.raises(ConfigError, match="no run of `matrixrl ppo train` has it"):
+        checked_schema(study, schema, list(study.points))
+
+
+def test_a_preset_in_the_grid_brings_its_own_settings(tmp_path: Path) -> None:
+    text = 'command = "hackmatrix train"\n[grid]\npreset = ["default", "tuned"]\nnum_envs = [8, 16]\n'
+    study, schema = read(tmp_path, text)
+    checker = PointChecker(study, schema)
+    for point in study.points:
+        assert checker.check(point) == checker.read(point)
 
 
 def test_a_point_that_does_not_fit_is_refused_before_anything_starts(tmp_path: Path) -> None:

@@ -70,7 +70,8 @@ def trials_table(found: StudyTable, limit: int | None = None) -> list[str]:
         run = row["run_name"] if row["agent"] is None else f"{row['run_name']} agent {row['agent']}"
         values = [setting_text(row["settings"].get(name)) for name in names]
         seed, objective = str(row["settings"]["seed"]), number(row["objective"])
-        rows.append([run, *values, seed, row["status"], objective, duration(row["seconds"])])
+        status = f"{row['status']}, confirms" if row.get("confirms") else row["status"]
+        rows.append([run, *values, seed, status, objective, duration(row["seconds"])])
     return table(["run", *names, "seed", "status", found.metric or "objective", "time"], rows)
 
 

@@ -5,9 +5,11 @@ and answers.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import difflib
 import importlib
 import json
+import math
 import re
 import secrets
 import shlex
@@ -30,17 +32,18 @@ from matrixrl.cli.runs_common import number, table
 from matrixrl.cli.runs_studies import setting_text
 from matrixrl.config import ConfigError, require
 from matrixrl.config.environment import EnvironmentRunConfig, names_gymnasium, swept_settings
-from matrixrl.studies.engine import Engine, LocalEngine, default_jobs
-from matrixrl.studies.file import StudyFile
+from matrixrl.studies.engine import Engine, LocalEngine, cores, default_jobs
+from matrixrl.studies.file import BEST_METRIC, TIME_METRIC, StudyFile
 from matrixrl.studies.launcher import (
     Launcher,
     LaunchOptions,
     MetricMissingError,
+    SearchSpaceError,
     TrialSource,
     best_setting,
     words_of,
 )
-from matrixrl.studies.objective import SPECIAL
+from matrixrl.studies.objective import SPECIAL, ObjectiveReader
 from matrixrl.studies.perform import ID_FILE
 from matrixrl.studies.record import (
     LOCK_FILE,
@@ -49,14 +52,15 @@ from matrixrl.studies.record import (
     Study,
     about_file,
     differences_of,
-    is_extension,
+    obstacle_of,
     read_study,
     save_study,
     study_from_text,
+    with_defaults,
 )
 from matrixrl.studies.schema import Schema
 from matrixrl.studies.store import UrlStore, is_url, local_path
-from matrixrl.studies.table import study_table
+from matrixrl.studies.table import is_number, study_table
 from matrixrl.systems.spec import find_system
 from matrixrl.tracking.identity import check_name
 from matrixrl.tracking.locks import Lock, Owner
@@ -117,8 +121,9 @@ class StudyCommand:
     def __post_init__(self) -> None:
         require(self.jobs is None or self.jobs >= 1, f"--jobs {self.jobs}: must be 1 or more")
         require(self.retries >= 0, f"--retries {self.retries}: must be 0 or more")
-        require(self.cpus_per_trial > 0, f"--cpus-per-trial {self.cpus_per_trial:g}: must be above 0")
-        require(self.gpus_per_trial >= 0, f"--gpus-per-trial {self.gpus_per_trial:g}: must be 0 or more")
+        cpus, gpus = self.cpus_per_trial, self.gpus_per_trial
+        require(0 < cpus < math.inf, f"--cpus-per-trial {cpus:g}: must be a number above 0")
+        require(0 <= gpus < math.inf, f"--gpus-per-trial {gpus:g}: must be a number of 0 or more")
         require(
             self.ray_address is None or self.on == "ray",
             f"--ray-address {self.ray_address}: is for --on ray; add it, or leave the address out",
@@ -144,7 +149,47 @@ def schema_of(command: str, where: str) -> Schema:
         raise ConfigError(f'{where}: command = "{command}": must be one of {names}')
     entry = COMMANDS[words[0], words[1]]
     kind = getattr(importlib.import_module(entry.module), entry.settings)
-    return Schema(command, kind, swept_settings() if kind is EnvironmentRunConfig else ())
+    system = find_system(entry.system or words[0])
+    best = None if system is None else system.spec.best
+    vmapped = swept_settings() if kind is EnvironmentRunConfig else ()
+    return Schema(command, kind, vmapped, best_is_lowest=best is not None and best.lowest)
+
+
+class PointChecker:
+    """Reads the settings of points as the training command does.
+
+    Args:
+      study: the file.
+      schema: of its command.
+    """
+
+    def __init__(self, study: StudyFile, schema: Schema) -> None:
+        self._study, self._schema = study, schema
+        entry = COMMANDS[tuple(study.command.split())]  # pyright: ignore[reportArgumentType]
+        self._module = importlib.import_module(entry.module)
+        self._bases: dict[str, Any] = {}
+
+    def read(self, point: Mapping[str, Any]) -> Any:
+        """Returns the settings of a point, as its command line has them.
+
+        Raises:
+          ConfigError: if it is impossible.
+        """
+        given = {**self._study.settings, **point}
+        return self._module.read_config([*self._schema.arguments(given), f"--seed={self._study.seeds[0]}"])
+
+    def check(self, point: Mapping[str, Any]) -> Any:
+        """Returns the settings of a point. A command line is read for the first one alone, and
+        for each combination of names such as a preset, on which other settings may depend.
+
+        Raises:
+          ConfigError: if it is impossible.
+        """
+        names = sorted(name for name, value in point.items() if not is_number(value))
+        key = repr([(name, point[name]) for name in names])
+        if key not in self._bases:
+            self._bases[key] = self.read(point)
+        return self._schema.rebuilt(self._bases[key], point)
 
 
 def checked_schema(study: StudyFile, schema: Schema, points: list[Mapping[str, Any]]) -> tuple[Schema, Any]:
@@ -152,29 +197,29 @@ def checked_schema(study: StudyFile, schema: Schema, points: list[Mapping[str, A
 
     Returns:
       The schema, without settings of which one program could train several values if the command
-      cannot do that with these settings; and the settings of the first point.
+      cannot do that with these settings, or has no objective for each of them; and the settings of
+      the first point.
 
     Raises:
       ConfigError: if a point is impossible; the message names the file and the point.
     """
-    entry = COMMANDS[tuple(study.command.split())]  # pyright: ignore[reportArgumentType]
-    module = importlib.import_module(entry.module)
-    first = {**study.settings, **points[0]}
-    where = study.path
+    checker = PointChecker(study, schema)
     try:
-        config = module.read_config([*schema.arguments(first), f"--seed={study.seeds[0]}"])
+        config = checker.check(points[0])
     except ConfigError as error:
-        raise ConfigError(f"{where}: {error}") from error
+        raise ConfigError(f"{study.path}: {error}") from error
     for point in points:
         try:
-            schema.rebuilt(config, point)
+            checker.check(point)
         except ConfigError as error:
-            raise ConfigError(f"{where}: {words_of(point) or 'settings'}: {error}") from error
+            raise ConfigError(f"{study.path}: {words_of(point) or 'settings'}: {error}") from error
     require_metric(study, config)
     several = [
         value for point in points for name, value in {**study.settings, **point}.items() if name == "env"
     ]
     alone = any(names_gymnasium(str(value)) for value in several) or getattr(config, "auto_tune", False)
+    # The best value of a run of several agents is that of the best one.
+    alone = alone or (study.objective is not None and study.objective.metric in SPECIAL)
     return (Schema(schema.command, schema.kind) if alone else schema), config
 
 
@@ -185,13 +230,21 @@ def require_metric(study: StudyFile, config: Any) -> None:
       ConfigError: lists the metrics that there are.
     """
     objective = study.objective
-    if objective is None or objective.metric in SPECIAL:
+    if objective is None:
         return
     words = tuple(study.command.split())
     entry = COMMANDS[words]  # pyright: ignore[reportArgumentType]
     system = find_system(entry.system or words[0])
+    best = None if system is None else system.spec.best
+    special = [] if best is None else [BEST_METRIC, *([TIME_METRIC] if best.lowest else [])]
+    if objective.metric in special:
+        return
     known = None if system is None or system.metrics is None else system.metrics(config)
     if system is None or known is None:
+        if objective.metric in SPECIAL:
+            raise ConfigError(
+                f'{study.path}: [objective] metric = "{objective.metric}": `matrixrl {study.command}` has no such value'
+            )
         return
     names = (objective.metric, system.spec.current_name(objective.metric))
     if any(fnmatchcase(name, pattern) for name in names for pattern in known):
@@ -200,7 +253,7 @@ def require_metric(study: StudyFile, config: Any) -> None:
     meant = f"did you mean {near[0]}? " if near else ""
     raise ConfigError(
         f'{study.path}: [objective] metric = "{objective.metric}": no run of `matrixrl {study.command}` has it; {meant}'
-        f"its metrics are {', '.join([*SPECIAL, *known])}"
+        f"its metrics are {', '.join([*special, *known])}"
     )
 
 
@@ -215,7 +268,9 @@ class StudyFolder:
         self.location = command.location
         self._lock: Lock | None = None
         self._made: list[Path] = []
+        self._opened = False
         self.is_new = True
+        self.is_removed = False
         self.url = UrlStore(self.location) if is_url(self.location) else None
         self.study_id = secrets.token_hex(8)
 
@@ -226,13 +281,31 @@ class StudyFolder:
 
     def read(self) -> Study | None:
         """Returns the existing study; None if there is none."""
-        if self.url is not None:
-            content = self.url.get(RECORD_FILE)
-            return None if content is None else study_from_text(content.decode(), self.location)
-        found = read_study(self.folder)
-        if found is None and self.folder.exists() and any(self.folder.iterdir()):
-            raise ConfigError(f"--study-dir {self.folder}: is no study and not empty; name another folder")
+        folder = self.folder
+        try:
+            if self.url is not None:
+                return self._read_url(self.url)
+            if folder.exists() and not folder.is_dir():
+                raise ConfigError(f"--study-dir {folder}: is a file; name a folder")
+            found = read_study(folder)
+            if found is None and folder.exists() and any(folder.iterdir()):
+                raise ConfigError(f"--study-dir {folder}: is no study and not empty; name another folder")
+        except OSError as error:
+            raise self._refusal(error) from error
         return found
+
+    def _read_url(self, url: UrlStore) -> Study | None:
+        content = url.get(RECORD_FILE)
+        if content is not None:
+            return study_from_text(content.decode(errors="replace"), self.location)
+        # A study that is refused is removed with everything that is there.
+        require(url.is_empty(), f"--study-dir {self.location}: is no study and not empty; name another one")
+        return None
+
+    def _refusal(self, error: OSError) -> ConfigError:
+        return ConfigError(
+            f"--study-dir {self.location}: {error.strerror or error}; name a folder that this user can write to"
+        )
 
     def open(self, study: Study, is_new: bool) -> None:
         """Makes the folder, takes its lock and writes the record.
@@ -243,17 +316,16 @@ class StudyFolder:
         self.is_new = is_new
         try:
             if self.url is not None:
+                self._opened = True
                 known = self.url.get(ID_FILE)
                 self.study_id = known.decode() if known else self.study_id
                 self.url.put(ID_FILE, self.study_id.encode())
             else:
                 self._open_local()
-            self.save(study)
+            self._write(study)
         except OSError as error:
             self.remove()
-            raise ConfigError(
-                f"--study-dir {self.location}: {error.strerror or error}; name a folder that this user can write to"
-            ) from error
+            raise self._refusal(error) from error
 
     def _open_local(self) -> None:
         folder = self.folder
@@ -264,14 +336,27 @@ class StudyFolder:
             raise ConfigError(
                 f"--study-dir {folder}: {lock} runs this study; stop it first, or name another folder"
             )
-        self._lock = lock
+        self._lock, self._opened = lock, True
         if (folder / ID_FILE).exists():
             self.study_id = (folder / ID_FILE).read_text(encoding="utf-8")
         else:
             (folder / ID_FILE).write_text(self.study_id, encoding="utf-8")
 
     def save(self, study: Study) -> None:
-        """Writes the record."""
+        """Writes the record.
+
+        Raises:
+          ConfigError: if it cannot be written, such as to a full disk.
+        """
+        try:
+            self._write(study)
+        except OSError as error:
+            raise ConfigError(
+                f"--study-dir {self.location}: the record cannot be written ({error.strerror or error}); the runs are "
+                "kept: free space, and start the command again"
+            ) from error
+
+    def _write(self, study: Study) -> None:
         if self.url is not None:
             self.url.put(RECORD_FILE, study.text().encode())
         else:
@@ -286,7 +371,8 @@ class StudyFolder:
     def remove(self) -> None:
         """Removes a new study."""
         self.close()
-        if not self.is_new:
+        self.is_removed = self.is_new
+        if not self.is_new or (not self._opened and not self._made):
             return
         if self.url is not None:
             self.url.remove_all()
@@ -296,6 +382,12 @@ class StudyFolder:
             with contextlib.suppress(OSError):
                 for path in self._made[1:]:
                     path.rmdir()
+        elif self._opened:  # an empty folder of the user: only what is in it goes
+            for path in self.folder.iterdir():
+                if path.is_dir():
+                    shutil.rmtree(path, ignore_errors=True)
+                else:
+                    path.unlink(missing_ok=True)
 
 
 def study_name(location: str) -> str:
@@ -323,24 +415,57 @@ def opened_study(
         raise ConfigError(
             f"--study-dir {folder.location}: was made by `matrixrl {existing.kind}`; name another folder"
         )
-    if changes := differences_of(existing.about, about):
+    known = with_defaults(existing.about)
+    if changes := differences_of(known, about):
         text = "; ".join(changes[:8])
-        if not is_extension(existing.about, about):
+        if obstacle := obstacle_of(known, about, kind):
             raise ConfigError(
-                f"{file.path}: differs from the study in {folder.location} in what all its trials share: {text}; name "
-                "another folder with --study-dir"
+                f"{file.path}: differs from the study in {folder.location} {obstacle}: {text}; name another folder with "
+                "--study-dir"
             )
         if not command.extend:
             raise ConfigError(
                 f"{file.path}: differs from the study in {folder.location}: {text}; add --extend to extend the study, or "
                 "name another folder with --study-dir"
             )
-        existing.about = about
-    for trial in existing.trials:
-        if trial.status in ("running", "failed"):
-            trial.status = "waiting"  # resumed from its run folder
+        if known.get("objective") != about.get("objective"):
+            require_known_metric(folder, file)
+    existing.about = about
     existing.location = folder.location
+    for trial in existing.trials:
+        # Resumed from its run folder; but Optuna knows already that a point of its failed.
+        is_told = kind == "tune" and not trial.confirms and trial.status == "failed"
+        if trial.status in ("running", "failed") and not is_told:
+            trial.status = "waiting"
+    if known.get("objective") != about.get("objective"):
+        read_objectives(existing)
     return existing, False
+
+
+def require_known_metric(folder: StudyFolder, file: StudyFile) -> None:
+    """Refuses another objective for runs that this machine does not see.
+
+    Raises:
+      ConfigError: names the study.
+    """
+    if folder.url is not None:
+        raise ConfigError(
+            f"{file.path}: another [objective] than that of the study in {folder.location}, whose runs are not on this "
+            "machine; name another folder with --study-dir"
+        )
+
+
+def read_objectives(study: Study) -> None:
+    """Reads the objectives of all trials again from their journals: the objective has changed."""
+    objective = study.objective
+    for trial in study.trials:
+        readers = [
+            None
+            if objective is None
+            else ObjectiveReader(Path(study.runs) / trial.run_name, objective, member.agent)
+            for member in trial.members
+        ]
+        trial.objectives = [None if reader is None else reader.value() for reader in readers]
 
 
 def make_engine(command: StudyCommand, folder: StudyFolder) -> Engine:
@@ -423,6 +548,7 @@ class StopSignals:
 def options_of(command: StudyCommand, folder: StudyFolder, file: StudyFile, schema: Schema) -> LaunchOptions:
     """Returns how the trials of a file are run."""
     words = file.command.split()
+    jobs = command.jobs or default_jobs()
     return LaunchOptions(
         command=(words[0], words[1]),
         shared=schema.arguments(file.settings),
@@ -430,6 +556,7 @@ def options_of(command: StudyCommand, folder: StudyFolder, file: StudyFile, sche
         study_id=folder.study_id,
         retries=command.retries,
         scratch=None if command.scratch is None else str(command.scratch.resolve()),
+        cores=max(1, int(command.cpus_per_trial) if command.on == "ray" else cores() // jobs),
     )
 
 
@@ -440,14 +567,14 @@ def launch(
     source: TrialSource,
     options: LaunchOptions,
     engine: Engine,
+    status: Status,
 ) -> signal.Signals | None:
     """Runs the trials, with progress. Returns the signal that stopped the command, if one did.
 
     Raises:
-      ConfigError: if no row has the objective's metric.
+      ConfigError: if no row has the objective's metric, or the search space no possible point.
     """
     signals = StopSignals()
-    status = Status((lambda: sys.stderr) if command.json else (lambda: sys.stdout))
 
     def progress(launcher: Launcher) -> None:
         if signals.signal is not None and not launcher.stopping:
@@ -461,22 +588,22 @@ def launch(
     with signals.handled(), use(status):
         try:
             launcher.run()
-        except MetricMissingError as error:
+        except (MetricMissingError, SearchSpaceError) as error:
             engine.close()
             if folder.is_new and sum(launcher.ended_seconds) < REMOVABLE_SECONDS:
                 folder.remove()
                 raise ConfigError(f"{command.file}: {error}") from error
             raise ConfigError(f"{command.file}: {error}; the runs are kept in {study.runs}") from error
         finally:
-            if folder_exists(folder):
-                folder.save(study)
             engine.close()
+            if not folder.is_removed:
+                folder.save(study)
     return signals.signal
 
 
-def folder_exists(folder: StudyFolder) -> bool:
-    """Returns whether the study was not removed."""
-    return folder.url is not None or folder.folder.exists()
+def status_of(command: StudyCommand) -> Status:
+    """Returns the status line of a command: on standard error if the answer is JSON."""
+    return Status((lambda: sys.stderr) if command.json else (lambda: sys.stdout))
 
 
 def _show_progress(status: Status, launcher: Launcher) -> None:
@@ -511,15 +638,31 @@ def trial_lines(study: Study, limit: int = 40) -> list[str]:
     found = study_table(study)
     names = [name for name in found.columns if name != "seed"]
     rows = []
+    is_confirmed = any(row["confirmed"] is not None for row in found.settings)
     for row in found.settings[:limit]:
         states = ", ".join(
             f"{count} {state}" if count > 1 else state for state, count in row["status"].items()
         )
         values = [setting_text(row["settings"].get(name)) for name in names]
-        rows.append([*values, str(len(row["seeds"])), states, number(row["objective"])])
-    lines = table([*names, "seeds", "status", found.metric or "objective"], rows)
+        objectives = [number(row["objective"]), *([number(row["confirmed"])] if is_confirmed else [])]
+        rows.append([*values, str(len(row["seeds"])), states, *objectives])
+    heads = [found.metric or "objective", *(["confirmed"] if is_confirmed else [])]
+    lines = table([*names, "seeds", "status", *heads], rows)
     more = len(found.settings) - limit
     return [*lines, f"... and {plural(more, 'other setting')}"] if more > 0 else lines
+
+
+def command_line(command: StudyCommand) -> str:
+    """Returns the file and flags with which a study continues as it began."""
+    words = [str(command.file)]
+    for item in dataclasses.fields(command):
+        value = getattr(command, item.name)
+        if item.name not in ("file", "extend") and value != item.default:
+            flag = "--" + item.name.replace("_", "-")
+            words += (
+                [flag] if value is True else [flag, f"{value:g}" if isinstance(value, float) else str(value)]
+            )
+    return shlex.join(words)
 
 
 def finish(
@@ -542,10 +685,7 @@ def finish(
         print("\n".join(trial_lines(study)))
         print("\n".join([*more(), f"trials    matrixrl runs list --study {shlex.quote(study.location)}"]))
     if stopped is not None:
-        where = "" if command.study_dir is None else f" --study-dir {shlex.quote(command.study_dir)}"
-        complain(
-            f"stopped by {stopped.name}; continue with: matrixrl {words} {shlex.quote(str(command.file))}{where}"
-        )
+        complain(f"stopped by {stopped.name}; continue with: matrixrl {words} {command_line(command)}")
         return 128 + stopped
     if counts["failed"]:
         failed = [trial for trial in study.trials if trial.status == "failed"]

@@ -62,7 +62,8 @@ def _write(path: Path, draw: Callable[[Axes], None]) -> Path:
 
 def _history(axes: Axes, found: StudyTable) -> None:
     """Draws the objective of every trial, and the best so far."""
-    points = [(row["trial"], row["objective"]) for row in found.rows if row["objective"] is not None]
+    searched = [row for row in found.rows if not row.get("confirms")]
+    points = [(row["trial"], row["objective"]) for row in searched if row["objective"] is not None]
     pruned = {row["trial"] for row in found.rows if row["status"] == "pruned"}
     best: list[float] = []
     choose = max if found.mode == "max" else min

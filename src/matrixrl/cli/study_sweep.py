@@ -15,6 +15,7 @@ from matrixrl.cli.study_commands import (
     options_of,
     require_engine,
     schema_of,
+    status_of,
 )
 from matrixrl.studies.file import read_study_file
 from matrixrl.studies.launcher import ListSource
@@ -41,7 +42,7 @@ def run_command(command: SweepCommand) -> int:
     engine = opened_engine(command, folder, study, is_new)
     try:
         options = options_of(command, folder, file, schema)
-        stopped = launch(command, folder, study, ListSource(study), options, engine)
+        stopped = launch(command, folder, study, ListSource(study), options, engine, status_of(command))
     finally:
         folder.close()
     return finish(command, "sweep", study, stopped, list)

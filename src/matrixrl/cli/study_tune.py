@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from matrixrl.cli.runs_common import table
+from matrixrl.cli.runs_common import number, table
 from matrixrl.cli.study_commands import (
+    PointChecker,
     StudyCommand,
     StudyFolder,
     checked_schema,
@@ -20,10 +20,11 @@ from matrixrl.cli.study_commands import (
     options_of,
     require_engine,
     schema_of,
+    status_of,
 )
 from matrixrl.cli.study_plots import draw_study
 from matrixrl.config import ConfigError, settings_toml
-from matrixrl.studies.file import Choice, StudyFile, draw, read_study_file
+from matrixrl.studies.file import Choice, StudyFile, contains, draw, read_study_file
 from matrixrl.studies.launcher import best_setting, words_of
 from matrixrl.studies.optuna_study import (
     DATABASE,
@@ -41,6 +42,9 @@ from matrixrl.whole_files import write_whole
 
 BEST_FILE = "best.toml"
 
+TRIED_POINTS = 100
+"""Number of points of the search space that are tried to find a possible one."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class TuneCommand(StudyCommand):
@@ -57,40 +61,98 @@ def run_command(command: TuneCommand) -> int:
         command.file, schema_of, tunes=True, samplers=tuple(SAMPLERS), pruners=tuple(PRUNERS)
     )
     require_sampler(file.tune, str(command.file))
+    if "?" in command.location:
+        raise ConfigError(
+            f"--study-dir {command.location}: a question mark begins options of Optuna's database; name another folder"
+        )
     if is_url(command.location):
         raise ConfigError(
             f"--study-dir {command.location}: Optuna's database needs a local folder; give one, and --scratch for "
             "nodes that do not see it"
         )
-    schema, config = checked_schema(file, schema, [possible_point(file)])
+    schema, config = checked_schema(file, schema, [possible_point(file, schema)])
+    checker = PointChecker(file, schema)
+    start = start_point(file, schema, checker)
     folder = StudyFolder(command)
     study, is_new = opened_study(command, folder, file, "tune")
     engine = opened_engine(command, folder, study, is_new)
-
-    def check(settings: Mapping[str, Any]) -> None:
-        schema.rebuilt(config, settings)
-
+    status = status_of(command)
     try:
-        storage = f"sqlite:///{folder.folder / DATABASE}"
-        length = run_length(config)
-        source = OptunaSource(study, schema, storage, file.tune, file.space, check, length)
+        source = OptunaSource(
+            study,
+            schema,
+            f"sqlite:///{folder.folder / DATABASE}",
+            file.tune,
+            file.space,
+            checker.check,
+            run_length(config),
+            start,
+            status.line,
+        )
+        for line in advice(file, study):
+            status.line(line)
         options = options_of(command, folder, file, schema)
-        stopped = launch(command, folder, study, source, options, engine)
-        study.best = best_of(study, source, schema, config, folder.folder)
+        stopped = launch(command, folder, study, source, options, engine, status)
+        study.best = best_of(study, source, schema, checker, folder.folder)
         folder.save(study)
         draw_study(study, folder.folder, importance=source.importance())
     finally:
+        engine.close()
         folder.close()
     return finish(command, "tune", study, stopped, lambda: best_lines(study))
 
 
-def possible_point(file: StudyFile) -> dict[str, Any]:
-    """Returns a point of the search space, always the same: the settings are checked with it."""
-    generator = random.Random(0)
-    return {
-        name: dimension.values[0] if isinstance(dimension, Choice) else draw(dimension, generator)
-        for name, dimension in file.space.items()
-    }
+def possible_point(file: StudyFile, schema: Schema) -> dict[str, Any]:
+    """Returns a possible point of the search space, always the same.
+
+    Raises:
+      ConfigError: if none of `TRIED_POINTS` points is possible.
+    """
+    generator, checker = random.Random(0), PointChecker(file, schema)
+    first: ConfigError | None = None
+    for attempt in range(TRIED_POINTS):
+        point = {
+            name: dimension.values[0]
+            if attempt == 0 and isinstance(dimension, Choice)
+            else draw(dimension, generator)
+            for name, dimension in file.space.items()
+        }
+        try:
+            checker.check(point)
+        except ConfigError as error:
+            first = first or error
+        else:
+            return point
+    raise ConfigError(f"{file.path}: no possible point in {TRIED_POINTS} of the search space: {first}")
+
+
+def start_point(file: StudyFile, schema: Schema, checker: PointChecker) -> dict[str, Any]:
+    """Returns the present settings as far as the search space has them: those of [settings],
+    otherwise defaults. The search begins there, so that its result is no worse.
+
+    Raises:
+      ConfigError: if those that the file names do not fit.
+    """
+    if not file.tune.start:
+        return {}
+    try:
+        config = checker.read(file.start)
+    except ConfigError as error:
+        if file.start:
+            raise ConfigError(f"{file.path}: [settings]: {error}") from error
+        return {}
+    present = {name: schema.value_in(config, name) for name in file.space}
+    return {name: value for name, value in present.items() if contains(file.space[name], value)}
+
+
+def advice(file: StudyFile, study: Study) -> list[str]:
+    """Returns what a user should know before a search begins."""
+    if len(file.seeds) > 1 or file.tune.confirm or study.best is not None:
+        return []
+    return [
+        "one seed per point: the best one may owe its place to luck; give seeds = [1, 2, 3], or confirm = 3 in [tune] to "
+        "train the best points again with other seeds"
+    ]
 
 
 def run_length(config: Any) -> int:
@@ -106,14 +168,14 @@ def run_length(config: Any) -> int:
 
 
 def best_of(
-    study: Study, source: OptunaSource, schema: Schema, config: Any, folder: Path
+    study: Study, source: OptunaSource, schema: Schema, checker: PointChecker, folder: Path
 ) -> dict[str, Any] | None:
     """Returns the best settings with the importance of each, and writes them as a settings file."""
     best = best_setting(study)
     if best is None:
         return None
     path = folder / BEST_FILE
-    found = schema.rebuilt(config, best["settings"])
+    found = checker.read(best["settings"])
     objective = study.objective
     assert objective is not None
     comment = (
@@ -131,4 +193,9 @@ def best_lines(study: Study) -> list[str]:
         return ["no point has finished yet"]
     rows = [[name, percent(share)] for name, share in best.get("importance", {}).items()]
     lines = ["", *table(["setting", "importance"], rows, right=(1,)), ""] if rows else [""]
+    if "search_objective" in best:
+        seeds = ", ".join(map(str, best["confirmed"][0]["seeds"]))
+        lines.append(
+            f"confirmed {number(best['objective'])} at seeds {seeds} (search: {number(best['search_objective'])})"
+        )
     return [*lines, f"best      {words_of(best['settings'])}", f"settings  {best['config']}"]

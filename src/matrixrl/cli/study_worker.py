@@ -17,7 +17,7 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO, NoReturn
 
@@ -26,10 +26,13 @@ from matrixrl.cli.jax_settings import restored_environment, standard_jax_setting
 from matrixrl.cli.main import COMMANDS, libraries_restored
 from matrixrl.cli.processes import agreed_settings
 from matrixrl.config import ConfigError
+from matrixrl.config.durations import parse_duration
+from matrixrl.config.fields import settings_of
 from matrixrl.studies.file import Objective
 from matrixrl.studies.objective import ObjectiveReader, metric_names
 from matrixrl.tracking.identity import LOCK_FILE, Lock, read_run_file
 from matrixrl.tracking.journal import TrackingError
+from matrixrl.tracking.journal_reader import JournalReader
 
 LOCK_SECONDS = 30.0
 """Time to wait for a process that still writes the run: one that was asked to end, or killed."""
@@ -131,10 +134,13 @@ def train(request: Mapping[str, Any], link: Link, programs: ProgramCache) -> dic
     arguments = [*request["arguments"], f"--runs-dir={runs_dir}"]
     if not any(argument.startswith("--console") for argument in arguments):
         arguments.append("--console=quiet")
+    if "place.jobs" in {name for name, _, _ in settings_of(kind)}:
+        arguments.append(f"--jobs={request['cores']}")
     exists = read_run_file(runs_dir / name) is not None
     arguments.append(f"--resume-run={name}" if exists else f"--run-name={name}")
     if exists:
         wait_for_writer(runs_dir / name)
+        arguments = with_time_left(arguments, runs_dir / name)
     os.environ["WANDB_RUN_GROUP"] = WANDB_GROUP or str(request["study_name"])
     embedding = Embedding(lambda run, trainer: None, programs)
     token = EMBEDDING.set(embedding)
@@ -161,6 +167,34 @@ def train(request: Mapping[str, Any], link: Link, programs: ProgramCache) -> dic
     result |= {"seconds": round(outcome.seconds, 3), "global_step": outcome.run.clock.step}
     result.pop("agents", None)
     return {"status": status, "result": result, **_objectives(request)}
+
+
+def with_time_left(arguments: Sequence[str], folder: Path) -> list[str]:
+    """Returns the command line of a resumed run with what earlier attempts left of its `--time`, so
+    that a trial that was interrupted trains as long as the others.
+    """
+    flag = "--time="
+    if not any(argument.startswith(flag) for argument in arguments):
+        return list(arguments)
+    with JournalReader(folder) as reader:
+        spent = training_seconds(reader)
+    return [
+        f"{flag}{max(1, round(parse_duration(argument.removeprefix(flag)) - spent))}s"
+        if argument.startswith(flag)
+        else argument
+        for argument in arguments
+    ]
+
+
+def training_seconds(reader: JournalReader) -> float:
+    """Returns the seconds of all attempts at a run; one that was killed ended with its last row."""
+    last: dict[int, float] = {}
+    for row in reader.stream():
+        last[row.attempt] = row.time
+    return sum(
+        max(0.0, (attempt.ended or last.get(attempt.attempt, attempt.started)) - attempt.started)
+        for attempt in reader.attempts()
+    )
 
 
 def _objectives(request: Mapping[str, Any]) -> dict[str, Any]:

@@ -142,6 +142,7 @@ def as_row(entry: StudyEntry) -> dict[str, Any]:
         "metric": "",
         "mode": "",
         "best": None,
+        "confirmed_seeds": 0,
         "best_settings": "",
         "last_activity": entry.mark[0] / 1e9,
         "created": 0.0,
@@ -160,6 +161,7 @@ def as_row(entry: StudyEntry) -> dict[str, Any]:
         "metric": table.metric,
         "mode": table.mode,
         "best": None if best is None else best["objective"],
+        "confirmed_seeds": len(best["confirmed"][0]["seeds"]) if best and best.get("confirmed") else 0,
         "best_settings": "" if best is None else words_of(best["settings"]),
         "created": study.created,
     }
@@ -226,6 +228,7 @@ def study(dashboard: Dashboard, entry: StudyEntry, _: Query) -> dict[str, Any]:
                 "seed": row["settings"]["seed"],
                 # A command that was killed leaves its trials as running.
                 "status": "interrupted" if row["status"] == "running" != entry.state else row["status"],
+                "confirms": bool(row.get("confirms")),
                 "objective": row["objective"],
                 "seconds": row["seconds"],
                 "attempts": row["attempts"],

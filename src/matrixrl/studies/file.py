@@ -6,6 +6,7 @@ random sample or an explicit list, each with every seed (docs/many_machines.md).
 
 from __future__ import annotations
 
+import dataclasses
 import difflib
 import itertools
 import math
@@ -24,8 +25,16 @@ MAX_BYTES = 2**20
 MAX_TRIALS = 100_000
 """Maximum number of points times seeds."""
 
+MAX_SEED = 2**32 - 1
+
+MIN_CONFIRM_SEEDS = 3
+"""Minimum number of seeds of `confirm`, where the file names none."""
+
 TOP = ("command", "seeds", "settings", "grid", "random", "space", "trial", "objective", "tune", "together")
 TOGETHER = ("settings", "seeds")
+
+BEST_METRIC = "best"
+TIME_METRIC = "time_to_rank"
 
 Point = Mapping[str, Any]
 """Settings of a trial that differ from those of others, by name."""
@@ -89,6 +98,9 @@ class TuneOptions:
       sampler, pruner: names of `optuna_study.SAMPLERS` and `PRUNERS`.
       warmup_trials: number of points before the first is pruned.
       seed: of the sampler.
+      start: the first point is the present settings: those of `[settings]`, otherwise defaults.
+      confirm: number of the best points that are trained again with other seeds. 0 disables it.
+      confirm_seeds: these seeds.
     """
 
     trials: int = 20
@@ -96,6 +108,9 @@ class TuneOptions:
     pruner: str = "median"
     warmup_trials: int = 5
     seed: int = 0
+    start: bool = True
+    confirm: int = 0
+    confirm_seeds: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -107,6 +122,7 @@ class StudyFile:
       settings: shared by all trials.
       points: of a grid, a sample or a list, in order; empty for a search space.
       space: search space of `tune`.
+      start: settings of the space with which the search begins, as far as the file names them.
       together: which of `settings` and `seeds` are trained in one program, where possible.
     """
 
@@ -116,6 +132,7 @@ class StudyFile:
     settings: Mapping[str, Any]
     points: tuple[Point, ...]
     space: Mapping[str, Dimension] = field(default_factory=dict)
+    start: Mapping[str, Any] = field(default_factory=dict)
     objective: Objective | None = None
     tune: TuneOptions = TuneOptions()
     together: tuple[str, ...] = ("settings",)
@@ -151,11 +168,11 @@ class _Table:
             raise ConfigError(f"{self.where}: {key} = {shown(value)}: must be one of {', '.join(allowed)}")
         return value
 
-    def whole(self, key: str, default: int, least: int) -> int:
+    def whole(self, key: str, default: int, least: int, most: int = MAX_TRIALS) -> int:
         """Returns a whole number."""
         value = self.take(key, int, default, "a whole number")
-        if value < least:
-            raise ConfigError(f"{self.where}: {key} = {value}: must be {least} or more")
+        if not least <= value <= most:
+            raise ConfigError(f"{self.where}: {key} = {shown(value)}: must be from {least} to {most}")
         return value
 
 
@@ -197,40 +214,86 @@ def read_study_file(
     schema = schema_of(command, where)
     settings = _values(schema, table.get("settings", {}), f"{where}: [settings]")
     points, space, trials = _points(schema, table, where, tunes)
-    for name in set(settings) & ({key for point in points for key in point} | set(space)):
-        raise ConfigError(f"{where}: {name}: stands in [settings] and varies too; leave one out")
+    for name in settings:  # of a search, the value with which it begins
+        if any(name in point for point in points):
+            raise ConfigError(f"{where}: {name}: stands in [settings] and varies too; leave one out")
+    seeds = _seeds(top, "seeds", [0])
     found = StudyFile(
         path=path,
         command=command,
-        seeds=_seeds(top),
-        settings=settings,
+        seeds=seeds,
+        settings={name: value for name, value in settings.items() if name not in space},
         points=points,
         space=space,
-        objective=_objective(table, where),
-        tune=_tune_options(table, where, trials, tunes, samplers, pruners),
+        start={name: value for name, value in settings.items() if name in space},
+        objective=_objective(table, where, schema),
+        tune=_tune_options(table, where, trials, seeds, tunes, samplers, pruners),
         together=_together(top),
     )
-    if tunes and found.objective is None:
-        raise ConfigError(
-            f'{where}: [objective] is missing; name what to optimise, such as metric = "episode/return"'
-        )
-    number = len(points) * len(found.seeds)
+    if tunes:
+        _check_search(found, where)
+    number = max(len(points), found.tune.trials if tunes else 0) * len(found.seeds)
     if number > MAX_TRIALS:
         raise ConfigError(f"{where}: {number:,} trials; at most {MAX_TRIALS:,} are allowed")
     return found, schema
 
 
-def _seeds(top: _Table) -> tuple[int, ...]:
-    given = top.values.get("seeds", [0])
-    allowed = "a list of different whole numbers from 0 to 4294967295"
+def _check_search(study: StudyFile, where: str) -> None:
+    """Refuses a search without an objective, and one of a grid that has no end."""
+    if study.objective is None:
+        raise ConfigError(
+            f'{where}: [objective] is missing; name what to optimise, such as metric = "episode/return"'
+        )
+    for name, value in study.start.items():
+        if not contains(study.space[name], value):
+            raise ConfigError(
+                f"{where}: [settings] {name} = {shown(value)}: the search begins there, so it must be in the search space"
+            )
+    for name, dimension in study.space.items():
+        if study.tune.sampler == "grid" and num_values(dimension) is None:
+            raise ConfigError(
+                f'{where}: [tune] sampler = "grid": {name} is a range without a step; give step, a list of values, or '
+                "another sampler"
+            )
+
+
+def num_values(dimension: Dimension) -> int | None:
+    """Returns the number of values of a dimension; None for a range of real numbers."""
+    if isinstance(dimension, Choice):
+        return len(dimension.values)
+    if dimension.step is None and not dimension.is_integer:
+        return None
+    return num_steps(dimension.low, dimension.high, dimension.step or 1) + 1
+
+
+def num_steps(low: float, high: float, step: float) -> int:
+    """Returns the number of steps that fit into a range."""
+    return int((high - low) / step + 1e-9)
+
+
+def contains(dimension: Dimension, value: Any) -> bool:
+    """Returns whether a value of a setting is one of a dimension."""
+    if isinstance(dimension, Choice):
+        return repr(value) in map(repr, dimension.values)
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return False
+    if not dimension.low <= value <= dimension.high:
+        return False
+    steps = 0.0 if dimension.step is None else (value - dimension.low) / dimension.step
+    return abs(steps - round(steps)) < 1e-9
+
+
+def _seeds(table: _Table, key: str, default: list[int]) -> tuple[int, ...]:
+    given = table.values.get(key, default)
+    allowed = f"a list of different whole numbers from 0 to {MAX_SEED}"
     good = (
         isinstance(given, list)
         and bool(given)
-        and all(type(seed) is int and 0 <= seed < 2**32 for seed in given)
+        and all(type(seed) is int and 0 <= seed <= MAX_SEED for seed in given)
         and len(set(given)) == len(given)
     )
     if not good:
-        raise ConfigError(f"{top.where}: seeds = {shown(given)}: must be {allowed}")
+        raise ConfigError(f"{table.where}: {key} = {shown(given)}: must be {allowed}")
     return tuple(given)
 
 
@@ -282,14 +345,18 @@ def _points(
     entries = dict(table[key])
     trials = sample_seed = None
     if key in ("random", "space"):
-        trials, sample_seed = entries.pop("trials", None), entries.pop("sample_seed", 0)
+        trials = entries.pop("trials", None)
+    if key == "random":
+        sample_seed = entries.pop("sample_seed", 0)
     if not entries:
         raise ConfigError(
             f"{place} is empty; give settings with their values, such as learning_rate = [1e-4, 3e-4]"
         )
     space = _space(schema, entries, place, ranges=key != "grid" or tunes)
-    if trials is not None and (type(trials) is not int or trials < 1):
-        raise ConfigError(f"{place}: trials = {shown(trials)}: must be a whole number of 1 or more")
+    if trials is not None and (type(trials) is not int or not 1 <= trials <= MAX_TRIALS):
+        raise ConfigError(f"{place}: trials = {shown(trials)}: must be a whole number from 1 to {MAX_TRIALS}")
+    if key == "random" and type(sample_seed) is not int:
+        raise ConfigError(f"{place}: sample_seed = {shown(sample_seed)}: must be a whole number")
     if tunes:
         return (), space, trials
     if key == "grid":
@@ -298,8 +365,7 @@ def _points(
         raise ConfigError(
             f"{place}: trials is missing; give the number of points to draw, such as trials = 20"
         )
-    if type(sample_seed) is not int:
-        raise ConfigError(f"{place}: sample_seed = {shown(sample_seed)}: must be a whole number")
+    assert sample_seed is not None
     return _sampled(space, trials, sample_seed, place), {}, None
 
 
@@ -309,11 +375,11 @@ def _listed(schema: Schema, tables: Any, where: str) -> tuple[Point, ...]:
     points = [
         _values(schema, table, f"{where}: [[trial]] {number}") for number, table in enumerate(tables, 1)
     ]
-    for number, point in enumerate(points):
-        if point in points[:number]:
-            raise ConfigError(
-                f"{where}: [[trial]] {number + 1} equals [[trial]] {points.index(point) + 1}; leave one out"
-            )
+    first: dict[str, int] = {}
+    for number, point in enumerate(points, 1):
+        same = first.setdefault(repr(sorted(point.items())), number)
+        if same != number:
+            raise ConfigError(f"{where}: [[trial]] {number} equals [[trial]] {same}; leave one out")
     return tuple(points)
 
 
@@ -342,9 +408,11 @@ def _choice(schema: Schema, name: str, values: Sequence[Any], where: str) -> Cho
             f"{where}: {name} = []: must have a value or more; leave the setting out for its default"
         )
     found = tuple(schema.value(name, value, where) for value in values)
-    for number, value in enumerate(found):
-        if value in found[:number]:
+    seen = set[str]()
+    for value in found:
+        if repr(value) in seen:
             raise ConfigError(f"{where}: {name}: {shown(value)} stands there twice; leave one out")
+        seen.add(repr(value))
     return Choice(found)
 
 
@@ -352,9 +420,14 @@ def _dimension(schema: Schema, name: str, table: Mapping[str, Any], where: str) 
     place = f"{where}: {name}"
     entry = _Table(place, table, ("low", "high", "min", "max", "log", "step", "choices", "values"))
     for own, other in (("min", "low"), ("max", "high"), ("values", "choices")):
+        if own in entry.values and other in entry.values:
+            raise ConfigError(f"{place}: {own} and {other} mean the same; leave one out")
         if own in entry.values:
-            entry.values.setdefault(other, entry.values.pop(own))
+            entry.values[other] = entry.values.pop(own)
     if "choices" in entry.values:
+        if len(entry.values) > 1:
+            more = next(key for key in entry.values if key != "choices")
+            raise ConfigError(f"{place}: choices and {more}: give a list of values or a range")
         return _choice(schema, name, entry.take("choices", list, [], "a list of values"), where)
     if schema.hint(name) not in (int, float):
         raise ConfigError(f"{place}: is no number; give a list of values")
@@ -363,15 +436,32 @@ def _dimension(schema: Schema, name: str, table: Mapping[str, Any], where: str) 
             f"{place}: must have low and high, such as {{ low = 1e-5, high = 1e-2, log = true }}"
         )
     low, high = (schema.value(name, entry.values[end], where) for end in ("low", "high"))
+    if low is None or high is None:
+        raise ConfigError(
+            f"{place}: low and high must be numbers; give a list of values to have none among them"
+        )
     log = entry.take("log", bool, False, "true or false")
-    step = entry.values.get("step")
     if low >= high:
         raise ConfigError(f"{place}: low = {low} must be below high = {high}")
     if log and low <= 0:
         raise ConfigError(f"{place}: low = {low} with log = true: must be above 0")
-    if step is not None and (log or isinstance(step, bool) or not isinstance(step, int | float) or step <= 0):
-        raise ConfigError(f"{place}: step = {shown(step)}: must be a number above 0, without log")
-    return Range(low, high, log, step, schema.hint(name) is int)
+    is_integer = schema.hint(name) is int
+    step = _step(place, entry.values.get("step"), low, high, log=log, is_integer=is_integer)
+    return Range(low, high, log, step, is_integer)
+
+
+def _step(place: str, step: Any, low: float, high: float, *, log: bool, is_integer: bool) -> float | None:
+    """Returns the distance of neighbouring values; None for any value."""
+    if step is None:
+        return None
+    kind = int if is_integer else int | float
+    good = isinstance(step, kind) and not isinstance(step, bool) and 0 < step <= high - low
+    if log or not good:
+        number = "a whole number" if is_integer else "a number"
+        raise ConfigError(
+            f"{place}: step = {shown(step)}: must be {number} above 0 and at most high - low = {high - low:g}, without log"
+        )
+    return step
 
 
 def _product(space: Mapping[str, Dimension]) -> tuple[Point, ...]:
@@ -389,8 +479,7 @@ def draw(dimension: Dimension, generator: random.Random) -> Any:
         return dimension.values[generator.randrange(len(dimension.values))]
     low, high = dimension.low, dimension.high
     if dimension.step is not None:
-        count = int((high - low) / dimension.step + 1e-9)
-        value = low + dimension.step * generator.randrange(count + 1)
+        value = low + dimension.step * generator.randrange(num_steps(low, high, dimension.step) + 1)
     elif dimension.log:
         value = math.exp(generator.uniform(math.log(low), math.log(high)))
     elif dimension.is_integer:
@@ -406,8 +495,6 @@ def _sampled(space: Mapping[str, Dimension], trials: int, seed: int, where: str)
     """Returns different points. Point K depends on the seed and on K alone, so that a longer sample
     begins with the shorter one.
     """
-    if trials > MAX_TRIALS:
-        raise ConfigError(f"{where}: trials = {trials:,}: at most {MAX_TRIALS:,} are allowed")
     points: list[Point] = []
     seen = set[str]()
     generator = random.Random(f"sample {seed}")
@@ -423,7 +510,7 @@ def _sampled(space: Mapping[str, Dimension], trials: int, seed: int, where: str)
     )
 
 
-def _objective(table: Mapping[str, Any], where: str) -> Objective | None:
+def _objective(table: Mapping[str, Any], where: str, schema: Schema) -> Objective | None:
     if "objective" not in table:
         return None
     place = f"{where}: [objective]"
@@ -432,12 +519,23 @@ def _objective(table: Mapping[str, Any], where: str) -> Objective | None:
     if not metric:
         raise ConfigError(f'{place}: metric is missing; name one, such as metric = "episode/return"')
     rank = entry.values.get("rank")
-    if (metric == "time_to_rank") != (rank is not None):
+    if (metric == TIME_METRIC) != (rank is not None):
         raise ConfigError(f'{place}: metric = "time_to_rank" and rank = N are given together')
     if rank is not None and (type(rank) is not int or rank < 1):
         raise ConfigError(f"{place}: rank = {shown(rank)}: must be a whole number of 1 or more")
-    mode = entry.choose("mode", "min" if rank is not None else "max", ("max", "min"))
+    lowest = rank is not None or (metric == BEST_METRIC and schema.best_is_lowest)
+    mode = entry.choose("mode", "min" if lowest else "max", ("max", "min"))
     value = entry.choose("value", "last", ("last", "best", "area"))
+    if metric in (BEST_METRIC, TIME_METRIC):
+        if value != "last":
+            raise ConfigError(
+                f'{place}: value = "{value}": metric = "{metric}" is one number; leave value out'
+            )
+        if (mode == "min") != lowest:
+            better = "lowest" if lowest else "highest"
+            raise ConfigError(
+                f'{place}: mode = "{mode}": for `matrixrl {schema.command}` the {better} "{metric}" is the best; leave mode out'
+            )
     over = entry.choose("over_seeds", "mean", ("mean", "lower quartile"))
     return Objective(metric, mode, value, over, rank)  # pyright: ignore[reportArgumentType]
 
@@ -446,6 +544,7 @@ def _tune_options(
     table: Mapping[str, Any],
     where: str,
     trials: int | None,
+    seeds: Sequence[int],
     tunes: bool,
     samplers: Sequence[str],
     pruners: Sequence[str],
@@ -455,13 +554,36 @@ def _tune_options(
     place = f"{where}: [tune]"
     if not tunes:
         raise ConfigError(f"{place}: is for `matrixrl tune {where}`; leave it out")
-    entry = _Table(place, table["tune"], ("trials", "sampler", "pruner", "warmup_trials", "seed"))
+    entry = _Table(place, table["tune"], tuple(item.name for item in dataclasses.fields(TuneOptions)))
     if trials is not None and "trials" in entry.values:
         raise ConfigError(f"{place}: trials stands in the search space too; leave one out")
+    confirm = entry.whole("confirm", TuneOptions.confirm, 0)
     return TuneOptions(
         trials=entry.whole("trials", trials or TuneOptions.trials, 1),
         sampler=entry.choose("sampler", TuneOptions.sampler, samplers),
         pruner=entry.choose("pruner", TuneOptions.pruner, pruners),
         warmup_trials=entry.whole("warmup_trials", TuneOptions.warmup_trials, 0),
-        seed=entry.whole("seed", TuneOptions.seed, 0),
+        seed=entry.whole("seed", TuneOptions.seed, 0, MAX_SEED),
+        start=entry.take("start", bool, TuneOptions.start, "true or false"),
+        confirm=confirm,
+        confirm_seeds=_confirm_seeds(entry, confirm, seeds),
     )
+
+
+def _confirm_seeds(entry: _Table, confirm: int, seeds: Sequence[int]) -> tuple[int, ...]:
+    """Returns the seeds with which the best points are trained again: other ones than before, at
+    which they were not chosen.
+    """
+    if not confirm:
+        if "confirm_seeds" in entry.values:
+            raise ConfigError(
+                f"{entry.where}: confirm_seeds: belongs to confirm, the number of points; give confirm = 3"
+            )
+        return ()
+    free = (seed for seed in itertools.chain(range(max(seeds) + 1, MAX_SEED + 1), itertools.count()))
+    others = (seed for seed in free if seed not in seeds)
+    default = list(itertools.islice(others, max(MIN_CONFIRM_SEEDS, len(seeds))))
+    found = _seeds(entry, "confirm_seeds", default)
+    if both := sorted(set(found) & set(seeds)):
+        raise ConfigError(f"{entry.where}: confirm_seeds: {both[0]} stands in seeds too; give other seeds")
+    return found

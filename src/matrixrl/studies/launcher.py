@@ -16,12 +16,19 @@ from matrixrl.studies.record import SAVE_SECONDS, Study, Trial
 from matrixrl.studies.trials import key_of
 from matrixrl.tracking.numbers import plural, significant
 
+NOTICE_SECONDS = 60.0
+"""Interval between lines about a cluster that has no room."""
+
 STOPPED = "stopped by the user"
 PRUNED = "pruned"
 
 
 class MetricMissingError(RuntimeError):
     """A run ended, and no row of it has the objective's metric. The message names what there is."""
+
+
+class SearchSpaceError(RuntimeError):
+    """Hardly any point of a search space is possible. The message has the reason."""
 
 
 class TrialSource(Protocol):
@@ -80,6 +87,7 @@ class LaunchOptions:
       study_id: by which a node recognises the study's folder.
       retries: number of times that a trial is resumed after its process died.
       scratch: folder on each node for run folders; None if nodes may see the study's folder.
+      cores: number of cores for a trial whose command would take all of them.
       report_seconds: interval between reports of a trial.
     """
 
@@ -89,6 +97,7 @@ class LaunchOptions:
     study_id: str
     retries: int = 3
     scratch: str | None = None
+    cores: int = 1
     report_seconds: float = 2.0
     push_seconds: float = 5.0
 
@@ -107,6 +116,7 @@ def request_of(study: Study, trial: Trial, options: LaunchOptions) -> dict[str, 
         "study_name": study.name,
         "study_id": options.study_id,
         "scratch": options.scratch,
+        "cores": options.cores,
         "report_seconds": options.report_seconds,
         "push_seconds": options.push_seconds,
     }
@@ -151,6 +161,8 @@ class Launcher:
         self._before: dict[int, float] = {}
         self._began: set[int] = set()
         self._next_save = 0.0
+        self._next: Trial | None = None
+        self._next_notice = 0.0
         self._checked_metric = any(value is not None for trial in study.trials for value in trial.objectives)
         self.ended_seconds: list[float] = []
 
@@ -167,9 +179,11 @@ class Launcher:
           MetricMissingError: if the first run that ended has no row with the objective's metric.
         """
         while True:
-            self._submit()
-            if not self.running:
+            has_more = self._submit()
+            if not self.running and not has_more:
                 break
+            if not self.running:
+                self._wait_for_room()
             for event in self.engine.events(SAVE_SECONDS):
                 trial = self._trials.get(event.trial)
                 if trial is None or trial.number not in self.running:
@@ -182,13 +196,27 @@ class Launcher:
             self._save_sometimes()
         self._save(self.study)
 
-    def _submit(self) -> None:
-        while not self.stopping and self.engine.free() > 0:
-            trial = self.source.next()
+    def _submit(self) -> bool:
+        """Starts trials while there is room. Returns whether one waits although nothing runs: a
+        cluster may have no room yet.
+        """
+        while not self.stopping and (self.engine.free() > 0 or not self.running):
+            trial = self._next or self.source.next()
+            self._next = None
             if trial is None:
-                return
+                return False
             self._trials[trial.number] = trial
+            if self.engine.free() <= 0:
+                self._next = trial
+                return True
             self._start(trial)
+        return False
+
+    def _wait_for_room(self) -> None:
+        now = time.monotonic()
+        if now >= self._next_notice:
+            self._show(f"no room for a trial: {self.engine.shortage()}; waiting")
+            self._next_notice = now + NOTICE_SECONDS
 
     def _start(self, trial: Trial) -> None:
         trial.status = "running"
@@ -265,8 +293,12 @@ class Launcher:
         objective = self.study.objective
         if objective is None or self._checked_metric or trial.status != "finished":
             return
+        known = list(end.get("metrics", []))
         if all(value is None for value in trial.objectives):
-            names = ", ".join(end.get("metrics", [])[:40]) or "none"
+            if objective.metric in known:
+                self._show(f"{trial.run_name}: the last value of {objective.metric} is not finite")
+                return
+            names = ", ".join(known[:40]) or "none"
             raise MetricMissingError(
                 f'[objective] metric = "{objective.metric}": no row of {trial.run_name} has it; its metrics are {names}'
             )
@@ -303,25 +335,78 @@ def words_of(settings: Mapping[str, Any], seed: int | None = None) -> str:
 def best_setting(study: Study) -> dict[str, Any] | None:
     """Returns the settings with the best objective over seeds, and their runs; None without an
     objective, or before all seeds of a setting have one.
+
+    Of a search whose best points were confirmed, it is the best at the seeds of `confirm`:
+    `objective` is that at these seeds, `search_objective` the one by which the point was chosen,
+    and `confirmed` has all of these points.
     """
+    searched = searched_settings(study)
+    confirmed = confirmed_settings(study, searched)
+    if not confirmed:
+        return searched[0] if searched else None
+    about = ("settings", "objective", "search_objective", "seeds")
+    return {**confirmed[0], "confirmed": [{name: one[name] for name in about} for one in confirmed]}
+
+
+def searched_settings(study: Study) -> list[dict[str, Any]]:
+    """Returns the settings whose seeds have all finished with an objective, the best first; those
+    of a search without the trials that confirm.
+    """
+    return _ranked(study, [entry for entry in study.entries() if not entry.get("confirms")])
+
+
+def confirmed_settings(study: Study, searched: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Returns the confirmed points of a search, the best first; none before all of them ended.
+
+    Args:
+      searched: what `searched_settings` returns.
+    """
+    trials = [trial for trial in study.trials if trial.confirms]
+    seeds = set((study.about.get("tune") or {}).get("confirm_seeds") or [])
+    if not trials or not seeds or any(trial.status in ("waiting", "running") for trial in trials):
+        return []
+    entries = [
+        entry for entry in study.entries() if entry.get("confirms") and entry["settings"]["seed"] in seeds
+    ]
+    before = {key_of(one["settings"], 0): one for one in searched}
+    found = []
+    for one in _ranked(study, entries):
+        own = before.get(key_of(one["settings"], 0))
+        if own is None or len(one["seeds"]) < len(seeds):
+            continue
+        runs = {name: [*own[name], *one[name]] for name in ("run_names", "run_dirs")}
+        found.append({**one, **runs, "search_objective": own["objective"]})
+    return found
+
+
+def _ranked(study: Study, entries: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Returns the settings of entries with their objectives over seeds, the best first."""
     objective = study.objective
     if objective is None:
-        return None
-    groups: dict[str, list[dict[str, Any]]] = {}
-    for entry in study.entries():
+        return []
+    groups: dict[str, dict[tuple[Any, ...], dict[str, Any]]] = {}
+    for entry in entries:
         settings = {name: value for name, value in entry["settings"].items() if name != "seed"}
-        groups.setdefault(key_of(settings, 0), []).append({**entry, "settings": settings})
-    best: dict[str, Any] | None = None
-    for entries in groups.values():
-        if any(entry["status"] != "finished" for entry in entries):
-            continue
-        value = over_seeds([entry["objective"] for entry in entries], objective)
-        if value is None or (best is not None and not objective.is_better(value, best["objective"])):
-            continue
-        best = {
-            "settings": entries[0]["settings"],
-            "objective": value,
-            "run_names": list(dict.fromkeys(entry["run_name"] for entry in entries)),
-            "run_dirs": list(dict.fromkeys(entry["run_dir"] for entry in entries)),
+        # Equal points of a search have the same runs.
+        own = groups.setdefault(key_of(settings, 0), {})
+        own[entry["run_name"], entry["agent"]] = {
+            **entry,
+            "settings": settings,
+            "seed": entry["settings"]["seed"],
         }
-    return best
+    found: list[dict[str, Any]] = []
+    for members in (list(own.values()) for own in groups.values()):
+        if any(entry["status"] != "finished" for entry in members):
+            continue
+        value = over_seeds([entry["objective"] for entry in members], objective)
+        if value is not None:
+            found.append(
+                {
+                    "settings": members[0]["settings"],
+                    "objective": value,
+                    "seeds": [entry["seed"] for entry in members],
+                    "run_names": list(dict.fromkeys(entry["run_name"] for entry in members)),
+                    "run_dirs": list(dict.fromkeys(entry["run_dir"] for entry in members)),
+                }
+            )
+    return sorted(found, key=lambda one: one["objective"], reverse=objective.mode == "max")

@@ -9,16 +9,14 @@ from pathlib import Path
 from typing import Any
 
 from matrixrl.config import ConfigError
-from matrixrl.studies.file import Objective
+from matrixrl.studies.file import BEST_METRIC, TIME_METRIC, Objective
 from matrixrl.tracking.identity import RUN_FILE, read_run_file
 from matrixrl.tracking.journal import JournalError
 from matrixrl.tracking.journal_reader import JournalReader, containing_one
 from matrixrl.tracking.spec import SystemSpec, recorded_spec
 from matrixrl.tracking.summary import best_value
 
-BEST = "best"
-TIME_TO_RANK = "time_to_rank"
-SPECIAL = (BEST, TIME_TO_RANK)
+SPECIAL = (BEST_METRIC, TIME_METRIC)
 
 MISSED_FACTOR = 2.0
 """`time_to_rank` of a run that did not reach the rank: its seconds times this."""
@@ -48,10 +46,10 @@ class ObjectiveReader:
         try:
             spec = recorded_spec(read_run_file(self.directory) or {}, str(self.directory / RUN_FILE))
             with JournalReader(self.directory) as reader:
-                if self.objective.metric == BEST:
+                if self.objective.metric == BEST_METRIC:
                     best = None if spec is None else best_value(reader, spec)
                     return None if best is None else (reader.last_step(), best)
-                if self.objective.metric == TIME_TO_RANK:
+                if self.objective.metric == TIME_METRIC:
                     seconds = seconds_to(reader, spec, self.objective.rank or 0)
                     return None if seconds is None else (reader.last_step(), seconds)
                 steps, values = series(reader, self._name, spec)

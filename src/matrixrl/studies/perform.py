@@ -37,6 +37,9 @@ BEAT_SECONDS = 1.0
 
 CLOSE_SECONDS = 5.0
 
+SEND_SECONDS = 30.0
+"""Maximum time in which the journal of a run that ended becomes readable."""
+
 WORKER = ("-P", "-m", "matrixrl.cli.study_worker")
 
 Report = Callable[[dict[str, Any]], str | None]
@@ -197,7 +200,8 @@ def _train_in_scratch(
     sender = RunSender(store, runs / run, attempt, folder / "mirror")
     try:
         end = _train(request, runs, worker, report, sender)
-        sender.send()
+        if not _send_all(sender):
+            return {"status": "died", "error": f"{runs / run}: not all of it reached the study; kept there"}
     except AttemptReplacedError as error:
         worker.close(0.0)
         end = {"status": "died", "error": str(error)}
@@ -205,6 +209,18 @@ def _train_in_scratch(
         shutil.rmtree(path, ignore_errors=True)
     mark.unlink(missing_ok=True)
     return end
+
+
+def _send_all(sender: RunSender) -> bool:
+    """Sends the rest of a run that ended. Returns whether the store has confirmed all of it."""
+    deadline = time.monotonic() + SEND_SECONDS
+    while sender.has_run:
+        if sender.send():
+            return True
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.2)
+    return True
 
 
 def _train(

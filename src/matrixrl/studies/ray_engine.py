@@ -12,9 +12,10 @@ import time
 from typing import Any
 
 import matrixrl
+from matrixrl.config import ConfigError
 from matrixrl.errors import first_line
 from matrixrl.studies.engine import EngineEvent
-from matrixrl.studies.ray_cluster import connect
+from matrixrl.studies.ray_cluster import connect, require_room
 from matrixrl.studies.ray_node import Hub, run_on_node
 
 CAPACITY_SECONDS = 1.0
@@ -32,11 +33,16 @@ class RayEngine:
     """
 
     def __init__(self, address: str | None, *, jobs: int | None, cpus: float, gpus: float, runs: str) -> None:
-        self._ray: Any = connect(address, jobs)
+        self._ray: Any = connect(address, jobs, cores_per_trial=cpus)
         self._jobs, self._cpus, self._gpus = jobs, cpus, gpus
         self._tasks: dict[Any, int] = {}
         self._runs = runs
         self._capacity, self._next_capacity = 0, 0.0
+        try:
+            require_room(self._ray, address, cpus, gpus)
+        except ConfigError:
+            self._ray.shutdown()
+            raise
         from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
         here = NodeAffinitySchedulingStrategy(self._ray.get_runtime_context().get_node_id(), soft=False)
@@ -51,10 +57,7 @@ class RayEngine:
         """Returns the number of trials for which the cluster has room at the moment."""
         now = time.monotonic()
         if now >= self._next_capacity:
-            total = self._ray.cluster_resources()
-            room = math.floor(total.get("CPU", 0.0) / self._cpus + 1e-9)
-            if self._gpus:
-                room = min(room, math.floor(total.get("GPU", 0.0) / self._gpus + 1e-9))
+            room = self._room()
             self._capacity = room if self._jobs is None else min(room, self._jobs)
             self._next_capacity = now + CAPACITY_SECONDS
         return self._capacity
@@ -62,6 +65,23 @@ class RayEngine:
     def free(self) -> int:
         """Returns the number of trials for which there is room."""
         return self.parallel() - len(self._tasks)
+
+    def shortage(self) -> str:
+        """Returns what the cluster lacks for a trial."""
+        there = self._ray.cluster_resources()
+        wanted = f"{self._cpus:g} cores" + (f" and {self._gpus:g} GPUs" if self._gpus else "")
+        return f"the cluster has {there.get('CPU', 0):g} cores and {there.get('GPU', 0):g} GPUs, a trial takes {wanted}"
+
+    def _room(self) -> int:
+        """Returns the number of trials for which the nodes have room: each is on one node."""
+        room = 0
+        for node in self._ray.nodes():
+            there = node.get("Resources", {}) if node.get("Alive") else {}
+            own = math.floor(there.get("CPU", 0.0) / self._cpus + 1e-9)
+            if self._gpus:
+                own = min(own, math.floor(there.get("GPU", 0.0) / self._gpus + 1e-9))
+            room += own
+        return room
 
     def submit(self, request: dict[str, Any]) -> None:
         """Starts a trial."""
@@ -75,6 +95,8 @@ class RayEngine:
 
     def events(self, timeout: float) -> list[EngineEvent]:
         """Returns the messages since the last call."""
+        if not self._tasks:
+            time.sleep(timeout)  # no node has room
         done, _ = self._ray.wait(list(self._tasks), num_returns=1, timeout=timeout)
         found = [EngineEvent(trial, message) for trial, message in self._ray.get(self._hub.take.remote())]
         for task in done:

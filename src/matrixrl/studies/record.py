@@ -16,7 +16,7 @@ from typing import Any, Literal
 
 from matrixrl import user_files
 from matrixrl.config import ConfigError
-from matrixrl.studies.file import Choice, Objective, Range, StudyFile
+from matrixrl.studies.file import Choice, Objective, Range, StudyFile, TuneOptions
 from matrixrl.studies.trials import TrialMember, TrialPlan
 from matrixrl.whole_files import write_whole
 
@@ -46,6 +46,7 @@ class Trial:
       seconds: time of all attempts.
       result: JSON object of the training command.
       point: number of the search point that it belongs to (`tune`).
+      confirms: trains one of the best points of a search again, with another seed.
     """
 
     number: int
@@ -60,10 +61,14 @@ class Trial:
     seconds: float = 0.0
     result: dict[str, Any] = field(default_factory=dict)
     point: int | None = None
+    confirms: bool = False
 
     def as_json(self) -> dict[str, Any]:
         """Returns the trial as JSON values."""
-        return dataclasses.asdict(self)
+        found = dataclasses.asdict(self)
+        if not self.confirms:  # unknown to earlier versions
+            del found["confirms"]
+        return found
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> Trial:
@@ -102,11 +107,11 @@ class Study:
         given = self.about.get("objective")
         return None if given is None else Objective(**given)
 
-    def add(self, plan: TrialPlan, point: int | None = None) -> Trial:
+    def add(self, plan: TrialPlan, point: int | None = None, *, confirms: bool = False) -> Trial:
         """Adds a trial, with the next number."""
-        number = len(self.trials) + 1
+        number = 1 + max((trial.number for trial in self.trials), default=0)
         name = f"{self.name}-{number:03d}"
-        trial = Trial(number, name, plan.members, dict(plan.flags), point=point)
+        trial = Trial(number, name, plan.members, dict(plan.flags), point=point, confirms=confirms)
         trial.objectives = [None] * len(plan.members)
         self.trials.append(trial)
         return trial
@@ -127,6 +132,7 @@ class Study:
                     "attempts": trial.attempts,
                     "seconds": round(trial.seconds, 3),
                     "error": trial.error or None,
+                    **({"confirms": trial.confirms} if self.kind == "tune" else {}),
                 }
 
     def counts(self) -> dict[str, int]:
@@ -305,9 +311,30 @@ def differences_of(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
     return found
 
 
-def is_extension(old: Mapping[str, Any], new: Mapping[str, Any]) -> bool:
-    """Returns whether only seeds, points, number of trials or objective differ."""
-    return all(old.get(part) == new.get(part) for part in (*SHARED, "space"))
+def obstacle_of(old: Mapping[str, Any], new: Mapping[str, Any], kind: str) -> str:
+    """Returns why a study cannot become that of a changed file; "" if it can.
+
+    A sweep can get more seeds and points, and another objective; a search another `[tune]`.
+    """
+    fixed = SHARED if kind == "sweep" else (*SHARED, "seeds", "objective")
+    if any(old.get(part) != new.get(part) for part in (*fixed, "space")):
+        return "in what all its trials share"
+    for part in ("seeds", "points"):
+        there = [json.dumps(one, sort_keys=True) for one in new.get(part) or []]
+        gone = [one for one in old.get(part) or [] if json.dumps(one, sort_keys=True) not in set(there)]
+        if gone:
+            return f"and lacks {part[:-1]} {_words(gone[0])} of it"
+    return ""
+
+
+def with_defaults(about: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns what the file of a study said, with the options of a search that its version did not
+    have.
+    """
+    if not isinstance(about.get("tune"), dict):
+        return dict(about)
+    defaults = json.loads(json.dumps(dataclasses.asdict(TuneOptions())))
+    return {**about, "tune": {**defaults, **about["tune"]}}
 
 
 def _changed(prefix: str, old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:

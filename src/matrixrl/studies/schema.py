@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from matrixrl.config import ConfigError, with_file
+from matrixrl.config import ConfigError, value_at, with_file
 from matrixrl.config.environment import with_whole_path
 from matrixrl.config.fields import optional_type, rules_of, settings_of
 from matrixrl.config.files import checked_value
@@ -37,11 +38,15 @@ class Schema:
       command: such as `ppo train`.
       kind: dataclass of its settings.
       vmapped: dotted names of the settings of which one program trains several values.
+      best_is_lowest: the best value of a run is its lowest one, such as a rank.
     """
 
-    def __init__(self, command: str, kind: type, vmapped: Sequence[str] = ()) -> None:
+    def __init__(
+        self, command: str, kind: type, vmapped: Sequence[str] = (), *, best_is_lowest: bool = False
+    ) -> None:
         self.command = command
         self.kind = kind
+        self.best_is_lowest = best_is_lowest
         self.vmapped = frozenset(name.rpartition(".")[2] for name in vmapped)
         self._fields = {dotted: (rules_of(item), hint) for dotted, item, hint in settings_of(kind)}
         self._names: dict[str, str] = {}
@@ -64,7 +69,7 @@ class Schema:
             near = difflib.get_close_matches(given, self._names, n=1)
             meant = f"did you mean {self._names[near[0]].rpartition('.')[2]}? " if near else ""
             raise ConfigError(
-                f"{where}: unknown setting {given}; {meant}settings have the names of the flags of "
+                f"{where}: unknown setting {shown(given) if not given.isidentifier() else given}; {meant}settings have the names of the flags of "
                 f"`matrixrl {self.command} --help`, with underscores"
             )
         last = dotted.rpartition(".")[2]
@@ -84,8 +89,14 @@ class Schema:
             found = checked_value(value, rules, hint)
         except ValueError as error:
             raise ConfigError(f"{where}: {name} = {shown(value)}: {error}") from error
+        if isinstance(found, float) and not math.isfinite(found):
+            raise ConfigError(f"{where}: {name} = {shown(value)}: must be a finite number")
         # A file of the user's code means the same on every machine that sees it.
         return with_whole_path(found) if isinstance(found, str) and ".py:" in found else found
+
+    def value_in(self, config: Any, name: str) -> Any:
+        """Returns the value of a setting in a config."""
+        return value_at(config, self._names[name])
 
     def hint(self, name: str) -> Any:
         """Returns the type of a setting; of one that may be None, the other type."""

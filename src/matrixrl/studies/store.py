@@ -279,6 +279,14 @@ class UrlStore:
             file.seek(0)
             self._send(path, file)
 
+    def is_empty(self) -> bool:
+        """Returns whether nothing is below the URL."""
+        self._fs.invalidate_cache()
+        try:
+            return not self._fs.ls(self._root, detail=False)
+        except FileNotFoundError:
+            return True
+
     def remove_all(self) -> None:
         """Deletes everything below the URL."""
         with contextlib.suppress(FileNotFoundError):
@@ -365,15 +373,20 @@ class RunSender:
         self._mirror = mirror
         self._sent: dict[str, tuple[int, int]] = {}
 
+    @property
+    def has_run(self) -> bool:
+        """True if the folder holds a run."""
+        return (self._directory / RUN_FILE).exists() and (self._directory / JOURNAL_FILE).exists()
+
     def send(self) -> bool:
-        """Sends what is new. Returns false if there is no run yet.
+        """Sends what is new. Returns false if there is no run yet, or it cannot be read now.
 
         When it returns, the store has confirmed every row that the journal held when it was called.
 
         Raises:
           AttemptReplacedError: if another attempt has begun elsewhere.
         """
-        if not (self._directory / RUN_FILE).exists() or not (self._directory / JOURNAL_FILE).exists():
+        if not self.has_run:
             return False
         self._mirror.mkdir(parents=True, exist_ok=True)
         try:

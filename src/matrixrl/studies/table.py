@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from matrixrl.studies.launcher import best_setting
+from matrixrl.studies.launcher import best_setting, confirmed_settings, searched_settings
 from matrixrl.studies.objective import over_seeds
 from matrixrl.studies.record import LOCK_FILE, Study
 from matrixrl.studies.trials import key_of
@@ -28,9 +28,10 @@ class StudyTable:
       metric, mode: of the objective; "" without one.
       columns: names of the settings that vary.
       rows: a row for each point and seed, in the order of creation: `trial`, `run_name`, `run_dir`,
-        `agent`, `settings`, `status`, `objective`, `seconds` and `error`.
+        `agent`, `settings`, `status`, `objective`, `seconds`, `error`, and `confirms` of a search.
       settings: a row for each point, the best first: `settings`, `objective` over seeds (None if a
-        seed has none), `objectives`, `seeds`, `run_names`, `agents`, `status` counts.
+        seed has none), `confirmed` at other seeds (None if it was not), `objectives`, `seeds`,
+        `run_names`, `agents`, `status` counts.
       counts: number of trials in each state.
       best: the best settings; None before there are any.
     """
@@ -55,14 +56,20 @@ def study_table(study: Study) -> StudyTable:
     groups: dict[str, list[dict[str, Any]]] = {}
     for row in rows:
         settings = {name: value for name, value in row["settings"].items() if name != "seed"}
-        groups.setdefault(key_of(settings, 0), []).append(row)
+        own = groups.setdefault(key_of(settings, 0), [])
+        if all((row["run_name"], row["agent"]) != (one["run_name"], one["agent"]) for one in own):
+            own.append(row)  # equal points of a search have the same runs
+    confirmed = {
+        key_of(one["settings"], 0): one for one in confirmed_settings(study, searched_settings(study))
+    }
     settings = []
-    for members in groups.values():
-        value = None if objective is None else over_seeds([row["objective"] for row in members], objective)
+    for key, members in groups.items():
+        searched = [row["objective"] for row in members if not row.get("confirms")]
         settings.append(
             {
                 "settings": {name: own for name, own in members[0]["settings"].items() if name != "seed"},
-                "objective": value,
+                "objective": None if objective is None else over_seeds(searched, objective),
+                "confirmed": confirmed[key]["objective"] if key in confirmed else None,
                 "objectives": [row["objective"] for row in members],
                 "seeds": [row["settings"]["seed"] for row in members],
                 "run_names": [row["run_name"] for row in members],
@@ -71,7 +78,12 @@ def study_table(study: Study) -> StudyTable:
             }
         )
     sign = -1.0 if objective is None or objective.mode == "max" else 1.0
-    settings.sort(key=lambda row: (row["objective"] is None, sign * (row["objective"] or 0.0)))
+
+    def rank(row: Mapping[str, Any]) -> tuple[Any, ...]:
+        confirmed, value = row["confirmed"], row["objective"]
+        return confirmed is None, sign * (confirmed or 0.0), value is None, sign * (value or 0.0)
+
+    settings.sort(key=rank)
     return StudyTable(
         name=study.name,
         kind=study.kind,

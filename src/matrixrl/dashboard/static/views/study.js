@@ -85,7 +85,8 @@ export async function mount(container, params, context) {
         study.error ? null : h('span', { title: moment(study.last_activity) }, `active ${age(study.last_activity)}`))),
       words === null ? null : h('p', { class: 'quiet-text' }, `Objective: ${words}.`),
       best === null || best === undefined ? null
-        : h('p', { class: 'study-best' }, h('strong', {}, 'Best '), `${number(best)} with ${study.best_settings || 'these settings'}`),
+        : h('p', { class: 'study-best' }, h('strong', {}, 'Best '), `${number(best)} with ${study.best_settings || 'these settings'}`,
+          study.confirmed_seeds ? `, confirmed with ${plural(study.confirmed_seeds, 'other seed')}` : ''),
       sameSettings());
   }
 
@@ -281,7 +282,7 @@ export async function mount(container, params, context) {
       cells: [
         [name, row.agent === null ? null : h('span', { class: 'quiet-text' }, ` agent ${row.agent}`)],
         ...study.axes.map(one => settingText(row.settings[one.name])),
-        String(row.seed),
+        [String(row.seed), row.confirms ? h('span', { class: 'quiet-text' }, ' confirms') : null],
         [stateBadge(row.status), row.error ? h('div', { class: 'trial-error' }, row.error) : null],
         number(row.objective), number(curves.lasts[index]), row.seconds ? duration(row.seconds) : '–',
       ],
