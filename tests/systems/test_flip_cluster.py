@@ -17,7 +17,7 @@ from matrixrl.search.flip_graph.ray_walkers import walk_on_node
 from matrixrl.search.flip_graph.rows import from_scheme
 from matrixrl.search.flip_graph.walk import RoundTask, WalkerResult
 from matrixrl.tracking.audit import audit
-from tests.systems.test_flip import SEARCH, Searched, assert_same_search, pool_of, search
+from tests.systems.test_flip import SEARCH, Searched, assert_same_search, pools_of, search
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -76,7 +76,7 @@ def test_nodes_come_and_go_and_the_head_is_killed(tmp_path: Path) -> None:
         there = searched(line)
         assert_same_search(there, here)
         assert audit(there.folder).gaps == []
-        pool = {rows.tobytes() for rows in pool_of(there.folder)[f"rank_{there.result['best_rank']}"]}
+        pool = {rows.tobytes() for rows in pools_of(there.folder)[f"0/rank_{there.result['best_rank']}"]}
         record = json.loads((there.folder / "scheme_solutions.json").read_text())
         assert len(record) > 10
         for one in record:
