@@ -273,8 +273,9 @@ def test_a_point_that_is_not_promising_is_pruned(
 def test_a_killed_search_continues(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     import optuna
 
-    text = '[space]\nlearning_rate = [1e-4, 1e-3, 1e-2, 3e-2]\n[tune]\ntrials = 4\nsampler = "random"\n'
-    file = write(tmp_path / "f.toml", text, seeds="[1]", total_timesteps=9600, save_interval_chunks=5)
+    text = "[space]\nlearning_rate = { low = 1e-4, high = 3e-2, log = true }\n"
+    text += '[tune]\ntrials = 4\nsampler = "random"\n'
+    file = write(tmp_path / "f.toml", text, seeds="[1]", **LONG)
     study_dir = tmp_path / "s"
     search = begin(file, study_dir, "--jobs=1", kind="tune")
     while search.poll() is None and not list((study_dir / "runs").glob("*-002/checkpoints/[0-9]*")):
@@ -320,6 +321,12 @@ def test_runs_of_a_study_are_a_group_on_wandb(
         assert groups == {expected}
 
 
+LONG = {"total_timesteps": 96_000, "save_interval_chunks": 20}
+"""Runs that are still in the middle when their study has been killed: a worker process that has lost
+its study finishes what takes it a moment.
+"""
+
+
 def begin(file: Path, study_dir: Path | str, *more: str, kind: str = "sweep") -> subprocess.Popen[str]:
     command = [
         sys.executable,
@@ -340,7 +347,7 @@ def test_a_stopped_sweep_continues(
     tmp_path: Path, number: signal.Signals, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Killed or interrupted in the middle and started again, every run equals the same run alone."""
-    file = write(tmp_path / "f.toml", "", seeds="[1, 2, 3]", total_timesteps=9600, save_interval_chunks=5)
+    file = write(tmp_path / "f.toml", "", seeds="[1, 2, 3]", **LONG)
     study_dir = tmp_path / "s"
     sweep = begin(file, study_dir, "--jobs=1")
     while sweep.poll() is None and not list((study_dir / "runs").glob("*-002/checkpoints/[0-9]*")):
@@ -358,7 +365,13 @@ def test_a_stopped_sweep_continues(
     for trial in found["trials"]:
         assert main(["runs", "audit", trial["run_name"], "--runs-dir", str(study_dir / "runs")]) == 0
     capsys.readouterr()
-    again = {**TINY, "total_timesteps": 9600, "seed": 2, "runs_dir": tmp_path / "alone", "console": "quiet"}
+    again = {
+        **TINY,
+        "total_timesteps": LONG["total_timesteps"],
+        "seed": 2,
+        "runs_dir": tmp_path / "alone",
+        "console": "quiet",
+    }
     flags = [f"--{name.replace('_', '-')}={value}" for name, value in again.items()]
     status, alone = answer(capsys, "ppo", "train", *flags)
     assert alone["params_sha256"] == found["trials"][1]["params_sha256"]

@@ -180,6 +180,7 @@ class Launcher:
         """
         while True:
             has_more = self._submit()
+            self._save_sometimes()  # that they run, before they are waited for
             if not self.running and not has_more:
                 break
             if not self.running:
