@@ -21,6 +21,7 @@ from matrixrl import presets
 from matrixrl.cli.hackmatrix import read_config, summary
 from matrixrl.cli.main import main
 from matrixrl.config import (
+    ActorCriticConfig,
     ConfigError,
     HackmatrixConfig,
     PPOConfig,
@@ -183,7 +184,7 @@ def test_every_flag_has_its_spelling(arguments: list[str], name: str, value: Any
 
 def test_defaults_are_those_of_the_reference_setting() -> None:
     config = read_config([])
-    assert config == HackmatrixConfig()
+    assert config == HackmatrixConfig(network=ActorCriticConfig(critic="separate"))
     assert {field.name: getattr(config.ppo, field.name) for field in dataclasses.fields(PPOConfig)} == {
         "num_envs": 256,
         "num_steps": 128,

@@ -74,10 +74,16 @@ class Stateful(Walk):
 
 
 class Forgetful(Walk):
-    """Has chance that no seed gives back, and offers nothing."""
+    """Has chance that no seed gives back, and offers nothing. No two episodes look the same."""
+
+    mark = 0.0
+
+    def observe(self) -> Any:
+        return np.array([self.cell / 8, self.mark], np.float32)
 
     def reset(self, *, seed: int | None = None, options: Any = None) -> tuple[Any, dict[str, Any]]:
         super().reset(seed=int.from_bytes(os.urandom(4), "little"))
+        self.mark = int.from_bytes(os.urandom(3), "little") / 2**24
         return self.observe(), self.info()
 
 
