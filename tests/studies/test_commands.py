@@ -321,7 +321,7 @@ def test_runs_of_a_study_are_a_group_on_wandb(
         assert groups == {expected}
 
 
-LONG = {"total_timesteps": 96_000, "save_interval_chunks": 20}
+LONG: dict[str, Any] = {"total_timesteps": 96_000, "save_interval_chunks": 20}
 """Runs that are still in the middle when their study has been killed: a worker process that has lost
 its study finishes what takes it a moment.
 """
