@@ -4,7 +4,7 @@
         --random -4.1 1.12 --out docs/images/hackmatrix_learning.png
 
 Mean return, and mean of the highest stage, of the training episodes that ended, over environment steps. Runs that are
-given the same name are seeds of one setting: a thin line each and their mean drawn thick. Runs may be going on.
+given the same name are seeds of one setting: their mean, and a band from the smallest to the largest. Runs may be going on.
 """
 
 from __future__ import annotations
@@ -98,12 +98,12 @@ def binned(points: Points, window: int) -> Points:
     )
 
 
-def mean_of(curves: Sequence[Points], column: str) -> tuple[np.ndarray, np.ndarray]:
-    """Environment steps that all curves have reached, and the mean of a column over the curves there."""
+def values_of(curves: Sequence[Points], column: str) -> tuple[np.ndarray, np.ndarray]:
+    """Environment steps [N] that all curves have reached, and the values of a column there, [curves, N]."""
     reached = min(curve.env_steps[-1] for curve in curves)
     at = np.unique(np.concatenate([curve.env_steps for curve in curves]))
     at = at[(at <= reached) & (at >= max(curve.env_steps[0] for curve in curves))]
-    return at, np.mean([np.interp(at, curve.env_steps, getattr(curve, column)) for curve in curves], axis=0)
+    return at, np.array([np.interp(at, curve.env_steps, getattr(curve, column)) for curve in curves])
 
 
 def draw(
@@ -131,19 +131,11 @@ def draw(
             color = COLORS[number % len(COLORS)]
             seeds = [points for each, points, _ in curves if each == name]
             style = "--" if any(peer for each, _, peer in curves if each == name) else "-"
+            at, values = values_of(seeds, column)
             if len(seeds) > 1:
-                for points in seeds:
-                    axes.plot(
-                        points.env_steps / scale,
-                        getattr(points, column),
-                        style,
-                        color=color,
-                        lw=0.7,
-                        alpha=0.5,
-                    )
-            at, values = mean_of(seeds, column)
+                axes.fill_between(at / scale, values.min(0), values.max(0), color=color, alpha=0.2, lw=0)
             label = name if len(seeds) == 1 else f"{name}, {len(seeds)} seeds"
-            axes.plot(at / scale, values, style, color=color, lw=1.8, label=label)
+            axes.plot(at / scale, values.mean(0), style, color=color, lw=1.8, label=label)
         if random_play is not None:
             axes.axhline(random_play[panel], color=SOFT, lw=1.2, ls=":", label="random legal play")
         axes.set_title(title, loc="left", size=11, color=INK)
@@ -152,7 +144,8 @@ def draw(
         axes.grid(axis="y", color="#edf0f4")
         axes.tick_params(colors=SOFT)
         axes.spines[["top", "right"]].set_visible(False)
-    panels[0].legend(frameon=False, labelcolor=INK, loc="best")
+    handles, labels = panels[0].get_legend_handles_labels()
+    figure.legend(handles, labels, frameon=False, labelcolor=INK, loc="outside lower center", ncols=3)
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         figure.savefig(out, format="png", metadata={"Software": None})
