@@ -80,6 +80,7 @@ def test_ternary_coefficients_replace_others_of_the_same_rank(tmp_path: Path) ->
     other = change_basis(doubled, basis, np.eye(2, dtype=int), np.eye(2, dtype=int))
     assert not other.is_ternary
     assert add_scheme(other, tmp_path) is not None
+    assert add_scheme(other.mod2(), tmp_path) is None, "over F2 the rank alone counts"
     assert add_scheme(strassen, tmp_path) is not None
     assert add_scheme(other, tmp_path) is None
     assert Scheme.load(tmp_path / "2x2x2_rank7.json").is_ternary

@@ -183,6 +183,11 @@ def _order(scheme: Scheme) -> tuple[int, bool]:
     return scheme.rank, not scheme.is_ternary
 
 
+def _is_as_good(kept: Scheme, scheme: Scheme) -> bool:
+    """Returns whether a kept scheme is as good as another; over F2 the rank alone counts."""
+    return kept.rank <= scheme.rank if scheme.ring == "F2" else _order(kept) <= _order(scheme)
+
+
 def add_scheme(scheme: Scheme, folder: Path) -> Path | None:
     """Adds a scheme of matrix multiplication over Z or F2 to a library, if it is better than what
     is there; the scheme that it replaces is removed.
@@ -204,7 +209,7 @@ def add_scheme(scheme: Scheme, folder: Path) -> Path | None:
     fmt = Format(*sorted(as_format(tuple(scheme.format))))
     own = [entry for entry in _entries(folder) if sorted(entry.scheme.format) == list(fmt)]
     rivals = [entry for entry in own if scheme.ring == "F2" or entry.scheme.ring == "Z"]
-    if any(_order(entry.scheme) <= _order(scheme) for entry in rivals):
+    if any(_is_as_good(entry.scheme, scheme) for entry in rivals):
         return None
     name = f"{fmt}_rank{scheme.rank}{'_mod2' if scheme.ring == 'F2' else ''}.json"
     path = folder / name
