@@ -25,6 +25,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from bench_studies import TINY_STUDY
+
 from matrixrl.config import TrackingConfig
 from matrixrl.studies.ray_cluster import connect
 from matrixrl.studies.ray_node import Hub, HubStore
@@ -34,20 +36,10 @@ from matrixrl.tracking.events import ScalarRow
 from matrixrl.tracking.journal import JOURNAL_FILE
 from matrixrl.tracking.run import open_run
 
-ROOT = Path(__file__).resolve().parents[1]
 PUSH_SECONDS = 5.0
 """Interval at which a node sends a run."""
 
-TRIAL = f"""
-command = "ppo train"
-seeds = [SEEDS]
-together = []
-[settings]
-env = "{ROOT / "tests/envs/tiny.py"}:Masked"
-num_envs = 4
-num_steps = 8
-num_minibatches = 2
-hidden_dim = 8
+TRIAL = f"""{TINY_STUDY}
 total_timesteps = 1000000000
 time = "5s"
 """

@@ -31,7 +31,7 @@ from matrixrl.tracking.run import open_run
 
 ROOT = Path(__file__).resolve().parents[1]
 
-STUDY = f"""
+TINY_STUDY = f"""
 command = "ppo train"
 seeds = [SEEDS]
 together = []
@@ -41,6 +41,10 @@ num_envs = 4
 num_steps = 8
 num_minibatches = 2
 hidden_dim = 8
+"""
+"""Beginning of a study file: a tiny network on a tiny environment."""
+
+STUDY = f"""{TINY_STUDY}
 total_timesteps = 320
 log_interval = 2
 [objective]

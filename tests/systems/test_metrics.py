@@ -25,7 +25,7 @@ def test_rows_of_matmul_runs(tiny_run: Result) -> None:
 
 
 def test_metrics_of_ppo_and_of_hackmatrix() -> None:
-    known = ppo_metrics(None)
+    known = ppo_metrics()
     assert {f"train/{name}" for name in UpdateMetrics._fields} <= set(known)
     assert "episode/*" in known
     config = HackmatrixConfig()

@@ -17,7 +17,7 @@ from matrixrl.cli.runs_common import Common, find_folders, names_of, perform, st
 from matrixrl.cli.runs_compare import comparable_settings
 from matrixrl.config import ConfigError, require
 from matrixrl.config.records import MACHINE
-from matrixrl.studies.objective import SPECIAL
+from matrixrl.studies.file import SPECIAL
 from matrixrl.studies.record import Study
 from matrixrl.studies.table import study_table
 from matrixrl.tracking.agents import AGENT, grid_of, label_of

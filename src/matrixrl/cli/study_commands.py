@@ -33,7 +33,7 @@ from matrixrl.cli.runs_studies import setting_text
 from matrixrl.config import ConfigError, require
 from matrixrl.config.environment import EnvironmentRunConfig, names_gymnasium, swept_settings
 from matrixrl.studies.engine import Engine, LocalEngine, cores, default_jobs
-from matrixrl.studies.file import BEST_METRIC, TIME_METRIC, StudyFile
+from matrixrl.studies.file import BEST_METRIC, SPECIAL, TIME_METRIC, StudyFile
 from matrixrl.studies.launcher import (
     Launcher,
     LaunchOptions,
@@ -43,7 +43,7 @@ from matrixrl.studies.launcher import (
     best_setting,
     words_of,
 )
-from matrixrl.studies.objective import SPECIAL, ObjectiveReader
+from matrixrl.studies.objective import ObjectiveReader
 from matrixrl.studies.perform import ID_FILE
 from matrixrl.studies.record import (
     LOCK_FILE,

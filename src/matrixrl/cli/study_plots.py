@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 from matrixrl.cli.runs_plot import COLOURS, LINES
 from matrixrl.config import ConfigError
+from matrixrl.studies.file import SPECIAL
 from matrixrl.studies.launcher import words_of
-from matrixrl.studies.objective import SPECIAL, series
+from matrixrl.studies.objective import series
 from matrixrl.studies.record import RUNS_FOLDER, Study
 from matrixrl.studies.table import StudyTable, study_table
 from matrixrl.tracking.journal import JournalError

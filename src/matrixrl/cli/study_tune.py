@@ -70,8 +70,8 @@ def run_command(command: TuneCommand) -> int:
             f"--study-dir {command.location}: Optuna's database needs a local folder; give one, and --scratch for "
             "nodes that do not see it"
         )
-    schema, config = checked_schema(file, schema, [possible_point(file, schema)])
     checker = PointChecker(file, schema)
+    schema, config = checked_schema(file, schema, [possible_point(file, checker)])
     start = start_point(file, schema, checker)
     folder = StudyFolder(command)
     study, is_new = opened_study(command, folder, file, "tune")
@@ -102,13 +102,13 @@ def run_command(command: TuneCommand) -> int:
     return finish(command, "tune", study, stopped, lambda: best_lines(study))
 
 
-def possible_point(file: StudyFile, schema: Schema) -> dict[str, Any]:
+def possible_point(file: StudyFile, checker: PointChecker) -> dict[str, Any]:
     """Returns a possible point of the search space, always the same.
 
     Raises:
       ConfigError: if none of `TRIED_POINTS` points is possible.
     """
-    generator, checker = random.Random(0), PointChecker(file, schema)
+    generator = random.Random(0)
     first: ConfigError | None = None
     for attempt in range(TRIED_POINTS):
         point = {

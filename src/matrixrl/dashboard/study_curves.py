@@ -22,8 +22,9 @@ from matrixrl.dashboard.metrics import MetricHistory, averaged
 from matrixrl.dashboard.query import Query
 from matrixrl.dashboard.store import Mark, is_held, journal_mark, spec_of
 from matrixrl.dashboard.studies import StudyEntry
+from matrixrl.studies.file import SPECIAL
 from matrixrl.studies.launcher import words_of
-from matrixrl.studies.objective import SPECIAL, over_seeds
+from matrixrl.studies.objective import over_seeds
 from matrixrl.studies.record import Study
 from matrixrl.studies.table import differing
 from matrixrl.tracking.journal import TrackingError

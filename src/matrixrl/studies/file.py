@@ -35,6 +35,8 @@ TOGETHER = ("settings", "seeds")
 
 BEST_METRIC = "best"
 TIME_METRIC = "time_to_rank"
+SPECIAL = (BEST_METRIC, TIME_METRIC)
+"""Objectives that are no metric of the stream."""
 
 Point = Mapping[str, Any]
 """Settings of a trial that differ from those of others, by name."""
@@ -526,7 +528,7 @@ def _objective(table: Mapping[str, Any], where: str, schema: Schema) -> Objectiv
     lowest = rank is not None or (metric == BEST_METRIC and schema.best_is_lowest)
     mode = entry.choose("mode", "min" if lowest else "max", ("max", "min"))
     value = entry.choose("value", "last", ("last", "best", "area"))
-    if metric in (BEST_METRIC, TIME_METRIC):
+    if metric in SPECIAL:
         if value != "last":
             raise ConfigError(
                 f'{place}: value = "{value}": metric = "{metric}" is one number; leave value out'

@@ -16,8 +16,6 @@ from matrixrl.tracking.journal_reader import JournalReader, containing_one
 from matrixrl.tracking.spec import SystemSpec, recorded_spec
 from matrixrl.tracking.summary import best_value
 
-SPECIAL = (BEST_METRIC, TIME_METRIC)
-
 MISSED_FACTOR = 2.0
 """`time_to_rank` of a run that did not reach the rank: its seconds times this."""
 

@@ -11,7 +11,7 @@ import os
 import time
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
@@ -38,35 +38,52 @@ if TYPE_CHECKING:
 Stop = Callable[[], bool]
 
 
-@dataclass
-class RoundResult:
-    """What a round did.
+@dataclass(kw_only=True)
+class WalkCounts:
+    """What walks did and took, in sums over walkers.
 
     Attributes:
-      found: the schemes by rank that the pool did not have, in the order of walkers.
       flips: number of flips made.
       plus: number of plus transitions.
       splits: number of split transitions.
       reductions: number of products removed.
       restarts: number of times that a walk ended and its walker started from another scheme.
       rederived: number of starts at which products were replaced by others with the same sum.
-      walkers: where the walks are, for the next round; None for a walker whose walk ended.
-      stopped: whether `stop` cut the round.
-      seconds: duration.
-      processor_seconds: processor time of all walkers.
+      processor_seconds: processor time.
     """
 
-    found: dict[int, list[np.ndarray]] = field(default_factory=dict)
     flips: int = 0
     plus: int = 0
     splits: int = 0
     reductions: int = 0
     restarts: int = 0
     rederived: int = 0
+    processor_seconds: float = 0.0
+
+    def add(self, other: WalkCounts) -> None:
+        """Adds the counts of other walks."""
+        for name in COUNTERS:
+            setattr(self, name, getattr(self, name) + getattr(other, name))
+
+
+COUNTERS = tuple(item.name for item in fields(WalkCounts))
+
+
+@dataclass
+class RoundResult(WalkCounts):
+    """What a round did.
+
+    Attributes:
+      found: the schemes by rank that the pool did not have, in the order of walkers.
+      walkers: where the walks are, for the next round; None for a walker whose walk ended.
+      stopped: whether `stop` cut the round.
+      seconds: duration.
+    """
+
+    found: dict[int, list[np.ndarray]] = field(default_factory=dict)
     walkers: tuple[WalkerState | None, ...] = ()
     stopped: bool = False
     seconds: float = 0.0
-    processor_seconds: float = 0.0
 
     @property
     def best_rank(self) -> int | None:
@@ -111,26 +128,16 @@ class RoundTask:
 
 
 @dataclass
-class WalkerResult:
-    """What a walker found, as canonical rows in the order of its walk, where its walk is, its
-    starts and their outcomes (`Walker`), and what it took (`RoundResult`).
+class WalkerResult(WalkCounts):
+    """What a walker found, as canonical rows in the order of its walk, where its walk is, and its
+    starts and their outcomes (`Walker`).
     """
 
     found: list[np.ndarray] = field(default_factory=list)
     state: WalkerState | None = None
     starts: list[int] = field(default_factory=list)
     outcomes: list[tuple[int, tuple[float, ...], bool]] = field(default_factory=list)
-    flips: int = 0
-    plus: int = 0
-    splits: int = 0
-    reductions: int = 0
-    restarts: int = 0
-    rederived: int = 0
     stopped: bool = False
-    processor_seconds: float = 0.0
-
-
-COUNTERS = ("flips", "plus", "splits", "reductions", "restarts", "rederived", "processor_seconds")
 
 
 class Walkers(Protocol):
@@ -261,8 +268,7 @@ def run_round(
             require_schemes(walked.found, pool, f"what walker {number} of round {round} sent")
     result = RoundResult(walkers=tuple(walked.state for walked in results))
     for walked in results:
-        for name in COUNTERS:
-            setattr(result, name, getattr(result, name) + getattr(walked, name))
+        result.add(walked)
         result.stopped |= walked.stopped
     # The pool changes only here, in the order of walkers.
     for walked in results:

@@ -29,4 +29,4 @@ def hackmatrix_metrics(config: Any) -> list[str] | None:
     if getattr(config, "algorithm", "ppo") != "ppo":
         return None
     has_later = config.starts.later_starts > 0
-    return ppo_metrics(config, (*EPISODE, *LATER_STARTS) if has_later else EPISODE)
+    return ppo_metrics((*EPISODE, *LATER_STARTS) if has_later else EPISODE)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
 
 TRAIN = (
     "total_loss",
@@ -24,15 +23,13 @@ TRAIN = (
 """Scalars of an update (`agents.ppo.UpdateMetrics`), which would import JAX, and of a chunk."""
 
 
-def ppo_metrics(config: Any, episode_values: Iterable[str] = ("*",)) -> list[str]:
+def ppo_metrics(episode_values: Iterable[str] = ("*",)) -> list[str]:
     """Returns the metrics of the stream, as patterns.
 
     Args:
-      config: the settings of the run; they do not matter.
       episode_values: what an episode of the environment reports beside return and steps. What a
         user's environment reports is known when it has run.
     """
-    del config
     return [
         *(f"train/{name}" for name in TRAIN),
         *(f"episode/{name}" for name in dict.fromkeys(("count", "return", "steps", *episode_values))),

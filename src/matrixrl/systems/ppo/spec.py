@@ -80,7 +80,7 @@ def known_metrics(config: Any) -> Sequence[str] | None:
     """Returns the metrics of a run's stream; imported when they are asked for."""
     from matrixrl.systems.ppo.metrics import ppo_metrics
 
-    return ppo_metrics(config)
+    return ppo_metrics()
 
 
 SYSTEM = System(SPEC, metrics=known_metrics)
