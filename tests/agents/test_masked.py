@@ -179,3 +179,10 @@ def test_one_legal_action_is_certain() -> None:
     np.testing.assert_array_equal(entropy(log_probs), 0)
     for uniform in (0.0, 0.5, LARGEST_UNIFORM):
         np.testing.assert_array_equal(sample(np.full(A, uniform, np.float32), log_probs), np.arange(A))
+
+
+def test_the_log_barrier_is_the_mean_of_the_legal_ones() -> None:
+    log_probs = jnp.log(jnp.array([[0.5, 0.3, 0.2], [0.9, 0.1, 0.0], [1.0, 0.0, 0.0]]))
+    legal = jnp.array([[True, True, True], [True, True, False], [True, False, False]])
+    barrier = masked.log_barrier(log_probs, legal, (False, True, True))
+    np.testing.assert_allclose(barrier, [np.log(0.06) / 2, np.log(0.1), 0], rtol=1e-5)

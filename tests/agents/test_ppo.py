@@ -17,6 +17,7 @@ from matrixrl.agents.ppo import (
     MAX_GROUPS,
     PPO,
     Episodes,
+    Exploration,
     PPOLossMetrics,
     RolloutState,
     Samples,
@@ -287,6 +288,27 @@ def test_without_clipping_the_value_loss_is_half_the_squared_error(
     gradient, metrics = gradient_by_shift(samples, 0.1, 0.5, 0.0, clip_value=False)
     np.testing.assert_allclose(metrics.vf_loss, (value - target) ** 2 / 2, rtol=1e-5)
     np.testing.assert_allclose(gradient, [0, (value - target) / 2], rtol=1e-5, atol=1e-7)
+
+
+def test_exploration_keeps_an_improbable_action_alive() -> None:
+    """Its gradient by the logit is weight x (1 - p): as large for p = 1e-6 as for 0.1."""
+    for p in (1e-6, 0.1):
+        samples = samples_of([p], [p], [0.0])
+        gradient, metrics = explored_by_shift(samples, 0.5, (True, False))
+        np.testing.assert_allclose(gradient[0], -0.5 * (1 - p), rtol=1e-4)
+        np.testing.assert_allclose(metrics.total_loss, -0.5 * np.log(p), rtol=1e-4)
+    # Of two actions the mean counts, and their gradients cancel where they are alike.
+    gradient, metrics = explored_by_shift(samples_of([0.5], [0.5], [0.0]), 0.5, (True, True))
+    np.testing.assert_allclose(metrics.total_loss, 0.5 * np.log(2), rtol=1e-5)
+    np.testing.assert_allclose(gradient, [0, 0], atol=1e-7)
+
+
+@partial(jax.jit, static_argnames="explored", compiler_options=QUICKLY)
+def explored_by_shift(samples: Samples, weight: float, explored: tuple[bool, ...]) -> Any:
+    exploration = Exploration(weight, explored)
+    return jax.grad(loss, has_aux=True)(
+        jnp.zeros(2), shifted, samples, 0.1, 0.0, 0.0, exploration=exploration
+    )
 
 
 def test_the_entropy_bonus_and_the_total_by_hand() -> None:

@@ -25,7 +25,9 @@ LATER = [*SETTINGS, "--later-starts", "0.8", "--later-starts-until", "1", "--mon
 def test_settings_are_recorded_and_the_table_has_the_stage_of_the_start() -> None:
     config = read_config(LATER)
     record = as_record(config)
-    assert record["starts"] == {"later_starts": 0.8, "later_starts_until": 1.0}
+    assert record["starts"] == {
+        "later_starts": 0.8, "later_starts_until": 1.0, "equipped_starts": 0.0, "equipped_starts_until": 0.8,
+    }  # fmt: skip
     assert from_record(HackmatrixConfig, record) == config
     # An earlier run has no such entry and continues without later starts.
     del record["starts"]
@@ -38,6 +40,18 @@ def test_settings_are_recorded_and_the_table_has_the_stage_of_the_start() -> Non
     assert list(spec.episode_columns)[2:] == list(task.columns)
     assert "start_stage" in task.table_values
     assert "whole" in task.table_values
+
+
+def test_equipped_starts_are_recorded_and_the_table_has_them() -> None:
+    config = read_config([*SETTINGS, "--equipped-starts", "0.5"])
+    assert from_record(HackmatrixConfig, as_record(config)) == config
+    assert not may_change_on_resume(HackmatrixConfig, "starts.equipped_starts")
+    task = hackmatrix_task(config)
+    assert list(make_spec(config).episode_columns) == [*SPEC.episode_columns, "Equipped"]
+    assert list(make_spec(config).episode_columns)[2:] == list(task.columns)
+    assert (task.counted, "equipped" in task.table_values) == ("whole", True)
+    both = read_config([*LATER, "--equipped-starts", "0.5"])
+    assert list(make_spec(both).episode_columns)[2:] == list(hackmatrix_task(both).columns)
 
 
 def test_without_later_starts_nothing_changes() -> None:
@@ -56,6 +70,12 @@ def test_groups_do_not_depend_on_the_number_of_devices() -> None:
     [
         (["--later-starts", "1.5"], ["--later-starts 1.5", "from 0"]),
         (["--later-starts-until", "0"], ["--later-starts-until 0", "above 0"]),
+        (["--equipped-starts", "2"], ["--equipped-starts 2", "from 0"]),
+        (["--equipped-starts-until", "0"], ["--equipped-starts-until 0", "above 0"]),
+        (["--exploration", "-1"], ["--exploration -1"]),
+        (["--max-reward", "0"], ["--max-reward 0", "above 0"]),
+        (["--algorithm", "alphazero", "--exploration", "0.1"], ["--exploration 0.1", "alphazero"]),
+        (["--algorithm", "alphazero", "--max-reward", "9"], ["--max-reward 9", "alphazero"]),
         (["--later-starts", "0.5", "--auto-tune"], ["--auto-tune and --later-starts 0.5"]),
     ],
 )

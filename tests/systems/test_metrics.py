@@ -5,7 +5,7 @@ from __future__ import annotations
 from matrixrl.agents.ppo import UpdateMetrics
 from matrixrl.cli.matmul import read_config
 from matrixrl.config import FlipConfig, HackmatrixConfig, StartsConfig
-from matrixrl.envs.hackmatrix.statistics import EPISODE_VALUES, LATER_START_VALUES
+from matrixrl.envs.hackmatrix.statistics import EPISODE_VALUES, episode_values
 from matrixrl.systems.flip.rows import flip_metrics
 from matrixrl.systems.hackmatrix.metrics import hackmatrix_metrics
 from matrixrl.systems.matmul.metrics import matmul_metrics
@@ -33,11 +33,14 @@ def test_metrics_of_ppo_and_of_hackmatrix() -> None:
     assert found is not None
     episode = {name.partition("/")[2] for name in found if name.startswith("episode/")}
     assert episode == {"count", *EPISODE_VALUES}
-    later = hackmatrix_metrics(HackmatrixConfig(starts=StartsConfig(later_starts=0.5)))
-    assert later is not None
-    assert set(later) - set(found) == {
-        f"episode/{name}" for name in set(LATER_START_VALUES) - set(EPISODE_VALUES)
-    }
+    for later, equipped in ((True, False), (False, True), (True, True)):
+        starts = StartsConfig(later_starts=later / 2, equipped_starts=equipped / 2)
+        more = hackmatrix_metrics(HackmatrixConfig(starts=starts))
+        assert more is not None
+        further = set(episode_values(later, equipped)) - set(EPISODE_VALUES)
+        assert set(more) - set(found) == {f"episode/{name}" for name in further}
+        names = {"start_stage": later, "equipped": equipped, "whole": True}
+        assert further == {name for name, is_there in names.items() if is_there}
 
 
 def test_a_search_of_several_formats_has_metrics_for_each() -> None:

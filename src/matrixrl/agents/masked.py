@@ -42,3 +42,17 @@ def sample(uniform: Float[Array, "*N"], log_probs: Float[Array, "*N A"]) -> Int3
     # With 23 random bits uniform * total rounds to less than total, so an action is found.
     threshold = uniform[..., None] * cumulative.max(-1, keepdims=True)
     return jnp.argmax(cumulative > threshold, axis=-1).astype(jnp.int32)
+
+
+def log_barrier(
+    log_probs: Float[Array, "*N A"], legal: Bool[Array, "*N A"], explored: tuple[bool, ...]
+) -> Float[Array, "*N"]:
+    """Computes the mean log-probability of the legal ones of some actions, 0 where there is none.
+
+    As a bonus it keeps these actions from dying out: its gradient does not vanish with their
+    probability, as those of the policy and of the entropy do (Agarwal et al. 2021, "On the theory
+    of policy gradient methods", section 5.2).
+    """
+    counted = legal & jnp.asarray(explored)
+    number = counted.sum(-1)
+    return jnp.where(counted, log_probs, 0.0).sum(-1) / jnp.maximum(number, 1)

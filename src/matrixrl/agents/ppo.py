@@ -19,7 +19,7 @@ import optax
 from jax import Array
 from jaxtyping import Bool, Float, Float32, Int32, Integer, Key, PRNGKeyArray, PyTree, Shaped, UInt32
 
-from matrixrl.agents import normalization
+from matrixrl.agents import masked, normalization
 from matrixrl.agents.distributions import Distribution, MaskedCategorical
 from matrixrl.agents.normalization import Statistics
 from matrixrl.agents.returns import gae
@@ -296,6 +296,18 @@ def collect_rollout(
     return Rollout(state, transitions, episodes)
 
 
+class Exploration(NamedTuple):
+    """A bonus for actions that a policy would give up (`masked.log_barrier`).
+
+    Attributes:
+      weight: of the bonus in the loss.
+      explored: for each of the A actions whether it counts.
+    """
+
+    weight: float | Float[Array, ""]
+    explored: tuple[bool, ...]
+
+
 def loss(
     params: PyTree,
     apply: Apply,
@@ -306,6 +318,7 @@ def loss(
     count: int | None = None,
     distribution: Distribution = CATEGORICAL,
     clip_value: bool = True,
+    exploration: Exploration | None = None,
 ) -> tuple[Float32[Array, ""], PPOLossMetrics]:
     """Computes the clipped surrogate (equation 7), the clipped value loss and the entropy bonus
     (equation 9).
@@ -320,6 +333,7 @@ def loss(
       count: means are sums over the N samples divided by this; by default N. Losses of parts of a
         minibatch, each with the minibatch's size, add up to its loss.
       clip_value: False for the squared error of the value alone, 1/2 mean (V - R)^2.
+      exploration: subtracts weight x log barrier from the total; of a categorical policy.
     """
     outputs, value = apply(params, samples.observation)
     policy = distribution.condition(outputs, samples.legal)
@@ -341,6 +355,9 @@ def loss(
     pg_loss, vf_loss = -mean(surrogate), 0.5 * mean(squared)
     entropy = mean(distribution.entropy(policy))
     total = pg_loss + vf_coef * vf_loss - ent_coef * entropy
+    if exploration is not None:
+        barrier = masked.log_barrier(policy, samples.legal, exploration.explored)
+        total = total - exploration.weight * mean(barrier)
     return total, PPOLossMetrics(
         total_loss=total,
         pg_loss=pg_loss,
@@ -392,9 +409,11 @@ class PPO:
         show the learner normalised ones.
       counts_faults: True to count the faults of the environment, for one that is not known to be
         free of them.
+      max_reward: limits the size of a step's reward, before it is scaled; None for no limit.
       clip_value: limits the change of the value in the loss.
       normalize_advantages: samples over which advantages are normalised: `minibatch`, `batch` or
         `none`.
+      exploration: bonus for actions that the policy would give up; None for none.
       prepare: computes once per update what the network derives from observations, in all passes
         over them; the network accepts both.
     """
@@ -421,8 +440,10 @@ class PPO:
     normalize_observations: bool = False
     normalize_rewards: bool = False
     counts_faults: bool = False
+    max_reward: float | None = None
     clip_value: bool = True
     normalize_advantages: Literal["minibatch", "batch", "none"] = "minibatch"
+    exploration: Exploration | None = None
     prepare: Callable[[Any], Any] | None = None
 
     def init(self, key: PRNGKeyArray) -> TrainState:
@@ -480,6 +501,8 @@ class PPO:
         params, opt_state, rollout, statistics = state
         apply = self.apply_with(statistics)
         rollout, statistics, learned_reward = self._normalized_rewards(rollout, steps, statistics)
+        if self.max_reward is not None:
+            learned_reward = jnp.clip(learned_reward, -self.max_reward, self.max_reward)
         # Compute advantages over the rollout, bootstrapped from its last observation.
         _, last_value = apply(params, rollout.observation)
         advantage, target = gae(
@@ -644,6 +667,7 @@ class PPO:
                     count,
                     self.distribution,
                     self.clip_value,
+                    self.exploration,
                 )
 
             groups = (jnp.arange(local), chosen)

@@ -140,10 +140,10 @@ def hackmatrix_session(
 
 def make_spec(config: HackmatrixConfig) -> SystemSpec:
     """Returns the spec of a run, which depends on its algorithm and its starts."""
-    from matrixrl.systems.hackmatrix.spec import ALPHAZERO_SPEC, SPEC, with_start_stage
+    from matrixrl.systems.hackmatrix.spec import ALPHAZERO_SPEC, SPEC, with_starts
 
     spec = ALPHAZERO_SPEC if config.algorithm == "alphazero" else SPEC
-    return with_start_stage(spec) if config.starts.later_starts > 0 else spec
+    return with_starts(spec, config.starts.later_starts > 0, config.starts.equipped_starts > 0)
 
 
 def describe(config: HackmatrixConfig) -> str:

@@ -20,11 +20,12 @@ class ActorCriticConfig(Settings):
     `grid`: one encoder shared by the 36 cells, followed by the layers.
     """
 
-    features: Literal["observation", "relations"] = "observation"
+    features: Literal["observation", "relations", "yields"] = "observation"
     """Input of the network.
     `observation`: the observation of the game.
     `relations`: also distances along paths, threats, lines of fire and affordable programs, which
     follow from the observation.
+    `yields`: also what a siphon would bring at each cell: enemies, points, resources and programs.
     """
 
     hidden_dim: int = setting(256, minimum=1)
@@ -70,6 +71,16 @@ class StartsConfig(Settings):
     Used by --later-starts.
     """
 
+    equipped_starts: float = setting(0.0, minimum=0, maximum=1)
+    """Initial fraction of training games that start with random programs, resources, data siphons
+    and attack damage. It decreases linearly to 0; 0 gives no game any.
+    """
+
+    equipped_starts_until: float = setting(0.8, above=0, maximum=1)
+    """Fraction of the run after which no game starts with equipment.
+    Used by --equipped-starts.
+    """
+
 
 @dataclass(frozen=True, kw_only=True)
 class AlphaZeroConfig(Settings):
@@ -108,8 +119,11 @@ PPO_SETTINGS = (
     "gae_lambda",
     "clip_eps",
     "clip_value",
+    "max_reward",
     "ent_coef",
     "final_ent_coef",
+    "exploration",
+    "exploration_until",
     "normalize_advantages",
 )
 """Settings of `PPOConfig` that only `--algorithm ppo` uses."""

@@ -56,11 +56,26 @@ class PPOConfig(Settings):
     Default: constant weight.
     """
 
+    exploration: float = setting(0.0, minimum=0, may_change=True)
+    """Initial weight of a bonus that keeps legal actions from dying out, the mean of their
+    log-probabilities; in HackMatrix of siphon and programs. It decreases linearly to 0.
+    """
+
+    exploration_until: float = setting(0.8, above=0, maximum=1, may_change=True)
+    """Fraction of the run after which there is no such bonus.
+    Used by --exploration.
+    """
+
     max_grad_norm: float = setting(0.5, above=0, may_change=True, argument=True)
     """Maximum global norm of the gradients. Larger gradients are scaled down."""
 
     reward_scale: float = setting(0.1, above=0, argument=True)
     """Factor applied to the rewards that the learner uses. Recorded returns are unscaled."""
+
+    max_reward: float | None = setting(None, above=0, may_change=True)
+    """Largest reward, and largest penalty, that the learner sees in a step, before --reward-scale.
+    Recorded returns are not limited. Default: no limit.
+    """
 
     clip_value: bool = setting(True, may_change=True)
     """Limit the change of the value per update to --clip-eps, as that of the policy."""

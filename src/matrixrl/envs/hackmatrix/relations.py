@@ -102,7 +102,7 @@ def relation_words(packed: UInt32[Array, "N 117"]) -> UInt32[Array, "N 22"]:
     danger = dangers(position)
     lines = [_line_of_fire(position, move) for move in MOVES]
     shot = lines[0].passed | lines[1].passed | lines[2].passed | lines[3].passed
-    cells = _fields(
+    cells = fields(
         (5, to_exit),
         (5, distances(position.player, position.blocks)),
         (4, danger),
@@ -121,7 +121,7 @@ def relation_words(packed: UInt32[Array, "N 117"]) -> UInt32[Array, "N 22"]:
         can_step = beside.any() & ~line.target.any()
         change = jnp.where(can_step, now - (there * to_exit).sum(0), 0)
         directions.append(
-            _fields(
+            fields(
                 (1, line.target.any()),
                 (1, destroyed),
                 (1, can_step),
@@ -134,7 +134,7 @@ def relation_words(packed: UInt32[Array, "N 117"]) -> UInt32[Array, "N 22"]:
     half = NUM_CELLS // 2
     words = [
         *(cells[:half] | cells[half:] << 16),
-        _fields((5, now), (4, (here * danger).sum(0))),
+        fields((5, now), (4, (here * danger).sum(0))),
         directions[0] | directions[1] << 16,
         directions[2] | directions[3] << 16,
         (affordable.astype(jnp.uint32) << np.arange(NUM_PROGRAMS, dtype=np.uint32)[:, None]).sum(
@@ -148,12 +148,12 @@ def unpack(words: UInt32[Array, "N 22"]) -> Relations:
     """Returns the features that `relation_words` holds."""
     half = NUM_CELLS // 2
     cells = jnp.concatenate([words[:, :half] & 0xFFFF, words[:, :half] >> 16], axis=-1)
-    to_exit, to_player, danger, fire = _values(cells, 5, 5, 4, 1)
+    to_exit, to_player, danger, fire = values(cells, 5, 5, 4, 1)
     own, first, second, affordable = (words[:, half + i] for i in range(4))
-    now, here = _values(own, 5, 4)
+    now, here = values(own, 5, 4)
     head = [now / FAR, here / 4]
     for direction in (first & 0xFFFF, first >> 16, second & 0xFFFF, second >> 16):
-        target, destroyed, can_step, change, there = _values(direction, 1, 1, 1, 6, 4)
+        target, destroyed, can_step, change, there = values(direction, 1, 1, 1, 6, 4)
         head += [target, destroyed, can_step, change - FAR, there / 4]
     programs = affordable[:, None] >> np.arange(NUM_PROGRAMS, dtype=np.uint32) & 1
     return Relations(
@@ -162,7 +162,7 @@ def unpack(words: UInt32[Array, "N 22"]) -> Relations:
     )
 
 
-def _fields(*parts: tuple[int, Array]) -> Array:
+def fields(*parts: tuple[int, Array]) -> Array:
     """Returns words with the values of the parts, pairs of a number of bits and values, from the
     lowest bit on.
     """
@@ -173,7 +173,7 @@ def _fields(*parts: tuple[int, Array]) -> Array:
     return jnp.asarray(word)
 
 
-def _values(words: UInt32[Array, "..."], *sizes: int) -> list[Float32[Array, "..."]]:
+def values(words: UInt32[Array, "..."], *sizes: int) -> list[Float32[Array, "..."]]:
     """Returns the values of the fields of words, as numbers."""
     found, at = [], 0
     for bits in sizes:

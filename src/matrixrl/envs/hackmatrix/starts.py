@@ -169,9 +169,9 @@ class LaterStarts:
         # Which positions the lanes of a group may take: [B, group, stages].
         filled = kept.filled.reshape(-1, self.group, NUM_KEPT)
         offered = jnp.repeat(filled, self.group, axis=0)
-        stage = _drawn(uniform[:, 1], offered.any(1))
+        stage = drawn(uniform[:, 1], offered.any(1))
         of_stage = jnp.take_along_axis(offered, stage[:, None, None], axis=2)[:, :, 0]
-        lane = jnp.arange(ended.size) // self.group * self.group + _drawn(uniform[:, 2], of_stage)
+        lane = jnp.arange(ended.size) // self.group * self.group + drawn(uniform[:, 2], of_stage)
         later = ended & (uniform[:, 0] < self.current_share(started.steps)) & of_stage.any(1)
 
         def taken(positions: Array, now: Array) -> Array:
@@ -224,7 +224,7 @@ def _keep(kept: KeptPositions, entered: Array, games: State, observations: Array
     )
 
 
-def _drawn(uniform: Array, allowed: Array) -> Array:
+def drawn(uniform: Array, allowed: Array) -> Array:
     """Draws the index of an allowed entry uniformly, by one number in [0, 1) for each row; 0 if
     there is none.
     """

@@ -11,6 +11,7 @@ from jaxtyping import Bool, Float32, Int32, Integer, Key, PRNGKeyArray, UInt32
 
 from matrixrl.envs.base import in_standard_settings
 from matrixrl.envs.hackmatrix.env import EnvParams, HackMatrix
+from matrixrl.envs.hackmatrix.equipped import EquippedStarts
 from matrixrl.envs.hackmatrix.observation import Encoded, EncodedBatch
 from matrixrl.envs.hackmatrix.rules import ACTION_SIPHON, FIRST_PROGRAM_ACTION, REWARD_COMPONENTS
 from matrixrl.envs.hackmatrix.starts import LaterStarts
@@ -30,17 +31,25 @@ EPISODE_VALUES: dict[str, Any] = {
 """Names and types of the values in ``info["episode"]``; see `CountedHackMatrix`."""
 
 
-LATER_START_VALUES: dict[str, Any] = {**EPISODE_VALUES, "start_stage": jnp.int32, "whole": jnp.float32}
-"""Those of an environment with later starts: also the stage of the start, and 1 for a game from
-stage 1.
-"""
+def episode_values(later: bool, equipped: bool) -> dict[str, Any]:
+    """Returns names and types of the values with later or equipped starts: also the stage of the
+    start, whether there was equipment, and 1 for a whole game, which has neither.
+    """
+    values = dict(EPISODE_VALUES)
+    if later:
+        values["start_stage"] = jnp.int32
+    if equipped:
+        values["equipped"] = jnp.float32
+    if later or equipped:
+        values["whole"] = jnp.float32
+    return values
 
 
 class CountedGame(NamedTuple):
     """A game, and the statistics of its episode so far.
 
     Attributes:
-      game: the state of the game, or of `starts.LaterStarts`.
+      game: the state of the game, or of `starts.LaterStarts` or `equipped.EquippedStarts`.
       components: the sum of each reward component (rule 18.2).
       moves, siphons, programs: int32, number of actions of each kind.
       used: uint32, bit i is set if program number i was used.
@@ -61,14 +70,15 @@ class CountedHackMatrix:
     The values of the dict are final where the step ended the episode: `return`, `steps`,
     `highest_stage`, `final_score`, `win_rate` (1 or 0), `programs_used` (number of different ones),
     `action_moves`, `action_siphons`, `action_programs`, and `reward_<component>` for the 14
-    components; with later starts also `start_stage`, and `whole` (1 if it is 1, else 0). The only
-    other entry of info is `final_observation`.
+    components; with later starts also `start_stage`, with equipped starts `equipped` (1 or 0), and
+    with either `whole` (1 for a game from stage 1 without equipment, else 0). The only other entry
+    of info is `final_observation`.
 
     Args:
       game: the environment.
     """
 
-    def __init__(self, game: HackMatrix | LaterStarts) -> None:
+    def __init__(self, game: HackMatrix | LaterStarts | EquippedStarts) -> None:
         self.game = game
 
     @property
@@ -167,9 +177,15 @@ def _counted(
         "action_programs": counted.programs,
         **{f"reward_{name}": counted.components[..., i] for i, name in enumerate(REWARD_COMPONENTS)},
     }
+    whole = jnp.ones_like(info["won"])
     if "start_stage" in info:
-        start = info["start_stage"]
-        episode |= {"start_stage": start, "whole": (start == 1).astype(jnp.float32)}
+        episode["start_stage"] = info["start_stage"]
+        whole &= info["start_stage"] == 1
+    if "equipped" in info:
+        episode["equipped"] = info["equipped"].astype(jnp.float32)
+        whole &= ~info["equipped"]
+    if "start_stage" in info or "equipped" in info:
+        episode["whole"] = whole.astype(jnp.float32)
     ended = terminated | truncated
     fresh = jax.tree.map(
         lambda new, zero: jnp.where(ended.reshape(ended.shape + (1,) * (new.ndim - ended.ndim)), zero, new),

@@ -13,6 +13,7 @@ from jax import Array
 
 from matrixrl.agents.gumbel import GumbelAlphaZero, SearchMetrics, SearchTrainState
 from matrixrl.config import HackmatrixConfig, require
+from matrixrl.envs.hackmatrix.equipped import EquippedGame
 from matrixrl.envs.hackmatrix.starts import StartedGame
 from matrixrl.envs.hackmatrix.state import State
 from matrixrl.envs.hackmatrix.statistics import CountedGame
@@ -38,6 +39,8 @@ COLLAPSE = Diagnostic(
 def game_of(env_state: CountedGame) -> State:
     """Returns the games of the environments of a rollout, without statistics and kept positions."""
     game = env_state.game
+    if isinstance(game, EquippedGame):
+        game = game.game
     return game.game if isinstance(game, StartedGame) else cast(State, game)
 
 

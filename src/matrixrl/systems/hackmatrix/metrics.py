@@ -21,12 +21,11 @@ EPISODE = (
 )
 """Values of an episode (`envs.hackmatrix.statistics`, which imports JAX)."""
 
-LATER_STARTS = ("start_stage", "whole")
-
 
 def hackmatrix_metrics(config: Any) -> list[str] | None:
     """Returns the metrics of the stream; None for a learner other than PPO, which has its own."""
     if getattr(config, "algorithm", "ppo") != "ppo":
         return None
-    has_later = config.starts.later_starts > 0
-    return ppo_metrics((*EPISODE, *LATER_STARTS) if has_later else EPISODE)
+    further = ["start_stage"] if config.starts.later_starts > 0 else []
+    further += ["equipped"] if config.starts.equipped_starts > 0 else []
+    return ppo_metrics((*EPISODE, *further, "whole") if further else EPISODE)

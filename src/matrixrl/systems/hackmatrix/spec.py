@@ -48,15 +48,14 @@ ALPHAZERO_SPEC = dataclasses.replace(
 """Spec of a run of `--algorithm alphazero`."""
 
 
-def with_start_stage(spec: SystemSpec) -> SystemSpec:
-    """Returns the spec of a run with later starts: its episode table also has the stage of the
-    start.
+def with_starts(spec: SystemSpec, later: bool, equipped: bool) -> SystemSpec:
+    """Returns the spec of a run with later or equipped starts: its episode table also says how each
+    game started.
     """
-    return dataclasses.replace(spec, episode_columns={**spec.episode_columns, "Start Stage": "int"})
+    further = {"Start Stage": "int"} if later else {}
+    further |= {"Equipped": "bool"} if equipped else {}
+    return dataclasses.replace(spec, episode_columns={**spec.episode_columns, **further})
 
-
-LATER_STARTS_SPEC = with_start_stage(SPEC)
-"""Spec of a run of PPO with later starts."""
 
 EPISODE_COLUMNS = SPEC.episode_columns
 """Columns of the episode table; the first one is its key."""

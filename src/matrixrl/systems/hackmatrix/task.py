@@ -8,11 +8,12 @@ from matrixrl.agents.ppo import num_groups
 from matrixrl.config import ActorCriticConfig, HackmatrixConfig
 from matrixrl.devices.machine import compute_dtype
 from matrixrl.devices.mesh import max_groups
-from matrixrl.envs.hackmatrix import observation, relations
+from matrixrl.envs.hackmatrix import observation, relations, yields
 from matrixrl.envs.hackmatrix.env import EnvParams, HackMatrix
-from matrixrl.envs.hackmatrix.rules import NUM_ACTIONS, SIZE
+from matrixrl.envs.hackmatrix.equipped import EquippedStarts
+from matrixrl.envs.hackmatrix.rules import ACTION_SIPHON, NUM_ACTIONS, SIZE
 from matrixrl.envs.hackmatrix.starts import LaterStarts
-from matrixrl.envs.hackmatrix.statistics import EPISODE_VALUES, LATER_START_VALUES, CountedHackMatrix
+from matrixrl.envs.hackmatrix.statistics import CountedHackMatrix, episode_values
 from matrixrl.networks.actor_critic import MLP, ActorCritic, GridTorso
 from matrixrl.systems.ppo.task import EpisodeColumn, PPOTask
 
@@ -28,15 +29,26 @@ COLUMNS = {
 LATER_START_COLUMNS = {"Start Stage": EpisodeColumn("start_stage", "int")}
 """Further columns of a run with later starts."""
 
+EQUIPPED_START_COLUMNS = {"Equipped": EpisodeColumn("equipped", "bool")}
+"""Further columns of a run with equipped starts."""
+
+
+FEATURES = {
+    "observation": (observation.unpack, observation.parts),
+    "relations": (relations.unpack_with_relations, relations.parts_with_relations),
+    "yields": (yields.unpack_with_yields, yields.parts_with_yields),
+}
+"""Functions from packed observations to the input of either torso, flat and in parts."""
+
+PREPARE = {"observation": None, "relations": relations.prepare, "yields": yields.prepare}
+"""What is computed of packed observations once for all passes over them."""
+
 
 def build_network(config: HackmatrixConfig) -> ActorCritic:
     """Returns the network of a config; it takes packed observations, uint32 [N, 117]."""
     settings = config.network
-    has_relations = settings.features == "relations"
-    if settings.torso == "mlp":
-        features = relations.unpack_with_relations if has_relations else observation.unpack
-    else:
-        features = relations.parts_with_relations if has_relations else observation.parts
+    flat, parts = FEATURES[settings.features]
+    features = flat if settings.torso == "mlp" else parts
     critic = build_torso(settings) if settings.critic == "separate" else None
     return ActorCritic(features, build_torso(settings), NUM_ACTIONS, critic)
 
@@ -59,21 +71,33 @@ def hackmatrix_task(config: HackmatrixConfig) -> PPOTask:
     """Returns the game with the network of a config."""
     game = HackMatrix(packed=True)
     starts, ppo = config.starts, config.ppo
-    has_later = starts.later_starts > 0
+    has_later, has_equipped = starts.later_starts > 0, starts.equipped_starts > 0
+
+    def steps_until(part: float) -> int:
+        return max(1, round(part * ppo.num_updates * ppo.num_steps))
+
     if has_later:
-        steps = max(1, round(starts.later_starts_until * ppo.num_updates * ppo.num_steps))
+        steps = steps_until(starts.later_starts_until)
         game = LaterStarts(game, starts.later_starts, steps, group_of(config))
+    if has_equipped:
+        game = EquippedStarts(game, starts.equipped_starts, steps_until(starts.equipped_starts_until))
+    columns = dict(COLUMNS)
+    if has_later:
+        columns |= LATER_START_COLUMNS
+    if has_equipped:
+        columns |= EQUIPPED_START_COLUMNS
     return PPOTask(
         name="HackMatrix",
         version=HackMatrix.version,
         env=CountedHackMatrix(game),
         env_params=EnvParams,
         network=build_network(config),
-        episode_values=LATER_START_VALUES if has_later else EPISODE_VALUES,
-        columns={**COLUMNS, **LATER_START_COLUMNS} if has_later else COLUMNS,
+        episode_values=episode_values(has_later, has_equipped),
+        columns=columns,
         maxima=("highest_stage",),
-        counted="whole" if has_later else None,
-        prepare=relations.prepare if config.network.features == "relations" else None,
+        counted="whole" if has_later or has_equipped else None,
+        explored=tuple(action >= ACTION_SIPHON for action in range(NUM_ACTIONS)),
+        prepare=PREPARE[config.network.features],
     )
 
 

@@ -16,8 +16,8 @@ from jax import Array
 from jax.sharding import NamedSharding, PartitionSpec
 from jaxtyping import Bool, Integer, PRNGKeyArray
 
-from matrixrl.agents.ppo import FAULTS, PPO, TrainState, UpdateMetrics, num_groups
-from matrixrl.config import PPOConfig, program_arguments
+from matrixrl.agents.ppo import FAULTS, PPO, Exploration, TrainState, UpdateMetrics, num_groups
+from matrixrl.config import PPOConfig, program_arguments, require
 from matrixrl.devices.groups import replicate, with_sharding
 from matrixrl.devices.mesh import DATA, data_mesh, max_groups
 from matrixrl.systems.ppo.diagnostics import DIAGNOSTICS, Diagnostic
@@ -113,6 +113,10 @@ class PPOProgram:
         self.task = task
         self.first_calls = FirstCalls()
         settings = config.ppo
+        require(
+            not (settings.exploration and task.is_continuous),
+            f"--exploration {settings.exploration:g}: {task.name} has continuous actions, which cannot die out; leave it out",
+        )
         groups = num_groups(settings.num_envs, settings.num_steps, settings.num_minibatches, max_groups())
         self.mesh = data_mesh(config.devices, groups, "groups of environments")
         small_batch = SMALL_SHARE * groups * settings.num_minibatches
@@ -135,6 +139,7 @@ class PPOProgram:
             normalize_observations=task.normalize_observations,
             normalize_rewards=task.normalize_rewards,
             counts_faults=task.counts_faults,
+            max_reward=settings.max_reward,
             clip_value=settings.clip_value,
             normalize_advantages=settings.normalize_advantages,
             prepare=task.prepare,
@@ -176,12 +181,21 @@ class PPOProgram:
         values = coefficients.at(number)
         return dataclasses.replace(
             self.ppo,
+            exploration=self._exploration(number / coefficients.num_updates),
             optimizer=clipped_adam(
                 *(values[name] for name in OF_OPTIMIZER), adam_eps=self.config.ppo.adam_eps
             ),
             env_params=self.task.env_params(coefficients.time_limit),
             **{name: values[name] for name in OF_LEARNER},
         )
+
+    def _exploration(self, progress: Array) -> Exploration | None:
+        """Returns the exploration bonus at a progress of the run from 0 to 1."""
+        settings, explored = self.config.ppo, self.task.explored
+        if not settings.exploration:
+            return None
+        weight = settings.exploration * jnp.maximum(1 - progress / settings.exploration_until, 0)
+        return Exploration(weight, explored or (True,) * self.task.env.num_actions)
 
     @cached_property
     def _specs(self) -> TrainState:

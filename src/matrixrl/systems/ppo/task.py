@@ -100,6 +100,7 @@ class PPOTask:
         first with the message of `describe_fault`.
       joins_small_groups: True to process small groups of a minibatch at once on a CPU. It is
         quicker; products of other sizes may round differently on several devices.
+      explored: for each action whether `PPOConfig.exploration` counts it; None for all.
       prepare: observations [N, ...] -> what the network derives from them and accepts in their
         place; the learner computes it once per update. None if there is nothing to derive.
       describe_fault: name and number of a fault (`agents.ppo.FAULTS`) -> the message.
@@ -119,6 +120,7 @@ class PPOTask:
     normalize_rewards: bool = False
     counts_faults: bool = False
     joins_small_groups: bool = False
+    explored: tuple[bool, ...] | None = None
     prepare: Callable[[Any], Any] | None = None
     describe_fault: Callable[[str, int], str] | None = None
 
