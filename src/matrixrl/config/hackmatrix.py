@@ -25,7 +25,8 @@ class ActorCriticConfig(Settings):
     `observation`: the observation of the game.
     `relations`: also distances along paths, threats, lines of fire and affordable programs, which
     follow from the observation.
-    `yields`: also what a siphon would bring at each cell: enemies, points, resources and programs.
+    `yields`: also what a siphon would bring at each cell: enemies, points, resources, programs, and
+    what could then be paid for.
     """
 
     hidden_dim: int = setting(256, minimum=1)

@@ -55,7 +55,8 @@ def test_resources_and_siphons_are_added_within_their_limits(fresh: Any, number:
         (given.player.energy, fresh.player.energy, MAX_RESOURCES),
         (given.player.data_siphons, fresh.player.data_siphons, MAX_SIPHONS),
     ):
-        np.testing.assert_array_equal(np.asarray(now) - then, int((limit + 1) * number))
+        part = number if limit == MAX_SIPHONS else number**2
+        np.testing.assert_array_equal(np.asarray(now) - then, int((limit + 1) * part))
     np.testing.assert_array_equal(given.player.cell, fresh.player.cell)
     np.testing.assert_array_equal(given.board.values, fresh.board.values)
 

@@ -11,8 +11,8 @@ import pytest
 
 from matrixrl.envs.hackmatrix import relations, yields
 from matrixrl.envs.hackmatrix.observation import NUM_SCALARS, PACKED_WORDS
-from matrixrl.envs.hackmatrix.rules import NUM_CELLS, NUM_PROGRAMS
-from matrixrl.envs.hackmatrix.yields import CELL_FEATURES, HEAD_FEATURES
+from matrixrl.envs.hackmatrix.rules import NUM_CELLS, NUM_PROGRAMS, PROGRAMS
+from matrixrl.envs.hackmatrix.yields import AMOUNTS, CELL_FEATURES, HEAD_FEATURES
 from tests.envs.hackmatrix.test_relations import around
 from tests.jitted import jitted
 
@@ -28,11 +28,12 @@ class YieldBoard:
         draw = np.random.default_rng(seed)
         self.player = int(draw.integers(0, 36))
         self.owned = int(draw.integers(0, 2**NUM_PROGRAMS))
+        self.own_credits, self.own_energy = int(draw.integers(0, 4)), int(draw.integers(0, 4))
         kinds = draw.choice([0, DATA, PROGRAM, QUESTION], size=36, p=[0.6, 0.15, 0.15, 0.1])
         self.kind = [int(kind) for kind in kinds]
         self.siphoned = [bool(kind in (DATA, PROGRAM) and draw.random() < 0.3) for kind in kinds]
         names = [int(name) for name in draw.permutation(NUM_PROGRAMS)]
-        self.program = [names.pop() if kind == PROGRAM else None for kind in kinds]
+        self.program: list[int | None] = [names.pop() if kind == PROGRAM else None for kind in kinds]
         self.points = [int(draw.integers(1, 10)) if kind == DATA else 0 for kind in kinds]
         self.spawns = [int(draw.integers(0, 10)) if kind in (DATA, PROGRAM) else 0 for kind in kinds]
         # Resources of a block are seen once it is siphoned, and are out of reach.
@@ -43,6 +44,7 @@ class YieldBoard:
     def packed(self) -> np.ndarray:
         words = np.zeros(PACKED_WORDS, np.uint32)
         words[0], words[8] = self.player, self.owned
+        words[2], words[3] = self.own_credits, self.own_energy
         first, second, third = words[NUM_SCALARS:].reshape(3, 36)
         for cell, kind in enumerate(self.kind):
             if kind:
@@ -72,6 +74,17 @@ class YieldBoard:
             sum(self.kind[other] == QUESTION for other in cross),
         ], gained
 
+    def enabled_at(self, cell: int) -> set[int]:
+        """Programs that can be paid for after a siphon, and cannot be now."""
+        (_, _, credits, energy, *_), gained = self.yield_at(cell)
+
+        def affordable(owned: set[int], credits: int, energy: int) -> set[int]:
+            return {i for i in owned if credits >= PROGRAMS[i].credits and energy >= PROGRAMS[i].energy}
+
+        owned = {program for program in range(NUM_PROGRAMS) if self.owned >> program & 1}
+        after = affordable(owned | gained, self.own_credits + credits, self.own_energy + energy)
+        return after - affordable(owned, self.own_credits, self.own_energy)
+
 
 @pytest.fixture(scope="module")
 def boards() -> list[YieldBoard]:
@@ -89,9 +102,11 @@ def test_each_cell_has_what_a_siphon_there_would_bring(boards: list[YieldBoard],
     assert found.head.shape == (COUNT, HEAD_FEATURES)
     for board, cells, head in zip(boards, found.cells, found.head, strict=True):
         expected = [board.yield_at(cell)[0] for cell in range(NUM_CELLS)]
-        np.testing.assert_allclose(cells * UNITS, expected, atol=1e-5)
-        here, gained = board.yield_at(board.player)
-        np.testing.assert_allclose(head[:CELL_FEATURES] * UNITS, here, atol=1e-5)
+        np.testing.assert_allclose(cells[:, :AMOUNTS] * UNITS, expected, atol=1e-5)
+        for cell in range(NUM_CELLS):
+            assert set(np.flatnonzero(cells[cell, AMOUNTS:]).tolist()) == board.enabled_at(cell)
+        np.testing.assert_array_equal(head[:CELL_FEATURES], cells[board.player])
+        gained = board.yield_at(board.player)[1]
         assert set(np.flatnonzero(head[CELL_FEATURES:]).tolist()) == gained
 
 
@@ -101,7 +116,7 @@ def test_large_numbers_are_limited_and_leave_the_others_alone() -> None:
     board.program, board.credits, board.energy = [None] * 36, [0] * 36, [0] * 36
     board.spawns, board.points = [255] * 36, [9] * 36
     cells = jitted(yields.yields)(jitted(yields.prepare)(jnp.asarray(board.packed())[None])).cells[0]
-    np.testing.assert_allclose(cells[14] * UNITS, [63, 45, 0, 0, 0, 0], atol=1e-4)
+    np.testing.assert_allclose(cells[14, :AMOUNTS] * UNITS, [63, 45, 0, 0, 0, 0], atol=1e-4)
 
 
 def test_everything_known_before_stays_in_front(prepared: Any) -> None:

@@ -31,7 +31,7 @@ MAX_OWNED = 0.5
 """Maximum probability that a program is owned; each start draws its own, from 0."""
 
 MAX_RESOURCES, MAX_SIPHONS = 15, 3
-"""Maximum additional credits, energy and data siphons, each drawn uniformly from 0."""
+"""Maximum additional credits and energy, and data siphons, each drawn from 0."""
 
 STRONGER, STRONGEST = 0.3, 0.1
 """Probabilities of at least 1, and of 2, additional attack damage."""
@@ -192,15 +192,15 @@ def with_equipment(games: State, uniform: Float32[Array, "B draws"]) -> State:
     def up_to(number: int, draw: Array) -> Array:
         return jnp.floor((number + 1) * draw).astype(jnp.int32)
 
-    # A square prefers few programs, so that the first ones count.
+    # Squares prefer few programs and little to pay with, so that more of them counts.
     owned = uniform[:, 5:-3] < MAX_OWNED * share[:, None] ** 2
     bits = jnp.uint32(1) << jnp.arange(NUM_PROGRAMS, dtype=jnp.uint32)
     player = games.player
     given = games._replace(
         owned=games.owned | jnp.where(owned, bits, 0).sum(-1, dtype=jnp.uint32),
         player=player._replace(
-            credits=player.credits + up_to(MAX_RESOURCES, credits),
-            energy=player.energy + up_to(MAX_RESOURCES, energy),
+            credits=player.credits + up_to(MAX_RESOURCES, credits**2),
+            energy=player.energy + up_to(MAX_RESOURCES, energy**2),
             data_siphons=player.data_siphons + up_to(MAX_SIPHONS, siphons),
             attack_damage=player.attack_damage + (damage < STRONGER) + (damage < STRONGEST),
         ),

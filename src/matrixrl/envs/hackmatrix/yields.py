@@ -1,5 +1,6 @@
 """What a siphon would bring, for each cell where the player could stand: enemies, points,
-resources and programs of the siphon cross (rules 7.2, 18.5).
+resources and programs of the siphon cross (rules 7.2, 18.5), and which programs could then be paid
+for.
 
 A player adds these up before every siphon. As the relations, they are computed from a packed
 observation and reveal nothing that is hidden: the content of question blocks counts as one
@@ -8,6 +9,7 @@ question.
 
 from __future__ import annotations
 
+from functools import reduce
 from typing import NamedTuple
 
 import jax.numpy as jnp
@@ -17,11 +19,16 @@ from jaxtyping import Float32, UInt32
 
 from matrixrl.envs.hackmatrix import relations
 from matrixrl.envs.hackmatrix.observation import NUM_SCALARS, PACKED_WORDS, Parts
-from matrixrl.envs.hackmatrix.rules import NUM_CELLS, NUM_PROGRAMS, SIZE
+from matrixrl.envs.hackmatrix.rules import NUM_CELLS, NUM_PROGRAMS, PROGRAMS, SIZE
 
-CELL_FEATURES = 6
-"""Features of each cell, of a siphon there: enemies it brings, points, credits, energy, programs
-that the player does not own, question blocks.
+AMOUNTS = 6
+"""Amounts of a siphon at a cell: enemies it brings, points, credits, energy, programs that the
+player does not own, question blocks.
+"""
+
+CELL_FEATURES = AMOUNTS + NUM_PROGRAMS
+"""Features of each cell, of a siphon there: its amounts, and the programs that could be paid for
+after it and cannot be now, because they are not owned or resources are missing.
 """
 
 HEAD_FEATURES = CELL_FEATURES + NUM_PROGRAMS
@@ -37,12 +44,12 @@ _DATA, _PROGRAM, _QUESTION, _SIPHONED = 6, 7, 8, 9
 class Yields(NamedTuple):
     """Yield features of a batch of observations."""
 
-    head: Float32[Array, "N 29"]
-    cells: Float32[Array, "N 36 6"]
+    head: Float32[Array, "N 52"]
+    cells: Float32[Array, "N 36 29"]
 
 
 def yields(observations: UInt32[Array, "N _"]) -> Yields:
-    """Returns the yield features of packed observations [N, 117], or of prepared ones [N, 177],
+    """Returns the yield features of packed observations [N, 117], or of prepared ones [N, 214],
     which hold them already.
     """
     if observations.shape[-1] == PACKED_WORDS:
@@ -50,19 +57,20 @@ def yields(observations: UInt32[Array, "N _"]) -> Yields:
     return unpack(observations[:, -YIELD_WORDS:])
 
 
-YIELD_WORDS = NUM_CELLS + 2
+YIELD_WORDS = 2 * NUM_CELLS + 3
 
 
-def prepare(packed: UInt32[Array, "N 117"]) -> UInt32[Array, "N 177"]:
+def prepare(packed: UInt32[Array, "N 117"]) -> UInt32[Array, "N 214"]:
     """Returns packed observations with their relations and yields behind them, as words."""
     return jnp.concatenate([relations.prepare(packed), yield_words(packed)], axis=-1)
 
 
-def yield_words(packed: UInt32[Array, "N 117"]) -> UInt32[Array, "N 38"]:
+def yield_words(packed: UInt32[Array, "N 117"]) -> UInt32[Array, "N 75"]:
     """Computes the yields of packed observations.
 
-    Words 0 to 35 hold the features of a siphon at each cell, with the bits of `_BITS`; word 36
-    those of the player's cell, word 37 the programs that a siphon there gains.
+    Words 0 to 35 hold the amounts of a siphon at each cell, with the bits of `_BITS`, words 36 to
+    71 the programs that it makes affordable; words 72 and 73 those of the player's cell, word 74
+    the programs that a siphon there gains.
     """
     first, second, third = (packed[:, NUM_SCALARS + i * NUM_CELLS :][:, :NUM_CELLS].T for i in range(3))
 
@@ -71,7 +79,7 @@ def yield_words(packed: UInt32[Array, "N 117"]) -> UInt32[Array, "N 38"]:
 
     open_ = 1 - flag(_SIPHONED)
     free = 1 - (flag(_DATA) | flag(_PROGRAM) | flag(_QUESTION))
-    owned = packed[:, NUM_SCALARS - 1]
+    credits, energy, owned = packed[:, 2], packed[:, 3], packed[:, NUM_SCALARS - 1]
     programs = jnp.where(flag(_PROGRAM) & open_, second & 2**NUM_PROGRAMS - 1, 0) & ~owned
     amounts = (
         (third >> 12 & 0xFF) * open_,
@@ -81,26 +89,46 @@ def yield_words(packed: UInt32[Array, "N 117"]) -> UInt32[Array, "N 38"]:
         (programs != 0).astype(jnp.uint32),
         flag(_QUESTION) * open_,
     )
-    limits = (
-        jnp.minimum(_cross_sum(amount), 2**bits - 1) for amount, bits in zip(amounts, _BITS, strict=True)
-    )
+    sums = [sum(_cross(amount)) for amount in amounts]
+    limits = (jnp.minimum(total, 2**bits - 1) for total, bits in zip(sums, _BITS, strict=True))
     cells = relations.fields(*zip(_BITS, limits, strict=True))
+    gained = reduce(jnp.bitwise_or, _cross(programs))
+    now = _affordable(owned, credits, energy)
+    enabled = _affordable(owned | gained, credits + sums[2], energy + sums[3]) & ~now
     here = (jnp.arange(NUM_CELLS, dtype=jnp.uint32)[:, None] == packed[:, 0]).astype(jnp.uint32)
-    cross = _cross_sum(here)
-    # A program is on one block of a stage, so the sum is a union.
-    gained = (programs * cross).sum(0, dtype=jnp.uint32)
-    return jnp.concatenate([cells, (cells * here).sum(0, dtype=jnp.uint32)[None], gained[None]]).T
+    own = [(words * here).sum(0, dtype=jnp.uint32)[None] for words in (cells, enabled, gained)]
+    return jnp.concatenate([cells, enabled, *own]).T
 
 
-def unpack(words: UInt32[Array, "N 38"]) -> Yields:
+def _affordable(owned: Array, credits: Array, energy: Array) -> Array:
+    """Returns the owned programs, as bits, that these resources pay for."""
+    found = jnp.zeros_like(owned | credits)
+    for number, row in enumerate(PROGRAMS):
+        is_paid = (credits >= row.credits) & (energy >= row.energy)
+        found = found | jnp.where(is_paid, owned & np.uint32(1 << number), 0)
+    return found
+
+
+def unpack(words: UInt32[Array, "N 75"]) -> Yields:
     """Returns the features that `yield_words` holds."""
-    cells = jnp.stack(relations.values(words[:, : NUM_CELLS + 1], *_BITS), axis=-1) * _UNITS
-    gained = words[:, NUM_CELLS + 1 :] >> np.arange(NUM_PROGRAMS, dtype=np.uint32) & 1
-    head = jnp.concatenate([cells[:, NUM_CELLS], gained.astype(jnp.float32)], axis=-1)
-    return Yields(head, cells[:, :NUM_CELLS])
+    half = NUM_CELLS
+    cells = _features(words[:, :half], words[:, half : 2 * half])
+    own = _features(words[:, 2 * half], words[:, 2 * half + 1])
+    return Yields(jnp.concatenate([own, _bits(words[:, 2 * half + 2])], axis=-1), cells)
 
 
-def unpack_with_yields(observations: UInt32[Array, "N _"]) -> Float32[Array, "N 1979"]:
+def _features(amounts: Array, enabled: Array) -> Array:
+    """Returns the features of cells from their two words."""
+    values = jnp.stack(relations.values(amounts, *_BITS), axis=-1) * _UNITS
+    return jnp.concatenate([values, _bits(enabled)], axis=-1)
+
+
+def _bits(words: Array) -> Array:
+    """Returns the programs of words as numbers 0 and 1."""
+    return (words[..., None] >> np.arange(NUM_PROGRAMS, dtype=np.uint32) & 1).astype(jnp.float32)
+
+
+def unpack_with_yields(observations: UInt32[Array, "N _"]) -> Float32[Array, "N 2830"]:
     """Returns flat observations with relation features and yield features behind them."""
     found = yields(observations)
     known = relations.unpack_with_relations(_without_yields(observations))
@@ -123,8 +151,8 @@ def _without_yields(observations: Array) -> Array:
     return observations if observations.shape[-1] == PACKED_WORDS else observations[:, :-YIELD_WORDS]
 
 
-def _cross_sum(amounts: UInt32[Array, "36 N"]) -> UInt32[Array, "36 N"]:
-    """Returns for each cell the sum over itself and its neighbours."""
+def _cross(amounts: UInt32[Array, "36 N"]) -> list[UInt32[Array, "36 N"]]:
+    """Returns for each cell the amounts of itself and of its four neighbours."""
     grid = jnp.pad(amounts.reshape(SIZE, SIZE, -1), ((1, 1), (1, 1), (0, 0)))
-    total = grid[1:-1, 1:-1] + grid[:-2, 1:-1] + grid[2:, 1:-1] + grid[1:-1, :-2] + grid[1:-1, 2:]
-    return total.reshape(NUM_CELLS, -1)
+    parts = (grid[1:-1, 1:-1], grid[:-2, 1:-1], grid[2:, 1:-1], grid[1:-1, :-2], grid[1:-1, 2:])
+    return [part.reshape(NUM_CELLS, -1) for part in parts]
