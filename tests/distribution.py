@@ -18,6 +18,7 @@ TOGETHER: dict[str, tuple[str, ...]] = {
         "envs/hackmatrix/test_arrays_by_section.py",
         "envs/hackmatrix/test_env.py",
         "envs/hackmatrix/test_extremes.py",
+        "envs/hackmatrix/test_packed_observation.py",
         "envs/hackmatrix/test_statistics.py",
     ),
     "tiny runs of matmul": (  # tests/systems/conftest.py

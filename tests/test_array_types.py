@@ -7,19 +7,21 @@ import builtins
 import importlib
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import jaxtyping
 import numpy as np
 import pytest
+from jaxtyping import Float32
 
 from matrixrl.agents.returns import gae
 from matrixrl.envs.base import Box
 from matrixrl.envs.hackmatrix import lists
 from matrixrl.envs.matmul.finite_fields import Echelon
 from matrixrl.networks.torso import ResidualMLP
-from tests.array_types import PACKAGES, SOURCE, modules
+from tests.array_types import PACKAGES, SOURCE, checked, jaxtyped_once, modules
 
 TYPES = {name for name in dir(jaxtyping) if name[0].isupper()}
 ARRAYS = ("Array", "jax.Array", "np.ndarray")
@@ -208,3 +210,46 @@ def test_properties_are_checked() -> None:
 
 def test_arrays_of_numpy_are_accepted() -> None:
     assert lists.length(np.zeros((36, 2), np.uint32)).shape == (2,)  # pyright: ignore[reportArgumentType]
+
+
+def test_types_that_were_right_are_not_checked_again_and_others_are() -> None:
+    """Each combination of types is checked once; a wrong one is refused after right ones, and again."""
+    checks: list[str] = []
+
+    def scaled(
+        x: Float32[jax.Array, "B"], other: tuple[Float32[jax.Array, "B"], Float32[jax.Array, "B"]], shape: Any
+    ) -> Float32[jax.Array, "B"]:
+        return jnp.zeros(shape)
+
+    def counting() -> Any:
+        def typechecker(function: Any) -> Any:
+            check = checked(function)
+
+            def counted(*args: Any, **kwargs: Any) -> Any:
+                checks.append(function.__name__)
+                return check(*args, **kwargs)
+
+            return counted
+
+        return jaxtyped_once(typechecker)
+
+    function = counting()(scaled)
+    two, three = jnp.zeros(2), jnp.zeros(3)
+    function(two, (two, two), 2)
+    first = len(checks)
+    assert first > 0
+    for _ in range(3):
+        function(two, (two, two), 2)
+    assert len(checks) == first
+    for wrong in (
+        (two, (two, three), 2),
+        (two, (two, two), 3),
+        (two, (two, 1), 2),
+        (two.astype(int), (two, two), 2),
+    ):
+        for _ in range(2):
+            with pytest.raises(jaxtyping.TypeCheckError):
+                function(*wrong)
+    checks.clear()
+    function(three, (three, three), shape=3)
+    assert checks

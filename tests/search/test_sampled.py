@@ -63,21 +63,26 @@ def expand(value: Any, key: Any, states: Total) -> Expansion:
 
 # Of four states, so that one program of each algorithm serves all tests.
 @partial(jax.jit, static_argnames="algorithm")
-def run(
-    key: Any, states: Total, *, algorithm: Any = "gumbel", exploration: Any = 0.0, value: Any = 0.0
-) -> SearchResult:
+def _search(key: Any, states: Total, algorithm: Any, exploration: Any, value: Any) -> SearchResult:
     return search(
         value, key, states, expand=expand, step=step, num_simulations=SIMULATIONS, algorithm=algorithm,
         exploration=exploration,
     )  # fmt: skip
 
 
+def run(
+    key: Any, states: Total, *, algorithm: str = "gumbel", exploration: float = 0.0, value: float = 0.0
+) -> SearchResult:
+    """Passes every argument: `jax.jit` compiles another program where one is left to its default."""
+    return _search(key, states, algorithm, exploration, value)
+
+
 @partial(jax.jit, static_argnames="algorithm")
 def run_with_tree(
-    key: Any, states: Total, *, algorithm: Any, exploration: Any = 0.0, value: Any = 0.0
+    key: Any, states: Total, *, algorithm: Any, exploration: Any
 ) -> tuple[SearchResult, SearchTree]:
     return search_with_tree(
-        value, key, states, expand=expand, step=step, num_simulations=SIMULATIONS, algorithm=algorithm,
+        0.0, key, states, expand=expand, step=step, num_simulations=SIMULATIONS, algorithm=algorithm,
         exploration=exploration,
     )  # fmt: skip
 

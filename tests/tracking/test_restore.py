@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import shlex
 import shutil
+import sys
+from collections.abc import Iterator
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -23,6 +26,7 @@ from matrixrl.tracking.journal_reader import JournalReader
 from tests.checkpoints.runs import history
 from tests.cli.announced import without_announcement
 from tests.cli.descent import RESUMED, STEPS, descend
+from tests.tracking.conftest import offline_environment
 from tests.wandb_server import LoopbackServer
 
 STOPPED = 234
@@ -36,16 +40,66 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return runs_dir / "r"
 
 
+@pytest.fixture(scope="module")
+def loopback() -> Iterator[LoopbackServer]:
+    with LoopbackServer() as server:
+        yield server
+
+
+@pytest.fixture
+def server(loopback: LoopbackServer) -> Iterator[LoopbackServer]:
+    """The server of this module, empty."""
+    put_back(loopback, {name: type(value)() for name, value in held(loopback).items()})
+    yield loopback
+    if "wandb" in sys.modules:
+        sys.modules["wandb"].teardown()  # it remembers the address
+
+
+@pytest.fixture(scope="module")
+def stopped(
+    loopback: LoopbackServer, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Path, dict[str, Any]]:
+    """A run that was stopped, and what the server holds of it."""
+    folder = tmp_path_factory.mktemp("stopped")
+    settings: dict[str, Any] = {"save_interval_chunks": 100, "keep_last": 3, "grace_seconds": 200}
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in {**offline_environment(folder), **loopback.environment}.items():
+            patch.setenv(name, value)
+        status = descend(folder / "old", stop_at=STOPPED, tracking={"wandb": True}, **settings)
+    assert status == 143
+    return folder / "old", held(loopback)
+
+
 @pytest.fixture
 def sent(
-    server: LoopbackServer, environment: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    stopped: tuple[Path, dict[str, Any]],
+    server: LoopbackServer,
+    environment: dict[str, str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> Path:
-    """A run that was stopped, on the server; the machine that it ran on."""
+    """A run that was stopped, on the server; the machine that it ran on. Trained once, copied for each test."""
+    folder, state = stopped
+    put_back(server, state)
     for name, value in server.environment.items():
         monkeypatch.setenv(name, value)
-    settings: dict[str, Any] = {"save_interval_chunks": 100, "keep_last": 3, "grace_seconds": 200}
-    assert descend(tmp_path / "old", stop_at=STOPPED, tracking={"wandb": True}, **settings) == 143
+    shutil.copytree(folder, tmp_path / "old", symlinks=True)
     return tmp_path / "old"
+
+
+HELD = ("runs", "artifacts", "created", "deleted", "deleted_runs", "unknown")
+
+
+def held(server: LoopbackServer) -> dict[str, Any]:
+    """A copy of what a server holds."""
+    with server.lock:
+        return {name: copy.deepcopy(getattr(server, name)) for name in HELD}
+
+
+def put_back(server: LoopbackServer, state: dict[str, Any]) -> None:
+    with server.lock:
+        for name, value in state.items():
+            setattr(server, name, copy.deepcopy(value))
 
 
 def restore(runs_dir: Path, *flags: str) -> list[str]:

@@ -10,9 +10,20 @@ import numpy as np
 from matrixrl.envs.hackmatrix.referee import GameState, HistoryEntry
 
 
+def plain(value: Any) -> Any:
+    """Records as dictionaries, like `dataclasses.asdict` in a fraction of its time: it copies every set and cell."""
+    if type(value) is list:
+        return [plain(item) for item in value]
+    if type(value) is dict:
+        return {key: plain(item) for key, item in value.items()}
+    if dataclasses.is_dataclass(value):
+        return {field.name: plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
+    return value
+
+
 def comparable(game: GameState | HistoryEntry) -> dict[str, Any]:
     """All fields of a game as plain values, without the display hint and the sizes."""
-    record = dataclasses.asdict(game)
+    record = plain(game)
     for enemy in record["enemies"]:
         del enemy["last_known"]
     for snapshot in record.get("history", ()):

@@ -104,13 +104,15 @@ def masks(games: Sequence[GameState]) -> np.ndarray:
 
 
 def observation_differences(flat: np.ndarray, game: GameState) -> list[str]:
-    """Where an observation differs from the referee's."""
-    expected, found = referee.observe(game), split(jnp.asarray(flat))
-    return [
-        f"observation.{name} at {np.argwhere(~np.isclose(ours, theirs, atol=1e-6))[:4].tolist()}"
-        for name, ours, theirs in zip(found._fields, found, expected_parts(expected), strict=True)
-        if not np.allclose(ours, theirs, atol=1e-6)
-    ]
+    """Where an observation differs from the referee's. `split` takes NumPy's arrays, with which this is quick."""
+    found = []
+    values: Any = np.asarray(flat)
+    found_parts, expected = split(values), expected_parts(referee.observe(game))
+    for name, ours, theirs in zip(found_parts._fields, found_parts, expected, strict=True):
+        wrong = ~np.isclose(ours, theirs, atol=1e-6)
+        if wrong.any():
+            found.append(f"observation.{name} at {np.argwhere(wrong)[:4].tolist()}")
+    return found
 
 
 def expected_parts(expected: referee.RefereeObservation) -> tuple[np.ndarray, ...]:
