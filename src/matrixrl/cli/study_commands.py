@@ -220,7 +220,7 @@ def checked_schema(study: StudyFile, schema: Schema, points: list[Mapping[str, A
     alone = any(names_gymnasium(str(value)) for value in several) or getattr(config, "auto_tune", False)
     # The best value of a run of several agents is that of the best one.
     alone = alone or (study.objective is not None and study.objective.metric in SPECIAL)
-    return (Schema(schema.command, schema.kind) if alone else schema), config
+    return (schema.without_vmapped() if alone else schema), config
 
 
 def require_metric(study: StudyFile, config: Any) -> None:
