@@ -101,7 +101,7 @@ class FirstLegal:
         )
 
 
-COUNT, STEPS = LANES + 30, 7
+COUNT, STEPS = LANES + 4, 9
 
 
 @pytest.fixture(scope="module")
@@ -155,6 +155,33 @@ def test_games_move_into_fewer_groups_and_stay_the_same(
     assert sizes == [LANES] * sum(-(-count // LANES) for count in alive)
     assert len(sizes) < 2 * STEPS
     assert step_lanes._cache_size() == compiled  # pyright: ignore  the program of the other evaluation
+
+
+@partial(jax.tree_util.register_dataclass, data_fields=["policy"], meta_fields=["num_simulations"])
+@dataclass(frozen=True)
+class ByNetwork:
+    """Plays the action that a network prefers."""
+
+    policy: NetworkPolicy
+    num_simulations: int = 1
+
+    def __call__(self, keys: Any, states: Any) -> ChanceSearchResult:
+        model = HackMatrix(packed=True)
+        legal = model.legal_action_mask_batch(states)
+        logits = self.policy(jax.vmap(model.observation)(states), legal)
+        action = jnp.argmax(jnp.where(legal, logits, -jnp.inf), axis=-1).astype(jnp.int32)
+        return ChanceSearchResult(action, logits, jnp.zeros(action.shape), jnp.zeros(logits.shape, jnp.int32))
+
+
+def test_a_game_does_not_depend_on_the_others_nor_on_its_lane(player: SearchPlayer) -> None:
+    """Floats too round alike: games that are packed, refilled, or alone."""
+    by_network: Any = ByNetwork(_policy(player))
+    play = partial(evaluate_search, by_network, seed=7, time_limit=STEPS, group=LANES)
+    packed, refilled, few = play(COUNT, lanes=2 * LANES), play(COUNT, lanes=LANES), play(20, lanes=LANES)
+    expect_same_games(packed, refilled)
+    for name in ("returns", "highest_stages", "scores", "steps", "outcomes"):
+        np.testing.assert_array_equal(getattr(packed, name)[:20], getattr(few, name), err_msg=name)
+    assert len(set(packed.returns)) > 10
 
 
 def test_few_games_take_few_lanes(monkeypatch: pytest.MonkeyPatch) -> None:
