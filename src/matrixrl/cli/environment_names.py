@@ -25,7 +25,6 @@ from matrixrl.config.environment import (
     names_gymnax,
     split_spec,
 )
-from matrixrl.errors import first_line
 from matrixrl.tracking.status import activity
 
 Named = tuple[str, str]
@@ -87,9 +86,9 @@ def _ask_process(names: list[Named]) -> str | None:
     )
     if process.returncode == 0:
         return json.loads(process.stdout)
-    last = process.stderr.strip().rpartition("\n")[2] or "without a message"
+    last = process.stderr.strip().rpartition("\n")[2][:300] or "without a message"
     words = " ".join(f"{flag} {name}" for flag, name in names)
-    return f"{words}: the process that imports it ended with status {process.returncode}: {first_line(last, 300)}"
+    return f"{words}: the process that imports it ended with status {process.returncode}: {last}"
 
 
 def _is_here(name: str) -> bool:
