@@ -12,7 +12,9 @@ import pytest
 from matrixrl.cli.hackmatrix_agent import load_agent
 from matrixrl.cli.main import main
 from matrixrl.config import ConfigError
+from matrixrl.search.chance import VALUE_SCALE
 from matrixrl.systems.hackmatrix.evaluation import NetworkPolicy, evaluate
+from matrixrl.tracking.journal import JOURNAL_FILE
 from matrixrl.whole_files import write_whole
 from tests.cli.announced import without_announcement
 from tests.cli.conftest import BEST, NEWEST
@@ -85,6 +87,33 @@ def test_search_plays_the_same_games_beside_the_policy(
     assert [player.num_simulations for player in searched] == [6, 6]
     assert float(searched[0].discount) == pytest.approx(config.gamma)
     assert float(searched[0].reward_scale) == pytest.approx(config.reward_scale)
+    assert float(searched[0].value_scale) == pytest.approx(VALUE_SCALE)
+
+
+def test_the_search_has_the_value_scale_of_a_run_of_alphazero(
+    hackmatrix_runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(hackmatrix_runs / "agent", tmp_path / "agent")
+    (tmp_path / "agent" / JOURNAL_FILE).unlink()
+    file = tmp_path / "agent" / "run.json"
+    record = json.loads(file.read_text())
+    record["config"] |= {"algorithm": "alphazero"}
+    record["config"]["ppo"]["num_minibatches"] = 1
+    record["config"]["alphazero"]["value_scale"] = 0.03
+    file.write_text(json.dumps(record))
+    searched: list[Any] = []
+
+    def seen(player: Any) -> Any:
+        searched.append(player)
+        raise ConfigError("seen")
+
+    monkeypatch.setattr(
+        "matrixrl.systems.hackmatrix.search.evaluate_search", lambda player, *_, **__: seen(player)
+    )
+    monkeypatch.setattr("matrixrl.systems.hackmatrix.game.AgentGame", lambda *_, search, **__: seen(search))
+    for words in (["evaluate", "agent", "--policy", "search"], ["watch", "agent"]):
+        assert main(["hackmatrix", *words, "--num-simulations", "6", "--runs-dir", str(tmp_path)]) == 2
+    assert [float(player.value_scale) for player in searched] == pytest.approx([0.03, 0.03])
 
 
 @pytest.mark.slow

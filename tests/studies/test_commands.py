@@ -14,7 +14,10 @@ from typing import Any
 
 import pytest
 
+from matrixrl.cli import environment_names, study_commands
+from matrixrl.cli.environment_names import require_names
 from matrixrl.cli.main import main
+from matrixrl.config import ConfigError
 from matrixrl.studies.launcher import LaunchOptions
 from matrixrl.studies.record import read_study
 from matrixrl.studies.table import study_table
@@ -108,6 +111,60 @@ def test_a_failed_trial_is_reported(tmp_path: Path, capsys: pytest.CaptureFixtur
     (trial,) = found["trials"]
     assert trial["status"] == "failed"
     assert "no such world" in trial["error"]
+
+
+def test_names_that_do_not_exist_are_refused_before_anything_starts(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def start(*arguments: Any) -> Any:
+        raise AssertionError("an engine was started")
+
+    monkeypatch.setattr(study_commands, "make_engine", start)
+    study, tiny = ("--study-dir", tmp_path / "s"), TINY["env"].rpartition(":")[0]
+    for env, said in (
+        ("gymnax:CartPole-v9", "gymnax has no environment CartPole-v9; it has, for example, CartPole-v1"),
+        ("gymnasium:Absent-v0", "Absent"),
+        ("gymnasium:absent_package:Some-v0", "absent_package"),
+        ("absent_package.worlds:make", "there is no module absent_package"),
+        ("matrixrl.config:make", "matrixrl.config has no make"),
+        (f"{tmp_path}/absent.py:make", "there is no file"),
+        (f"{tiny}:Maskd", "has no Maskd; did you mean Masked?"),
+    ):
+        line = refused(capsys, "sweep", write(tmp_path / "f.toml", "", env=env), *study)
+        assert line.startswith(f"matrixrl: {tmp_path}/f.toml: --env {env}: ")
+        assert said in line
+    # Each value of a grid or a search space, and networks.
+    grid = f'[grid]\nnetwork = ["{tiny}:Masked", "{tiny}:Net"]\n'
+    assert f"--network {tiny}:Net: " in refused(capsys, "sweep", write(tmp_path / "f.toml", grid), *study)
+    space = f'[space]\nenv = ["{TINY["env"]}", "gymnax:Acrobat-v1"]\n'
+    line = refused(capsys, "tune", write(tmp_path / "f.toml", space, seeds="[1]"), *study)
+    assert "--env gymnax:Acrobat-v1: gymnax has no environment Acrobat-v1" in line
+    words = ["ppo", "train", "--env", TINY["env"], "--runs-dir", str(tmp_path / "s"), "--sweep"]
+    assert f"--network {tiny}:Net: " in refused(capsys, *words, f"network={tiny}:Masked,{tiny}:Net")
+    assert not (tmp_path / "s").exists()
+
+
+def test_names_are_looked_up_in_a_process_where_jax_is_not_loaded(tmp_path: Path) -> None:
+    noisy = tmp_path / "noisy.py"
+    noisy.write_text("print('hello')\ndef make(): raise AssertionError\n")
+    error = environment_names._ask_process([("--env", f"{noisy}:make"), ("--env", f"{noisy}:mak")])
+    assert error == f"--env {noisy}:mak: {noisy} has no mak; did you mean make?"
+
+
+@pytest.mark.slow
+def test_code_that_ends_its_process_is_refused(tmp_path: Path) -> None:
+    dead = tmp_path / "dead.py"
+    dead.write_text("import os\nos._exit(3)\n")
+    assert environment_names._ask_process([("--env", f"{dead}:make")]) == (
+        f"--env {dead}:make: the process that imports it ended with status 3: without a message"
+    )
+
+
+def test_other_machines_may_have_what_is_not_here(tmp_path: Path) -> None:
+    names = ("absent_package:make", f"{tmp_path}/absent.py:make", "gymnasium:absent_package:Some-v0")
+    require_names([("--env", name) for name in names], trained_elsewhere=True)
+    with pytest.raises(ConfigError, match=r"matrixrl\.config has no make"):
+        require_names([("--env", "matrixrl.config:make")], trained_elsewhere=True)
 
 
 def test_bad_command_lines_leave_no_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

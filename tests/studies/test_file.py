@@ -252,6 +252,8 @@ def test_what_is_best_follows_from_the_command(tmp_path: Path) -> None:
     checked, _ = checked_schema(study, schema, list(study.points))
     # The best value of a run of several agents is that of the best one: each is a run of its own.
     assert [len(plan.members) for plan in plan_trials(study, checked)] == [1] * 4
+    study, schema = read(tmp_path, f'command = "matmul train"\n[settings]\nsizes = ["2x2x2"]\n{text}')
+    assert checked_schema(study, schema, list(study.points))[0].best_is_lowest
     study, schema = read(tmp_path, HEAD + '[objective]\nmetric = "time_to_rank"\nrank = 7\n')
     with pytest.raises(ConfigError, match="no run of `matrixrl ppo train` has it"):
         checked_schema(study, schema, list(study.points))

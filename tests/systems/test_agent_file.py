@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import json
 import pickle
@@ -16,8 +17,10 @@ import numpy as np
 import pytest
 
 from matrixrl import presets
-from matrixrl.config import ActorCriticConfig, ConfigError, HackmatrixConfig, PPOConfig
+from matrixrl.cli.hackmatrix_agent import load_agent
+from matrixrl.config import ActorCriticConfig, AlphaZeroConfig, ConfigError, HackmatrixConfig, PPOConfig
 from matrixrl.envs.hackmatrix.observation import PACKED_WORDS
+from matrixrl.search.chance import VALUE_SCALE
 from matrixrl.systems.hackmatrix.agent_file import (
     ABOUT,
     named_parameters,
@@ -87,6 +90,18 @@ def test_half_precision_halves_the_file_and_keeps_three_digits(
         write_agent(half, run_name="r", step=3, config=CONFIG, policy=NetworkPolicy(policy.network, large))
 
 
+def test_the_search_of_a_file_has_the_value_scale_of_its_run(policy: NetworkPolicy, tmp_path: Path) -> None:
+    path, own = tmp_path / "agent.npz", AlphaZeroConfig(value_scale=0.03)
+    config = dataclasses.replace(CONFIG, algorithm="alphazero", alphazero=own)
+    write_agent(path, run_name="r", step=3, config=config, policy=policy)
+    agent = load_agent("watch", str(path), Path("nowhere"), None, False)
+    assert (agent.config.algorithm, agent.config.alphazero) == ("alphazero", own)
+    assert float(agent.search_player(6).value_scale) == pytest.approx(0.03)
+    # Files of earlier versions do not name them.
+    stored = parse_agent(changed(path, algorithm=None, alphazero=None))
+    assert (stored.config.algorithm, stored.config.alphazero.value_scale) == ("ppo", VALUE_SCALE)
+
+
 def archive(entries: dict[str, Any]) -> bytes:
     content = io.BytesIO()
     np.savez(content, **entries)
@@ -98,7 +113,9 @@ def changed(written: Path, **changes: Any) -> bytes:
         arrays = {name: file[name] for name in file.files}
     about = json.loads(arrays[ABOUT].tobytes())
     for name, value in changes.items():
-        if name in about:
+        if name in about and value is None:
+            del about[name]
+        elif name in about:
             about[name] = value
         elif value is None:
             del arrays[name]
@@ -136,6 +153,9 @@ def test_what_is_no_agent_is_refused_in_one_line(
         "version": (changed(written, version=9), "version 9, this matrixrl reads version 1"),
         "game": (changed(written, environment_version=9), "version 9 of HackMatrix"),
         "setting": (changed(written, network={"depth": 3}), "network.depth"),
+        "algorithm": (changed(written, algorithm="dqn"), "algorithm"),
+        "search": (changed(written, alphazero=3), "alphazero: must be a table of settings"),
+        "scale": (changed(written, algorithm="alphazero", alphazero={"value_scale": -1}), "--value-scale -1"),
         "range": (changed(written, time_limit=0), "--time-limit 0"),
         "type": (changed(written, time_limit="long"), "time_limit is missing or of another type"),
         "missing": (changed(written, **{kernel: None}), f"no parameters {kernel}"),

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-import shlex
+import json
 import shutil
-from collections.abc import Callable
-from functools import cached_property
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -17,59 +19,31 @@ import pytest
 from matrixrl.agents.gumbel import SearchMetrics, SearchTrainState
 from matrixrl.agents.masked import masked_log_softmax
 from matrixrl.checkpoints.store import CheckpointStore
+from matrixrl.cli import hackmatrix
 from matrixrl.cli.hackmatrix import make_spec, read_config, summary
+from matrixrl.cli.main import main
 from matrixrl.config import HackmatrixConfig
-from matrixrl.search.chance import ChanceSearchResult
-from matrixrl.systems.hackmatrix import task as hackmatrix_tasks
-from matrixrl.systems.hackmatrix.alphazero import AlphaZeroProgram
+from matrixrl.dashboard.server import create_app
 from matrixrl.systems.hackmatrix.spec import ALPHAZERO_SPEC, SPEC
-from matrixrl.systems.ppo.task import PPOTask
 from matrixrl.systems.ppo.trainer import PPOState, PPOTrainer
 from matrixrl.tracking.audit import audit
 from matrixrl.tracking.journal_reader import JournalReader
+from matrixrl.tracking.sinks.wandb_client import fragments, offline_rows
+from matrixrl.tracking.summary import summarize
 from matrixrl.training.parameters import params_sha256
-from tests.agents.test_gumbel import DOORS, NETWORK, search
-from tests.envs.hackmatrix.lanes import QUICKLY
+from tests.agents.test_gumbel import NETWORK
+from tests.checkpoints import runs
+from tests.dashboard.client import Client
+from tests.systems.doors_run import SETTINGS, UPDATES, DoorsProgram
 from tests.systems.train_run import train_run
+from tests.tracking.conftest import environment
 
-UPDATES, LANES, STEPS, CHUNK = 60, 16, 4, 20
-SETTINGS = shlex.split(f"""
-    --algorithm alphazero --num-envs {LANES} --num-steps {STEPS} --num-simulations 24 --seed 3
-    --total-timesteps {UPDATES * LANES * STEPS} --replay-size 256 --batch-size 64 --updates-per-rollout 4
-    --learning-rate 0.01 --gamma 0.9 --reward-scale 1 --value-lambda 0.5 --vf-coef 1 --max-grad-norm 10
-    --log-interval {CHUNK} --console quiet --run-name r --save-interval-chunks 1 --keep-last 999
-""")
-
-
-class DoorsProgram(AlphaZeroProgram):
-    """The programs of a run on the game of two doors, compiled with quick code generation."""
-
-    def _search(
-        self, params: Any, keys: Any, env_state: Any, discount: Any, reward_scale: Any
-    ) -> ChanceSearchResult:
-        return search(params, keys, env_state, discount, reward_scale)
-
-    @cached_property
-    def _compiled(self) -> Callable[..., Any]:
-        return jax.jit(self.updates, donate_argnums=0, compiler_options=QUICKLY)
+__all__ = ["environment"]  # a fixture
 
 
 @pytest.fixture(scope="module")
 def program() -> DoorsProgram:
-    task = PPOTask(
-        name="doors",
-        version=0,
-        env=DOORS,  # pyright: ignore[reportArgumentType]
-        env_params=lambda limit: None,
-        network=NETWORK,
-        episode_values={
-            "return": np.float32, "steps": np.int32, "highest_stage": np.int32, "final_score": np.int32,
-            "win_rate": np.float32,
-        },
-        columns=hackmatrix_tasks.COLUMNS,
-        maxima=("highest_stage",),
-    )  # fmt: skip
-    return DoorsProgram(read_config(SETTINGS), task)
+    return DoorsProgram(read_config(SETTINGS))
 
 
 def play(program: DoorsProgram, runs_dir: Path, *flags: str) -> tuple[PPOState, PPOTrainer]:
@@ -77,7 +51,7 @@ def play(program: DoorsProgram, runs_dir: Path, *flags: str) -> tuple[PPOState, 
     named = ["--resume-run", "r"] if "--resume-run" in flags else SETTINGS
     config = read_config([*named, "--runs-dir", str(runs_dir)])
     more = {"environment_version": 0}
-    return train_run("hackmatrix", config, lambda run: PPOTrainer(config, program), more)
+    return train_run(make_spec(config), config, lambda run: PPOTrainer(config, program), more)
 
 
 @pytest.fixture(scope="module")
@@ -162,6 +136,93 @@ def test_a_killed_run_continues_to_the_same_bits(
     with JournalReader(tmp_path / "r") as ours, JournalReader(whole[2] / "r") as theirs:
         assert [row.values for row in ours.episodes()] == [row.values for row in theirs.episodes()]
     assert audit(tmp_path / "r").agrees
+
+
+def saved_arrays(folder: Path) -> dict[str, np.ndarray]:
+    checkpoint, _ = CheckpointStore(folder).newest()
+    assert checkpoint is not None
+    assert checkpoint.step == UPDATES
+    return checkpoint.host_arrays()
+
+
+@pytest.mark.slow
+def test_a_process_that_was_killed_is_resumed_by_the_command_to_the_same_bits(
+    program: DoorsProgram,
+    whole: tuple[PPOState, PPOTrainer, Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    words = ["hackmatrix", "train", *SETTINGS, "--log-interval", "2", "--runs-dir", str(tmp_path)]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "tests.systems.doors_process", *words],
+        env=runs.environment(tmp_path / "cache"),
+        cwd=runs.ROOT,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+    )
+    deadline = time.monotonic() + 250
+    while CheckpointStore(tmp_path / "r").steps() == [] and process.poll() is None:
+        assert time.monotonic() < deadline
+        time.sleep(0.002)
+    process.send_signal(signal.SIGKILL)
+    _, errors = process.communicate()
+    assert process.returncode == -signal.SIGKILL, errors
+    assert summarize(tmp_path / "r").state == "stale"
+    monkeypatch.setattr(hackmatrix, "make_program", lambda config: program)
+    capsys.readouterr()
+    assert main(["hackmatrix", "train", "--resume-run", "r", "--runs-dir", str(tmp_path), "--json"]) == 0
+    answer = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert (answer["global_step"], answer["status"]) == (UPDATES, "finished")
+    ours, theirs = saved_arrays(tmp_path / "r"), saved_arrays(whole[2] / "r")
+    assert ours.keys() == theirs.keys()
+    for name, array in theirs.items():
+        np.testing.assert_array_equal(ours[name], array, err_msg=name)
+    with JournalReader(tmp_path / "r") as one, JournalReader(whole[2] / "r") as other:
+        assert [row.values for row in one.episodes()] == [row.values for row in other.episodes()]
+    assert audit(tmp_path / "r").agrees
+
+
+@pytest.mark.slow
+def test_rows_reach_the_offline_file_of_wandb(
+    program: DoorsProgram,
+    environment: dict[str, str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(hackmatrix, "make_program", lambda config: program)
+    words = ["hackmatrix", "train", *SETTINGS, "--runs-dir", str(tmp_path), "--wandb"]
+    assert main([*words, "--finish-seconds", "200"]) == 0
+    folder = tmp_path / "r"
+    (file,) = fragments(folder)
+    rows = {row.step: row.values for row in offline_rows(file)}
+    with JournalReader(folder) as reader:
+        recorded = {row.step: row.metrics for row in reader.stream()}
+    assert list(rows) == list(recorded) == [20, 40, 60]
+    for step, metrics in recorded.items():
+        sent = {
+            name: value for name, value in rows[step].items() if not name.startswith(("_", "episode_history"))
+        }
+        assert sent == pytest.approx(metrics)
+        assert "train/search_kl" in sent
+        assert any(name.startswith("episode_history") for name in rows[step])
+    report = audit(folder)
+    assert report.agrees, report.gaps
+
+
+def test_the_dashboard_shows_it(whole: tuple[PPOState, PPOTrainer, Path]) -> None:
+    state, _, runs_dir = whole
+    client = Client(create_app(runs_dir))
+    (row,) = client.get("/api/runs").json()["runs"]
+    assert (row["key"], row["system"], row["state"], row["step"]) == ("r", "hackmatrix", "finished", UPDATES)
+    details = client.get("/api/runs/r").json()
+    assert details["settings"]["alphazero.num_simulations"] == 24
+    assert details["charts"] == list(ALPHAZERO_SPEC.charts)
+    assert not details["damage"]
+    known = set(client.get("/api/runs/r/metrics").json()["metrics"])
+    assert {name for name in ALPHAZERO_SPEC.charts if name.startswith("train/")} <= known
+    page = client.get("/api/runs/r/episodes", params={"count": 10}).json()
+    assert page["total"] == state.progress.episodes
 
 
 def test_the_buffer_is_part_of_the_checkpoint(whole: tuple[PPOState, PPOTrainer, Path]) -> None:

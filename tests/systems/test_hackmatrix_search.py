@@ -16,9 +16,19 @@ from matrixrl.config import ActorCriticConfig, HackmatrixConfig
 from matrixrl.envs.hackmatrix.env import HackMatrix
 from matrixrl.envs.hackmatrix.observation import PACKED_WORDS
 from matrixrl.search.chance import ChanceSearchResult
-from matrixrl.systems.hackmatrix.evaluation import LANES, NetworkPolicy, evaluate, game_key, step_keys
+from matrixrl.systems.hackmatrix import search as search_module
+from matrixrl.systems.hackmatrix.evaluation import (
+    LANES,
+    FinishedGames,
+    NetworkPolicy,
+    evaluate,
+    game_key,
+    step_keys,
+    step_lanes,
+)
 from matrixrl.systems.hackmatrix.game import AgentGame
 from matrixrl.systems.hackmatrix.search import (
+    GROUP,
     MAX_LANES,
     MAX_TREE_BYTES,
     SearchPlayer,
@@ -91,19 +101,102 @@ class FirstLegal:
         )
 
 
-def test_lanes_are_refilled_and_games_are_those_of_the_other_evaluation() -> None:
+COUNT, STEPS = LANES + 4, 9
+
+
+@pytest.fixture(scope="module")
+def first_legal_games() -> FinishedGames:
+    return evaluate(
+        lambda observations, legal: -jnp.cumsum(legal, -1) * 1.0, COUNT, 7, greedy=True, time_limit=STEPS
+    )
+
+
+def expect_same_games(ours: FinishedGames, theirs: FinishedGames) -> None:
+    for name in ("returns", "highest_stages", "scores", "steps", "outcomes"):
+        np.testing.assert_array_equal(getattr(ours, name), getattr(theirs, name), err_msg=name)
+
+
+def test_lanes_are_refilled_and_games_are_those_of_the_other_evaluation(
+    first_legal_games: FinishedGames,
+) -> None:
     """The same boards and the same chance: a player that needs no search plays the same games."""
-    count, limit = LANES + 30, 7
     heard: list[tuple[int, int]] = []
     player: Any = FirstLegal()
     ours = evaluate_search(
-        player, count, seed=7, time_limit=limit, lanes=LANES, progress=lambda *numbers: heard.append(numbers)
+        player,
+        COUNT,
+        seed=7,
+        time_limit=STEPS,
+        lanes=LANES,
+        group=LANES,
+        progress=lambda *numbers: heard.append(numbers),
     )
-    theirs = evaluate(lambda observations, legal: -jnp.cumsum(legal, -1) * 1.0, count, 7, True, limit)
-    for name in ("returns", "highest_stages", "scores", "steps", "outcomes"):
-        np.testing.assert_array_equal(getattr(ours, name), getattr(theirs, name), err_msg=name)
-    assert heard[-1] == (count, count)
+    expect_same_games(ours, first_legal_games)
+    assert heard[-1] == (COUNT, COUNT)
     assert heard == sorted(heard)
+
+
+def test_games_move_into_fewer_groups_and_stay_the_same(
+    first_legal_games: FinishedGames, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sizes: list[int] = []
+    act, compiled = search_module._act, step_lanes._cache_size()  # pyright: ignore
+
+    def counted(player: Any, games: Any, seed_key: Any, numbers: Any, steps: Any) -> Any:
+        sizes.append(len(numbers))
+        return act(player, games, seed_key, numbers, steps)
+
+    monkeypatch.setattr(search_module, "_act", counted)
+    player: Any = FirstLegal()
+    ours = evaluate_search(player, COUNT, seed=7, time_limit=STEPS, lanes=2 * LANES, group=LANES)
+    expect_same_games(ours, first_legal_games)
+    # As many groups as the games that are not over fill.
+    alive = [int((first_legal_games.steps >= step).sum()) for step in range(1, STEPS + 1)]
+    assert sizes == [LANES] * sum(-(-count // LANES) for count in alive)
+    assert len(sizes) < 2 * STEPS
+    assert step_lanes._cache_size() == compiled  # pyright: ignore  the program of the other evaluation
+
+
+@partial(jax.tree_util.register_dataclass, data_fields=["policy"], meta_fields=["num_simulations"])
+@dataclass(frozen=True)
+class ByNetwork:
+    """Plays the action that a network prefers."""
+
+    policy: NetworkPolicy
+    num_simulations: int = 1
+
+    def __call__(self, keys: Any, states: Any) -> ChanceSearchResult:
+        model = HackMatrix(packed=True)
+        legal = model.legal_action_mask_batch(states)
+        logits = self.policy(jax.vmap(model.observation)(states), legal)
+        action = jnp.argmax(jnp.where(legal, logits, -jnp.inf), axis=-1).astype(jnp.int32)
+        return ChanceSearchResult(action, logits, jnp.zeros(action.shape), jnp.zeros(logits.shape, jnp.int32))
+
+
+def test_a_game_does_not_depend_on_the_others_nor_on_its_lane(player: SearchPlayer) -> None:
+    """Floats too round alike: games that are packed, refilled, or alone."""
+    by_network: Any = ByNetwork(_policy(player))
+    play = partial(evaluate_search, by_network, seed=7, time_limit=STEPS, group=LANES)
+    packed, refilled, few = play(COUNT, lanes=2 * LANES), play(COUNT, lanes=LANES), play(20, lanes=LANES)
+    expect_same_games(packed, refilled)
+    for name in ("returns", "highest_stages", "scores", "steps", "outcomes"):
+        np.testing.assert_array_equal(getattr(packed, name)[:20], getattr(few, name), err_msg=name)
+    assert len(set(packed.returns)) > 10
+
+
+def test_few_games_take_few_lanes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a CPU; the default number of lanes at once depends on the memory."""
+    begun: list[int] = []
+
+    def begin(seed_key: Any, numbers: np.ndarray, *_: Any) -> Any:
+        begun.append(len(numbers))
+        raise InterruptedError
+
+    monkeypatch.setattr(search_module, "_begun", begin)
+    for games, expected in ((1, GROUP), (MAX_LANES + 1, GROUP)):
+        with pytest.raises(InterruptedError):
+            evaluate_search(FirstLegal(), games)  # pyright: ignore
+        assert begun.pop() == expected
 
 
 def test_the_search_gets_no_key_of_the_game() -> None:

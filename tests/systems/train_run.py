@@ -7,12 +7,13 @@ from typing import Any
 
 from matrixrl.config import as_record
 from matrixrl.tracking.run import Run, open_run
+from matrixrl.tracking.spec import SystemSpec
 from matrixrl.training.checkpointing import CheckpointManager
 from matrixrl.training.loop import StopRequest, run_loop
 
 
 def train_run(
-    system: str,
+    system: SystemSpec | str,
     config: Any,
     make_trainer: Callable[[Run], Any],
     more: Mapping[str, Any] | None = None,

@@ -42,7 +42,9 @@ class TrainedHackmatrixAgent:
         return f"{self.name} after {self.step:,} updates ({steps:,} steps)"
 
     def search_player(self, num_simulations: int) -> SearchPlayer:
-        """Returns the player that searches with the agent's network; imports JAX."""
+        """Returns the player that searches with the agent's network and its run's weight of
+        values; imports JAX.
+        """
         import jax.numpy as jnp
 
         from matrixrl.systems.hackmatrix.search import SearchPlayer
@@ -53,6 +55,7 @@ class TrainedHackmatrixAgent:
             num_simulations,
             jnp.float32(self.config.ppo.gamma),
             jnp.float32(self.config.ppo.reward_scale),
+            value_scale=jnp.float32(self.config.alphazero.value_scale),
         )
 
 

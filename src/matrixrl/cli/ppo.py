@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from matrixrl.cli import named_code, ppo_sweep, ppo_training, session
 from matrixrl.cli.embedding import shared_program
+from matrixrl.cli.environment_names import names_of, require_names
 from matrixrl.cli.processes import agreed_settings
 from matrixrl.cli.resume import flag_value
 from matrixrl.cli.settings import read_settings
@@ -77,6 +78,8 @@ def with_whole_paths(config: EnvironmentRunConfig) -> EnvironmentRunConfig:
 def train(config: EnvironmentRunConfig, coordinator: Coordinator = SINGLE) -> int:
     """Trains, and prints how the agent plays at the end. Returns the exit status."""
     if config.outer_grid:
+        # A wrong name of a later run is found before the first one trains.
+        require_names(named for _, one in config.each_run() for named in names_of(one))
         return ppo_sweep.train_sweep(config, train_of_sweep)
     with contextlib.ExitStack() as resources:
         make_session = partial(environment_session, resources=resources)

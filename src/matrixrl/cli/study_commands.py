@@ -26,6 +26,7 @@ from typing import Any, Literal
 
 import tyro
 
+from matrixrl.cli.environment_names import Named, require_names
 from matrixrl.cli.main import COMMANDS
 from matrixrl.cli.progress import complain
 from matrixrl.cli.runs_common import number, table
@@ -33,7 +34,7 @@ from matrixrl.cli.runs_studies import setting_text
 from matrixrl.config import ConfigError, require
 from matrixrl.config.environment import EnvironmentRunConfig, names_gymnasium, swept_settings
 from matrixrl.studies.engine import Engine, LocalEngine, cores, default_jobs
-from matrixrl.studies.file import BEST_METRIC, SPECIAL, TIME_METRIC, StudyFile
+from matrixrl.studies.file import BEST_METRIC, SPECIAL, TIME_METRIC, Choice, StudyFile
 from matrixrl.studies.launcher import (
     Launcher,
     LaunchOptions,
@@ -220,7 +221,29 @@ def checked_schema(study: StudyFile, schema: Schema, points: list[Mapping[str, A
     alone = any(names_gymnasium(str(value)) for value in several) or getattr(config, "auto_tune", False)
     # The best value of a run of several agents is that of the best one.
     alone = alone or (study.objective is not None and study.objective.metric in SPECIAL)
-    return (Schema(schema.command, schema.kind) if alone else schema), config
+    return (schema.without_vmapped() if alone else schema), config
+
+
+def require_environments(study: StudyFile, schema: Schema, command: StudyCommand, is_new: bool) -> None:
+    """Refuses environments and networks that do not exist, before anything starts. Those of an
+    existing study have been checked, except for a file that extends it.
+
+    Raises:
+      ConfigError: if one does not exist; the message names the file.
+    """
+    if schema.kind is not EnvironmentRunConfig or not (is_new or command.extend):
+        return
+    points = [{**study.settings, **point} for point in study.points or [{}]]
+    names: list[Named] = []
+    for flag, name in (("--env", "env"), ("--network", "network")):
+        dimension = study.space.get(name)
+        values = dimension.values if isinstance(dimension, Choice) else [point.get(name) for point in points]
+        names += [(flag, str(value)) for value in values if value is not None]
+    try:
+        with use(status_of(command)):
+            require_names(names, trained_elsewhere=command.on == "ray")
+    except ConfigError as error:
+        raise ConfigError(f"{study.path}: {error}") from error
 
 
 def require_metric(study: StudyFile, config: Any) -> None:

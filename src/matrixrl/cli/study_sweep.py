@@ -14,6 +14,7 @@ from matrixrl.cli.study_commands import (
     opened_study,
     options_of,
     require_engine,
+    require_environments,
     schema_of,
     status_of,
 )
@@ -36,6 +37,7 @@ def run_command(command: SweepCommand) -> int:
     schema, _ = checked_schema(file, schema, list(file.points))
     folder = StudyFolder(command)
     study, is_new = opened_study(command, folder, file, "sweep")
+    require_environments(file, schema, command, is_new)
     done = [member.key for trial in study.trials for member in trial.members]
     for plan in plan_trials(file, schema, done):
         study.add(plan)

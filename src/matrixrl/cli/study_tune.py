@@ -19,6 +19,7 @@ from matrixrl.cli.study_commands import (
     opened_study,
     options_of,
     require_engine,
+    require_environments,
     schema_of,
     status_of,
 )
@@ -75,6 +76,7 @@ def run_command(command: TuneCommand) -> int:
     start = start_point(file, schema, checker)
     folder = StudyFolder(command)
     study, is_new = opened_study(command, folder, file, "tune")
+    require_environments(file, schema, command, is_new)
     engine = opened_engine(command, folder, study, is_new)
     status = status_of(command)
     try:

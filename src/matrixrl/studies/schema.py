@@ -54,6 +54,10 @@ class Schema:
             last = dotted.rpartition(".")[2]
             self._names |= dict.fromkeys((dotted, last, *rules_of(item).aliases), dotted)
 
+    def without_vmapped(self) -> Schema:
+        """Returns the schema of a command of which each run trains one value of every setting."""
+        return Schema(self.command, self.kind, best_is_lowest=self.best_is_lowest)
+
     def name(self, given: str, where: str) -> str:
         """Returns the name of a setting as its flag has it.
 

@@ -60,6 +60,21 @@ class System:
     metrics: Callable[[Any], Sequence[str] | None] | None = None
 
 
+def metrics_from(reference: str) -> Callable[[Any], Sequence[str] | None]:
+    """Returns a function for `System.metrics` that calls another one, whose module is imported at
+    the first call: loading a spec imports no metrics.
+
+    Args:
+      reference: the other function, such as `package.module:function`.
+    """
+
+    def known_metrics(config: Any) -> Sequence[str] | None:
+        module, _, name = reference.partition(":")
+        return getattr(importlib.import_module(module), name)(config)
+
+    return known_metrics
+
+
 _registered: dict[str, System] = {}
 
 
@@ -166,6 +181,7 @@ __all__ = [
     "System",
     "SystemSpec",
     "find_system",
+    "metrics_from",
     "projects",
     "register",
     "system_names",

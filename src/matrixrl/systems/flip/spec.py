@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Mapping
 
-from matrixrl.systems.spec import System
+from matrixrl.systems.spec import System, metrics_from
 from matrixrl.tracking.events import Kind
 from matrixrl.tracking.spec import BestMetric, ConsoleMetric, SystemSpec
 
@@ -47,11 +46,4 @@ SPEC = SystemSpec(
 )
 
 
-def known_metrics(config: Any) -> Sequence[str] | None:
-    """Returns the metrics of a run's stream; imported when they are asked for."""
-    from matrixrl.systems.flip.rows import flip_metrics
-
-    return flip_metrics(config)
-
-
-SYSTEM = System(SPEC, metrics=known_metrics)
+SYSTEM = System(SPEC, metrics=metrics_from("matrixrl.systems.flip.rows:flip_metrics"))

@@ -22,15 +22,7 @@ import jax
 import numpy as np
 from jaxtyping import PyTree
 
-from matrixrl.config import (
-    ActorCriticConfig,
-    ConfigError,
-    HackmatrixConfig,
-    PPOConfig,
-    as_record,
-    from_record,
-    require,
-)
+from matrixrl.config import ConfigError, HackmatrixConfig, PPOConfig, as_record, from_record, require
 from matrixrl.envs.hackmatrix.env import HackMatrix
 from matrixrl.systems.hackmatrix.evaluation import NetworkPolicy
 from matrixrl.systems.hackmatrix.task import build_network
@@ -53,8 +45,8 @@ class StoredAgent:
     Attributes:
       run_name: name of the run that trained it.
       step: number of updates that it was trained for.
-      config: network, discount, reward scale, time limit and size of a batch of that run; other
-        settings have their defaults.
+      config: network, discount, reward scale, value scale, time limit and size of a batch of that
+        run; other settings have their defaults.
       policy: the network with its parameters, float32.
       results: what was measured when the file was written, as JSON values.
     """
@@ -144,7 +136,9 @@ def agent_bytes(
         "run_name": run_name,
         "step": step,
         "network": as_record(kept.network),
+        "algorithm": kept.algorithm,
         "ppo": as_record(kept.ppo),
+        "alphazero": as_record(kept.alphazero),
         "time_limit": kept.time_limit,
         "results": dict(results or {}),
     }
@@ -232,12 +226,11 @@ def named_parameters(params: PyTree) -> dict[str, Any]:
 
 
 def _config_of(about: Mapping[str, Any]) -> HackmatrixConfig:
-    """Returns the settings in the description of an agent."""
-    return HackmatrixConfig(
-        ppo=from_record(PPOConfig, about["ppo"], "ppo."),
-        network=from_record(ActorCriticConfig, about["network"], "network."),
-        time_limit=about["time_limit"],
-    )
+    """Returns the settings in the description of an agent. Files of earlier versions name no
+    algorithm and none of its settings: those take their defaults.
+    """
+    names = ("algorithm", "ppo", "alphazero", "network", "time_limit")
+    return from_record(HackmatrixConfig, {name: about[name] for name in names if name in about})
 
 
 def _read_arrays(data: bytes) -> dict[str, np.ndarray]:

@@ -35,6 +35,7 @@ from matrixrl.systems.hackmatrix.evaluation import (
     NO_ACTION,
     RESULTS,
     FinishedGames,
+    GameLanes,
     Network,
     blank_lanes,
     finished_games,
@@ -55,6 +56,12 @@ MAX_TREE_BYTES = 256 * 2**20
 
 MAX_LANES = 64
 """Maximum number of games that are searched at once."""
+
+GROUP = 32
+"""Number of games that one program searches on a CPU. A call has a fixed cost, about that of 16
+games with 16 simulations: a smaller group is slower while all lanes are busy, a larger one near the
+end, where few lanes are.
+"""
 
 _MODEL = HackMatrix(TREE_UNDO_DEPTH, packed=True)
 _NO_LIMIT = EnvParams(2**31 - 1)
@@ -150,20 +157,24 @@ def evaluate_search(
     time_limit: int = DEFAULT_TIME_LIMIT,
     *,
     lanes: int | None = None,
+    group: int | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> FinishedGames:
     """Plays games 0 to N - 1 of a seed to their ends: those that `evaluation.evaluate` plays under
     the same numbers.
 
-    A lane whose game has ended starts the next one, so that few lanes are idle; a game depends only
-    on its number.
+    A lane whose game has ended starts the next one. Lanes are searched in groups of one size, by
+    one program; near the end the remaining games move into fewer groups, so that idle lanes cost
+    little. Every call has the same shapes, so that a game depends only on its number.
 
     Args:
       player: the search.
       games: N, 1 or more.
       seed: 0 to 2**32 - 1.
       time_limit: maximum number of steps of a game.
-      lanes: number of games at once. Default: what the memory allows (`lanes_of`).
+      lanes: maximum number of games at once. Default: what the memory allows (`lanes_of`).
+      group: number of lanes of the program. Groups of another size may round differently, and so
+        lead to other games. Default: `GROUP` on a CPU, all lanes on an accelerator.
       progress: called after each step with the number of games that have ended, and N.
 
     Raises:
@@ -174,33 +185,103 @@ def evaluate_search(
     require(time_limit >= 1, f"time_limit {time_limit}: must be 1 or more")
     began, compile_seconds = time.perf_counter(), 0.0
     lanes = lanes_of(player.num_simulations) if lanes is None else lanes
+    if group is None:
+        group = min(lanes, GROUP) if jax.default_backend() == "cpu" else lanes
     seed_key, limit = jax.random.key(seed), jnp.int32(time_limit)
     found = {name: np.zeros(games, dtype) for name, dtype in RESULTS.items()}
-    # Steps are numbered from 1; step 0 starts a game: an invalid action ends whatever is there.
-    numbers, steps, following = np.arange(lanes), np.zeros(lanes, np.int32), lanes
     with activity("compiling the game"):
-        keys = _lane_keys(seed_key, jnp.asarray(numbers), jnp.asarray(steps))
-        batch = step_lanes(blank_lanes(keys.environment), jnp.full(lanes, NO_ACTION), keys.environment, limit)
-    ended, steps = 0, steps + 1
+        following = group * min(max(1, lanes // group), -(-games // group))
+        first_games = np.arange(following).reshape(-1, group)
+        groups = [_begun(seed_key, numbers, games, limit) for numbers in first_games]
+    ended = 0
     while ended < games:
-        batch = batch._replace(playing=jnp.asarray((numbers < games) & (steps > 0)))
-        with activity("compiling the search") if not compile_seconds else contextlib.nullcontext():
-            actions, env_keys = _act(player, batch.games, seed_key, jnp.asarray(numbers), jnp.asarray(steps))
-            batch = step_lanes(batch, actions, env_keys, limit)
-        if not compile_seconds:
-            compile_seconds = time.perf_counter() - began
-        # Keep the results of games that have ended in this step; their lanes take the next numbers.
-        over = (numbers < games) & (steps > 0) & ~np.asarray(batch.playing)
-        for name, values in jax.device_get(batch.results).items():
-            found[name][numbers[over]] = values[over]
-        ended += int(over.sum())
-        steps = np.where(over, 0, steps + 1)
-        numbers[over] = following + np.arange(over.sum())
-        following += int(over.sum())
+        for number, lane_group in enumerate(groups):
+            with activity("compiling the search") if not compile_seconds else contextlib.nullcontext():
+                moved, over = _moved(lane_group, player, seed_key, limit)
+            if not compile_seconds:
+                compile_seconds = time.perf_counter() - began
+            # Keep the results of games that ended in this step; their lanes take the next numbers.
+            for name, values in jax.device_get(moved.batch.results).items():
+                found[name][moved.numbers[over]] = values[over]
+            new = np.arange(following, following + int(over.sum()))
+            groups[number] = moved.restarted(over, new, games)
+            ended, following = ended + new.size, following + new.size
         if progress is not None:
             progress(ended, games)
+        groups = _packed(groups, group)
     seconds = time.perf_counter() - began
     return finished_games(found, seed, True, time_limit, seconds, compile_seconds)
+
+
+@dataclass(frozen=True, eq=False)
+class _LaneGroup:
+    """Games that one call of the programs advances by a step.
+
+    Attributes:
+      batch: the games.
+      numbers: of the games, int64 [W].
+      steps: number of the next step of each game, counted from 1, int32 [W]. Step 0 starts a game:
+        an invalid action ends whatever is there.
+      active: bool [W], false for lanes without a game.
+    """
+
+    batch: GameLanes
+    numbers: np.ndarray
+    steps: np.ndarray
+    active: np.ndarray
+
+    def restarted(self, over: np.ndarray, numbers: np.ndarray, games: int) -> _LaneGroup:
+        """Returns the group with new games in the lanes whose game is over, as long as there are
+        any.
+        """
+        own, steps = self.numbers.copy(), np.where(over, 0, self.steps)
+        own[over] = numbers
+        return _LaneGroup(self.batch, own, steps, self.active & (own < games))
+
+
+def _begun(seed_key: Array, numbers: np.ndarray, games: int, limit: Array) -> _LaneGroup:
+    """Returns a group whose games are at their beginning."""
+    steps = np.zeros(len(numbers), np.int32)
+    keys = _lane_keys(seed_key, jnp.asarray(numbers), jnp.asarray(steps))
+    actions = jnp.full(len(numbers), NO_ACTION, jnp.int32)
+    batch = step_lanes(blank_lanes(keys.environment), actions, keys.environment, limit)
+    return _LaneGroup(batch, numbers, steps + 1, numbers < games)
+
+
+def _moved(
+    group: _LaneGroup, player: SearchPlayer, seed_key: Array, limit: Array
+) -> tuple[_LaneGroup, np.ndarray]:
+    """Searches, and plays a step of each game.
+
+    Returns:
+      The group, and bool [W]: whether a game ended.
+    """
+    numbers, steps = jnp.asarray(group.numbers), jnp.asarray(group.steps)
+    playing = group.active & (group.steps > 0)
+    actions, env_keys = _act(player, group.batch.games, seed_key, numbers, steps)
+    # A copy: the program may reuse the memory of its argument.
+    batch = step_lanes(group.batch._replace(playing=jnp.array(playing)), actions, env_keys, limit)
+    over = playing & ~np.asarray(batch.playing)
+    return _LaneGroup(batch, group.numbers, group.steps + 1, group.active), over
+
+
+def _packed(groups: list[_LaneGroup], size: int) -> list[_LaneGroup]:
+    """Returns the games in as few groups as possible; the same groups if there are no fewer."""
+    active = np.flatnonzero(np.concatenate([group.active for group in groups]))
+    count = -(-len(active) // size)
+    if count >= len(groups) or count == 0:
+        return groups
+    # Spare lanes repeat the first game, inactive.
+    chosen = np.concatenate([active, np.full(count * size - len(active), active[0])])
+    arrays = [(group.numbers, group.steps, jax.device_get(group.batch)) for group in groups]
+    numbers, steps, batch = jax.tree.map(lambda *leaves: np.concatenate(leaves)[chosen], *arrays)
+    is_game = np.arange(len(chosen)) < len(active)
+    packed = []
+    for first in range(0, len(chosen), size):
+        own = slice(first, first + size)
+        lanes = jax.tree.map(lambda leaf, own=own: jnp.array(leaf[own]), batch)
+        packed.append(_LaneGroup(lanes, numbers[own], steps[own], is_game[own]))
+    return packed
 
 
 class _LaneKeys(NamedTuple):

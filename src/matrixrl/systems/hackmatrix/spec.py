@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
-from typing import Any
 
 from matrixrl.systems.ppo.spec import LEARNER_METRICS, ppo_spec
-from matrixrl.systems.spec import System
+from matrixrl.systems.spec import System, metrics_from
 from matrixrl.tracking.spec import ConsoleMetric, SystemSpec
 
 SPEC = ppo_spec(
@@ -61,11 +59,4 @@ EPISODE_COLUMNS = SPEC.episode_columns
 """Columns of the episode table; the first one is its key."""
 
 
-def known_metrics(config: Any) -> Sequence[str] | None:
-    """Returns the metrics of a run's stream; imported when they are asked for."""
-    from matrixrl.systems.hackmatrix.metrics import hackmatrix_metrics
-
-    return hackmatrix_metrics(config)
-
-
-SYSTEM = System(SPEC, metrics=known_metrics)
+SYSTEM = System(SPEC, metrics=metrics_from("matrixrl.systems.hackmatrix.metrics:hackmatrix_metrics"))

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from matrixrl.checkpoints.migrations import FORMAT_VERSION
 from matrixrl.config import ConfigError
-from matrixrl.systems.spec import System
+from matrixrl.systems.spec import System, metrics_from
 from matrixrl.tracking.events import Kind
 from matrixrl.tracking.spec import BestMetric, ConsoleMetric, SystemSpec
 
@@ -70,11 +70,8 @@ def _refuse_checkpoint(record: dict[str, Any]) -> dict[str, Any]:
     )
 
 
-def known_metrics(config: Any) -> Sequence[str] | None:
-    """Returns the metrics of a run's stream; imported when they are asked for."""
-    from matrixrl.systems.matmul.metrics import matmul_metrics
-
-    return matmul_metrics(config)
-
-
-SYSTEM = System(SPEC, migrations={1: _refuse_checkpoint, 2: _refuse_checkpoint}, metrics=known_metrics)
+SYSTEM = System(
+    SPEC,
+    migrations={1: _refuse_checkpoint, 2: _refuse_checkpoint},
+    metrics=metrics_from("matrixrl.systems.matmul.metrics:matmul_metrics"),
+)

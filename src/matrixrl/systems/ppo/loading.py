@@ -65,6 +65,23 @@ def load_environment(spec: str, time_limit: int | None = None) -> AnyEnvironment
         return GymnaxEnvironment(env, params, spec)
 
 
+def require_exists(flag: str, spec: str) -> None:
+    """Refuses the name of an environment or a network that does not exist. Of the user's code it
+    imports the module, and calls nothing.
+
+    Args:
+      flag: `--env` or `--network`.
+
+    Raises:
+      ConfigError: if the name cannot be resolved.
+    """
+    if flag == "--env" and (names_gymnax(spec) or names_gymnasium(spec)):
+        load_environment(spec)
+        return
+    with _import_folder(spec):
+        _attribute(flag, spec)
+
+
 def load_network(config: EnvironmentRunConfig, env: AnyEnvironment) -> Any:
     """Returns the network of a run: the user's, or the default one for the environment.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
 TRAIN = (
     "total_loss",
@@ -34,3 +35,9 @@ def ppo_metrics(episode_values: Iterable[str] = ("*",)) -> list[str]:
         *(f"train/{name}" for name in TRAIN),
         *(f"episode/{name}" for name in dict.fromkeys(("count", "return", "steps", *episode_values))),
     ]
+
+
+def environment_metrics(config: Any) -> list[str]:
+    """Returns the metrics of a run on any environment, as patterns: no setting changes them."""
+    del config
+    return ppo_metrics()

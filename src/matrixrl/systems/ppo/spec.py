@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
-from matrixrl.systems.spec import System
+from matrixrl.systems.spec import System, metrics_from
 from matrixrl.tracking.events import Kind
 from matrixrl.tracking.spec import BestMetric, ConsoleMetric, SystemSpec
 
@@ -76,11 +75,4 @@ SPEC = ppo_spec("ppo", "ppo", {"Return": "float", "Steps": "int"})
 """Spec of runs on an environment without columns of its own."""
 
 
-def known_metrics(config: Any) -> Sequence[str] | None:
-    """Returns the metrics of a run's stream; imported when they are asked for."""
-    from matrixrl.systems.ppo.metrics import ppo_metrics
-
-    return ppo_metrics()
-
-
-SYSTEM = System(SPEC, metrics=known_metrics)
+SYSTEM = System(SPEC, metrics=metrics_from("matrixrl.systems.ppo.metrics:environment_metrics"))
