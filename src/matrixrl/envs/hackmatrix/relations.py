@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
-from jaxtyping import Float32, Int32, UInt32
+from jaxtyping import Bool, Float32, Int32, Num, UInt32
 
 from matrixrl.envs.hackmatrix import bitboard, observation
 from matrixrl.envs.hackmatrix.bitboard import Bits
@@ -162,7 +162,7 @@ def unpack(words: UInt32[Array, "N 22"]) -> Relations:
     )
 
 
-def fields(*parts: tuple[int, Array]) -> Array:
+def fields(*parts: tuple[int, Num[Array, "..."] | Bool[Array, "..."]]) -> UInt32[Array, "..."]:
     """Returns words with the values of the parts, pairs of a number of bits and values, from the
     lowest bit on.
     """

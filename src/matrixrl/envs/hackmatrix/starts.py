@@ -224,7 +224,7 @@ def _keep(kept: KeptPositions, entered: Array, games: State, observations: Array
     )
 
 
-def drawn(uniform: Array, allowed: Array) -> Array:
+def drawn(uniform: Float[Array, "B"], allowed: Bool[Array, "B N"]) -> Int32[Array, "B"]:
     """Draws the index of an allowed entry uniformly, by one number in [0, 1) for each row; 0 if
     there is none.
     """
