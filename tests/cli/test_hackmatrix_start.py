@@ -90,7 +90,7 @@ def test_a_settings_file_may_name_it(agent_file: Path, tmp_path: Path) -> None:
         (["--start-from", "pretrained", "--torso", "mlp"], ["--torso mlp", "has grid"]),
         (
             ["--start-from", "pretrained", "--features", "observation"],
-            ["--features observation", "relations"],
+            ["--features observation", "pretrained has"],
         ),
         (["--start-from", "pretrained", "--activation", "tanh"], ["--activation tanh", "has relu"]),
         (["--start-from", "nobody"], ["--start-from nobody", "no hackmatrix run of this name"]),
