@@ -88,7 +88,7 @@ def test_impossible_settings_are_refused(flags: list[str], parts: list[str]) -> 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_positions_are_resumed_to_the_same_bits_and_only_whole_games_count(tmp_path: Path) -> None:
-    config = read_config(LATER)
+    config = read_config([*LATER, "--equipped-starts", "0.5", "--equipped-starts-until", "1"])
     program = QuickProgram(config, hackmatrix_task(config))
     trainer, key = PPOTrainer(config, program), jax.random.key(config.seed)
 
@@ -96,13 +96,14 @@ def test_positions_are_resumed_to_the_same_bits_and_only_whole_games_count(tmp_p
         """A new run whose lanes have kept a position each: their own start, as if in stage 5."""
         state = program.init(key)
         counted = state.rollout.env_state
-        kept = counted.game.kept
-        bare = counted.game.game._replace(history=counted.game.game.history._replace(words=()))
+        started = counted.game.game
+        kept = started.kept
+        bare = started.game._replace(history=started.game.history._replace(words=()))
         games = jax.tree.map(lambda all_, now: all_.at[:, 2].set(now), kept.games, bare)
         games = games._replace(stage=games.stage.at[:, 2].set(5))
         shown = kept.observations.at[:, 2].set(state.rollout.observation)
         kept = kept._replace(filled=kept.filled.at[:, 2].set(True), games=games, observations=shown)
-        counted = counted._replace(game=counted.game._replace(kept=kept))
+        counted = counted._replace(game=counted.game._replace(game=started._replace(kept=kept)))
         return state._replace(rollout=state.rollout._replace(env_state=counted))
 
     def advance(state: Any, first: int, count: int) -> tuple[Any, Any]:
@@ -117,7 +118,7 @@ def test_positions_are_resumed_to_the_same_bits_and_only_whole_games_count(tmp_p
     checkpoint, _ = store.newest()
     store.close()
     assert checkpoint is not None
-    assert "rollout/env_state/game/kept/filled" in flatten(half)
+    assert "rollout/env_state/game/game/kept/filled" in flatten(half)
     resumed, _ = advance(checkpoint.restore(program.template), 3, 5)
     progress = trainer.init().progress
     assert_same_state(PPOState(whole, progress), PPOState(resumed, progress))
@@ -125,9 +126,11 @@ def test_positions_are_resumed_to_the_same_bits_and_only_whole_games_count(tmp_p
     # Means are over whole games only; the table has all.
     results = jax.device_get(results)
     ended, stages = results.ended[:8], results.table["start_stage"][:8]
-    assert set(np.unique(stages[ended])) == {1, 5}
+    assert {1, 5} <= set(np.unique(stages[ended]).tolist())
+    equipped = results.table["equipped"][:8] > 0
+    assert 0 < equipped[ended].mean() < 1
     for update in range(8):
-        counted = ended[update] & (stages[update] == 1)
+        counted = ended[update] & (stages[update] == 1) & ~equipped[update]
         np.testing.assert_array_equal(trainer._counted(results, update), counted)
         returns = results.table["return"][update][counted].sum()
         assert results.sums["return"][update] == pytest.approx(returns, rel=1e-4, abs=1e-4)
