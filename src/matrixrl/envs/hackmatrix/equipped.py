@@ -1,7 +1,7 @@
 """HackMatrix whose training games may start with programs and resources: exploring starts.
 
 A policy that learns from nothing soon stops siphoning: a siphon brings enemies at once, and the
-program that it brings is of no use to who has never used one. Games that start with random
+program that it brings is of no use to a player who has never used one. Games that start with random
 equipment show what programs are worth; the value of owning one then makes a siphon pay. The share
 of such games falls linearly to 0.
 
