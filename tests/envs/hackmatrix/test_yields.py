@@ -113,7 +113,8 @@ def test_each_cell_has_what_a_siphon_there_would_bring(boards: list[YieldBoard],
 def test_large_numbers_are_limited_and_leave_the_others_alone() -> None:
     board = YieldBoard(0)
     board.kind, board.siphoned = [DATA] * 36, [False] * 36
-    board.program, board.credits, board.energy = [None] * 36, [0] * 36, [0] * 36
+    board.program[:] = [None] * 36
+    board.credits, board.energy = [0] * 36, [0] * 36
     board.spawns, board.points = [255] * 36, [9] * 36
     cells = jitted(yields.yields)(jitted(yields.prepare)(jnp.asarray(board.packed())[None])).cells[0]
     np.testing.assert_allclose(cells[14, :AMOUNTS] * UNITS, [63, 45, 0, 0, 0, 0], atol=1e-4)
