@@ -16,16 +16,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
-from jaxtyping import Bool, Float, Float32, Int32, Integer, Key, PRNGKeyArray, UInt32
+from jaxtyping import Bool, Float32, Int32, Integer, Key, PRNGKeyArray, UInt32
 
-from matrixrl.config import require
 from matrixrl.envs.base import in_standard_settings
-from matrixrl.envs.hackmatrix import bitboard
+from matrixrl.envs.hackmatrix import bitboard, lists
 from matrixrl.envs.hackmatrix.env import EnvParams, HackMatrix
 from matrixrl.envs.hackmatrix.observation import Encoded, EncodedBatch
-from matrixrl.envs.hackmatrix.rules import NUM_CELLS, NUM_PROGRAMS, PROGRAMS
-from matrixrl.envs.hackmatrix.starts import LaterStarts, drawn
-from matrixrl.envs.hackmatrix.state import CellWord, EnemyWord, State, present
+from matrixrl.envs.hackmatrix.rules import NUM_PROGRAMS, PROGRAMS
+from matrixrl.envs.hackmatrix.starts import FadingStarts, LaterStarts, drawn
+from matrixrl.envs.hackmatrix.state import CellWord, State
 
 MAX_OWNED = 0.5
 """Maximum probability that a program is owned; each start draws its own, from 0."""
@@ -62,7 +61,7 @@ class EquippedGame(NamedTuple):
 
 
 @in_standard_settings
-class EquippedStarts:
+class EquippedStarts(FadingStarts):
     """HackMatrix with equipped starts. Info has one more entry, `equipped`: bool.
 
     Args:
@@ -72,22 +71,8 @@ class EquippedStarts:
     """
 
     def __init__(self, game: HackMatrix | LaterStarts, share: float, steps: int) -> None:
-        require(0 < share <= 1, f"share {share}: must be above 0 and at most 1")
-        require(steps >= 1, f"steps {steps}: must be 1 or more")
-        self.game = game
-        self.share = share
-        self.steps = steps
+        super().__init__(game, share, steps)
         self._plain = game.game if isinstance(game, LaterStarts) else game
-
-    @property
-    def default_params(self) -> EnvParams:
-        """Default parameters of the game."""
-        return self.game.default_params
-
-    @property
-    def num_actions(self) -> int:
-        """28 actions (rule 4)."""
-        return self.game.num_actions
 
     def reset(self, key: PRNGKeyArray, params: EnvParams | None = None) -> tuple[Encoded, EquippedGame]:
         """Starts a new game, without equipment."""
@@ -117,9 +102,9 @@ class EquippedStarts:
         ended = terminated | truncated
         info = {**info, "equipped": states.equipped}
         after = EquippedGame(games, states.equipped & ~ended, states.steps + 1)
-        # Few steps end a game.
+        # Few steps end a game, and none gets equipment once the share is 0.
         observations, after = jax.lax.cond(
-            ended.any(),
+            jnp.any(ended & (self.current_share(after.steps) > 0)),
             lambda: self._restarted(keys, ended, observations, after),
             lambda: (observations, after),
         )
@@ -134,23 +119,9 @@ class EquippedStarts:
     ) -> tuple[Encoded, EquippedGame, Float32[Array, ""], Bool[Array, ""], Bool[Array, ""], dict[str, Any]]:
         """Runs one step of one game."""
         one = jax.tree.map(lambda leaf: leaf[None], (key, state, action))
-        game = self.game
-        if isinstance(game, LaterStarts):
-            game = LaterStarts(game.game, game.share, game.steps, 1)
+        game = self.game.alone() if isinstance(self.game, LaterStarts) else self.game
         alone = EquippedStarts(game, self.share, self.steps)
         return jax.tree.map(lambda leaf: leaf[0], alone.step_batch(one[0], one[1], one[2], params))
-
-    def legal_action_mask(self, state: EquippedGame) -> Bool[Array, "28"]:
-        """Returns the mask of valid actions (rule 20)."""
-        return self.game.legal_action_mask(state.game)
-
-    def legal_action_mask_batch(self, states: EquippedGame) -> Bool[Array, "B 28"]:
-        """Returns the masks of B games."""
-        return self.game.legal_action_mask_batch(states.game)
-
-    def current_share(self, steps: Integer[Array, "*B"]) -> Float[Array, "*B"]:
-        """Returns the share of equipped starts after this many steps of a lane."""
-        return self.share * jnp.maximum(0.0, 1 - steps.astype(jnp.float32) / self.steps)
 
     def _restarted(
         self, keys: Array, ended: Array, observations: Array, after: EquippedGame
@@ -219,8 +190,9 @@ def _beside_program(games: State, wanted: Array, where: Array, which: Array) -> 
     lanes = jnp.arange(wanted.size)
     open_ = (board.blocks & board.programs) - board.questions - board.siphoned
     taken = board.blocks | board.pickups | bitboard.of_cell(games.exit)
-    free = bitboard.neighbours(open_) - taken
-    is_free = (bitboard.to_cells(free).T != 0) & ~_occupied(games)
+    # Functions of lists take the batch last.
+    taken = taken | lists.occupied(games.enemies.T) | lists.occupied(games.transmissions.T)
+    is_free = bitboard.to_cells(bitboard.neighbours(open_) - taken).T != 0
     cell = drawn(where, is_free)
     moves = wanted & is_free.any(-1)
     # The block is the first of the open ones beside the cell.
@@ -248,10 +220,3 @@ _BY_SPAWNS = (np.cumsum(_SPAWNS**2) / (_SPAWNS**2).sum()).astype(np.float32)
 def _program_word(word: Array, program: Array) -> Array:
     """Returns the words of program blocks with this program and its spawn count (rule 12.1)."""
     return CellWord.SPAWN_COUNT.set(CellWord.CONTENT.set(word, program), jnp.asarray(_SPAWNS)[program])
-
-
-def _occupied(games: State) -> Bool[Array, "B 36"]:
-    """Returns the cells with an enemy or a transmission."""
-    words = jnp.concatenate([games.enemies, games.transmissions], axis=-1)
-    cells = jnp.where(present(words), EnemyWord.CELL.get(words), NUM_CELLS).astype(jnp.int32)
-    return (cells[:, :, None] == jnp.arange(NUM_CELLS)).any(1)

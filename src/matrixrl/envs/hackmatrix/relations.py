@@ -36,10 +36,8 @@ after the step; affordable programs.
 
 MOVES = (bitboard.up, bitboard.down, bitboard.left, bitboard.right)
 
-_COSTS = np.array([[program.credits, program.energy] for program in PROGRAMS], np.uint32)
-
 # Bits of the first word of a cell, in the order of `observation._layout`.
-_ENEMY, _STUNNED, _DATA, _PROGRAM, _QUESTION, _EXIT = (0, 1, 2, 3), 4, 6, 7, 8, 11
+_ENEMY, _STUNNED, DATA, PROGRAM, QUESTION, _EXIT = (0, 1, 2, 3), 4, 6, 7, 8, 11
 _TURNS = (13, 7)
 
 
@@ -129,17 +127,13 @@ def relation_words(packed: UInt32[Array, "N 117"]) -> UInt32[Array, "N 22"]:
                 (4, (there * danger).sum(0)),
             )
         )
-    owned = scalars[8] >> np.arange(NUM_PROGRAMS, dtype=np.uint32)[:, None] & 1
-    affordable = (owned != 0) & (scalars[2] >= _COSTS[:, :1]) & (scalars[3] >= _COSTS[:, 1:])
     half = NUM_CELLS // 2
     words = [
         *(cells[:half] | cells[half:] << 16),
         fields((5, now), (4, (here * danger).sum(0))),
         directions[0] | directions[1] << 16,
         directions[2] | directions[3] << 16,
-        (affordable.astype(jnp.uint32) << np.arange(NUM_PROGRAMS, dtype=np.uint32)[:, None]).sum(
-            0, dtype=jnp.uint32
-        ),
+        affordable(scalars[8], scalars[2], scalars[3]),
     ]
     return jnp.stack(words, axis=-1)
 
@@ -149,17 +143,32 @@ def unpack(words: UInt32[Array, "N 22"]) -> Relations:
     half = NUM_CELLS // 2
     cells = jnp.concatenate([words[:, :half] & 0xFFFF, words[:, :half] >> 16], axis=-1)
     to_exit, to_player, danger, fire = values(cells, 5, 5, 4, 1)
-    own, first, second, affordable = (words[:, half + i] for i in range(4))
+    own, first, second, programs = (words[:, half + i] for i in range(4))
     now, here = values(own, 5, 4)
     head = [now / FAR, here / 4]
     for direction in (first & 0xFFFF, first >> 16, second & 0xFFFF, second >> 16):
         target, destroyed, can_step, change, there = values(direction, 1, 1, 1, 6, 4)
         head += [target, destroyed, can_step, change - FAR, there / 4]
-    programs = affordable[:, None] >> np.arange(NUM_PROGRAMS, dtype=np.uint32) & 1
     return Relations(
-        jnp.concatenate([jnp.stack(head, axis=-1), programs.astype(jnp.float32)], axis=-1),
+        jnp.concatenate([jnp.stack(head, axis=-1), program_flags(programs)], axis=-1),
         jnp.stack([to_exit / FAR, to_player / FAR, danger / 4, fire], axis=-1),
     )
+
+
+def affordable(
+    owned: UInt32[Array, "*B"], credits: UInt32[Array, "*B"], energy: UInt32[Array, "*B"]
+) -> UInt32[Array, "*B"]:
+    """Returns the owned programs, as bits, that these resources pay for (rule 12.1)."""
+    found = jnp.zeros_like(owned)
+    for number, row in enumerate(PROGRAMS):
+        is_paid = (credits >= row.credits) & (energy >= row.energy)
+        found = found | jnp.where(is_paid, owned & np.uint32(1 << number), 0)
+    return found
+
+
+def program_flags(words: UInt32[Array, "*B"]) -> Float32[Array, "*B 23"]:
+    """Returns the programs of words as numbers 0 and 1."""
+    return (words[..., None] >> np.arange(NUM_PROGRAMS, dtype=np.uint32) & 1).astype(jnp.float32)
 
 
 def fields(*parts: tuple[int, Num[Array, "..."] | Bool[Array, "..."]]) -> UInt32[Array, "..."]:
@@ -248,7 +257,7 @@ def _position(cell: Int32[Array, "N"], first: UInt32[Array, "36 N"]) -> BoardSet
     return BoardSets(
         player=bitboard.of_cell(cell),
         exit=of(_EXIT),
-        blocks=of(_DATA) | of(_PROGRAM) | of(_QUESTION),
+        blocks=of(DATA) | of(PROGRAM) | of(QUESTION),
         enemies=tuple(of(bit) for bit in _ENEMY),
         stunned=of(_STUNNED),
         transmissions=_from_cells(((first >> shift) & mask != 0).astype(jnp.uint32)),

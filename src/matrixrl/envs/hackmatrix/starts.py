@@ -24,6 +24,7 @@ from matrixrl.envs.hackmatrix.env import EnvParams, HackMatrix
 from matrixrl.envs.hackmatrix.observation import Encoded, EncodedBatch
 from matrixrl.envs.hackmatrix.rules import NUM_STAGES
 from matrixrl.envs.hackmatrix.state import History, State
+from matrixrl.envs.hackmatrix.wrapper import GameWrapper
 
 FIRST_STAGE = 3
 """Earliest stage whose positions are kept."""
@@ -69,7 +70,29 @@ class StartedGame(NamedTuple):
 
 
 @in_standard_settings
-class LaterStarts:
+class FadingStarts(GameWrapper):
+    """HackMatrix of whose episodes a share starts otherwise. The share falls linearly to 0.
+
+    Args:
+      game: the environment.
+      share: initial share of the episodes that start otherwise.
+      steps: number of steps of each lane after which the share is 0.
+    """
+
+    def __init__(self, game: Any, share: float, steps: int) -> None:
+        require(0 < share <= 1, f"share {share}: must be above 0 and at most 1")
+        require(steps >= 1, f"steps {steps}: must be 1 or more")
+        super().__init__(game)
+        self.share = share
+        self.steps = steps
+
+    def current_share(self, steps: Integer[Array, "*B"]) -> Float[Array, "*B"]:
+        """Returns the share after this many steps of a lane."""
+        return self.share * jnp.maximum(0.0, 1 - steps.astype(jnp.float32) / self.steps)
+
+
+@in_standard_settings
+class LaterStarts(FadingStarts):
     """HackMatrix with later starts. Info has one more entry, `start_stage`: int32, 1 for a whole
     game.
 
@@ -81,23 +104,9 @@ class LaterStarts:
     """
 
     def __init__(self, game: HackMatrix, share: float, steps: int, group: int) -> None:
-        require(0 < share <= 1, f"share {share}: must be above 0 and at most 1")
-        require(steps >= 1, f"steps {steps}: must be 1 or more")
+        super().__init__(game, share, steps)
         require(group >= 1, f"group {group}: must be 1 or more")
-        self.game = game
-        self.share = share
-        self.steps = steps
         self.group = group
-
-    @property
-    def default_params(self) -> EnvParams:
-        """Default parameters of the game."""
-        return self.game.default_params
-
-    @property
-    def num_actions(self) -> int:
-        """28 actions (rule 4)."""
-        return self.game.num_actions
 
     def reset(self, key: PRNGKeyArray, params: EnvParams | None = None) -> tuple[Encoded, StartedGame]:
         """Starts a new game, in stage 1."""
@@ -128,9 +137,9 @@ class LaterStarts:
         info = {**info, "start_stage": states.start_stage}
         kept = _keep(states.kept, info["stage_completed"] & ~ended, games, observations)
         started = StartedGame(games, jnp.where(ended, 1, states.start_stage), states.steps + 1, kept)
-        # Few steps end a game.
+        # Few steps end a game, and none is replaced once the share is 0.
         observations, started = jax.lax.cond(
-            ended.any(),
+            jnp.any(ended & (self.current_share(started.steps) > 0)),
             lambda: self._restarted(keys, ended, observations, started),
             lambda: (observations, started),
         )
@@ -145,20 +154,11 @@ class LaterStarts:
     ) -> tuple[Encoded, StartedGame, Float32[Array, ""], Bool[Array, ""], Bool[Array, ""], dict[str, Any]]:
         """Runs one step of one game, a group of its own."""
         one = jax.tree.map(lambda leaf: leaf[None], (key, state, action))
-        alone = LaterStarts(self.game, self.share, self.steps, 1)
-        return jax.tree.map(lambda leaf: leaf[0], alone.step_batch(one[0], one[1], one[2], params))
+        return jax.tree.map(lambda leaf: leaf[0], self.alone().step_batch(one[0], one[1], one[2], params))
 
-    def legal_action_mask(self, state: StartedGame) -> Bool[Array, "28"]:
-        """Returns the mask of valid actions (rule 20)."""
-        return self.game.legal_action_mask(state.game)
-
-    def legal_action_mask_batch(self, states: StartedGame) -> Bool[Array, "B 28"]:
-        """Returns the masks of B games."""
-        return self.game.legal_action_mask_batch(states.game)
-
-    def current_share(self, steps: Integer[Array, "*B"]) -> Float[Array, "*B"]:
-        """Returns the share of later starts after this many steps of a lane."""
-        return self.share * jnp.maximum(0.0, 1 - steps.astype(jnp.float32) / self.steps)
+    def alone(self) -> LaterStarts:
+        """Returns the environment of a single lane, a group of its own."""
+        return LaterStarts(self.game, self.share, self.steps, 1)
 
     def _restarted(
         self, keys: Array, ended: Array, observations: Array, started: StartedGame

@@ -15,6 +15,7 @@ from matrixrl.envs.hackmatrix.equipped import EquippedStarts
 from matrixrl.envs.hackmatrix.observation import Encoded, EncodedBatch
 from matrixrl.envs.hackmatrix.rules import ACTION_SIPHON, FIRST_PROGRAM_ACTION, REWARD_COMPONENTS
 from matrixrl.envs.hackmatrix.starts import LaterStarts
+from matrixrl.envs.hackmatrix.wrapper import GameWrapper
 
 EPISODE_VALUES: dict[str, Any] = {
     "return": jnp.float32,
@@ -64,7 +65,7 @@ class CountedGame(NamedTuple):
 
 
 @in_standard_settings
-class CountedHackMatrix:
+class CountedHackMatrix(GameWrapper):
     """HackMatrix whose steps report the statistics of the episode so far in ``info["episode"]``.
 
     The values of the dict are final where the step ended the episode: `return`, `steps`,
@@ -79,17 +80,7 @@ class CountedHackMatrix:
     """
 
     def __init__(self, game: HackMatrix | LaterStarts | EquippedStarts) -> None:
-        self.game = game
-
-    @property
-    def default_params(self) -> EnvParams:
-        """Default parameters of the game."""
-        return self.game.default_params
-
-    @property
-    def num_actions(self) -> int:
-        """28 actions (rule 4)."""
-        return self.game.num_actions
+        super().__init__(game)
 
     def reset(self, key: PRNGKeyArray, params: EnvParams | None = None) -> tuple[Encoded, CountedGame]:
         """Starts a new game."""
@@ -124,14 +115,6 @@ class CountedHackMatrix:
     ]:
         """Runs one step of B games."""
         return _counted(states, actions, *self.game.step_batch(keys, states.game, actions, params))
-
-    def legal_action_mask(self, state: CountedGame) -> Bool[Array, "28"]:
-        """Returns the mask of valid actions (rule 20)."""
-        return self.game.legal_action_mask(state.game)
-
-    def legal_action_mask_batch(self, states: CountedGame) -> Bool[Array, "B 28"]:
-        """Returns the masks of B games."""
-        return self.game.legal_action_mask_batch(states.game)
 
 
 def _nothing_counted(game: Any) -> CountedGame:

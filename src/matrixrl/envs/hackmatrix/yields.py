@@ -19,7 +19,8 @@ from jaxtyping import Float32, UInt32
 
 from matrixrl.envs.hackmatrix import relations
 from matrixrl.envs.hackmatrix.observation import NUM_SCALARS, PACKED_WORDS, Parts
-from matrixrl.envs.hackmatrix.rules import NUM_CELLS, NUM_PROGRAMS, PROGRAMS, SIZE
+from matrixrl.envs.hackmatrix.relations import DATA, PROGRAM, QUESTION, affordable, program_flags
+from matrixrl.envs.hackmatrix.rules import NUM_CELLS, NUM_PROGRAMS, SIZE
 
 AMOUNTS = 6
 """Amounts of a siphon at a cell: enemies it brings, points, credits, energy, programs that the
@@ -37,8 +38,8 @@ HEAD_FEATURES = CELL_FEATURES + NUM_PROGRAMS
 _BITS = (6, 6, 5, 5, 3, 3)
 _UNITS = np.array([1 / 9, 1 / 9, 1 / 6, 1 / 6, 1 / 2, 1 / 2], np.float32)
 
-# Bits of the first word of a cell, in the order of `observation._layout`.
-_DATA, _PROGRAM, _QUESTION, _SIPHONED = 6, 7, 8, 9
+# Bit of the first word of a cell, beside those of `relations`.
+_SIPHONED = 9
 
 
 class Yields(NamedTuple):
@@ -78,54 +79,40 @@ def yield_words(packed: UInt32[Array, "N 117"]) -> UInt32[Array, "N 75"]:
         return first >> bit & 1
 
     open_ = 1 - flag(_SIPHONED)
-    free = 1 - (flag(_DATA) | flag(_PROGRAM) | flag(_QUESTION))
+    free = 1 - (flag(DATA) | flag(PROGRAM) | flag(QUESTION))
     credits, energy, owned = packed[:, 2], packed[:, 3], packed[:, NUM_SCALARS - 1]
-    programs = jnp.where(flag(_PROGRAM) & open_, second & 2**NUM_PROGRAMS - 1, 0) & ~owned
+    programs = jnp.where(flag(PROGRAM) & open_, second & 2**NUM_PROGRAMS - 1, 0) & ~owned
     amounts = (
         (third >> 12 & 0xFF) * open_,
-        (second >> 23 & 0xFF) * flag(_DATA) * open_,
+        (second >> 23 & 0xFF) * flag(DATA) * open_,
         (first >> 16 & 0xFF) * free,
         (first >> 24 & 0xFF) * free,
         (programs != 0).astype(jnp.uint32),
-        flag(_QUESTION) * open_,
+        flag(QUESTION) * open_,
     )
     sums = [sum(_cross(amount)) for amount in amounts]
     limits = (jnp.minimum(total, 2**bits - 1) for total, bits in zip(sums, _BITS, strict=True))
     cells = relations.fields(*zip(_BITS, limits, strict=True))
     gained = reduce(jnp.bitwise_or, _cross(programs))
-    now = _affordable(owned, credits, energy)
-    enabled = _affordable(owned | gained, credits + sums[2], energy + sums[3]) & ~now
+    after = affordable(owned | gained, credits + sums[2], energy + sums[3])
+    enabled = after & ~affordable(owned, credits, energy)
     here = (jnp.arange(NUM_CELLS, dtype=jnp.uint32)[:, None] == packed[:, 0]).astype(jnp.uint32)
     own = [(words * here).sum(0, dtype=jnp.uint32)[None] for words in (cells, enabled, gained)]
     return jnp.concatenate([cells, enabled, *own]).T
 
 
-def _affordable(owned: Array, credits: Array, energy: Array) -> Array:
-    """Returns the owned programs, as bits, that these resources pay for."""
-    found = jnp.zeros_like(owned | credits)
-    for number, row in enumerate(PROGRAMS):
-        is_paid = (credits >= row.credits) & (energy >= row.energy)
-        found = found | jnp.where(is_paid, owned & np.uint32(1 << number), 0)
-    return found
-
-
 def unpack(words: UInt32[Array, "N 75"]) -> Yields:
     """Returns the features that `yield_words` holds."""
-    half = NUM_CELLS
-    cells = _features(words[:, :half], words[:, half : 2 * half])
-    own = _features(words[:, 2 * half], words[:, 2 * half + 1])
-    return Yields(jnp.concatenate([own, _bits(words[:, 2 * half + 2])], axis=-1), cells)
+    cells = _features(words[:, :NUM_CELLS], words[:, NUM_CELLS : 2 * NUM_CELLS])
+    amounts, enabled, gained = (words[:, 2 * NUM_CELLS + i] for i in range(3))
+    own = _features(amounts, enabled)
+    return Yields(jnp.concatenate([own, program_flags(gained)], axis=-1), cells)
 
 
 def _features(amounts: Array, enabled: Array) -> Array:
     """Returns the features of cells from their two words."""
     values = jnp.stack(relations.values(amounts, *_BITS), axis=-1) * _UNITS
-    return jnp.concatenate([values, _bits(enabled)], axis=-1)
-
-
-def _bits(words: Array) -> Array:
-    """Returns the programs of words as numbers 0 and 1."""
-    return (words[..., None] >> np.arange(NUM_PROGRAMS, dtype=np.uint32) & 1).astype(jnp.float32)
+    return jnp.concatenate([values, program_flags(enabled)], axis=-1)
 
 
 def unpack_with_yields(observations: UInt32[Array, "N _"]) -> Float32[Array, "N 2830"]:

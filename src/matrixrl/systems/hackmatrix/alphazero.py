@@ -39,9 +39,9 @@ COLLAPSE = Diagnostic(
 def game_of(env_state: CountedGame) -> State:
     """Returns the games of the environments of a rollout, without statistics and kept positions."""
     game = env_state.game
-    if isinstance(game, EquippedGame):
+    while isinstance(game, (EquippedGame, StartedGame)):
         game = game.game
-    return game.game if isinstance(game, StartedGame) else cast(State, game)
+    return cast(State, game)
 
 
 class AlphaZeroProgram(PPOProgram):
