@@ -5,17 +5,21 @@ from __future__ import annotations
 import json
 import os
 import shlex
+import signal
 import sqlite3
 import subprocess
 import sys
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from matrixrl.checkpoints.store import CheckpointStore
 from matrixrl.tracking.audit import audit
 from matrixrl.tracking.events import is_wall_clock
 from matrixrl.tracking.journal_reader import JournalReader
+from matrixrl.tracking.summary import summarize
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -153,3 +157,18 @@ def assert_equal_runs(folder: Path, reference: Path) -> None:
         assert mine[table] == theirs[table], table
     report = audit(folder)
     assert report.gaps == [], report.gaps
+
+
+def kill_at_first_checkpoint(command: Sequence[str], run_dir: Path, variables: Mapping[str, str]) -> None:
+    """Runs a command until its run has a checkpoint, and kills it by SIGKILL."""
+    process = subprocess.Popen(
+        command, env=variables, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
+    )
+    deadline = time.monotonic() + 250
+    while CheckpointStore(run_dir).steps() == [] and process.poll() is None:
+        assert time.monotonic() < deadline
+        time.sleep(0.002)
+    process.send_signal(signal.SIGKILL)
+    _, errors = process.communicate()
+    assert process.returncode == -signal.SIGKILL, errors
+    assert summarize(run_dir).state == "stale"

@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-import signal
-import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -28,14 +25,12 @@ from matrixrl.systems.hackmatrix.spec import ALPHAZERO_SPEC, SPEC
 from matrixrl.systems.ppo.trainer import PPOState, PPOTrainer
 from matrixrl.tracking.audit import audit
 from matrixrl.tracking.journal_reader import JournalReader
-from matrixrl.tracking.sinks.wandb_client import fragments, offline_rows
-from matrixrl.tracking.summary import summarize
 from matrixrl.training.parameters import params_sha256
 from tests.agents.test_gumbel import NETWORK
 from tests.checkpoints import runs
 from tests.dashboard.client import Client
 from tests.systems.doors_run import SETTINGS, UPDATES, DoorsProgram
-from tests.systems.train_run import train_run
+from tests.systems.train_run import assert_offline_rows, train_run
 from tests.tracking.conftest import environment
 
 __all__ = ["environment"]  # a fixture
@@ -154,21 +149,8 @@ def test_a_process_that_was_killed_is_resumed_by_the_command_to_the_same_bits(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     words = ["hackmatrix", "train", *SETTINGS, "--log-interval", "2", "--runs-dir", str(tmp_path)]
-    process = subprocess.Popen(
-        [sys.executable, "-m", "tests.systems.doors_process", *words],
-        env=runs.environment(tmp_path / "cache"),
-        cwd=runs.ROOT,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-    )
-    deadline = time.monotonic() + 250
-    while CheckpointStore(tmp_path / "r").steps() == [] and process.poll() is None:
-        assert time.monotonic() < deadline
-        time.sleep(0.002)
-    process.send_signal(signal.SIGKILL)
-    _, errors = process.communicate()
-    assert process.returncode == -signal.SIGKILL, errors
-    assert summarize(tmp_path / "r").state == "stale"
+    command = [sys.executable, "-m", "tests.systems.doors_process", *words]
+    runs.kill_at_first_checkpoint(command, tmp_path / "r", runs.environment(tmp_path / "cache"))
     monkeypatch.setattr(hackmatrix, "make_program", lambda config: program)
     capsys.readouterr()
     assert main(["hackmatrix", "train", "--resume-run", "r", "--runs-dir", str(tmp_path), "--json"]) == 0
@@ -194,18 +176,8 @@ def test_rows_reach_the_offline_file_of_wandb(
     words = ["hackmatrix", "train", *SETTINGS, "--runs-dir", str(tmp_path), "--wandb"]
     assert main([*words, "--finish-seconds", "200"]) == 0
     folder = tmp_path / "r"
-    (file,) = fragments(folder)
-    rows = {row.step: row.values for row in offline_rows(file)}
-    with JournalReader(folder) as reader:
-        recorded = {row.step: row.metrics for row in reader.stream()}
-    assert list(rows) == list(recorded) == [20, 40, 60]
-    for step, metrics in recorded.items():
-        sent = {
-            name: value for name, value in rows[step].items() if not name.startswith(("_", "episode_history"))
-        }
-        assert sent == pytest.approx(metrics)
+    for sent in assert_offline_rows(folder, [20, 40, 60]):
         assert "train/search_kl" in sent
-        assert any(name.startswith("episode_history") for name in rows[step])
     report = audit(folder)
     assert report.agrees, report.gaps
 

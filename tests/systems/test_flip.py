@@ -7,10 +7,7 @@ import dataclasses
 import io
 import json
 import shutil
-import signal
-import subprocess
 import sys
-import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -171,20 +168,8 @@ def test_resuming_from_any_checkpoint_gives_the_same_pool_and_scheme(whole: Sear
 
 def test_a_killed_search_is_resumed_to_the_same_end(whole: Searched, tmp_path: Path) -> None:
     words = ["matmul", "flip", *SEARCH, "--run-name", "r", "--save-interval-chunks", "4"]
-    process = subprocess.Popen(
-        [sys.executable, "-m", "matrixrl.cli.main", *words, "--runs-dir", str(tmp_path)],
-        env=runs.environment(tmp_path / "cache"),
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-    )
-    deadline = time.monotonic() + 250
-    while CheckpointStore(tmp_path / "r").steps() == [] and process.poll() is None:
-        assert time.monotonic() < deadline
-        time.sleep(0.002)
-    process.send_signal(signal.SIGKILL)
-    _, errors = process.communicate()
-    assert process.returncode == -signal.SIGKILL, errors
-    assert summarize(tmp_path / "r").state == "stale"
+    command = [sys.executable, "-m", "matrixrl.cli.main", *words, "--runs-dir", str(tmp_path)]
+    runs.kill_at_first_checkpoint(command, tmp_path / "r", runs.environment(tmp_path / "cache"))
     again = search(tmp_path, "--resume-run", "latest", "--console", "quiet")
     assert_same_search(again, whole)
 

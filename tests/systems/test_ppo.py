@@ -43,7 +43,7 @@ from matrixrl.tracking.run import open_run
 from matrixrl.training.loop import TrainingDivergedError
 from matrixrl.training.parameters import params_sha256
 from tests.envs.hackmatrix.lanes import QUICKLY
-from tests.systems.train_run import train_run
+from tests.systems.train_run import assert_offline_rows, train_run
 
 UPDATES, ENVS, STEPS = 12, 4, 6
 SETTINGS = shlex.split(f"""
@@ -416,8 +416,6 @@ def test_a_learning_rate_that_is_too_high_ends_in_one_line(
 def test_rows_reach_the_offline_file_of_wandb(
     command: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from matrixrl.tracking.sinks.wandb_client import fragments, offline_rows
-
     home = tmp_path / "home"
     home.mkdir()
     for name, value in {
@@ -431,17 +429,7 @@ def test_rows_reach_the_offline_file_of_wandb(
     )
     assert status == 0
     folder = Path(result["run_dir"])
-    (file,) = fragments(folder)
-    rows = {row.step: row.values for row in offline_rows(file)}
-    with JournalReader(folder) as reader:
-        recorded = {row.step: row.metrics for row in reader.stream()}
-    assert list(rows) == list(recorded) == [5, 10, 12]
-    for step, metrics in recorded.items():
-        sent = {
-            name: value for name, value in rows[step].items() if not name.startswith(("_", "episode_history"))
-        }
-        assert sent == pytest.approx(metrics)
-        assert any(name.startswith("episode_history") for name in rows[step])
+    assert_offline_rows(folder, [5, 10, 12])
     assert audit(folder).agrees
 
 

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
+import pytest
+
 from matrixrl.config import as_record
+from matrixrl.tracking.journal_reader import JournalReader
 from matrixrl.tracking.run import Run, open_run
 from matrixrl.tracking.spec import SystemSpec
 from matrixrl.training.checkpointing import CheckpointManager
@@ -41,3 +45,21 @@ def train_run(
             manager.wait()
             manager.close()
     return state, trainer
+
+
+def assert_offline_rows(run_dir: Path, steps: Sequence[int]) -> list[dict[str, Any]]:
+    """Checks that the offline file of W&B has the rows of the stream, each with episodes; returns what was sent."""
+    from matrixrl.tracking.sinks.wandb_client import fragments, offline_rows
+
+    (file,) = fragments(run_dir)
+    rows = {row.step: row.values for row in offline_rows(file)}
+    with JournalReader(run_dir) as reader:
+        recorded = {row.step: row.metrics for row in reader.stream()}
+    assert list(rows) == list(recorded) == list(steps)
+    for step, metrics in recorded.items():
+        sent = {
+            name: value for name, value in rows[step].items() if not name.startswith(("_", "episode_history"))
+        }
+        assert sent == pytest.approx(metrics)
+        assert any(name.startswith("episode_history") for name in rows[step])
+    return list(rows.values())
