@@ -117,7 +117,8 @@ def test_shuffling_keeps_what_counts_in_front() -> None:
     assert len(orders) == 6
 
 
-@pytest.mark.parametrize("ring", ["F2", pytest.param("Z", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("ring", ["F2", "Z"])
 def test_refined_solutions_still_sum_to_their_targets(ring: str) -> None:
     """Games of a 2x1x2 product, solved by hand in any basis, refined by an untrained policy."""
     preset = presets.matmul("dev")

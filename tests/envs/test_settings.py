@@ -64,6 +64,7 @@ def said(program: str, **settings: str) -> str:
     return done.stdout
 
 
+@pytest.mark.slow
 def test_games_play_alike_under_64_bits_and_strict_promotion() -> None:
     plain = said(GAMES)
     assert plain.startswith("True ")

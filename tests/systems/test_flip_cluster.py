@@ -27,6 +27,7 @@ def searched(line: str) -> Searched:
     return Searched(Path(result["run_dir"]), result)
 
 
+@pytest.mark.slow
 def test_a_search_on_ray_equals_one_on_this_machine(tmp_path: Path) -> None:
     """In a process of its own: Ray leaves threads and sockets behind."""
     flags = [*SEARCH, "--flips", "300000", "--run-name", "r"]

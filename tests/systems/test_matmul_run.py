@@ -4,20 +4,33 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
 import pytest
 from jax.core import Tracer
 
+from matrixrl.config import MatmulConfig
 from matrixrl.envs.matmul.factors import ActionCodec
 from matrixrl.schemes.scheme import Scheme
 from matrixrl.schemes.verify import verify
+from matrixrl.systems.matmul.program import MatmulProgram
 from matrixrl.systems.matmul.spec import EPISODE_COLUMNS as MATMUL_EPISODE_COLUMNS
 from matrixrl.tracking.audit import audit
 from matrixrl.tracking.events import is_wall_clock
 from matrixrl.tracking.transcript import read_transcript
-from tests.systems.conftest import EPISODES, EPOCHS, EVALUATED, PRETRAINING, TINY, UPDATES, Result, train
+from tests.systems.conftest import (
+    EPISODES,
+    EPOCHS,
+    EVALUATED,
+    PRETRAINING,
+    TINY,
+    UPDATES,
+    Result,
+    shared_program,
+    train,
+)
 
 TABLE = [*MATMUL_EPISODE_COLUMNS]
 
@@ -197,9 +210,8 @@ def test_a_game_that_lies_about_being_solved_stops_the_run(
     assert not (directory / "scheme.json").exists()
 
 
-def test_divergence_stops_with_one_line_that_names_metric_and_step(tmp_path: Path) -> None:
-    diverging = ["--learning-rate", "1e30", "--warmup-steps", "0", "--max-grad-norm", "1e30"]
-    result = train(tmp_path, *diverging, "--policy", "tokens", "--no-rank-profile")  # compiles quickly
+def assert_stopped_in_one_line(result: Result) -> int:
+    """Returns the step that the line names."""
     assert result.status == 1
     (line,) = result.errors.splitlines()
     assert "loss is nan at step" in line or "loss is inf at step" in line
@@ -209,6 +221,37 @@ def test_divergence_stops_with_one_line_that_names_metric_and_step(tmp_path: Pat
     assert all(np.isfinite(list(row.metrics.values())).all() for row in result.stream)
     assert all(row.step < step for row in result.stream)
     assert audit(result.directory).agrees
+    return step
+
+
+def test_divergence_stops_with_one_line_that_names_metric_and_step(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Parameters are NaN from the second chunk of updates on: the programs are those of the other runs."""
+    chunks: list[int] = []
+
+    def poisoned(config: MatmulConfig) -> MatmulProgram:
+        program = shared_program(config)
+        learn = program.learn
+
+        def diverging(params: Any, *more: Any) -> Any:
+            chunks.append(len(chunks))
+            scale = np.float32("nan" if len(chunks) > 1 else 1)
+            return learn(jax.tree.map(lambda leaf: leaf * scale, params), *more)
+
+        monkeypatch.setitem(program.__dict__, "learn", diverging)
+        return program
+
+    monkeypatch.setattr("tests.systems.conftest.shared_program", poisoned)
+    result = train(tmp_path, "--seed", "3")
+    assert assert_stopped_in_one_line(result) == 4
+    assert [row.step for row in result.stream] == [1, 2, 3]
+
+
+@pytest.mark.slow
+def test_a_learning_rate_that_is_too_high_diverges(tmp_path: Path) -> None:
+    diverging = ["--learning-rate", "1e30", "--warmup-steps", "0", "--max-grad-norm", "1e30"]
+    assert_stopped_in_one_line(train(tmp_path, *diverging, "--policy", "tokens", "--no-rank-profile"))
 
 
 def test_tracked_numbers_reach_the_offline_file_of_wandb(

@@ -61,6 +61,7 @@ def tensor_run(tmp_path_factory: pytest.TempPathFactory) -> Result:
     return result
 
 
+@pytest.mark.slow
 def test_a_run_on_a_file_finds_and_proves_schemes(tensor_run: Result) -> None:
     assert tensor_run.status == 0
     assert tensor_run.directory.name.startswith("matmul-mine")
@@ -93,6 +94,7 @@ def test_it_resumes_without_the_file(tensor_run: Result, capsys: pytest.CaptureF
     assert verify(Scheme.load(again.scheme))
 
 
+@pytest.mark.slow
 def test_a_resumed_run_keeps_its_tensor(tensor_run: Result, capsys: pytest.CaptureFixture[str]) -> None:
     command = ["--resume-run", tensor_run.directory.name, "--runs-dir", str(tensor_run.directory.parent)]
     assert main(["matmul", "train", *command, "--tensor", "complex"]) == 2
@@ -101,6 +103,7 @@ def test_a_resumed_run_keeps_its_tensor(tensor_run: Result, capsys: pytest.Captu
     assert "was started with mine=2x3x1:" in line
 
 
+@pytest.mark.slow
 def test_the_scheme_commands_know_it(tensor_run: Result) -> None:
     assert main(["schemes", "verify", str(tensor_run.directory)]) == 0
     assert main(["schemes", "show", str(tensor_run.directory)]) == 0

@@ -36,7 +36,7 @@ class ActorCriticConfig(Settings):
     """Number of layers."""
 
     cell_dim: int = setting(16, minimum=2, multiple_of=2)
-    """Number of units in the first layer of the cell encoder; the second has twice as many.
+    """Number of units in the first layer of the cell encoder; the second has half as many.
     Used by `--torso grid`.
     """
 
