@@ -303,9 +303,23 @@ def test_exploration_keeps_an_improbable_action_alive() -> None:
     np.testing.assert_allclose(gradient, [0, 0], atol=1e-7)
 
 
-@partial(jax.jit, static_argnames="explored", compiler_options=QUICKLY)
-def explored_by_shift(samples: Samples, weight: float, explored: tuple[bool, ...]) -> Any:
-    exploration = Exploration(weight, explored)
+def test_a_factor_of_exploration_counts_for_its_observations_alone() -> None:
+    """Of two observations, whose values are 0 and 1, the second one's bonus is multiplied by 10."""
+    p = [0.25, 0.25]
+    gradient, metrics = explored_by_shift(
+        samples_of(p, p, [0.0, 0.0], [0.0, 1.0]), 0.5, (True, False), tenfold
+    )
+    np.testing.assert_allclose(metrics.total_loss, -0.5 * (1 + 10) / 2 * np.log(0.25), rtol=1e-4)
+    np.testing.assert_allclose(gradient[0], -0.5 * (1 + 10) / 2 * 0.75, rtol=1e-4)
+
+
+def tenfold(observation: Any) -> Any:
+    return jnp.where(observation[:, 2] > 0, 10.0, 1.0)
+
+
+@partial(jax.jit, static_argnames=("explored", "factor"), compiler_options=QUICKLY)
+def explored_by_shift(samples: Samples, weight: float, explored: tuple[bool, ...], factor: Any = None) -> Any:
+    exploration = Exploration(weight, explored, factor)
     return jax.grad(loss, has_aux=True)(
         jnp.zeros(2), shifted, samples, 0.1, 0.0, 0.0, exploration=exploration
     )

@@ -73,6 +73,11 @@ def test_groups_do_not_depend_on_the_number_of_devices() -> None:
         (["--equipped-starts", "2"], ["--equipped-starts 2", "from 0"]),
         (["--equipped-starts-until", "0"], ["--equipped-starts-until 0", "above 0"]),
         (["--exploration", "-1"], ["--exploration -1"]),
+        (["--program-exploration", "-1"], ["--program-exploration -1"]),
+        (
+            ["--algorithm", "alphazero", "--program-exploration", "9"],
+            ["--program-exploration 9", "alphazero"],
+        ),
         (["--max-reward", "0"], ["--max-reward 0", "above 0"]),
         (["--algorithm", "alphazero", "--exploration", "0.1"], ["--exploration 0.1", "alphazero"]),
         (["--algorithm", "alphazero", "--max-reward", "9"], ["--max-reward 9", "alphazero"]),

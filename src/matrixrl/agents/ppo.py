@@ -302,10 +302,12 @@ class Exploration(NamedTuple):
     Attributes:
       weight: of the bonus in the loss.
       explored: for each of the A actions whether it counts.
+      factor: observations [N, ...] -> factor of the bonus for each, float [N]; None for 1.
     """
 
     weight: float | Float[Array, ""]
     explored: tuple[bool, ...]
+    factor: Callable[[Any], Array] | None = None
 
 
 def loss(
@@ -357,6 +359,8 @@ def loss(
     total = pg_loss + vf_coef * vf_loss - ent_coef * entropy
     if exploration is not None:
         barrier = masked.log_barrier(policy, samples.legal, exploration.explored)
+        if exploration.factor is not None:
+            barrier = exploration.factor(samples.observation) * barrier
         total = total - exploration.weight * mean(barrier)
     return total, PPOLossMetrics(
         total_loss=total,

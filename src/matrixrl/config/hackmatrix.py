@@ -152,6 +152,12 @@ class HackmatrixConfig(PPOTrainerConfig):
 
     alphazero: AlphaZeroConfig = group(AlphaZeroConfig)
 
+    program_exploration: float = setting(1.0, minimum=0, may_change=True)
+    """Factor of --exploration in positions where a siphon would bring a program that the player
+    does not own.
+    Used by --exploration.
+    """
+
     start_from: str | None = None
     """Agent that training starts from, instead of random parameters.
     A run in the folder of runs (its newest checkpoint), `pretrained`, or a file of `export-agent`.
@@ -207,6 +213,10 @@ class HackmatrixConfig(PPOTrainerConfig):
             own.replay_size >= ppo.batch_size,
             f"--replay-size {own.replay_size}: smaller than a rollout of {ppo.batch_size} positions (--num-envs "
             f"{ppo.num_envs} x --num-steps {ppo.num_steps}); make it at least that, or the rollout smaller",
+        )
+        require(
+            self.program_exploration == 1,
+            f"--program-exploration {self.program_exploration:g}: {self.refusal}",
         )
         one_device = "--algorithm alphazero trains on one device in one process"
         require(self.devices in (None, 1), f"--devices {self.devices}: {one_device}; leave it out")

@@ -133,3 +133,14 @@ def test_everything_known_before_stays_in_front(prepared: Any) -> None:
             flat[:, 1734 + HEAD_FEATURES :].reshape(COUNT, NUM_CELLS, CELL_FEATURES),
             parts.cells[:, :, -CELL_FEATURES:],
         )
+
+
+def test_what_a_siphon_here_gains_is_told_of_prepared_and_packed_observations(
+    boards: list[YieldBoard], prepared: Any
+) -> None:
+    packed = prepared[:, :PACKED_WORDS]
+    expected = [sum(1 << program for program in board.yield_at(board.player)[1]) for board in boards]
+    assert any(expected)
+    assert not all(expected)
+    for words in (prepared, packed, jitted(relations.prepare)(packed)):
+        np.testing.assert_array_equal(jitted(yields.gained)(words), expected)

@@ -20,6 +20,9 @@ from matrixrl.envs.hackmatrix.bitboard import Bits
 from matrixrl.envs.hackmatrix.observation import NUM_SCALARS, PACKED_WORDS, Parts
 from matrixrl.envs.hackmatrix.rules import NUM_CELLS, NUM_PROGRAMS, PROGRAMS, EnemyType
 
+RELATION_WORDS = 22
+"""Words that hold the relations of a packed observation."""
+
 FAR = 16
 """Distances are divided by this; a cell without a path counts as this far."""
 

@@ -58,7 +58,20 @@ def yields(observations: UInt32[Array, "N _"]) -> Yields:
     return unpack(observations[:, -YIELD_WORDS:])
 
 
+def gained(observations: UInt32[Array, "N _"]) -> UInt32[Array, "N"]:
+    """Returns the programs that a siphon at the player's cell would gain, a bit each, of packed
+    observations [N, 117], or of those that relations or yields were prepared of.
+    """
+    if observations.shape[-1] == PREPARED_WORDS:
+        return observations[:, -1]
+    return yield_words(observations[:, :PACKED_WORDS])[:, -1]
+
+
 YIELD_WORDS = 2 * NUM_CELLS + 3
+"""Words that hold the yields of a packed observation."""
+
+PREPARED_WORDS = PACKED_WORDS + relations.RELATION_WORDS + YIELD_WORDS
+"""Words of an observation with its relations and yields."""
 
 
 def prepare(packed: UInt32[Array, "N 117"]) -> UInt32[Array, "N 214"]:

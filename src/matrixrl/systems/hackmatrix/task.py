@@ -4,6 +4,11 @@ episode table.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
+import jax.numpy as jnp
+from jax import Array
+
 from matrixrl.agents.ppo import num_groups
 from matrixrl.config import ActorCriticConfig, HackmatrixConfig
 from matrixrl.devices.machine import compute_dtype
@@ -97,8 +102,20 @@ def hackmatrix_task(config: HackmatrixConfig) -> PPOTask:
         maxima=("highest_stage",),
         counted="whole" if has_later or has_equipped else None,
         explored=tuple(action >= ACTION_SIPHON for action in range(NUM_ACTIONS)),
+        exploration_factor=exploration_factor(config),
         prepare=PREPARE[config.network.features],
     )
+
+
+def exploration_factor(config: HackmatrixConfig) -> Callable[[Array], Array] | None:
+    """Returns the function from observations, packed or prepared, to the factor of the exploration
+    bonus: `program_exploration` where a siphon would bring a program, and 1 elsewhere; None if it
+    is 1 everywhere.
+    """
+    factor = config.program_exploration
+    if factor == 1:
+        return None
+    return lambda observations: jnp.where(yields.gained(observations) != 0, factor, 1.0)
 
 
 def group_of(config: HackmatrixConfig) -> int:

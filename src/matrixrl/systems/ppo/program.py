@@ -195,7 +195,9 @@ class PPOProgram:
         if not settings.exploration:
             return None
         weight = settings.exploration * jnp.maximum(1 - progress / settings.exploration_until, 0)
-        return Exploration(weight, explored or (True,) * self.task.env.num_actions)
+        return Exploration(
+            weight, explored or (True,) * self.task.env.num_actions, self.task.exploration_factor
+        )
 
     @cached_property
     def _specs(self) -> TrainState:

@@ -101,6 +101,8 @@ class PPOTask:
       joins_small_groups: True to process small groups of a minibatch at once on a CPU. It is
         quicker; products of other sizes may round differently on several devices.
       explored: for each action whether `PPOConfig.exploration` counts it; None for all.
+      exploration_factor: observations [N, ...], prepared if there is `prepare` -> factor of
+        `PPOConfig.exploration` for each, float [N]; None for 1.
       prepare: observations [N, ...] -> what the network derives from them and accepts in their
         place; the learner computes it once per update. None if there is nothing to derive.
       describe_fault: name and number of a fault (`agents.ppo.FAULTS`) -> the message.
@@ -121,6 +123,7 @@ class PPOTask:
     counts_faults: bool = False
     joins_small_groups: bool = False
     explored: tuple[bool, ...] | None = None
+    exploration_factor: Callable[[Any], Array] | None = None
     prepare: Callable[[Any], Any] | None = None
     describe_fault: Callable[[str, int], str] | None = None
 
