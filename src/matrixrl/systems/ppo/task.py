@@ -123,7 +123,7 @@ class PPOTask:
     counts_faults: bool = False
     joins_small_groups: bool = False
     explored: tuple[bool, ...] | None = None
-    exploration_factor: Callable[[Any], Array] | None = None
+    exploration_factor: Callable[[Any], Any] | None = None
     prepare: Callable[[Any], Any] | None = None
     describe_fault: Callable[[str, int], str] | None = None
 
