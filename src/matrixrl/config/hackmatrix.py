@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
 from matrixrl.config.fields import Settings, flag_of, group, require, setting, shown
-from matrixrl.config.ppo import PPOConfig, PPOTrainerConfig
+from matrixrl.config.ppo import PPOTrainerConfig
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -177,7 +177,8 @@ class HackmatrixConfig(PPOTrainerConfig):
         )
         for name in self.foreign_settings:
             group_name, _, own = name.rpartition(".")
-            value, default = getattr(getattr(self, group_name), own), _default_of(group_name, own)
+            holder = getattr(self, group_name) if group_name else self
+            value, default = getattr(holder, own), _default_of(type(holder), own)
             # A rollout of AlphaZero is not divided into minibatches.
             require(
                 value == default or (own == "num_minibatches" and value == 1),
@@ -195,7 +196,7 @@ class HackmatrixConfig(PPOTrainerConfig):
     def foreign_settings(self) -> tuple[str, ...]:
         """Dotted names of the settings that the algorithm does not use."""
         if self.algorithm == "alphazero":
-            return tuple(f"ppo.{name}" for name in PPO_SETTINGS)
+            return (*(f"ppo.{name}" for name in PPO_SETTINGS), "program_exploration")
         return tuple(f"alphazero.{item.name}" for item in dataclasses.fields(AlphaZeroConfig))
 
     @property
@@ -214,10 +215,6 @@ class HackmatrixConfig(PPOTrainerConfig):
             f"--replay-size {own.replay_size}: smaller than a rollout of {ppo.batch_size} positions (--num-envs "
             f"{ppo.num_envs} x --num-steps {ppo.num_steps}); make it at least that, or the rollout smaller",
         )
-        require(
-            self.program_exploration == 1,
-            f"--program-exploration {self.program_exploration:g}: {self.refusal}",
-        )
         one_device = "--algorithm alphazero trains on one device in one process"
         require(self.devices in (None, 1), f"--devices {self.devices}: {one_device}; leave it out")
         require(not self.processes.distributed, f"--distributed: {one_device}; leave it out")
@@ -227,7 +224,6 @@ class HackmatrixConfig(PPOTrainerConfig):
         )
 
 
-def _default_of(group_name: str, name: str) -> Any:
-    """Returns the default of a setting of a group."""
-    kind = {"ppo": PPOConfig, "alphazero": AlphaZeroConfig}[group_name]
+def _default_of(kind: type[Any], name: str) -> Any:
+    """Returns the default of a setting of a config."""
     return next(item.default for item in dataclasses.fields(kind) if item.name == name)

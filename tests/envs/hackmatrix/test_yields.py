@@ -143,4 +143,4 @@ def test_what_a_siphon_here_gains_is_told_of_prepared_and_packed_observations(
     assert any(expected)
     assert not all(expected)
     for words in (prepared, packed, jitted(relations.prepare)(packed)):
-        np.testing.assert_array_equal(jitted(yields.gained)(words), expected)
+        np.testing.assert_array_equal(jitted(yields.gained_here)(words), expected)

@@ -20,7 +20,7 @@ from matrixrl.envs.hackmatrix.bitboard import Bits
 from matrixrl.envs.hackmatrix.observation import NUM_SCALARS, PACKED_WORDS, Parts
 from matrixrl.envs.hackmatrix.rules import NUM_CELLS, NUM_PROGRAMS, PROGRAMS, EnemyType
 
-RELATION_WORDS = 22
+RELATION_WORDS = NUM_CELLS // 2 + 4
 """Words that hold the relations of a packed observation."""
 
 FAR = 16

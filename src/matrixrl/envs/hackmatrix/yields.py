@@ -53,18 +53,23 @@ def yields(observations: UInt32[Array, "N _"]) -> Yields:
     """Returns the yield features of packed observations [N, 117], or of prepared ones [N, 214],
     which hold them already.
     """
-    if observations.shape[-1] == PACKED_WORDS:
-        return unpack(yield_words(observations))
-    return unpack(observations[:, -YIELD_WORDS:])
+    return unpack(_words(observations))
 
 
-def gained(observations: UInt32[Array, "N _"]) -> UInt32[Array, "N"]:
+def gained_here(observations: UInt32[Array, "N _"]) -> UInt32[Array, "N"]:
     """Returns the programs that a siphon at the player's cell would gain, a bit each, of packed
     observations [N, 117], or of those that relations or yields were prepared of.
     """
+    return _words(observations)[:, -1]
+
+
+def _words(observations: UInt32[Array, "N _"]) -> UInt32[Array, "N 75"]:
+    """Returns the words of yields, which observations hold already if yields were prepared of
+    them.
+    """
     if observations.shape[-1] == PREPARED_WORDS:
-        return observations[:, -1]
-    return yield_words(observations[:, :PACKED_WORDS])[:, -1]
+        return observations[:, -YIELD_WORDS:]
+    return yield_words(observations[:, :PACKED_WORDS])
 
 
 YIELD_WORDS = 2 * NUM_CELLS + 3
@@ -148,7 +153,7 @@ def parts_with_yields(observations: UInt32[Array, "N _"]) -> Parts:
 
 
 def _without_yields(observations: Array) -> Array:
-    return observations if observations.shape[-1] == PACKED_WORDS else observations[:, :-YIELD_WORDS]
+    return observations[:, : PREPARED_WORDS - YIELD_WORDS]
 
 
 def _cross(amounts: UInt32[Array, "36 N"]) -> list[UInt32[Array, "36 N"]]:

@@ -115,7 +115,7 @@ def exploration_factor(config: HackmatrixConfig) -> Callable[[Array], Array] | N
     factor = config.program_exploration
     if factor == 1:
         return None
-    return lambda observations: jnp.where(yields.gained(observations) != 0, factor, 1.0)
+    return lambda observations: jnp.where(yields.gained_here(observations) != 0, factor, 1.0)
 
 
 def group_of(config: HackmatrixConfig) -> int:
