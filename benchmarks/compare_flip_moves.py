@@ -8,8 +8,8 @@
 Arms of walks: `plain`; `exact`, re-derivation of 4 to 6 products by an exact search; `policy`, re-derivation of 6 to 12
 products by a trained agent (`--train` makes one for each format, from demonstrations alone); `learned`, a learned
 choice of starts. Arms of trainings: without and with `--flip-polish`. A result is one line of the output, written as
-soon as it is known; results that the output holds are not measured again. Seeds are the outer loop, so that a
-comparison that is cut has as many seeds of each arm. Times are processor time; compilation is left out for walks, and
+soon as it is known; results that the output holds are not measured again. Walks and trainings end early at the best
+known rank. Seeds are the outer loop, so that a comparison that is cut has as many seeds of each arm. Times are processor time; compilation is left out for walks, and
 for trainings each arm is run once before, for one chunk, so that the cache on disk holds its programs.
 """
 
@@ -26,9 +26,11 @@ from pathlib import Path
 from typing import Any
 
 from matrixrl.schemes.problem import as_problem, parse_size
+from matrixrl.schemes.scheme import render_json
 from matrixrl.schemes.verify import verify
 from matrixrl.search.flip_graph import Pool, WalkerState, WalkSettings, run_round, to_scheme
 from matrixrl.systems.flip.long_range import ExactMove, LongRangeMove, LongRangeResult, move_stuck_walkers
+from matrixrl.whole_files import write_whole
 
 FORMATS = ("3x4x4", "4x4x4", "3x4x5")
 WALKS = ("plain", "exact", "policy", "learned")
@@ -78,9 +80,15 @@ def move_of(arm: str, size: str, ring: str, agents: Path | None) -> LongRangeMov
 
 
 def walk(
-    arm: str, size: str, ring: str, seed: int, seconds: float, move: LongRangeMove | None
+    arm: str,
+    size: str,
+    ring: str,
+    seed: int,
+    seconds: float,
+    move: LongRangeMove | None,
+    schemes: Path | None = None,
 ) -> dict[str, Any]:
-    """Walks for a processor time; returns the best rank and when it was found."""
+    """Walks for a processor time; returns the best rank and when it was found, and keeps a scheme of the best known rank."""
     problem = as_problem(parse_size(size))
     weighting = "learned" if arm == "learned" else "uniform"
     settings = WalkSettings(ring=ring, weighting=weighting, target_rank=1)  # pyright: ignore[reportArgumentType]
@@ -89,7 +97,8 @@ def walk(
     began, number, flips = time.process_time(), 0, 0
     best, found_at = pool.best_rank or 0, 0.0
     tried = changed = shorter = 0
-    while (spent := time.process_time() - began) < seconds:
+    record = problem.best_known_rank("mod2" if ring == "F2" else "ternary") or 0
+    while (spent := time.process_time() - began) < seconds and best > record:
         moves = LongRangeResult(walkers)
         if move is not None:
             moves = move_stuck_walkers(move, pool, walkers, 2 * FLIPS, (seed, number))
@@ -107,7 +116,11 @@ def walk(
         walkers, number, flips = done.walkers, number + 1, flips + done.flips
         if (pool.best_rank or best) < best:
             best, found_at = pool.best_rank or best, time.process_time() - began
-    assert verify(to_scheme(pool.members(best)[0], problem, settings.ring))
+    scheme = to_scheme(pool.members(best)[0], problem, settings.ring)
+    assert verify(scheme)
+    if schemes is not None and best <= record:
+        schemes.mkdir(parents=True, exist_ok=True)
+        write_whole(schemes / f"{size}-{ring}-{best}-{arm}-{seed}.json", render_json(scheme.to_record()))
     return {
         "best": best,
         "found_at": round(found_at, 2),
@@ -176,7 +189,9 @@ def measure(args: argparse.Namespace) -> None:
                                 problem,
                                 (0, 0),
                             )
-                    found = walk(arm, size, args.ring, seed, seconds, moves[arm, size])
+                    found = walk(
+                        arm, size, args.ring, seed, seconds, moves[arm, size], output.parent / "schemes"
+                    )
                 row = {
                     "arm": arm,
                     "size": size,

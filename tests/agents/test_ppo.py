@@ -28,6 +28,7 @@ from matrixrl.agents.ppo import (
     lane_keys,
     loss,
     num_groups,
+    shaped_rewards,
     shuffled,
 )
 from matrixrl.agents.returns import gae
@@ -434,13 +435,16 @@ def updated(at_once: bool) -> tuple[Any, UpdateMetrics, Any]:
 
 
 @cache
-def reference() -> tuple[Samples, np.ndarray]:
-    """The samples of the update [T * B, ...], in order of step and lane, and their rewards."""
+def reference(more: float = 0.0) -> tuple[Samples, np.ndarray]:
+    """The samples of the update [T * B, ...], in order of step and lane, and their rewards.
+
+    The learner sees an additional reward for each step that does not end an episode.
+    """
 
     def play(state: RolloutState, key: jax.Array) -> tuple[tuple[Any, ...], jax.Array]:
         after, steps, _ = collect_rollout(Script(), network, PARAMS, state, key, T)
         targets = gae(
-            steps.reward * SCALE,
+            (steps.reward + more * ~(steps.terminated | steps.truncated)) * SCALE,
             steps.value,
             steps.terminated,
             steps.truncated,
@@ -509,6 +513,39 @@ def test_advantages_are_normalised_over_the_batch_or_not_at_all(over: Any) -> No
     used = (state.opt_state.grads["seen"][:, :T] != 0).reshape(-1, BATCH)[0]
     taken = jax.tree.map(lambda leaf: leaf[used], samples._replace(advantage=scaled))
     expected, _ = gradient_of(PARAMS, taken)
+    for name in PARAMS:
+        found = state.opt_state.grads[name][0]
+        np.testing.assert_allclose(found, expected[name], rtol=1e-4, atol=1e-4, err_msg=name)
+
+
+def for_time(observations: Any, actions: Any, following: Any) -> Any:
+    del actions
+    return 10_000.0 * (following[:, 1] - observations[:, 1])
+
+
+def for_action(observations: Any, actions: Any, following: Any) -> Any:
+    return actions + following[:, 0] - observations[:, 0]
+
+
+def test_additional_rewards_are_of_steps_that_an_observation_follows() -> None:
+    _, after, steps, episodes = rolled_out()
+    ended = episodes.ended
+    assert ended.any()
+    paid = shaped_rewards(for_time, steps, after.observation)
+    np.testing.assert_array_equal(paid, np.where(ended, 0, 10_000))
+    paid = shaped_rewards(for_action, steps, after.observation)  # the tag stays within an episode
+    np.testing.assert_array_equal(paid, np.where(ended, 0, steps.action))
+
+
+def test_the_learner_alone_sees_additional_rewards() -> None:
+    # As large as the game's own rewards.
+    ppo = learner(normalize_advantages="none", shaping=for_time)
+    state, metrics, _ = jax.device_get(jax.jit(ppo.update, compiler_options=QUICKLY)(initial(ppo), KEY))
+    samples, reward = reference(10_000.0)
+    assert np.abs(samples.target - reference()[0].target).max() > 1
+    np.testing.assert_allclose(metrics.mean_reward, reward.mean(), rtol=1e-5)
+    used = (state.opt_state.grads["seen"][:, :T] != 0).reshape(-1, BATCH)[0]
+    expected, _ = gradient_of(PARAMS, jax.tree.map(lambda leaf: leaf[used], samples))
     for name in PARAMS:
         found = state.opt_state.grads[name][0]
         np.testing.assert_allclose(found, expected[name], rtol=1e-4, atol=1e-4, err_msg=name)

@@ -14,9 +14,14 @@ from matrixrl.checkpoints.format import flatten
 from matrixrl.checkpoints.store import CheckpointStore
 from matrixrl.cli.hackmatrix import make_spec, read_config
 from matrixrl.config import ConfigError, HackmatrixConfig, as_record, from_record, may_change_on_resume
+from matrixrl.envs.hackmatrix.env import HackMatrix
+from matrixrl.envs.hackmatrix.equipped import NUM_DRAWS, with_equipment
+from matrixrl.envs.hackmatrix.observation import DATA_SIPHONS, OWNED, PACKED_WORDS
+from matrixrl.envs.hackmatrix.rules import ACTION_SIPHON, FIRST_PROGRAM_ACTION, Program
 from matrixrl.systems.hackmatrix.spec import SPEC
-from matrixrl.systems.hackmatrix.task import group_of, hackmatrix_task
+from matrixrl.systems.hackmatrix.task import equipment, group_of, hackmatrix_task, learner_rewards
 from matrixrl.systems.ppo.trainer import PPOState, PPOTrainer
+from tests.jitted import jitted
 from tests.systems.test_ppo import SETTINGS, QuickProgram, assert_same_state
 
 LATER = [*SETTINGS, "--later-starts", "0.8", "--later-starts-until", "1", "--monolithic"]
@@ -78,6 +83,11 @@ def test_groups_do_not_depend_on_the_number_of_devices() -> None:
             ["--algorithm", "alphazero", "--program-exploration", "9"],
             ["--program-exploration 9", "alphazero"],
         ),
+        (["--equipment-reward", "-2"], ["--equipment-reward -2"]),
+        (["--equipment-reward-until", "0"], ["--equipment-reward-until 0", "above 0"]),
+        (["--algorithm", "alphazero", "--equipment-reward", "2"], ["--equipment-reward 2", "alphazero"]),
+        (["--undo-cost", "-1"], ["--undo-cost -1"]),
+        (["--algorithm", "alphazero", "--undo-cost", "1"], ["--undo-cost 1", "alphazero"]),
         (["--max-reward", "0"], ["--max-reward 0", "above 0"]),
         (["--algorithm", "alphazero", "--exploration", "0.1"], ["--exploration 0.1", "alphazero"]),
         (["--algorithm", "alphazero", "--max-reward", "9"], ["--max-reward 9", "alphazero"]),
@@ -88,6 +98,34 @@ def test_impossible_settings_are_refused(flags: list[str], parts: list[str]) -> 
     with pytest.raises(ConfigError) as refused:
         read_config(flags)
     assert all(part in str(refused.value) for part in parts)
+
+
+def test_equipment_is_worth_its_programs_and_half_its_siphons() -> None:
+    game = HackMatrix(packed=True)
+    _, states = jitted(game.reset_batch)(jax.random.split(jax.random.key(0), 32))
+    draws = jax.random.uniform(jax.random.key(1), (32, NUM_DRAWS))
+    games = jitted(with_equipment)(states, draws)
+    worth = jitted(equipment)(jitted(jax.vmap(game.observation))(games))
+    programs = [int(owned).bit_count() for owned in games.owned]
+    siphons = np.asarray(games.player.data_siphons)
+    assert min(programs) == 0 < max(programs)
+    assert len(set(siphons.tolist())) > 2
+    np.testing.assert_array_equal(worth, programs + siphons / 2)
+
+
+def test_the_reward_for_equipment_fades_and_the_cost_of_undo_stays() -> None:
+    flags = ["--equipment-reward", "4", "--equipment-reward-until", "0.5", "--undo-cost", "1.5"]
+    assert learner_rewards(read_config(SETTINGS)) is None
+    rewards = hackmatrix_task(read_config([*SETTINGS, *flags])).shaping
+    assert rewards is not None
+    before, after = np.zeros((2, 3, PACKED_WORDS), np.uint32)
+    before[:, DATA_SIPHONS], before[:, OWNED] = 2, 0b1000_0001
+    after[:, DATA_SIPHONS], after[:, OWNED] = (1, 3, 1), (0b1100_0001, 0b1000_0001, 0b1000_0000)
+    actions = np.array([ACTION_SIPHON, 0, FIRST_PROGRAM_ACTION + Program.UNDO])
+    gained = np.array([1 - 0.5, 0.5, -1 - 0.5])
+    for progress, weight in ((0, 4), (0.25, 2), (0.5, 0), (0.75, 0)):
+        paid = rewards(progress)(before, actions, after)
+        np.testing.assert_allclose(paid, weight * gained - [0, 0, 1.5])
 
 
 @pytest.mark.slow

@@ -62,6 +62,8 @@ def test_phases_follow_each_other() -> None:
     epoch.insert(2, "flip")
     walks = context_of(*flags, "--flip-polish", "1000")
     assert order_of(walks, solved=True) == ["pretrain", *epoch, *epoch, "evaluate"]
+    epoch.remove("rewrite")  # walks need no solution
+    assert order_of(walks) == ["pretrain", *epoch, *epoch, "evaluate"]
 
 
 def test_a_run_without_pretraining_begins_with_games_and_one_without_epochs_is_over() -> None:
@@ -154,6 +156,29 @@ def test_walks_from_own_solutions_find_lower_ranks_and_feed_the_replay_buffer(
     best = states[0][0]
     assert best is not None
     assert (best.rank, best.ring) == (3, "Z")
+
+
+def test_walks_start_from_the_standard_algorithm_until_there_is_a_solution(
+    program: MatmulProgram, tmp_path: Path
+) -> None:
+    game = dataclasses.replace(program.config.game, size=(2, 2, 2))
+    settings = dataclasses.replace(program.config.selfplay, flip_polish=1)
+    config = dataclasses.replace(program.config, game=game, selfplay=settings)
+    found = Discoveries(tmp_path, {})
+    context = PhaseContext(config, program, [found])
+    run = NullRecorder("matmul", "one", tmp_path)
+    phase = phases.phase_named("flip")
+    device: Any = None
+    progress = Progress(phase="flip", epoch=1, step_limits=(7,), best_ranks=(None,))
+    state = MatmulState(device, progress)
+    state = phase.work(context, state, 0, run)
+    assert state.progress.best_ranks == (None,)  # one flip reduces nothing
+    settings = dataclasses.replace(settings, flip_polish=100_000)
+    context.config = dataclasses.replace(config, selfplay=settings)
+    state = phase.work(context, state._replace(progress=progress), 0, run)
+    assert state.progress.best_ranks == (7,)
+    assert found.best is not None
+    assert found.best.rank == 7
 
 
 def test_a_program_goes_when_nothing_uses_it() -> None:

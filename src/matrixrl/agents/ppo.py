@@ -310,6 +310,30 @@ class Exploration(NamedTuple):
     factor: Callable[[Any], Array] | None = None
 
 
+Shaping = Callable[[Any, Array, Any], Array]
+"""Observations [N, ...], actions [N, ...] and the observations that follow -> additional rewards
+float [N] that the learner alone sees, before they are scaled.
+"""
+
+
+def shaped_rewards(shaping: Shaping, steps: Transition, last_observation: PyTree) -> Float[Array, "T B"]:
+    """Returns the additional rewards of a rollout, [T, B]; 0 for steps that end an episode, which
+    no observation follows.
+
+    Args:
+      steps: of the rollout.
+      last_observation: [B, ...], after its last step.
+    """
+    following = jax.tree.map(
+        lambda before, last: jnp.concatenate([before[1:], last[None]]), steps.observation, last_observation
+    )
+    flat = jax.tree.map(
+        lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), (steps.observation, steps.action, following)
+    )
+    ended = steps.terminated | steps.truncated
+    return jnp.where(ended, 0, shaping(*flat).reshape(ended.shape))
+
+
 def loss(
     params: PyTree,
     apply: Apply,
@@ -418,6 +442,7 @@ class PPO:
       normalize_advantages: samples over which advantages are normalised: `minibatch`, `batch` or
         `none`.
       exploration: bonus for actions that the policy would give up; None for none.
+      shaping: additional rewards that the learner alone sees; None for none.
       prepare: computes once per update what the network derives from observations, in all passes
         over them; the network accepts both.
     """
@@ -448,6 +473,7 @@ class PPO:
     clip_value: bool = True
     normalize_advantages: Literal["minibatch", "batch", "none"] = "minibatch"
     exploration: Exploration | None = None
+    shaping: Shaping | None = None
     prepare: Callable[[Any], Any] | None = None
 
     def init(self, key: PRNGKeyArray) -> TrainState:
@@ -507,6 +533,8 @@ class PPO:
         rollout, statistics, learned_reward = self._normalized_rewards(rollout, steps, statistics)
         if self.max_reward is not None:
             learned_reward = jnp.clip(learned_reward, -self.max_reward, self.max_reward)
+        if self.shaping is not None:
+            learned_reward += shaped_rewards(self.shaping, steps, rollout.observation)
         # Compute advantages over the rollout, bootstrapped from its last observation.
         _, last_value = apply(params, rollout.observation)
         advantage, target = gae(

@@ -129,6 +129,9 @@ PPO_SETTINGS = (
 )
 """Settings of `PPOConfig` that only `--algorithm ppo` uses."""
 
+EQUIPMENT_SETTINGS = ("program_exploration", "equipment_reward", "equipment_reward_until", "undo_cost")
+"""Settings of `HackmatrixConfig` that only `--algorithm ppo` uses."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class HackmatrixConfig(PPOTrainerConfig):
@@ -156,6 +159,22 @@ class HackmatrixConfig(PPOTrainerConfig):
     """Factor of --exploration in positions where a siphon would bring a program that the player
     does not own.
     Used by --exploration.
+    """
+
+    equipment_reward: float = setting(0.0, minimum=0, may_change=True)
+    """Initial additional reward for each program that the player comes to own, and half of it for
+    each data siphon, taken back when the siphon is used. It decreases linearly to 0. The learner
+    alone sees it; recorded returns do not have it.
+    """
+
+    equipment_reward_until: float = setting(0.5, above=0, maximum=1, may_change=True)
+    """Fraction of the run after which there is no such reward.
+    Used by --equipment-reward.
+    """
+
+    undo_cost: float = setting(0.0, minimum=0, may_change=True)
+    """Cost of each use of UNDO, which the learner alone sees. UNDO refunds its price, so an agent
+    without this cost can collect one data siphon again and again instead of playing on.
     """
 
     start_from: str | None = None
@@ -196,7 +215,7 @@ class HackmatrixConfig(PPOTrainerConfig):
     def foreign_settings(self) -> tuple[str, ...]:
         """Dotted names of the settings that the algorithm does not use."""
         if self.algorithm == "alphazero":
-            return (*(f"ppo.{name}" for name in PPO_SETTINGS), "program_exploration")
+            return (*(f"ppo.{name}" for name in PPO_SETTINGS), *EQUIPMENT_SETTINGS)
         return tuple(f"alphazero.{item.name}" for item in dataclasses.fields(AlphaZeroConfig))
 
     @property

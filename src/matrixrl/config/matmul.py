@@ -395,8 +395,9 @@ class SelfPlayConfig(Settings):
     """
 
     flip_polish: int = setting(0, minimum=0)
-    """Number of flips per walker after each epoch, in walks from own solutions on flip graphs.
-    Lower ranks count as finds, and the best schemes enter the replay buffer. 0 disables the walks.
+    """Number of flips per walker after each epoch, in walks on flip graphs from own solutions, or
+    from the standard algorithm until there are any. Lower ranks count as finds, and the best
+    schemes enter the replay buffer. 0 disables the walks.
     """
 
     evaluation_interval: int = setting(5, minimum=0)

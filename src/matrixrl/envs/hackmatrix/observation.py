@@ -69,6 +69,7 @@ def _layout() -> list[_Run]:
 
 
 NUM_SCALARS = 9
+DATA_SIPHONS, OWNED = 5, 8  # of the scalars
 PACKED_WORDS = NUM_SCALARS + 3 * NUM_CELLS
 
 _LAYOUT = _layout()

@@ -6,17 +6,19 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import jax
 import jax.numpy as jnp
 from jax import Array
+from jaxtyping import Float32, UInt32
 
-from matrixrl.agents.ppo import num_groups
+from matrixrl.agents.ppo import Shaping, num_groups
 from matrixrl.config import ActorCriticConfig, HackmatrixConfig
 from matrixrl.devices.machine import compute_dtype
 from matrixrl.devices.mesh import max_groups
 from matrixrl.envs.hackmatrix import observation, relations, yields
 from matrixrl.envs.hackmatrix.env import EnvParams, HackMatrix
 from matrixrl.envs.hackmatrix.equipped import EquippedStarts
-from matrixrl.envs.hackmatrix.rules import ACTION_SIPHON, NUM_ACTIONS, SIZE
+from matrixrl.envs.hackmatrix.rules import ACTION_SIPHON, FIRST_PROGRAM_ACTION, NUM_ACTIONS, SIZE, Program
 from matrixrl.envs.hackmatrix.starts import LaterStarts
 from matrixrl.envs.hackmatrix.statistics import CountedHackMatrix, episode_values
 from matrixrl.networks.actor_critic import MLP, ActorCritic, GridTorso
@@ -103,6 +105,7 @@ def hackmatrix_task(config: HackmatrixConfig) -> PPOTask:
         counted="whole" if has_later or has_equipped else None,
         explored=tuple(action >= ACTION_SIPHON for action in range(NUM_ACTIONS)),
         exploration_factor=exploration_factor(config),
+        shaping=learner_rewards(config),
         prepare=PREPARE[config.network.features],
     )
 
@@ -116,6 +119,39 @@ def exploration_factor(config: HackmatrixConfig) -> Callable[[Array], Array] | N
     if factor == 1:
         return None
     return lambda observations: jnp.where(yields.gained_here(observations) != 0, factor, 1.0)
+
+
+def learner_rewards(config: HackmatrixConfig) -> Callable[[Array], Shaping] | None:
+    """Returns the function from the progress of a run to the rewards that its learner sees in
+    addition: for equipment, and a cost for UNDO; None if there are none.
+    """
+    first, until, undo_cost = config.equipment_reward, config.equipment_reward_until, config.undo_cost
+    if first == undo_cost == 0:
+        return None
+
+    def at(progress: Array) -> Shaping:
+        weight = first * jnp.maximum(1 - progress / until, 0)
+
+        def rewards(observations: Array, actions: Array, following: Array) -> Array:
+            gained = equipment(following) - equipment(observations)
+            return weight * gained - undo_cost * (actions == FIRST_PROGRAM_ACTION + Program.UNDO)
+
+        return rewards
+
+    return at
+
+
+SIPHON_WORTH = 0.5
+"""Worth of a data siphon in the hand, in programs: a use that brings no program costs this much."""
+
+
+def equipment(observations: UInt32[Array, "N _"]) -> Float32[Array, "N"]:
+    """Returns the number of programs that the player owns and half the number of data siphons, of
+    packed observations [N, 117].
+    """
+    owned = jax.lax.population_count(observations[:, observation.OWNED])
+    siphons = observations[:, observation.DATA_SIPHONS]
+    return owned.astype(jnp.float32) + SIPHON_WORTH * siphons.astype(jnp.float32)
 
 
 def group_of(config: HackmatrixConfig) -> int:

@@ -178,10 +178,11 @@ class PPOProgram:
 
     def _learner(self, coefficients: Coefficients, number: Array) -> PPO:
         """Returns the learner with the coefficients of update `number`."""
-        values = coefficients.at(number)
+        values, progress = coefficients.at(number), number / coefficients.num_updates
         return dataclasses.replace(
             self.ppo,
-            exploration=self._exploration(number / coefficients.num_updates),
+            exploration=self._exploration(progress),
+            shaping=None if self.task.shaping is None else self.task.shaping(progress),
             optimizer=clipped_adam(
                 *(values[name] for name in OF_OPTIMIZER), adam_eps=self.config.ppo.adam_eps
             ),

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from matrixrl.agents.distributions import Distribution, MaskedCategorical
-from matrixrl.agents.ppo import CATEGORICAL
+from matrixrl.agents.ppo import CATEGORICAL, Shaping
 from matrixrl.config import CheckpointConfig, PPOConfig, TrackingConfig
 from matrixrl.envs.base import Environment
 from matrixrl.tracking.events import Kind
@@ -103,6 +103,8 @@ class PPOTask:
       explored: for each action whether `PPOConfig.exploration` counts it; None for all.
       exploration_factor: observations [N, ...], prepared if there is `prepare` -> factor of
         `PPOConfig.exploration` for each, float [N]; None for 1.
+      shaping: progress of the run from 0 to 1 -> the additional rewards that the learner alone
+        sees; None for none.
       prepare: observations [N, ...] -> what the network derives from them and accepts in their
         place; the learner computes it once per update. None if there is nothing to derive.
       describe_fault: name and number of a fault (`agents.ppo.FAULTS`) -> the message.
@@ -124,6 +126,7 @@ class PPOTask:
     joins_small_groups: bool = False
     explored: tuple[bool, ...] | None = None
     exploration_factor: Callable[[Any], Any] | None = None
+    shaping: Callable[[Any], Shaping] | None = None
     prepare: Callable[[Any], Any] | None = None
     describe_fault: Callable[[str, int], str] | None = None
 

@@ -2,7 +2,8 @@
 of the replay buffer.
 
 A round starts from the solutions of the lowest rank, which a checkpoint holds, so that the phase
-itself has no state.
+itself has no state. As long as there are none it starts from the standard algorithm: games that no
+agent has solved yet are then learned from the schemes of walks.
 """
 
 from __future__ import annotations
@@ -11,8 +12,17 @@ import dataclasses
 import itertools
 
 from matrixrl.config import MatmulConfig
+from matrixrl.schemes.problem import Problem
 from matrixrl.schemes.scheme import Scheme, SchemeError
-from matrixrl.search.flip_graph import Pool, RoundResult, WalkSettings, from_scheme, run_round, to_scheme
+from matrixrl.search.flip_graph import (
+    Pool,
+    RoundResult,
+    WalkRing,
+    WalkSettings,
+    from_scheme,
+    run_round,
+    to_scheme,
+)
 from matrixrl.systems.matmul.context import PhaseContext
 from matrixrl.systems.matmul.discoveries import Discoveries
 from matrixrl.systems.matmul.phases.phase import HostPhase
@@ -42,9 +52,8 @@ class FlipGraphs(HostPhase):
         return -(-config.selfplay.flip_polish // FLIPS_PER_ROUND)
 
     def is_due(self, config: MatmulConfig, progress: Progress, goal_reached: bool) -> bool:
-        """Returns whether there is a solution to start from, and a lower rank is wanted."""
-        solved = any(rank is not None for rank in progress.best_ranks)
-        return self.length(config) > 0 and solved and not goal_reached
+        """Returns whether walks are wanted, and a lower rank."""
+        return self.length(config) > 0 and not goal_reached
 
     def record(
         self, context: PhaseContext, state: MatmulState, result: int, run: Recorder
@@ -61,20 +70,28 @@ class FlipGraphs(HostPhase):
         return state, True
 
     def work(self, context: PhaseContext, state: MatmulState, seed: int, run: Recorder) -> MatmulState:
-        """Walks from the solutions of each format, proves what is new, and records a row."""
+        """Walks from the solutions of each format, or from the standard algorithm, proves what is
+        new, and records a row.
+        """
         config, progress = context.config, state.progress
         left = config.selfplay.flip_polish - progress.done * FLIPS_PER_ROUND
         tick = run.clock.tick()
         metrics: dict[str, float | int] = {"flip/flips": 0, "flip/found": 0}
         offers: list[tuple[Scheme, Discoveries]] = []
-        for discoveries, suffix in zip(context.discoveries, context.names(""), strict=True):
-            pool = _pool_of(discoveries)
+        problems = config.game.problems
+        for problem, discoveries, suffix in zip(
+            problems, context.discoveries, context.names(""), strict=True
+        ):
+            pool = _pool_of(discoveries) or _standard_pool(problem, config.game.ring)
             if pool is None:
                 continue
+            first_rank = pool.best_rank
             result = _walk(pool, config.seed, seed, min(left, FLIPS_PER_ROUND))
+            metrics["flip/flips"] += result.flips
+            if not discoveries.solutions and pool.best_rank == first_rank:
+                continue  # other forms of the standard algorithm are no finds
             found = _proved(pool, discoveries, result)
             offers += [(scheme, discoveries) for scheme in found[:1]]
-            metrics["flip/flips"] += result.flips
             metrics["flip/found"] += len(found)
             if pool.best_rank is not None:
                 metrics[f"flip/best_rank{suffix}"] = pool.best_rank
@@ -82,7 +99,7 @@ class FlipGraphs(HostPhase):
         run.record([ScalarRow(tick, metrics)])
         for scheme, discoveries in offers:
             details = {"epoch": progress.epoch, "step": run.clock.step}
-            where = f"epoch {progress.epoch}, an own solution after flips"
+            where = f"epoch {progress.epoch}, after flips"
             context.offer(scheme, discoveries, details, where, run)
         progress = dataclasses.replace(context.note_ranks(progress), done=progress.done + 1)
         context.show_progress(progress, self.title, self.length(config), self.unit, run)
@@ -102,6 +119,16 @@ def _pool_of(discoveries: Discoveries) -> Pool | None:
         pool = pool or Pool(scheme.problem, "F2" if scheme.ring == "F2" else "Z")
         pool.add(rows)
     return pool
+
+
+def _standard_pool(problem: Problem, ring: WalkRing) -> Pool | None:
+    """Returns a pool with the standard algorithm; None if walks do not take it, because factors are
+    too large or coefficients are not -1, 0 and 1.
+    """
+    try:
+        return Pool.standard(problem, ring)
+    except SchemeError:
+        return None
 
 
 def _walk(pool: Pool, seed: int, chunk: int, flips: int) -> RoundResult:
