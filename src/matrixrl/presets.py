@@ -145,19 +145,22 @@ def hackmatrix_tuned() -> HackmatrixConfig:
 
 def hackmatrix_winning() -> HackmatrixConfig:
     """Returns the preset whose agent wins: `tuned` with equipped starts, features of what a siphon
-    brings, a bonus for exploring siphons and programs, ten times as large where a siphon brings a
-    program, and limited rewards; 13 million steps, 40 minutes of one core.
+    brings, a reward for equipment and a cost for UNDO that the learner alone sees, a small bonus for
+    exploring siphons and programs, and limited rewards; 13 million steps, 15 to 40 minutes of one
+    core.
     """
     tuned = hackmatrix_tuned()
     return dataclasses.replace(
         tuned,
         preset="winning",
         ppo=dataclasses.replace(
-            tuned.ppo, total_timesteps=13_000_000, max_reward=20.0, exploration=0.01, exploration_until=0.75
+            tuned.ppo, total_timesteps=13_000_000, max_reward=20.0, exploration=0.001, exploration_until=0.75
         ),
         network=dataclasses.replace(tuned.network, features="yields", cell_dim=24),
         starts=dataclasses.replace(tuned.starts, equipped_starts=0.8),
-        program_exploration=10.0,
+        program_exploration=3.0,
+        equipment_reward=6.0,
+        undo_cost=1.0,
     )
 
 

@@ -121,10 +121,10 @@ def test_the_reward_for_equipment_fades_and_the_cost_of_undo_stays() -> None:
     before, after = np.zeros((2, 3, PACKED_WORDS), np.uint32)
     before[:, DATA_SIPHONS], before[:, OWNED] = 2, 0b1000_0001
     after[:, DATA_SIPHONS], after[:, OWNED] = (1, 3, 1), (0b1100_0001, 0b1000_0001, 0b1000_0000)
-    actions = np.array([ACTION_SIPHON, 0, FIRST_PROGRAM_ACTION + Program.UNDO])
+    actions = jnp.array([ACTION_SIPHON, 0, FIRST_PROGRAM_ACTION + Program.UNDO])
     gained = np.array([1 - 0.5, 0.5, -1 - 0.5])
     for progress, weight in ((0, 4), (0.25, 2), (0.5, 0), (0.75, 0)):
-        paid = rewards(progress)(before, actions, after)
+        paid = rewards(jnp.float32(progress))(before, actions, after)
         np.testing.assert_allclose(paid, weight * gained - [0, 0, 1.5])
 
 

@@ -20,6 +20,7 @@ from matrixrl.systems.matmul import phases
 from matrixrl.systems.matmul.context import PhaseContext
 from matrixrl.systems.matmul.discoveries import Discoveries
 from matrixrl.systems.matmul.phases import EPOCH, HostPhase, first_phase, next_phase
+from matrixrl.systems.matmul.phases.flip_graphs import FlipGraphs
 from matrixrl.systems.matmul.program import MatmulProgram
 from matrixrl.systems.matmul.solutions import games_of, schemes_of
 from matrixrl.systems.matmul.state import DONE, MatmulState, Progress
@@ -167,7 +168,7 @@ def test_walks_start_from_the_standard_algorithm_until_there_is_a_solution(
     found = Discoveries(tmp_path, {})
     context = PhaseContext(config, program, [found])
     run = NullRecorder("matmul", "one", tmp_path)
-    phase = phases.phase_named("flip")
+    phase = FlipGraphs()
     device: Any = None
     progress = Progress(phase="flip", epoch=1, step_limits=(7,), best_ranks=(None,))
     state = MatmulState(device, progress)
