@@ -124,6 +124,10 @@ def exploration_factor(config: HackmatrixConfig) -> Callable[[Array], Array] | N
 def learner_rewards(config: HackmatrixConfig) -> Callable[[Array], Shaping] | None:
     """Returns the function from the progress of a run to the rewards that its learner sees in
     addition: for equipment, and a cost for UNDO; None if there are none.
+
+    The reward for equipment is a difference of potentials (Ng, Harada and Russell 1999, "Policy
+    invariance under reward transformations", equation 2), undiscounted and without the term at the
+    end of an episode, so that an agent loses nothing by dying.
     """
     first, until, undo_cost = config.equipment_reward, config.equipment_reward_until, config.undo_cost
     if first == undo_cost == 0:
