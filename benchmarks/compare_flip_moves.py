@@ -9,8 +9,9 @@ Arms of walks: `plain`; `exact`, re-derivation of 4 to 6 products by an exact se
 products by a trained agent (`--train` makes one for each format, from demonstrations alone); `learned`, a learned
 choice of starts. Arms of trainings: without and with `--flip-polish`. A result is one line of the output, written as
 soon as it is known; results that the output holds are not measured again. Walks and trainings end early at the best
-known rank. Seeds are the outer loop, so that a comparison that is cut has as many seeds of each arm. Times are processor time; compilation is left out for walks, and
-for trainings each arm is run once before, for one chunk, so that the cache on disk holds its programs.
+known rank. Seeds are the outer loop, so that a comparison that is cut has as many seeds of each arm. Times are
+processor time; compilation is left out for walks, and for trainings each arm is run once before, for one chunk, so that
+the cache on disk holds its programs.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from matrixrl.schemes.problem import as_problem, parse_size
+from matrixrl.schemes.problem import as_problem, coefficients_of_ring, parse_size
 from matrixrl.schemes.scheme import render_json
 from matrixrl.schemes.verify import verify
 from matrixrl.search.flip_graph import Pool, WalkerState, WalkSettings, run_round, to_scheme
@@ -97,7 +98,7 @@ def walk(
     began, number, flips = time.process_time(), 0, 0
     best, found_at = pool.best_rank or 0, 0.0
     tried = changed = shorter = 0
-    record = problem.best_known_rank("mod2" if ring == "F2" else "ternary") or 0
+    record = problem.best_known_rank(coefficients_of_ring(ring)) or 0
     while (spent := time.process_time() - began) < seconds and best > record:
         moves = LongRangeResult(walkers)
         if move is not None:

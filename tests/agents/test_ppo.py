@@ -510,9 +510,13 @@ def test_advantages_are_normalised_over_the_batch_or_not_at_all(over: Any) -> No
     samples, _ = reference()
     advantage = samples.advantage
     scaled = (advantage - advantage.mean()) / advantage.std() if over == "batch" else advantage
+    assert_first_gradient(state, samples._replace(advantage=scaled))
+
+
+def assert_first_gradient(state: Any, samples: Samples) -> None:
+    """The gradient of the first minibatch is that of these samples [T * B, ...]."""
     used = (state.opt_state.grads["seen"][:, :T] != 0).reshape(-1, BATCH)[0]
-    taken = jax.tree.map(lambda leaf: leaf[used], samples._replace(advantage=scaled))
-    expected, _ = gradient_of(PARAMS, taken)
+    expected, _ = gradient_of(PARAMS, jax.tree.map(lambda leaf: leaf[used], samples))
     for name in PARAMS:
         found = state.opt_state.grads[name][0]
         np.testing.assert_allclose(found, expected[name], rtol=1e-4, atol=1e-4, err_msg=name)
@@ -544,11 +548,7 @@ def test_the_learner_alone_sees_additional_rewards() -> None:
     samples, reward = reference(10_000.0)
     assert np.abs(samples.target - reference()[0].target).max() > 1
     np.testing.assert_allclose(metrics.mean_reward, reward.mean(), rtol=1e-5)
-    used = (state.opt_state.grads["seen"][:, :T] != 0).reshape(-1, BATCH)[0]
-    expected, _ = gradient_of(PARAMS, jax.tree.map(lambda leaf: leaf[used], samples))
-    for name in PARAMS:
-        found = state.opt_state.grads[name][0]
-        np.testing.assert_allclose(found, expected[name], rtol=1e-4, atol=1e-4, err_msg=name)
+    assert_first_gradient(state, samples)
 
 
 @partial(jax.jit, compiler_options=QUICKLY)

@@ -267,6 +267,8 @@ def _walk_flags(config: FlipConfig) -> str:
 
 def describe(config: FlipConfig) -> str:
     """Returns what is searched, and what ends it, in a line."""
+    from matrixrl.schemes.problem import coefficients_of_ring
+
     graph = config.graph
     over = RING_IN_WORDS[graph.ring]
     ends = []
@@ -276,7 +278,7 @@ def describe(config: FlipConfig) -> str:
     else:
         problem = graph.problems[0]
         what = f"matrix multiplication {problem}" if graph.formats else f"{problem}, {problem.title},"
-        rank = graph.target_rank or problem.best_known_rank("mod2" if graph.ring == "F2" else "ternary")
+        rank = graph.target_rank or problem.best_known_rank(coefficients_of_ring(graph.ring))
         if rank is not None:
             ends.append(f"rank {rank}" + ("" if graph.target_rank else ", the best known"))
     if graph.flips is not None:
@@ -344,6 +346,7 @@ def result(outcome: session.TrainingResult[FlipTrainer]) -> dict[str, Any]:
 
 
 def _found(config: FlipConfig, found: Discoveries) -> dict[str, Any]:
+    from matrixrl.schemes.problem import coefficients_of_ring
     from matrixrl.schemes.records import judge
     from matrixrl.schemes.verify import verify
 
@@ -359,7 +362,7 @@ def _found(config: FlipConfig, found: Discoveries) -> dict[str, Any]:
         "ring": ring,
         "scheme": str(scheme),
         "lifted": str(directory / found.scheme_file) if lifted else None,
-        "verdict": judge(best.problem, best.rank, "mod2" if ring == "F2" else "ternary").message,
+        "verdict": judge(best.problem, best.rank, coefficients_of_ring(ring)).message,
         "solutions": len(found.solutions),
     }
 

@@ -270,9 +270,10 @@ class FlipConfig(TrackedRunConfig):
         )
         if graph.all or graph.target_rank is not None or graph.flips is not None or self.time is not None:
             return
-        coefficients = "mod2" if graph.ring == "F2" else "ternary"
+        from matrixrl.schemes.problem import coefficients_of_ring
+
         require(
-            graph.problems[0].best_known_rank(coefficients) is not None,
+            graph.problems[0].best_known_rank(coefficients_of_ring(graph.ring)) is not None,
             f"no best known rank of {graph.name} over {graph.ring} is on record, so nothing ends the search; "
             "give --target-rank, --flips or --time",
         )

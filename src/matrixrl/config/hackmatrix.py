@@ -115,22 +115,23 @@ class AlphaZeroConfig(Settings):
 
 
 PPO_SETTINGS = (
-    "num_minibatches",
-    "update_epochs",
-    "gae_lambda",
-    "clip_eps",
-    "clip_value",
-    "max_reward",
-    "ent_coef",
-    "final_ent_coef",
-    "exploration",
-    "exploration_until",
-    "normalize_advantages",
+    "ppo.num_minibatches",
+    "ppo.update_epochs",
+    "ppo.gae_lambda",
+    "ppo.clip_eps",
+    "ppo.clip_value",
+    "ppo.max_reward",
+    "ppo.ent_coef",
+    "ppo.final_ent_coef",
+    "ppo.exploration",
+    "ppo.exploration_until",
+    "ppo.normalize_advantages",
+    "program_exploration",
+    "equipment_reward",
+    "equipment_reward_until",
+    "undo_cost",
 )
-"""Settings of `PPOConfig` that only `--algorithm ppo` uses."""
-
-EQUIPMENT_SETTINGS = ("program_exploration", "equipment_reward", "equipment_reward_until", "undo_cost")
-"""Settings of `HackmatrixConfig` that only `--algorithm ppo` uses."""
+"""Dotted names of the settings that only `--algorithm ppo` uses."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -215,7 +216,7 @@ class HackmatrixConfig(PPOTrainerConfig):
     def foreign_settings(self) -> tuple[str, ...]:
         """Dotted names of the settings that the algorithm does not use."""
         if self.algorithm == "alphazero":
-            return (*(f"ppo.{name}" for name in PPO_SETTINGS), *EQUIPMENT_SETTINGS)
+            return PPO_SETTINGS
         return tuple(f"alphazero.{item.name}" for item in dataclasses.fields(AlphaZeroConfig))
 
     @property

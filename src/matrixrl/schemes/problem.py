@@ -37,6 +37,13 @@ MAX_TENSOR_SIZE = 2**18
 """Maximum number of entries of a tensor in a file."""
 
 
+def coefficients_of_ring(ring: str) -> Coefficients:
+    """Returns the class of coefficients in which a scheme over F2, or one over Z with coefficients
+    -1, 0 and 1, competes.
+    """
+    return "mod2" if ring == "F2" else "ternary"
+
+
 class Problem(ABC):
     """A bilinear map, its tensor, and what is known about it.
 

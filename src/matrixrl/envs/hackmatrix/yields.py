@@ -18,7 +18,7 @@ from jax import Array
 from jaxtyping import Float32, UInt32
 
 from matrixrl.envs.hackmatrix import relations
-from matrixrl.envs.hackmatrix.observation import NUM_SCALARS, PACKED_WORDS, Parts
+from matrixrl.envs.hackmatrix.observation import NUM_SCALARS, OWNED, PACKED_WORDS, Parts
 from matrixrl.envs.hackmatrix.relations import DATA, PROGRAM, QUESTION, affordable, program_flags
 from matrixrl.envs.hackmatrix.rules import NUM_CELLS, NUM_PROGRAMS, SIZE
 
@@ -98,7 +98,7 @@ def yield_words(packed: UInt32[Array, "N 117"]) -> UInt32[Array, "N 75"]:
 
     open_ = 1 - flag(_SIPHONED)
     free = 1 - (flag(DATA) | flag(PROGRAM) | flag(QUESTION))
-    credits, energy, owned = packed[:, 2], packed[:, 3], packed[:, NUM_SCALARS - 1]
+    credits, energy, owned = packed[:, 2], packed[:, 3], packed[:, OWNED]
     programs = jnp.where(flag(PROGRAM) & open_, second & 2**NUM_PROGRAMS - 1, 0) & ~owned
     amounts = (
         (third >> 12 & 0xFF) * open_,

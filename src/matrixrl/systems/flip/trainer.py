@@ -17,8 +17,7 @@ import numpy as np
 from matrixrl.checkpoints import format as checkpoint_format
 from matrixrl.checkpoints.format import Checkpoint, Snapshot
 from matrixrl.config import FlipConfig
-from matrixrl.schemes.problem import Problem
-from matrixrl.schemes.records import Coefficients
+from matrixrl.schemes.problem import Problem, coefficients_of_ring
 from matrixrl.schemes.scheme import Scheme
 from matrixrl.search.flip_graph import (
     Pool,
@@ -82,11 +81,6 @@ class BetterScheme:
 
     scheme: Scheme
     files: tuple[Path, ...]
-
-
-def coefficients_of_ring(ring: str) -> Coefficients:
-    """Returns the class of coefficients in which a search competes."""
-    return "mod2" if ring == "F2" else "ternary"
 
 
 class FlipTrainer:

@@ -22,7 +22,7 @@ from matrixrl.envs.hackmatrix.rules import ACTION_SIPHON, FIRST_PROGRAM_ACTION, 
 from matrixrl.envs.hackmatrix.starts import LaterStarts
 from matrixrl.envs.hackmatrix.statistics import CountedHackMatrix, episode_values
 from matrixrl.networks.actor_critic import MLP, ActorCritic, GridTorso
-from matrixrl.systems.ppo.task import EpisodeColumn, PPOTask
+from matrixrl.systems.ppo.task import EpisodeColumn, PPOTask, faded
 
 COLUMNS = {
     "Return": EpisodeColumn("return", "float"),
@@ -134,7 +134,7 @@ def learner_rewards(config: HackmatrixConfig) -> Callable[[Array], Shaping] | No
         return None
 
     def at(progress: Array) -> Shaping:
-        weight = first * jnp.maximum(1 - progress / until, 0)
+        weight = faded(first, until, progress)
 
         def rewards(observations: Array, actions: Array, following: Array) -> Array:
             gained = equipment(following) - equipment(observations)

@@ -21,7 +21,7 @@ from matrixrl.config import PPOConfig, program_arguments, require
 from matrixrl.devices.groups import replicate, with_sharding
 from matrixrl.devices.mesh import DATA, data_mesh, max_groups
 from matrixrl.systems.ppo.diagnostics import DIAGNOSTICS, Diagnostic
-from matrixrl.systems.ppo.task import PPORunConfig, PPOTask
+from matrixrl.systems.ppo.task import PPORunConfig, PPOTask, faded
 from matrixrl.training.first_calls import FirstCalls
 
 
@@ -74,9 +74,13 @@ class Coefficients(NamedTuple):
     num_updates: Any
     time_limit: Any
 
+    def progress(self, number: Any) -> Any:
+        """Returns the part of the run, from 0 to 1, before update `number`, counted from 0."""
+        return number / self.num_updates
+
     def at(self, number: Any) -> dict[str, Any]:
         """Returns the values of update `number`, counted from 0."""
-        progress = number / self.num_updates
+        progress = self.progress(number)
         changed = {
             name: self.first[name] + (last - self.first[name]) * progress for name, last in self.last.items()
         }
@@ -178,7 +182,7 @@ class PPOProgram:
 
     def _learner(self, coefficients: Coefficients, number: Array) -> PPO:
         """Returns the learner with the coefficients of update `number`."""
-        values, progress = coefficients.at(number), number / coefficients.num_updates
+        values, progress = coefficients.at(number), coefficients.progress(number)
         return dataclasses.replace(
             self.ppo,
             exploration=self._exploration(progress),
@@ -195,7 +199,7 @@ class PPOProgram:
         settings, explored = self.config.ppo, self.task.explored
         if not settings.exploration:
             return None
-        weight = settings.exploration * jnp.maximum(1 - progress / settings.exploration_until, 0)
+        weight = faded(settings.exploration, settings.exploration_until, progress)
         return Exploration(
             weight, explored or (True,) * self.task.env.num_actions, self.task.exploration_factor
         )

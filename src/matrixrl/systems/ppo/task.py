@@ -6,6 +6,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+import jax.numpy as jnp
+from jax import Array
+
 from matrixrl.agents.distributions import Distribution, MaskedCategorical
 from matrixrl.agents.ppo import CATEGORICAL, Shaping
 from matrixrl.config import CheckpointConfig, PPOConfig, TrackingConfig
@@ -55,6 +58,13 @@ class PPORunConfig(Protocol):
     def chunk(self) -> int:
         """Number of updates between two records."""
         ...
+
+
+def faded(first: float, until: float, progress: Array) -> Array:
+    """Returns a value that falls linearly from `first` to 0 at `until`, for a progress of the run
+    from 0 to 1.
+    """
+    return first * jnp.maximum(1 - progress / until, 0)
 
 
 @dataclass(frozen=True)

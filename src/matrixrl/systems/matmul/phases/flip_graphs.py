@@ -12,7 +12,7 @@ import dataclasses
 import itertools
 
 from matrixrl.config import MatmulConfig
-from matrixrl.schemes.problem import Problem
+from matrixrl.schemes.problem import Problem, coefficients_of_ring
 from matrixrl.schemes.scheme import Scheme, SchemeError
 from matrixrl.search.flip_graph import (
     Pool,
@@ -82,13 +82,14 @@ class FlipGraphs(HostPhase):
         for problem, discoveries, suffix in zip(
             problems, context.discoveries, context.names(""), strict=True
         ):
-            pool = _pool_of(discoveries) or _standard_pool(problem, config.game.ring)
+            is_unsolved = not discoveries.solutions
+            pool = _standard_pool(problem, config.game.ring) if is_unsolved else _pool_of(discoveries)
             if pool is None:
                 continue
             first_rank = pool.best_rank
             result = _walk(pool, config.seed, seed, min(left, FLIPS_PER_ROUND))
             metrics["flip/flips"] += result.flips
-            if not discoveries.solutions and pool.best_rank == first_rank:
+            if is_unsolved and pool.best_rank == first_rank:
                 continue  # other forms of the standard algorithm are no finds
             found = _proved(pool, discoveries, result)
             offers += [(scheme, discoveries) for scheme in found[:1]]
@@ -133,8 +134,7 @@ def _standard_pool(problem: Problem, ring: WalkRing) -> Pool | None:
 
 def _walk(pool: Pool, seed: int, chunk: int, flips: int) -> RoundResult:
     """Performs a round from the schemes of a pool."""
-    problem, coefficients = pool.problem, "mod2" if pool.ring == "F2" else "ternary"
-    target = problem.best_known_rank(coefficients)
+    target = pool.problem.best_known_rank(coefficients_of_ring(pool.ring))
     settings = WalkSettings(ring=pool.ring, target_rank=target, fresh_probability=0.0)
     with activity("walking on flip graphs"):
         return run_round(
