@@ -8,6 +8,7 @@ from typing import Any, Protocol
 
 import jax.numpy as jnp
 from jax import Array
+from jaxtyping import Float
 
 from matrixrl.agents.distributions import Distribution, MaskedCategorical
 from matrixrl.agents.ppo import CATEGORICAL, Shaping
@@ -60,7 +61,7 @@ class PPORunConfig(Protocol):
         ...
 
 
-def faded(first: float, until: float, progress: Array) -> Array:
+def faded(first: float, until: float, progress: Float[Array, ""]) -> Float[Array, ""]:
     """Returns a value that falls linearly from `first` to 0 at `until`, for a progress of the run
     from 0 to 1.
     """
