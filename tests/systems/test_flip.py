@@ -23,7 +23,14 @@ from matrixrl.schemes.known import known_scheme
 from matrixrl.schemes.scheme import Scheme
 from matrixrl.schemes.tensor_files import problem_from_text
 from matrixrl.schemes.verify import verify
-from matrixrl.search.flip_graph import Pool, WalkerState, from_scheme, standard_rows, to_scheme
+from matrixrl.search.flip_graph import (
+    Pool,
+    WalkerState,
+    from_scheme,
+    standard_rows,
+    to_orbits,
+    to_scheme,
+)
 from matrixrl.systems.flip.rows import flip_metrics
 from matrixrl.systems.flip.state import FlipProgress, flip_progress_from_record
 from matrixrl.systems.flip.table import best_in_pools, next_visit, seeds_for
@@ -204,6 +211,26 @@ def test_the_problem_is_that_of_the_start_unless_it_is_named(whole: Searched, tm
     assert (graph.size, graph.problems) == (None, (problem,))
 
 
+def test_a_search_with_cyclic_symmetry_is_resumed_to_the_same_end(tmp_path: Path) -> None:
+    flags = ["--size", "3", "3", "3", "--symmetry", "cyclic", "--target-rank", "20", "--console", "quiet"]
+    flags += ["--plus-after", "2000", "--flips-per-round", "40000", "--num-walkers", "2", "--flips", "600000"]
+    whole = search(tmp_path / "whole", *flags, "--run-name", "r")
+    assert whole.result["best_rank"] == 23
+    scheme = Scheme.load(whole.result["scheme"])
+    assert verify(scheme, "F2")
+    orbits, fixed = to_orbits(from_scheme(scheme, "F2"), 3)
+    assert 3 * len(orbits) + len(fixed) == 23
+    assert "--symmetry cyclic --plus-after 2000 " in scheme.provenance["found_by"]
+    first = search(tmp_path / "cut", *flags, "--run-name", "r", "--time", "0.001s")
+    assert first.result["rounds"] == 1
+    again = search(tmp_path / "cut", "--resume-run", "r", "--console", "quiet", "--time", "1h")
+    assert_same_search(again, whole)
+    # Its scheme is a start, for walks with the symmetry and without.
+    for more in ([], ["--symmetry", "cyclic"]):
+        started = [*more, "--start", whole.result["scheme"], "--flips", "10000", "--console", "quiet"]
+        assert search(tmp_path / "next", *started, "--target-rank", "22").result["best_rank"] == 23
+
+
 def test_a_short_time_is_enough_for_a_round(tmp_path: Path) -> None:
     found = search(tmp_path, "--time", "0.001s", "--console", "quiet")
     assert (found.result["best_rank"], found.result["rounds"], found.result["status"]) == (7, 1, "finished")
@@ -247,6 +274,14 @@ IMPOSSIBLE: list[tuple[list[str], list[str]]] = [
     (["--start", "{z2}"], ["--start", "2x2x2", "3x3x3"]),
     (["--start", "{f2}", "--ring", "Z", "--size", "3", "3", "3"], ["over F2", "lift"]),
     (["--start", "{wrong}", "--size", "3", "3", "3"], ["not a correct scheme"]),
+    (["--start", "{f2}", "--symmetry", "cyclic"], ["--start", "no cyclic images", "--symmetry cyclic"]),
+    (["--symmetry", "mirror"], ["--symmetry mirror", "none, cyclic"]),
+    (["--symmetry", "cyclic", "--size", "3", "3", "4"], ["--size 3 3 4", "square"]),
+    (["--symmetry", "cyclic", "--size", "12", "12", "12"], ["--size 12 12 12", "11 11 11"]),
+    (["--symmetry", "cyclic", "--ring", "Z"], ["--symmetry cyclic", "--ring Z", "F2"]),
+    (["--symmetry", "cyclic", "--all"], ["--symmetry cyclic", "--all"]),
+    (["--symmetry", "cyclic", "--tensor", "complex", "--flips", "1"], ["--symmetry cyclic", "--tensor"]),
+    (["--symmetry", "cyclic", "--long-range", "exact"], ["--symmetry cyclic", "--long-range exact"]),
     (["--walkers", "3"], ["--walkers", "--num-walkers"]),
     (["--resume-run", "nothing"], ["nothing"]),
     (["--on", "cloud"], ["--on cloud", "local, ray"]),

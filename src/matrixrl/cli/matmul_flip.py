@@ -16,6 +16,7 @@ from matrixrl.cli.embedding import EMBEDDING
 from matrixrl.cli.resume import flag_value, recorded_settings
 from matrixrl.cli.settings import read_settings
 from matrixrl.config import (
+    DEFAULT_MOVES,
     ConfigError,
     FlipConfig,
     MatmulConfig,
@@ -255,11 +256,16 @@ def found_by(config: FlipConfig) -> str:
 
 
 def _walk_flags(config: FlipConfig) -> str:
-    """Returns the flags of long-range moves and of the choice of starts that are not the
+    """Returns the flags of the symmetry, the moves and the choice of starts that are not the
     defaults.
     """
     walk = config.walk
-    flags = "" if walk.restart_choice == "uniform" else f" --restart-choice {walk.restart_choice}"
+    flags = "" if walk.symmetry == "none" else f" --symmetry {walk.symmetry}"
+    for name, value in walk.moves.items():
+        if value != DEFAULT_MOVES[walk.symmetry][name]:
+            flags += f" --{name.replace('_', '-')} {value}"
+    if walk.restart_choice != "uniform":
+        flags += f" --restart-choice {walk.restart_choice}"
     if walk.refine_with is not None:
         return f"{flags} --refine-with {Path(walk.refine_with).name}"
     return flags if walk.move == "none" else f"{flags} --long-range {walk.move}"

@@ -23,6 +23,7 @@ from matrixrl.config.fields import (
 )
 from matrixrl.config.files import read_settings_file, settings_toml, to_toml, with_file
 from matrixrl.config.flip import (
+    DEFAULT_MOVES,
     FlipConfig,
     FlipGraphConfig,
     FlipWalkConfig,
@@ -52,6 +53,7 @@ from matrixrl.config.run import RunConfig, TrackedRunConfig
 from matrixrl.config.tracking import TrackingConfig
 
 __all__ = [
+    "DEFAULT_MOVES",
     "MAX_MODE",
     "MAX_MOVES",
     "MAX_NUMBER",

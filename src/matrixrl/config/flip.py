@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import combinations_with_replacement
@@ -22,6 +22,9 @@ MAX_ENTRIES = 256
 
 MAX_TABLE_SIDE = 8
 """Largest side of the formats of `--all`."""
+
+MAX_CYCLIC_SIDE = 11
+"""Largest side of the matrices of `--symmetry cyclic`."""
 
 DEFAULT_SIZE = (2, 2, 2)
 DEFAULT_TABLE_SIDE = 5
@@ -144,9 +147,32 @@ class FlipGraphConfig(Settings):
         return self.problems[0].name
 
 
+DEFAULT_MOVES: Mapping[str, Mapping[str, float]] = {
+    "none": {
+        "plus_after": 20_000,
+        "max_excess": 2,
+        "restart_after": 4_000_000,
+        "fresh_probability": 0.5,
+    },
+    "cyclic": {
+        "plus_after": 50_000,
+        "max_excess": 30,
+        "restart_after": 300_000_000,
+        "fresh_probability": 0.2,
+    },
+}
+"""Defaults of the walkers' moves for each symmetry."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class FlipWalkConfig(Settings):
     """The walkers."""
+
+    symmetry: Literal["none", "cyclic"] = "none"
+    """Symmetry that all schemes of the search have: far fewer products to move.
+    `cyclic`: for square matrices, over F2. Products come in threes, a b c, b c a and c a b, or have
+    three equal factors.
+    """
 
     num_walkers: int | None = setting(None, minimum=1, maximum=MAX_WALKERS)
     """Number of walkers. They run on all cores.
@@ -159,17 +185,25 @@ class FlipWalkConfig(Settings):
     The first rounds are shorter. A stop waits for the end of the round.
     """
 
-    plus_after: int = setting(20_000, minimum=1, maximum=10**9)
-    """Number of flips without progress after which a walker raises its rank by one (plus)."""
+    plus_after: int | None = setting(None, minimum=1, maximum=10**9)
+    """Number of flips without progress after which a walker raises its rank (plus): by one, or by
+    three with --symmetry cyclic. Default: 20,000; with --symmetry cyclic 50,000.
+    """
 
-    max_excess: int = setting(2, minimum=0, maximum=16)
-    """Maximum number of ranks by which plus may exceed the lowest rank of a walk."""
+    max_excess: int | None = setting(None, minimum=0, maximum=64)
+    """Maximum number of ranks by which plus may exceed the lowest rank of a walk.
+    Default: 2; with --symmetry cyclic 30.
+    """
 
-    restart_after: int = setting(4_000_000, minimum=1, maximum=10**12, countable=False)
-    """Number of flips without a lower rank after which a walk ends and another one starts."""
+    restart_after: int | None = setting(None, minimum=1, maximum=10**12, countable=False)
+    """Number of flips without a lower rank after which a walk ends and another one starts.
+    Default: 4,000,000; with --symmetry cyclic 300,000,000.
+    """
 
-    fresh_probability: float = setting(0.5, minimum=0, maximum=1)
-    """Fraction of starts from the standard algorithm instead of the pool."""
+    fresh_probability: float | None = setting(None, minimum=0, maximum=1)
+    """Fraction of starts from the standard algorithm, or from a random scheme with the symmetry,
+    instead of the pool. Default: 0.5; with --symmetry cyclic 0.2.
+    """
 
     restart_choice: Literal["uniform", "flips", "learned"] = "uniform"
     """Choice of the scheme from which a walk starts, among those of the pool.
@@ -198,7 +232,12 @@ class FlipWalkConfig(Settings):
     """Number of rounds for a format before --all continues with the next one."""
 
     def check(self) -> None:
-        """Checks the long-range moves."""
+        """Checks the long-range moves, and that they have the symmetry."""
+        require(
+            self.symmetry == "none" or self.move == "none",
+            f"--long-range {self.long_range} --symmetry {self.symmetry}: re-derived products have no symmetry; leave "
+            "one of them out",
+        )
         require(
             self.long_range != "policy" or self.refine_with is not None,
             "--long-range policy: needs a trained agent; give --refine-with RUN, a run of `matrixrl matmul train`",
@@ -208,6 +247,15 @@ class FlipWalkConfig(Settings):
             f"--refine-with {self.refine_with}: belongs to --long-range policy, but --long-range {self.long_range} "
             "is given; leave one of them out",
         )
+
+    @property
+    def moves(self) -> dict[str, float]:
+        """The walkers' moves: `plus_after`, `max_excess`, `restart_after` and `fresh_probability`,
+        as given or by default.
+        """
+        defaults = DEFAULT_MOVES[self.symmetry]
+        given = {name: getattr(self, name) for name in defaults}
+        return {name: defaults[name] if value is None else value for name, value in given.items()}
 
     @property
     def move(self) -> Literal["none", "exact", "policy"]:
@@ -263,6 +311,7 @@ class FlipConfig(TrackedRunConfig):
             "minute of each walk",
         )
         graph = self.graph
+        self._check_symmetry()
         require(
             self.walk.move != "exact" or graph.ring == "F2",
             f"--long-range exact --ring {graph.ring}: products are re-derived exactly over F2 only; give --ring F2, or "
@@ -276,4 +325,22 @@ class FlipConfig(TrackedRunConfig):
             graph.problems[0].best_known_rank(coefficients_of_ring(graph.ring)) is not None,
             f"no best known rank of {graph.name} over {graph.ring} is on record, so nothing ends the search; "
             "give --target-rank, --flips or --time",
+        )
+
+    def _check_symmetry(self) -> None:
+        """Checks that the search has the symmetry that its schemes shall have."""
+        graph, symmetry = self.graph, self.walk.symmetry
+        if symmetry == "none":
+            return
+        flag = f"--symmetry {symmetry}"
+        require(graph.ring == "F2", f"{flag} --ring {graph.ring}: is for walks over F2; leave --ring out")
+        require(
+            not graph.all and graph.tensor is None,
+            f"{flag}: is for one format of square matrices; leave out --all and --tensor, and give --size 5 5 5",
+        )
+        n, m, p = graph.formats[0]
+        require(
+            n == m == p and 2 <= n <= MAX_CYCLIC_SIDE,
+            f"{flag} --size {n} {m} {p}: want square matrices from 2 2 2 to {' '.join([str(MAX_CYCLIC_SIDE)] * 3)}, "
+            "such as --size 5 5 5",
         )

@@ -5,6 +5,7 @@ Host code: it uses threads and clocks, and numba, which is imported when the fir
 
 from __future__ import annotations
 
+from matrixrl.search.flip_graph.cyclic import from_orbits, random_start, to_orbits
 from matrixrl.search.flip_graph.polish import polish
 from matrixrl.search.flip_graph.pool import Pool
 from matrixrl.search.flip_graph.rederive import rederive
@@ -38,11 +39,14 @@ __all__ = [
     "WalkersFailedError",
     "WrongSchemeError",
     "canonical",
+    "from_orbits",
     "from_scheme",
     "polish",
+    "random_start",
     "rederive",
     "run_round",
     "standard_rows",
+    "to_orbits",
     "to_scheme",
     "walkers_from_arrays",
     "walkers_to_arrays",

@@ -35,10 +35,10 @@ LOWER = np.uint64(0xFFFFFFFF)
 NONE = np.uint64(0xFFFFFFFFFFFFFFFF)
 
 # Registers of a walk, uint64 [NUM_REGISTERS], which are kept between calls.
-RNG, ROWS, BEST, SINCE, IDLE, FLIPS, PLUS, SPLITS, REDUCTIONS, RECORDED, NUM_RECORDS, PAIRS = (
-    np.uint64(value) for value in range(12)
+RNG, ROWS, BEST, SINCE, IDLE, FLIPS, PLUS, SPLITS, REDUCTIONS, RECORDED, NUM_RECORDS, PAIRS, FIXED = (
+    np.uint64(value) for value in range(13)
 )
-NUM_REGISTERS = 12
+NUM_REGISTERS = 13
 
 # Parameters of a walk, uint64 [NUM_PARAMETERS].
 BUDGET, PLUS_AFTER, EXCESS, RESTART_AFTER, SPLIT_CHANCE, REDUCE_EVERY, STOP_RANK, RECORD_RANK = (
@@ -802,6 +802,381 @@ def walk(x, signs, pairs, places, registers, parameters, rows_out, signs_out, sh
             num_pairs = list_pairs(x, pairs, places, num_rows, shift, words)
     registers[PAIRS] = num_pairs
     if registers[ROWS] <= parameters[STOP_RANK]:
+        return tried, AT_TARGET
+    if registers[IDLE] >= parameters[RESTART_AFTER]:
+        return tried, RESTART_DUE
+    return tried, (NO_FLIP_LEFT if num_pairs == ZERO else OUT_OF_BUDGET)
+
+
+# Schemes with cyclic symmetry: x holds one row for each orbit {a b c, b c a, c a b}, and `fixed`
+# the factors a of the products a a a. A slot is a factor of an orbit; slots of all three places are
+# compared with each other, because each of the three products of an orbit starts with another one.
+
+
+@_inlined
+def _place_after(f, step):
+    """Returns the place that is `step` after place f, in the order 0, 1, 2, 0."""
+    after = f + step
+    return after - THREE if after >= THREE else after
+
+
+@_inlined
+def _equal_slots(x, f, r, g, s, words):
+    """Returns whether factor f of orbit r and factor g of orbit s are equal."""
+    for k in range(np.uint64(len(words))):
+        if x[f, k, r] != x[g, k, s]:
+            return False
+    return True
+
+
+@_inlined
+def _slot_key(f, r, g, s, shift):
+    a, b = f << shift | r, g << shift | s
+    low, high = (a, b) if a < b else (b, a)
+    return low << (shift + TWO) | high
+
+
+@_inlined
+def _slot_matches(x, f, base, r, p, s, q, words):
+    """Compares factor f of the orbits base to base + 63 with factor p of orbit r.
+
+    Returns:
+      The orbits equal to it as it is, and those equal to it plus factor q of orbit s, one bit each.
+    """
+    old, new = ZERO, ZERO
+    if len(words) == 1:
+        before = x[p, ZERO, r]
+        after = before ^ x[q, ZERO, s]
+        for i in range(BLOCK):
+            word = x[f, ZERO, base + i]
+            old |= np.uint64(word == before) << i
+            new |= np.uint64(word == after) << i
+        return old, new
+    for i in range(BLOCK):
+        as_before, as_after = True, True
+        for k in range(np.uint64(len(words))):
+            word = x[f, k, base + i]
+            as_before &= word == x[p, k, r]
+            as_after &= word == x[p, k, r] ^ x[q, k, s]
+        old |= np.uint64(as_before) << i
+        new |= np.uint64(as_after) << i
+    return old, new
+
+
+@_inlined
+def _change_slot(x, pairs, places, num_pairs, num_rows, shift, p, r, q, s, words):
+    """Adds factor q of orbit s to factor p of orbit r and updates the matching pairs.
+
+    Returns:
+      The number of pairs, and whether orbit r can now be merged with another one, or is a product
+      of three equal factors.
+    """
+    reducible = False
+    for f in range(THREE):
+        for base in range(ZERO, num_rows, BLOCK):
+            old, new = _slot_matches(x, f, base, r, p, s, q, words)
+            if r - base < BLOCK:
+                own = ONE << (r - base)
+                if f != p and new & own:
+                    reducible |= _equal_slots(x, f, r, THREE - f - p, r, words)
+                old &= ~own
+                new &= ~own
+            while old:
+                key = _slot_key(p, r, f, base + _lowest_bit(old), shift)
+                old &= old - ONE
+                num_pairs -= ONE
+                place, last = places[key], pairs[num_pairs]
+                pairs[place] = last
+                places[last] = place
+            while new:
+                i = base + _lowest_bit(new)
+                new &= new - ONE
+                key = _slot_key(p, r, f, i, shift)
+                pairs[num_pairs] = key
+                places[key] = num_pairs
+                num_pairs += ONE
+                for step in range(ONE, THREE):
+                    reducible |= _equal_slots(x, _place_after(p, step), r, _place_after(f, step), i, words)
+    for k in range(np.uint64(len(words))):
+        x[p, k, r] ^= x[q, k, s]
+    return num_pairs, reducible
+
+
+@_compiled
+def _flip_orbits(x, pairs, places, num_pairs, num_rows, shift, state, count, words):
+    """Makes up to `count` flips of random matching pairs of orbits; stops when orbits can be
+    merged.
+
+    A flip of two products is a flip of their images, too, so that the symmetry remains.
+
+    Returns:
+      The number of pairs, the generator's state, the number of flips made, and why they ended.
+    """
+    slots, orbits = (ONE << (shift + TWO)) - ONE, (ONE << shift) - ONE
+    for made in range(count):
+        if num_pairs == ZERO:
+            return num_pairs, state, made, _NO_PAIR
+        state = _next(state)
+        key = np.uint64(pairs[_below(state, num_pairs)])
+        a, b = key >> (shift + TWO), key & slots
+        if state & ONE:
+            a, b = b, a
+        p, r, q, s = a >> shift, a & orbits, b >> shift, b & orbits
+        # Orbits turned so that the equal factors come first: a b1 c1 + a b2 c2 = a b1 (c1 + c2) +
+        # a (b1 + b2) c2.
+        p1, p2, q1, q2 = (
+            _place_after(p, ONE),
+            _place_after(p, TWO),
+            _place_after(q, ONE),
+            _place_after(q, TWO),
+        )
+        num_pairs, first = _change_slot(x, pairs, places, num_pairs, num_rows, shift, p2, r, q2, s, words)
+        num_pairs, second = _change_slot(x, pairs, places, num_pairs, num_rows, shift, q1, s, p1, r, words)
+        if first or second:
+            return num_pairs, state, made + ONE, _REDUCIBLE
+    return num_pairs, state, count, _ALL_MADE
+
+
+@_compiled
+def list_slot_pairs(x, pairs, places, num_rows, shift, words):
+    """Lists the matching pairs of slots of different orbits.
+
+    Returns:
+      Their number.
+    """
+    num_pairs = ZERO
+    for f in range(THREE):
+        for g in range(f, THREE):
+            for r in range(num_rows):
+                for s in range(r + ONE if f == g else ZERO, num_rows):
+                    if r != s and _equal_slots(x, f, r, g, s, words):
+                        key = _slot_key(f, r, g, s, shift)
+                        pairs[num_pairs] = key
+                        places[key] = num_pairs
+                        num_pairs += ONE
+    return num_pairs
+
+
+@_compiled
+def _toggle_fixed(x, fixed, num_fixed, r, words):
+    """Adds a product of three equal factors, that of orbit r; the product is removed if it is
+    there.
+
+    Returns:
+      The number of such products; unchanged if there is no room.
+    """
+    for i in range(num_fixed):
+        equal = True
+        for k in range(np.uint64(len(words))):
+            equal &= fixed[k, i] == x[ZERO, k, r]
+        if equal:
+            return _remove_fixed(fixed, num_fixed, i, words)
+    if num_fixed == np.uint64(fixed.shape[1]):
+        return num_fixed
+    for k in range(np.uint64(len(words))):
+        fixed[k, num_fixed] = x[ZERO, k, r]
+    return num_fixed + ONE
+
+
+@_compiled
+def _remove_fixed(fixed, num_fixed, i, words):
+    last = num_fixed - ONE
+    for k in range(np.uint64(len(words))):
+        fixed[k, i] = fixed[k, last]
+        fixed[k, last] = ZERO
+    return last
+
+
+@_compiled
+def _merge_orbits(x, num_rows, r, s, words):
+    """Merges two orbits that have two equal factors, after one of them is turned.
+
+    Returns:
+      The number of orbits.
+    """
+    for step in range(THREE):
+        equal, f = ZERO, ZERO
+        for place in range(THREE):
+            if _equal_slots(x, place, r, _place_after(place, step), s, words):
+                equal += ONE
+            else:
+                f = place
+        if equal == THREE:
+            num_rows = _remove_row(x, None, num_rows, max(r, s), words)
+            return _remove_row(x, None, num_rows, min(r, s), words)
+        if equal == TWO:
+            for k in range(np.uint64(len(words))):
+                x[f, k, r] ^= x[_place_after(f, step), k, s]
+            return _remove_row(x, None, num_rows, s, words)
+    return num_rows
+
+
+@_compiled
+def reduce_orbits(x, fixed, num_rows, num_fixed, words):
+    """Drops orbits with a zero factor, merges orbits that have two equal factors, and turns an
+    orbit of three equal products, which are one modulo 2, into a fixed product, while there are
+    any.
+
+    Returns:
+      The numbers of orbits and of fixed products.
+    """
+    r = ZERO
+    while r < num_rows:
+        before = num_rows
+        if _is_zero(x, ZERO, r, words) or _is_zero(x, ONE, r, words) or _is_zero(x, TWO, r, words):
+            num_rows = _remove_row(x, None, num_rows, r, words)
+        elif _equal_slots(x, ZERO, r, ONE, r, words) and _equal_slots(x, ONE, r, TWO, r, words):
+            changed = _toggle_fixed(x, fixed, num_fixed, r, words)
+            if changed != num_fixed:
+                num_fixed = changed
+                num_rows = _remove_row(x, None, num_rows, r, words)
+        for s in range(r + ONE, num_rows):
+            if num_rows == before:
+                num_rows = _merge_orbits(x, num_rows, r, s, words)
+        r = r + ONE if num_rows == before else ZERO
+    return num_rows, num_fixed
+
+
+@_compiled
+def _plus_orbits(x, num_rows, r, s, f, step, words):
+    """Replaces two orbits by three: a1 b1 c1 + a2 b2 c2 = a1 (b1 + b2) c1 + a1 b2 (c1 + c2) +
+    (a1 + a2) b2 c2, where a1 is factor f of orbit r and orbit s is turned by `step`.
+
+    Returns:
+      The number of orbits; unchanged if two of these factors are equal.
+    """
+    for place in range(THREE):
+        if _equal_slots(x, place, r, _place_after(place, step), s, words):
+            return num_rows
+    g, h = _place_after(f, ONE), _place_after(f, TWO)
+    a, b, c = _place_after(f, step), _place_after(g, step), _place_after(h, step)
+    for k in range(np.uint64(len(words))):
+        x[f, k, num_rows] = x[f, k, r]
+        x[g, k, num_rows] = x[b, k, s]
+        x[h, k, num_rows] = x[h, k, r] ^ x[c, k, s]
+        x[g, k, r] ^= x[b, k, s]
+        x[a, k, s] ^= x[f, k, r]
+    return num_rows + ONE
+
+
+@_compiled
+def _raise_orbits(x, fixed, registers, capacity, words):
+    """Raises the rank: by 3 through a plus transition of random orbits, or in one of eight cases by
+    2 through a fixed product, which becomes the three equal products of an orbit.
+    """
+    num_rows, num_fixed, state = registers[ROWS], registers[FIXED], _next(registers[RNG])
+    if num_rows < capacity and num_fixed > ZERO and _below(state, np.uint64(8)) == ZERO:
+        state = _next(state)
+        i = _below(state, num_fixed)
+        for f in range(THREE):
+            for k in range(np.uint64(len(words))):
+                x[f, k, num_rows] = fixed[k, i]
+        registers[FIXED] = _remove_fixed(fixed, num_fixed, i, words)
+        registers[ROWS] = num_rows + ONE
+    elif num_rows < capacity:
+        for _ in range(64):
+            state = _next(state)
+            r = _below(state, num_rows)
+            state = _next(state)
+            s = _below(state, num_rows)
+            state = _next(state)
+            f = _below(state, THREE)
+            state = _next(state)
+            more = num_rows
+            if r != s:
+                more = _plus_orbits(x, num_rows, r, s, f, _below(state, THREE), words)
+            if more > num_rows:
+                more, registers[FIXED] = reduce_orbits(x, fixed, more, num_fixed, words)
+                registers[ROWS] = more
+                break
+    registers[RNG] = state
+    registers[PLUS] += ONE
+
+
+@_compiled
+def _record_orbits(x, fixed, registers, rows_out, fixed_out, counts_out, words):
+    """Copies the orbits to the next free record. A lower rank than that of the records replaces
+    all of them.
+    """
+    rank = THREE * registers[ROWS] + registers[FIXED]
+    if rank < registers[RECORDED]:
+        registers[RECORDED], registers[NUM_RECORDS] = rank, ZERO
+    number = registers[NUM_RECORDS]
+    if number >= np.uint64(len(rows_out)):
+        return
+    rows_out[number] = x
+    fixed_out[number] = fixed
+    counts_out[number, 0], counts_out[number, 1] = registers[ROWS], registers[FIXED]
+    registers[NUM_RECORDS] = number + ONE
+
+
+@_compiled
+def walk_orbits(
+    x,
+    fixed,
+    pairs,
+    places,
+    registers,
+    parameters,
+    rows_out,
+    fixed_out,
+    counts_out,
+    shift,
+    words,
+):
+    """Walks for a budget of flips over F2 among schemes with cyclic symmetry.
+
+    Args:
+      x, words: see the module; one row for each orbit; changed.
+      fixed: [words, N], the factors of the fixed products; changed.
+      pairs, places: memory for the matching pairs.
+      registers, parameters: see the constants; registers are changed. ROWS is the number of orbits,
+        and the other ranks are those of the schemes.
+      rows_out: [N, 3, words, capacity], records: schemes of the lowest rank, at most RECORD_RANK,
+        that reductions led to.
+      fixed_out, counts_out: their fixed products, and the numbers of orbits and fixed products.
+      shift: number of bits of an orbit's index in a slot.
+
+    Returns:
+      Number of flips tried, and why the walk ended.
+    """
+    capacity = np.uint64(x.shape[2])
+    num_pairs = list_slot_pairs(x, pairs, places, registers[ROWS], shift, words)
+    tried = ZERO
+    while tried < parameters[BUDGET]:
+        rank = THREE * registers[ROWS] + registers[FIXED]
+        if rank <= parameters[STOP_RANK] or registers[IDLE] >= parameters[RESTART_AFTER]:
+            break
+        if num_pairs == ZERO and registers[IDLE] > ZERO:
+            break
+        if num_pairs == ZERO or registers[SINCE] >= parameters[PLUS_AFTER]:
+            registers[SINCE] = ZERO
+            if rank + THREE <= registers[BEST] + parameters[EXCESS]:
+                _raise_orbits(x, fixed, registers, capacity, words)
+                num_pairs = list_slot_pairs(x, pairs, places, registers[ROWS], shift, words)
+            if num_pairs == ZERO:
+                break
+        steps = min(parameters[BUDGET] - tried, parameters[PLUS_AFTER] - registers[SINCE])
+        num_pairs, registers[RNG], made, event = _flip_orbits(
+            x, pairs, places, num_pairs, registers[ROWS], shift, registers[RNG], steps, words
+        )
+        tried += made
+        registers[FLIPS] += made
+        registers[SINCE] += made
+        registers[IDLE] += max(made, ONE)
+        if event != _REDUCIBLE:
+            continue
+        rank = THREE * registers[ROWS] + registers[FIXED]
+        registers[ROWS], registers[FIXED] = reduce_orbits(x, fixed, registers[ROWS], registers[FIXED], words)
+        num_pairs = list_slot_pairs(x, pairs, places, registers[ROWS], shift, words)
+        lower = THREE * registers[ROWS] + registers[FIXED]
+        registers[REDUCTIONS] += rank - lower
+        if lower < registers[BEST]:
+            registers[BEST], registers[IDLE], registers[SINCE] = lower, ZERO, ZERO
+        if lower < rank and lower <= min(parameters[RECORD_RANK], registers[RECORDED]):
+            _record_orbits(x, fixed, registers, rows_out, fixed_out, counts_out, words)
+    registers[PAIRS] = num_pairs
+    if THREE * registers[ROWS] + registers[FIXED] <= parameters[STOP_RANK]:
         return tried, AT_TARGET
     if registers[IDLE] >= parameters[RESTART_AFTER]:
         return tried, RESTART_DUE

@@ -17,37 +17,11 @@ MAX_ROWS = 4096
 """Maximum number of products of a walk: the table of matching pairs grows with its square."""
 
 
-class WalkMemory:
-    """Rows, matching pairs and registers of one walk, which is resumed call by call."""
+class MemoryOfWalk:
+    """Registers and parameters of one walk, which is resumed call by call."""
 
-    def __init__(self, rows: np.ndarray, settings: WalkSettings, record_rank: int) -> None:
-        """Makes the arrays.
-
-        Args:
-          rows: a scheme of the largest rank from which walks start.
-          settings: how to move.
-          record_rank: schemes of this rank or a lower one are kept.
-
-        Raises:
-          SchemeError: if the scheme has too many products.
-        """
-        rank, _, words = rows.shape
-        if rank > MAX_ROWS:
-            raise SchemeError(f"a scheme of rank {rank:,}; flips handle at most {MAX_ROWS:,} products")
-        self._ring: WalkRing = settings.ring
-        self._words = (0,) * words
-        self._num_rows = min(rank + settings.max_excess + 1, MAX_ROWS)
-        capacity = -(-self._num_rows // 64) * 64
-        shift = max(5, (self._num_rows - 1).bit_length())
-        self._shift = np.uint64(shift)
-        self._x = np.zeros((3, words, capacity), np.uint64)
-        signed = settings.ring == "Z"
-        self._signs = np.zeros(capacity, np.uint8) if signed else None
-        self._pairs = np.zeros(3 * self._num_rows * (self._num_rows - 1) // 2, np.uint32)
-        self._places = np.zeros(3 << 2 * shift, np.uint32)
+    def __init__(self, settings: WalkSettings, record_rank: int) -> None:
         self._registers = np.zeros(kernels.NUM_REGISTERS, np.uint64)
-        self._rows_out = np.zeros((MAX_RECORDS, 3, words, capacity), np.uint64)
-        self._signs_out = np.zeros((MAX_RECORDS, capacity), np.uint8) if signed else None
         self._parameters = np.zeros(kernels.NUM_PARAMETERS, np.uint64)
         for index, value in (
             (kernels.PLUS_AFTER, settings.plus_after),
@@ -62,19 +36,46 @@ class WalkMemory:
 
     def fits(self, rows: np.ndarray) -> bool:
         """Returns whether a walk can start from a scheme in this memory."""
-        return len(rows) + int(self._parameters[kernels.EXCESS]) < self._num_rows or len(rows) == MAX_ROWS
+        raise NotImplementedError
+
+    def walk(self, budget: int) -> tuple[int, bool]:
+        """Walks for a number of flips; returns the number tried, and whether the walk ended."""
+        raise NotImplementedError
+
+    def rows(self) -> np.ndarray:
+        """Returns the scheme where the walk is now; uint64 [rank, 3, words]."""
+        raise NotImplementedError
+
+    @property
+    def rank(self) -> int:
+        """Rank of the scheme where the walk is now."""
+        raise NotImplementedError
+
+    def _place(self, rows: np.ndarray) -> None:
+        """Places a scheme in the memory."""
+        raise NotImplementedError
+
+    def _record(self, number: int, rank: int) -> np.ndarray:
+        """Returns a scheme that was kept."""
+        raise NotImplementedError
+
+    def _clear(self, rows: np.ndarray) -> None:
+        """Clears all registers and places a scheme."""
+        self._registers[:] = 0
+        self._registers[kernels.RECORDED] = kernels.NONE
+        self._place(rows)
 
     def load(self, rows: np.ndarray, seed: int) -> None:
         """Starts a walk from a scheme; forgets the records of the one before."""
-        num_rows = self._place(rows)
+        self._clear(rows)
         self._registers[kernels.RNG] = seed
-        self._registers[kernels.BEST] = num_rows
+        self._registers[kernels.BEST] = self.rank
 
     def resume(self, state: WalkerState) -> None:
         """Continues a walk whose `position` was taken; forgets the records of the one before."""
-        num_rows = self._place(state.rows)
+        self._clear(state.rows)
         self._registers[kernels.RNG] = state.generator
-        self._registers[kernels.BEST] = min(num_rows, state.best)
+        self._registers[kernels.BEST] = min(self.rank, state.best)
         self._registers[kernels.SINCE], self._registers[kernels.IDLE] = state.since, state.idle
 
     def position(self, origin: int, features: tuple[float, ...], before: WalkerState | None) -> WalkerState:
@@ -96,8 +97,70 @@ class WalkMemory:
             features,
         )
 
-    def _place(self, rows: np.ndarray) -> int:
-        """Places a scheme in the memory, with all registers cleared; returns the number of rows."""
+    @property
+    def at_target(self) -> bool:
+        """Whether the walk is at the target rank or below."""
+        return self.rank <= int(self._parameters[kernels.STOP_RANK])
+
+    def records(self) -> list[np.ndarray]:
+        """Returns the schemes that were kept, and the last one if its rank is as low."""
+        if self._registers[kernels.NUM_RECORDS]:
+            lowest = int(self._registers[kernels.RECORDED])
+        else:
+            lowest = int(self._parameters[kernels.RECORD_RANK])
+        kept = [self._record(number, lowest) for number in range(int(self._registers[kernels.NUM_RECORDS]))]
+        if self.rank <= lowest:
+            kept.append(self.rows())
+        return kept
+
+    def counters(self) -> dict[str, int]:
+        """Returns numbers of flips, transitions and reductions of the walk."""
+        places = {
+            "flips": kernels.FLIPS,
+            "plus": kernels.PLUS,
+            "splits": kernels.SPLITS,
+            "reductions": kernels.REDUCTIONS,
+        }
+        return {name: int(self._registers[place]) for name, place in places.items()}
+
+
+class WalkMemory(MemoryOfWalk):
+    """Rows, matching pairs and registers of one walk, which is resumed call by call."""
+
+    def __init__(self, rows: np.ndarray, settings: WalkSettings, record_rank: int) -> None:
+        """Makes the arrays.
+
+        Args:
+          rows: a scheme of the largest rank from which walks start.
+          settings: how to move.
+          record_rank: schemes of this rank or a lower one are kept.
+
+        Raises:
+          SchemeError: if the scheme has too many products.
+        """
+        super().__init__(settings, record_rank)
+        rank, _, words = rows.shape
+        if rank > MAX_ROWS:
+            raise SchemeError(f"a scheme of rank {rank:,}; flips handle at most {MAX_ROWS:,} products")
+        self._ring: WalkRing = settings.ring
+        self._words = (0,) * words
+        self._num_rows = min(rank + settings.max_excess + 1, MAX_ROWS)
+        capacity = -(-self._num_rows // 64) * 64
+        shift = max(5, (self._num_rows - 1).bit_length())
+        self._shift = np.uint64(shift)
+        self._x = np.zeros((3, words, capacity), np.uint64)
+        signed = settings.ring == "Z"
+        self._signs = np.zeros(capacity, np.uint8) if signed else None
+        self._pairs = np.zeros(3 * self._num_rows * (self._num_rows - 1) // 2, np.uint32)
+        self._places = np.zeros(3 << 2 * shift, np.uint32)
+        self._rows_out = np.zeros((MAX_RECORDS, 3, words, capacity), np.uint64)
+        self._signs_out = np.zeros((MAX_RECORDS, capacity), np.uint8) if signed else None
+
+    def fits(self, rows: np.ndarray) -> bool:
+        """Returns whether a walk can start from a scheme in this memory."""
+        return len(rows) + int(self._parameters[kernels.EXCESS]) < self._num_rows or len(rows) == MAX_ROWS
+
+    def _place(self, rows: np.ndarray) -> None:
         self._x[:] = 0
         if self._signs is None:
             self._x[:, :, : len(rows)] = rows.transpose(1, 2, 0)
@@ -107,11 +170,9 @@ class WalkMemory:
             self._signs[: len(rows)] = negative.sum(axis=1) % 2
             plain = np.where(negative[..., None], negated(rows), rows)
             self._x[:, :, : len(rows)] = plain.transpose(1, 2, 0)
-        self._registers[:] = 0
-        num_rows = kernels.reduce_equal(self._x, self._signs, np.uint64(len(rows)), self._words)
-        self._registers[kernels.ROWS] = num_rows
-        self._registers[kernels.RECORDED] = kernels.NONE
-        return int(num_rows)
+        self._registers[kernels.ROWS] = kernels.reduce_equal(
+            self._x, self._signs, np.uint64(len(rows)), self._words
+        )
 
     def walk(self, budget: int) -> tuple[int, bool]:
         """Walks for a number of flips.
@@ -136,9 +197,9 @@ class WalkMemory:
         return int(tried), reason != kernels.OUT_OF_BUDGET
 
     @property
-    def at_target(self) -> bool:
-        """Whether the walk is at the target rank or below."""
-        return bool(self._registers[kernels.ROWS] <= self._parameters[kernels.STOP_RANK])
+    def rank(self) -> int:
+        """Rank of the scheme where the walk is now."""
+        return int(self._registers[kernels.ROWS])
 
     def rows(self) -> np.ndarray:
         """Returns the scheme where the walk is now; uint64 [rank, 3, words]."""
@@ -150,31 +211,9 @@ class WalkMemory:
         keys = self._pairs[: int(self._registers[kernels.PAIRS])].tolist()
         return [(key >> 2 * shift, key >> shift & mask, key & mask) for key in keys]
 
-    def records(self) -> list[np.ndarray]:
-        """Returns the schemes that were kept, and the last one if its rank is as low."""
-        if self._registers[kernels.NUM_RECORDS]:
-            lowest = int(self._registers[kernels.RECORDED])
-        else:
-            lowest = int(self._parameters[kernels.RECORD_RANK])
-        kept = [
-            self._signed(
-                self._rows_out[number], None if self._signs_out is None else self._signs_out[number], lowest
-            )
-            for number in range(int(self._registers[kernels.NUM_RECORDS]))
-        ]
-        if int(self._registers[kernels.ROWS]) <= lowest:
-            kept.append(self.rows())
-        return kept
-
-    def counters(self) -> dict[str, int]:
-        """Returns numbers of flips, transitions and reductions of the walk."""
-        places = {
-            "flips": kernels.FLIPS,
-            "plus": kernels.PLUS,
-            "splits": kernels.SPLITS,
-            "reductions": kernels.REDUCTIONS,
-        }
-        return {name: int(self._registers[place]) for name, place in places.items()}
+    def _record(self, number: int, rank: int) -> np.ndarray:
+        signs = None if self._signs_out is None else self._signs_out[number]
+        return self._signed(self._rows_out[number], signs, rank)
 
     def _signed(self, x: np.ndarray, signs: np.ndarray | None, num_rows: int) -> np.ndarray:
         rows = np.ascontiguousarray(x[:, :, :num_rows].transpose(2, 0, 1))

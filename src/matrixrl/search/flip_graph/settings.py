@@ -9,6 +9,7 @@ from matrixrl.config.fields import ConfigError
 from matrixrl.search.flip_graph.rows import WalkRing
 
 Weighting = Literal["uniform", "flips", "learned"]
+Symmetry = Literal["none", "cyclic"]
 
 
 @dataclass(frozen=True)
@@ -17,6 +18,10 @@ class WalkSettings:
 
     Attributes:
       ring: F2, or Z for walks over the integers with coefficients -1, 0 and 1.
+      symmetry: "cyclic" for walks among schemes of square matrices that stay themselves when
+        products a (x) b (x) c become b (x) c (x) a (`matrixrl.search.flip_graph.cyclic`); over F2.
+        These have no split transitions, searches for linear dependences or changes of basis, and
+        start from random partitions of the diagonal instead of the standard algorithm.
       target_rank: a walker stops when it has a scheme of this rank or lower. None never stops.
       plus_after: number of flips without a lower rank after which a plus or split transition
         raises the rank by one.
@@ -44,6 +49,7 @@ class WalkSettings:
     """
 
     ring: WalkRing = "F2"
+    symmetry: Symmetry = "none"
     target_rank: int | None = None
     plus_after: int = 20_000
     max_excess: int = 2
@@ -62,6 +68,12 @@ class WalkSettings:
     def __post_init__(self) -> None:
         if self.ring not in ("F2", "Z"):
             raise ConfigError(f"ring: {self.ring} given, but flips walk over F2 or Z")
+        if self.symmetry not in ("none", "cyclic"):
+            raise ConfigError(f"symmetry: {self.symmetry} given, want none or cyclic")
+        if self.symmetry == "cyclic" and self.ring != "F2":
+            raise ConfigError(
+                "symmetry: walks with cyclic symmetry are over F2; use ring F2 or symmetry none"
+            )
         if self.weighting not in ("uniform", "flips", "learned"):
             raise ConfigError(f"weighting: {self.weighting} given, want uniform, flips or learned")
         if self.target_rank is not None and self.target_rank < 1:
@@ -82,6 +94,10 @@ class WalkSettings:
         if self.rederive_probability and self.ring != "F2":
             raise ConfigError(
                 "rederive_probability: products are derived again over F2 only; use ring F2 or 0"
+            )
+        if self.rederive_probability and self.symmetry == "cyclic":
+            raise ConfigError(
+                "rederive_probability: derived products have no symmetry; use 0 or symmetry none"
             )
         if not 3 <= self.rederive_rows <= 8:
             raise ConfigError(f"rederive_rows: {self.rederive_rows} given, want 3 to 8")

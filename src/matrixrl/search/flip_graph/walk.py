@@ -19,6 +19,7 @@ import numpy as np
 from matrixrl.schemes.problem import MatrixMultiplication
 from matrixrl.schemes.scheme import SchemeError
 from matrixrl.search.flip_graph.basis import random_image
+from matrixrl.search.flip_graph.cyclic import random_start, side_of
 from matrixrl.search.flip_graph.pool import Pool, Start
 from matrixrl.search.flip_graph.rederive import rederive
 from matrixrl.search.flip_graph.restarts import FRESH
@@ -33,7 +34,7 @@ MIN_COST = 1_000
 """Number of flips that a start costs at least, so that schemes without a flip use up a budget."""
 
 if TYPE_CHECKING:
-    from matrixrl.search.flip_graph.memory import WalkMemory
+    from matrixrl.search.flip_graph.memory import MemoryOfWalk
 
 Stop = Callable[[], bool]
 
@@ -328,16 +329,14 @@ class Walker:
 
     def walk(self, budget: int, stop: Stop | None) -> None:
         """Walks for a number of flips, until the target rank is found or `stop` returns true."""
-        from matrixrl.search.flip_graph.memory import WalkMemory
-
         started = time.thread_time()
         record_rank = self._pool.best_rank or 0
-        memory: WalkMemory | None = None
+        memory: MemoryOfWalk | None = None
         while budget > 0 and not self.stopped:
             start = Start(np.empty(0)) if self.state else self._start()
             rows = self.state.rows if self.state else start.rows
             if memory is None or not memory.fits(rows):
-                memory = WalkMemory(rows, self._settings, record_rank)
+                memory = self._memory(rows, record_rank)
             if self.state:
                 start = Start(rows, self.state.origin, self.state.features)
                 memory.resume(self.state)
@@ -357,6 +356,14 @@ class Walker:
             budget -= max(used, MIN_COST)
         self.processor_seconds = time.thread_time() - started
 
+    def _memory(self, rows: np.ndarray, record_rank: int) -> MemoryOfWalk:
+        from matrixrl.search.flip_graph.cyclic_memory import CyclicMemory
+        from matrixrl.search.flip_graph.memory import WalkMemory
+
+        if self._settings.symmetry == "none":
+            return WalkMemory(rows, self._settings, record_rank)
+        return CyclicMemory(rows, self._settings, record_rank, side_of(self._pool.problem))
+
     def _start(self) -> Start:
         """Returns where a walk starts, and notes it: the standard algorithm, a scheme of the lowest
         rank that this walker found, or one of the pool, now and then in another basis.
@@ -372,14 +379,14 @@ class Walker:
         lowest = min(map(len, self.found), default=best)
         learned = settings.weighting == "learned"
         if not learned and settings.fresh_probability and self._rng.random() < settings.fresh_probability:
-            return Start(standard_rows(self._pool.problem, settings.ring))
+            return Start(self._fresh())
         if best is not None and lowest is not None and lowest < best:
             own = [rows for rows in self.found if len(rows) == lowest]
             start = Start(own[int(self._rng.integers(len(own)))])
         else:
             start = self._pool.start(self._rng, settings.weighting, settings.start_ranks)
         if start.features == FRESH:
-            return start
+            return Start(self._fresh(), start.serial, FRESH)
         rows = start.rows
         if settings.rederive_probability and self._rng.random() < settings.rederive_probability:
             other = rederive(rows, settings.rederive_rows, self._rng)
@@ -388,13 +395,22 @@ class Walker:
                 rows = other
                 if len(rows) <= (best or 0):
                     self.found.append(rows)
-        if self._rng.random() < settings.sandwich_probability and isinstance(
-            self._pool.problem, MatrixMultiplication
+        if (
+            settings.symmetry == "none"
+            and self._rng.random() < settings.sandwich_probability
+            and isinstance(self._pool.problem, MatrixMultiplication)
         ):
             rows = random_image(rows, self._pool.problem, settings.ring, self._rng)
         return Start(rows, start.serial, start.features)
 
-    def _collect(self, memory: WalkMemory, start: Start) -> None:
+    def _fresh(self) -> np.ndarray:
+        """Returns the standard algorithm, or a random scheme with the symmetry of the walk."""
+        settings = self._settings
+        if settings.symmetry == "cyclic":
+            return random_start(self._pool.problem, settings.target_rank, self._rng)
+        return standard_rows(self._pool.problem, settings.ring)
+
+    def _collect(self, memory: MemoryOfWalk, start: Start) -> None:
         """Takes over the counters and the schemes of a walk."""
         lowest = min(map(len, self.found), default=self._pool.best_rank or 0)
         records = memory.records()

@@ -11,6 +11,8 @@ from matrixrl.schemes.problem import MatrixMultiplication, Problem
 from matrixrl.schemes.scheme import Scheme, SchemeError
 from matrixrl.schemes.tensor_files import recorded_text
 from matrixrl.schemes.verify import verify
+from matrixrl.search.flip_graph import from_scheme, to_orbits
+from matrixrl.search.flip_graph.cyclic import side_of
 from matrixrl.whole_files import write_whole
 
 START_FILE = "start.json"
@@ -33,7 +35,21 @@ def read_start(config: FlipConfig) -> list[Scheme]:
     for number, scheme in enumerate(schemes, start=1):
         where = f"--start {path}" + (f", scheme {number}" if len(schemes) > 1 else "")
         found.append(_in_ring(scheme, problem, config.graph.ring, where))
+        if config.walk.symmetry == "cyclic":
+            _check_cyclic_symmetry(found[-1], where)
     return found
+
+
+def _check_cyclic_symmetry(scheme: Scheme, where: str) -> None:
+    """Checks that walks with cyclic symmetry can start from a scheme.
+
+    Raises:
+      ConfigError: if it does not have the symmetry.
+    """
+    try:
+        to_orbits(from_scheme(scheme, "F2"), side_of(scheme.problem))
+    except SchemeError as error:
+        raise ConfigError(f"{where}: {error}; leave out --symmetry cyclic or --start") from error
 
 
 def with_problem_of_start(config: FlipConfig) -> FlipConfig:

@@ -28,6 +28,7 @@ from matrixrl.search.flip_graph import (
     WalkSettings,
     WrongSchemeError,
     from_scheme,
+    random_start,
     run_round,
     standard_rows,
     to_scheme,
@@ -130,14 +131,16 @@ class FlipTrainer:
             config.graph.target_rank or problem.best_known_rank(coefficients) or 0
             for problem in self.problems
         )
+        moves = config.walk.moves
         self.settings = tuple(
             WalkSettings(
                 ring=config.graph.ring,
+                symmetry=config.walk.symmetry,
                 target_rank=target or None,
-                plus_after=config.walk.plus_after,
-                max_excess=config.walk.max_excess,
-                restart_after=config.walk.restart_after,
-                fresh_probability=config.walk.fresh_probability,
+                plus_after=int(moves["plus_after"]),
+                max_excess=int(moves["max_excess"]),
+                restart_after=int(moves["restart_after"]),
+                fresh_probability=moves["fresh_probability"],
                 pool_size=config.walk.pool_size,
                 weighting=config.walk.restart_choice,
             )
@@ -161,7 +164,7 @@ class FlipTrainer:
             pool = self._empty_pool(problem)
             for scheme in start:
                 pool.add(from_scheme(scheme, pool.ring))
-            pools.append(pool if start else self._with_standard(pool))
+            pools.append(pool if start else self._with_first(pool))
         zeros = (0,) * len(pools)
         progress = FlipProgress(
             problem_rounds=zeros,
@@ -180,8 +183,14 @@ class FlipTrainer:
         settings = self.settings[0]
         return Pool(problem, self.config.graph.ring, settings.pool_size, settings.pool_ranks)
 
-    def _with_standard(self, pool: Pool) -> Pool:
-        return Pool.standard(pool.problem, pool.ring, pool.size, pool.num_ranks)
+    def _with_first(self, pool: Pool) -> Pool:
+        """Adds the standard algorithm to a pool, or a random scheme with the symmetry."""
+        if self.config.walk.symmetry == "none":
+            pool.add(standard_rows(pool.problem, pool.ring))
+        else:
+            rng = np.random.default_rng(self.config.seed)
+            pool.add(random_start(pool.problem, self.targets[0] or None, rng))
+        return pool
 
     def snapshot(self, state: FlipState, step: int) -> Snapshot:
         """Returns copies of everything that the run continues from."""
