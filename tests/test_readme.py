@@ -51,6 +51,7 @@ SHORTER: dict[str, list[str]] = {
     "hackmatrix watch pretrained": ["--max-steps", "5"],
     "hackmatrix bench": ["--num-envs", "8", "--seconds", "0.1"],
     "matmul flip --size 3 4 4": ["--target-rank", "46", "--num-walkers", "2"],
+    "matmul flip --size 5 5 5 --symmetry cyclic": ["--target-rank", "119", "--num-walkers", "2"],
     "matmul flip --all --max 5": ["--max", "2", "--num-walkers", "2"],
     "matmul evaluate latest": ["--games", "2", "--num-simulations", "2"],
     "matmul bench": [

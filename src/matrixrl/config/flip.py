@@ -158,7 +158,7 @@ DEFAULT_MOVES: Mapping[str, Mapping[str, float]] = {
         "plus_after": 50_000,
         "max_excess": 30,
         "restart_after": 300_000_000,
-        "fresh_probability": 0.2,
+        "fresh_probability": 0.9,
     },
 }
 """Defaults of the walkers' moves for each symmetry."""
@@ -202,7 +202,7 @@ class FlipWalkConfig(Settings):
 
     fresh_probability: float | None = setting(None, minimum=0, maximum=1)
     """Fraction of starts from the standard algorithm, or from a random scheme with the symmetry,
-    instead of the pool. Default: 0.5; with --symmetry cyclic 0.2.
+    instead of the pool. Default: 0.5; with --symmetry cyclic 0.9.
     """
 
     restart_choice: Literal["uniform", "flips", "learned"] = "uniform"
