@@ -25,8 +25,6 @@ from matrixrl.search.flip_graph import (
     run_round,
     standard_rows,
     to_orbits,
-    walkers_from_arrays,
-    walkers_to_arrays,
 )
 from matrixrl.search.flip_graph.cyclic import start_from_groups, transposed
 from matrixrl.search.flip_graph.cyclic_memory import CyclicMemory
@@ -209,38 +207,3 @@ def test_small_records_are_found() -> None:
                 break
         assert pool.best_rank == rank
         assert all(is_symmetric(rows, side) for rows in pool.members(rank))
-
-
-def test_rounds_resume_exactly() -> None:
-    problem = as_problem((3, 3, 3))
-
-    def walked(cut: bool, threads: int) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
-        pool = Pool.standard(problem, "F2")
-        walk = WalkSettings(
-            symmetry="cyclic", plus_after=500, max_excess=12, restart_after=20_000, weighting="learned"
-        )
-        walkers = ()
-        restarts = 0
-        for number in range(5):
-            done = run_round(
-                pool,
-                walk,
-                seed=3,
-                round=number,
-                num_walkers=3,
-                flips_per_walker=15_000,
-                threads=threads,
-                walkers=walkers,
-            )
-            walkers, restarts = done.walkers, restarts + done.restarts
-            if cut:
-                pool = Pool.from_state(problem, "F2", pool.state())
-                walkers = walkers_from_arrays(walkers_to_arrays(walkers))
-        assert restarts > 0
-        return pool.state(), walkers_to_arrays(walkers)
-
-    whole = walked(False, 1)
-    for other in (walked(True, 1), walked(False, 2)):
-        for before, after in zip(whole, other, strict=True):
-            assert before.keys() == after.keys()
-            assert all(np.array_equal(before[name], after[name]) for name in before)

@@ -96,10 +96,12 @@ def walk_rounds(
     weighting: Any,
     cut: bool,
     threads: int = 1,
+    **changes: Any,
 ) -> tuple[dict[str, np.ndarray], tuple[WalkerState | None, ...], list[int]]:
     """Performs six rounds; with a cut, everything passes through arrays after the third."""
     pool = Pool.standard(CUBE, ring)
-    settings = WalkSettings(ring=ring, plus_after=2_000, restart_after=15_000, weighting=weighting)
+    moves = {"plus_after": 2_000, "restart_after": 15_000, **changes}
+    settings = WalkSettings(ring=ring, weighting=weighting, **moves)
     walkers: tuple[WalkerState | None, ...] = ()
     counts = []
     for number in range(6):
@@ -124,16 +126,24 @@ def walk_rounds(
     return pool.state(), walkers, counts
 
 
-@pytest.mark.parametrize(("ring", "weighting"), [("F2", "learned"), ("Z", "learned"), ("Z", "uniform")])
-def test_rounds_resume_exactly(ring: WalkRing, weighting: str) -> None:
-    state, walkers, counts = walk_rounds(ring, weighting, cut=False)
+@pytest.mark.parametrize(
+    ("ring", "weighting", "changes"),
+    [
+        ("F2", "learned", {}),
+        ("Z", "learned", {}),
+        ("Z", "uniform", {}),
+        ("F2", "learned", {"symmetry": "cyclic", "plus_after": 500, "max_excess": 12}),
+    ],
+)
+def test_rounds_resume_exactly(ring: WalkRing, weighting: str, changes: dict[str, Any]) -> None:
+    state, walkers, counts = walk_rounds(ring, weighting, cut=False, **changes)
     assert sum(counts[1::3]) > 0, "walks ended, and others started"
     assert any(walker is not None for walker in walkers)
     if weighting == "learned":
         assert state["restart_outcomes"] > 0
         assert sum(int(facts[:, 1].sum()) for name, facts in state.items() if name.startswith("facts_")) > 0
     for cut, threads in ((True, 1), (False, 2)):
-        again, others, numbers = walk_rounds(ring, weighting, cut, threads)
+        again, others, numbers = walk_rounds(ring, weighting, cut, threads, **changes)
         assert numbers == counts
         assert again.keys() == state.keys()
         assert all(np.array_equal(again[name], state[name]) for name in state)

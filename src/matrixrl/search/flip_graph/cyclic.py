@@ -55,7 +55,8 @@ def to_orbits(rows: np.ndarray, side: int) -> tuple[np.ndarray, np.ndarray]:
     Raises:
       SchemeError: if the scheme does not have the symmetry.
     """
-    products = [(bytes(a), bytes(b), bytes(c)) for a, b, c in np.ascontiguousarray(transposed(rows, side))]
+    turned = transposed(rows, side)
+    products = [(bytes(a), bytes(b), bytes(c)) for a, b, c in turned]
     left = Counter(products)
     orbits: list[int] = []
     fixed: list[int] = []
@@ -71,7 +72,6 @@ def to_orbits(rows: np.ndarray, side: int) -> tuple[np.ndarray, np.ndarray]:
                 f"product {index + 1} of {len(rows)} has no cyclic images: the scheme does not have cyclic symmetry"
             )
         (orbits if len(images) == 3 else fixed).append(index)
-    turned = transposed(rows, side)
     return turned[orbits], turned[fixed][:, 0]
 
 

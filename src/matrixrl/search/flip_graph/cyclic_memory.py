@@ -86,15 +86,8 @@ class CyclicMemory(MemoryOfWalk):
         self._reduce()
         self._registers[kernels.BEST] = self.rank
 
-    def walk(self, budget: int) -> tuple[int, bool]:
-        """Walks for a number of flips.
-
-        Returns:
-          The number of flips made, and whether the walk ended: at the target rank, without a flip
-          left, or when a restart is due.
-        """
-        self._parameters[kernels.BUDGET] = budget
-        tried, reason = kernels.walk_orbits(
+    def _walk(self) -> tuple[int, int]:
+        return kernels.walk_orbits(
             self._x,
             self._fixed,
             self._pairs,
@@ -107,7 +100,6 @@ class CyclicMemory(MemoryOfWalk):
             self._shift,
             self._words,
         )
-        return int(tried), reason != kernels.OUT_OF_BUDGET
 
     @property
     def rank(self) -> int:

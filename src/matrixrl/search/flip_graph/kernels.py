@@ -211,6 +211,24 @@ def _key(f, r, s, shift):
 
 
 @_inlined
+def _add_pair(pairs, places, num_pairs, key):
+    """Adds a matching pair; returns their number."""
+    pairs[num_pairs] = key
+    places[key] = num_pairs
+    return num_pairs + ONE
+
+
+@_inlined
+def _drop_pair(pairs, places, num_pairs, key):
+    """Removes a matching pair, whose place the last one takes; returns their number."""
+    last = num_pairs - ONE
+    place, moved = places[key], pairs[last]
+    pairs[place] = moved
+    places[moved] = place
+    return last
+
+
+@_inlined
 def _change(x, signs, pairs, places, num_pairs, num_rows, shift, f, r, s, minus, words):
     """Adds factor f of row s to that of row r and updates the matching pairs.
 
@@ -229,17 +247,12 @@ def _change(x, signs, pairs, places, num_pairs, num_rows, shift, f, r, s, minus,
         while old:
             key = _key(f, r, base + _lowest_bit(old), shift)
             old &= old - ONE
-            num_pairs -= ONE
-            place, last = places[key], pairs[num_pairs]
-            pairs[place] = last
-            places[last] = place
+            num_pairs = _drop_pair(pairs, places, num_pairs, key)
         while new:
             i = base + _lowest_bit(new)
             new &= new - ONE
             key = _key(f, r, i, shift)
-            pairs[num_pairs] = key
-            places[key] = num_pairs
-            num_pairs += ONE
+            num_pairs = _add_pair(pairs, places, num_pairs, key)
             reducible |= _same(x, g, r, i, words) | _same(x, h, r, i, words)
     for k in range(np.uint64(len(words))):
         word = _combined(x, f, k, r, s, minus, signs)
@@ -317,9 +330,7 @@ def list_pairs(x, pairs, places, num_rows, shift, words):
             for s in range(r + ONE, num_rows):
                 if _same(x, f, r, s, words):
                     key = _key(f, r, s, shift)
-                    pairs[num_pairs] = key
-                    places[key] = num_pairs
-                    num_pairs += ONE
+                    num_pairs = _add_pair(pairs, places, num_pairs, key)
     return num_pairs
 
 
@@ -884,17 +895,12 @@ def _change_slot(x, pairs, places, num_pairs, num_rows, shift, p, r, q, s, words
             while old:
                 key = _slot_key(p, r, f, base + _lowest_bit(old), shift)
                 old &= old - ONE
-                num_pairs -= ONE
-                place, last = places[key], pairs[num_pairs]
-                pairs[place] = last
-                places[last] = place
+                num_pairs = _drop_pair(pairs, places, num_pairs, key)
             while new:
                 i = base + _lowest_bit(new)
                 new &= new - ONE
                 key = _slot_key(p, r, f, i, shift)
-                pairs[num_pairs] = key
-                places[key] = num_pairs
-                num_pairs += ONE
+                num_pairs = _add_pair(pairs, places, num_pairs, key)
                 for step in range(ONE, THREE):
                     reducible |= _equal_slots(x, _place_after(p, step), r, _place_after(f, step), i, words)
     for k in range(np.uint64(len(words))):
@@ -951,9 +957,7 @@ def list_slot_pairs(x, pairs, places, num_rows, shift, words):
                 for s in range(r + ONE if f == g else ZERO, num_rows):
                     if r != s and _equal_slots(x, f, r, g, s, words):
                         key = _slot_key(f, r, g, s, shift)
-                        pairs[num_pairs] = key
-                        places[key] = num_pairs
-                        num_pairs += ONE
+                        num_pairs = _add_pair(pairs, places, num_pairs, key)
     return num_pairs
 
 

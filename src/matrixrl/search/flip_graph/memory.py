@@ -39,7 +39,18 @@ class MemoryOfWalk:
         raise NotImplementedError
 
     def walk(self, budget: int) -> tuple[int, bool]:
-        """Walks for a number of flips; returns the number tried, and whether the walk ended."""
+        """Walks for a number of flips.
+
+        Returns:
+          The number of flips tried, and whether the walk ended: at the target rank, without a flip
+          left, or when a restart is due.
+        """
+        self._parameters[kernels.BUDGET] = budget
+        tried, reason = self._walk()
+        return int(tried), reason != kernels.OUT_OF_BUDGET
+
+    def _walk(self) -> tuple[int, int]:
+        """Calls the compiled walk; returns the number of flips tried, and why it ended."""
         raise NotImplementedError
 
     def rows(self) -> np.ndarray:
@@ -174,15 +185,8 @@ class WalkMemory(MemoryOfWalk):
             self._x, self._signs, np.uint64(len(rows)), self._words
         )
 
-    def walk(self, budget: int) -> tuple[int, bool]:
-        """Walks for a number of flips.
-
-        Returns:
-          The number of flips tried, and whether the walk ended: at the target rank, without a flip
-          left, or when a restart is due.
-        """
-        self._parameters[kernels.BUDGET] = budget
-        tried, reason = kernels.walk(
+    def _walk(self) -> tuple[int, int]:
+        return kernels.walk(
             self._x,
             self._signs,
             self._pairs,
@@ -194,7 +198,6 @@ class WalkMemory(MemoryOfWalk):
             self._shift,
             self._words,
         )
-        return int(tried), reason != kernels.OUT_OF_BUDGET
 
     @property
     def rank(self) -> int:

@@ -386,7 +386,7 @@ class Walker:
         else:
             start = self._pool.start(self._rng, settings.weighting, settings.start_ranks)
         if start.features == FRESH:
-            return Start(self._fresh(), start.serial, FRESH)
+            return start if settings.symmetry == "none" else Start(self._fresh(), start.serial, FRESH)
         rows = start.rows
         if settings.rederive_probability and self._rng.random() < settings.rederive_probability:
             other = rederive(rows, settings.rederive_rows, self._rng)
