@@ -10,8 +10,8 @@ products by a trained agent (`--train` makes one for each format, from demonstra
 choice of starts. Arms of trainings: without and with `--flip-polish`. A result is one line of the output, written as
 soon as it is known; results that the output holds are not measured again. Walks and trainings end early at the best
 known rank. Seeds are the outer loop, so that a comparison that is cut has as many seeds of each arm. Times are
-processor time; compilation is left out for walks, and for trainings each arm is run once before, for one chunk, so that
-the cache on disk holds its programs.
+processor time; compilation is left out for walks. A training takes its minutes by the clock, and what the cache on disk
+does not hold is compiled in them: run an arm for a minute before, and give each process a core.
 """
 
 from __future__ import annotations
