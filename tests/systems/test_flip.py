@@ -20,6 +20,8 @@ from matrixrl.cli.main import main
 from matrixrl.cli.matmul_flip import read_config
 from matrixrl.config import FlipConfig, FlipGraphConfig
 from matrixrl.schemes.known import known_scheme
+from matrixrl.schemes.library import find_entry
+from matrixrl.schemes.problem import Problem
 from matrixrl.schemes.scheme import Scheme
 from matrixrl.schemes.tensor_files import problem_from_text
 from matrixrl.schemes.verify import verify
@@ -84,6 +86,13 @@ def pools_of(folder: Path) -> dict[str, np.ndarray]:
     checkpoint, _ = CheckpointStore(folder).newest()
     assert checkpoint is not None
     return checkpoint.host_arrays("pool_")
+
+
+def save_standard(name: str, path: Path) -> Problem:
+    """Saves the standard algorithm of a problem; returns the problem."""
+    problem = problem_from_text(name)
+    to_scheme(standard_rows(problem, "Z"), problem, "Z").save(path)
+    return problem
 
 
 def assert_same_search(one: Searched, other: Searched) -> None:
@@ -204,11 +213,49 @@ def test_the_target_ends_a_search_and_a_start_is_where_it_begins(whole: Searched
 def test_the_problem_is_that_of_the_start_unless_it_is_named(whole: Searched, tmp_path: Path) -> None:
     graph = read_config(["--start", whole.result["lifted"]]).graph
     assert (graph.size, graph.name) == ((3, 3, 3), "3x3x3")
-    problem = problem_from_text("poly-2x2")
-    standard = to_scheme(standard_rows(problem, "Z"), problem, "Z")
-    standard.save(tmp_path / "poly.json")
+    problem = save_standard("poly-2x2", tmp_path / "poly.json")
     graph = read_config(["--start", str(tmp_path / "poly.json"), "--ring", "Z"]).graph
     assert (graph.size, graph.problems) == (None, (problem,))
+
+
+def test_a_scheme_of_another_format_is_moved_to_that_of_the_search(tmp_path: Path) -> None:
+    known_scheme((2, 2, 2)).save(tmp_path / "strassen.json")
+    from_strassen = ["--start", str(tmp_path / "strassen.json"), "--ring", "Z", "--console", "quiet"]
+    # 7 products, and 2 x 2 for the third column; or 7 x 7, the product with itself.
+    for sizes, rank in (["3", "2", "2"], 11), (["4", "4", "4"], 49):
+        target = ["--size", *sizes, "--target-rank", str(rank)]
+        found = search(tmp_path / "runs", *from_strassen, *target)
+        assert (found.result["best_rank"], found.result["rounds"]) == (rank, 0)
+        scheme = Scheme.load(found.result["scheme"])
+        assert scheme.problem.name == "x".join(sizes)
+        assert verify(scheme)
+    # What a search starts from is no find; what is shorter is one.
+    found = search(tmp_path / "runs", *from_strassen, "--size", "3", "2", "3", "--target-rank", "15")
+    assert found.result["best_rank"] == 15
+    with JournalReader(found.folder) as reader:
+        ranks = [find.values[3] for find in reader.episodes()]
+    # 11 products, and 3 x 2 for the third row, were the start.
+    assert ranks[-1] == 15
+    assert set(ranks) <= {15, 16}
+
+
+def test_all_formats_start_from_their_schemes_of_the_library(tmp_path: Path) -> None:
+    table = ["--all", "--max", "3", "--console", "quiet"]
+    ranks = {"2x2x2": 7, "2x2x3": 11, "2x3x3": 15, "3x3x3": 23}
+    found = search(tmp_path / "library", *table, "--start", "library")
+    assert found.result["rounds"] == 0
+    assert {name: of["best_rank"] for name, of in found.result["formats"].items()} == ranks
+    # From a file, and resumed without it.
+    start = tmp_path / "schemes.json"
+    library = [find_entry(sizes).scheme for sizes in ((2, 2, 2), (3, 3, 3))]
+    start.write_text(json.dumps([scheme.to_record() for scheme in library]))
+    flags = [*table, "--start", str(start), "--run-name", "r", "--num-walkers", "2"]
+    whole = search(tmp_path / "whole", *flags)
+    assert {name: of["best_rank"] for name, of in whole.result["formats"].items()} == ranks
+    search(tmp_path / "cut", *flags, "--time", "0.001s")
+    start.unlink()
+    again = search(tmp_path / "cut", "--resume-run", "r", "--console", "quiet", "--time", "1h")
+    assert_same_search(again, whole)
 
 
 def test_a_search_with_cyclic_symmetry_is_resumed_to_the_same_end(tmp_path: Path) -> None:
@@ -271,7 +318,13 @@ IMPOSSIBLE: list[tuple[list[str], list[str]]] = [
     (["--all", "--size", "2", "2", "2"], ["--size", "--all"]),
     (["--all", "--target-rank", "7"], ["--target-rank", "--all"]),
     (["--start", "missing.json"], ["--start missing.json", "No such file"]),
-    (["--start", "{z2}"], ["--start", "2x2x2", "3x3x3"]),
+    (["--start", "{poly}", "--size", "3", "3", "3"], ["--start", "poly-2x2", "3x3x3"]),
+    (["--start", "{f2}", "--size", "2", "2", "2"], ["--start", "3x3x3", "2x2x2"]),
+    (["--start", "{f2}", "--size", "3", "3", "4", "--ring", "Z"], ["--start", "over F2", "lift"]),
+    (["--start", "{wrong}", "--size", "3", "3", "4"], ["not a correct scheme of 3x3x3"]),
+    (["--start", "{z2}", "--size", "4", "4", "4", "--symmetry", "cyclic"], ["--start", "2x2x2", "4x4x4"]),
+    (["--start", "library"], ["--start library", "--size", "--all"]),
+    (["--start", "library", "--tensor", "gram-2x2", "--flips", "9"], ["--start library", "gram-2x2"]),
     (["--start", "{f2}", "--ring", "Z", "--size", "3", "3", "3"], ["over F2", "lift"]),
     (["--start", "{wrong}", "--size", "3", "3", "3"], ["not a correct scheme"]),
     (["--start", "{f2}", "--symmetry", "cyclic"], ["--start", "no cyclic images", "--symmetry cyclic"]),
@@ -301,9 +354,8 @@ def test_bad_input_is_one_line_and_no_run(
     f2 = Scheme.load(whole.result["scheme"])
     f2.save(tmp_path / "f2.json")
     Scheme(f2.problem, "F2", f2.u, f2.v, np.roll(f2.w, 1, axis=0)).save(tmp_path / "wrong.json")
-    files = {name: str(tmp_path / f"{name}.json") for name in ("z2", "f2", "wrong")}
-    if "{z2}" in flags:
-        flags = [*flags, "--size", "3", "3", "3"]
+    save_standard("poly-2x2", tmp_path / "poly.json")
+    files = {name: str(tmp_path / f"{name}.json") for name in ("z2", "f2", "wrong", "poly")}
     flags = [flag.format(**files) for flag in flags]
     folder = tmp_path / "runs"
     status, _, errors = command("matmul", "flip", *flags, "--runs-dir", str(folder))

@@ -65,7 +65,9 @@ class FlipGraphConfig(Settings):
     """
 
     start: Path | None = None
-    """File of one or more schemes to start from. Default: the standard algorithm."""
+    """File of one or more schemes to start from, or `library` for those that come with matrixrl.
+    Schemes of other formats are extended, shrunk or joined. Default: the standard algorithm.
+    """
 
     target_rank: int | None = setting(None, minimum=1, may_change=True)
     """Rank at which the search ends. Default: the best known rank over the ring."""
@@ -92,7 +94,7 @@ class FlipGraphConfig(Settings):
 
     def _check_table(self) -> None:
         """Checks that no single problem is named beside `--all`."""
-        named = {"--size": self.size, "--tensor": self.tensor, "--start": self.start}
+        named = {"--size": self.size, "--tensor": self.tensor}
         for flag, value in {**named, "--target-rank": self.target_rank}.items():
             require(value is None, f"{flag}: names a single search; leave out either {flag} or --all")
 

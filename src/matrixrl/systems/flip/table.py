@@ -9,7 +9,7 @@ from matrixrl.schemes.neighbours import best_seed, extend, project
 from matrixrl.schemes.problem import format_of
 from matrixrl.schemes.scheme import Format, Scheme
 from matrixrl.schemes.symmetry import reorder
-from matrixrl.search.flip_graph import Pool, to_scheme
+from matrixrl.search.flip_graph import Pool, WalkRing, to_scheme
 from matrixrl.systems.flip.state import FlipProgress
 
 
@@ -48,17 +48,34 @@ def seeds_for(pool: Pool, schemes: Sequence[Scheme]) -> list[Scheme]:
       pool: of matrix multiplication.
       schemes: one of each format, in the ring of the pool.
     """
-    fmt = format_of(pool.problem)
     others = [scheme for scheme in schemes if scheme.problem != pool.problem]
-    ternary = pool.ring == "Z"
-    composed = best_seed(fmt, others, ring=pool.ring, ternary=ternary, include_own=False)
-    found = [composed, *(moved for scheme in others for moved in _moved(scheme, fmt, ternary))]
+    return moved_to(format_of(pool.problem), others, pool.ring)
+
+
+def moved_to(fmt: Format, schemes: Sequence[Scheme], ring: WalkRing) -> list[Scheme]:
+    """Returns schemes of a format that moves between formats make of schemes: the best composition
+    of all of them, and each one that is a row or column larger or smaller, or has the sides in
+    another order.
+
+    Args:
+      fmt: the format.
+      schemes: of other formats, in the ring.
+      ring: of walks. Over Z all coefficients are -1, 0 and 1.
+    """
+    ternary = ring == "Z"
+    composed = best_seed(fmt, schemes, ring=ring, ternary=ternary)
+    found = [composed, *(moved for scheme in schemes for moved in _moved(scheme, fmt, ternary))]
     return [scheme for scheme in found if not ternary or scheme.is_ternary]
 
 
 def _moved(scheme: Scheme, fmt: Format, ternary: bool) -> Iterator[Scheme]:
-    """Yields the schemes of a format that one row or column more or less makes of a scheme."""
+    """Yields the scheme of a format that another order of the sides, or one row or column more or
+    less, makes of a scheme.
+    """
     wanted = sorted(fmt)
+    if sorted(scheme.format) == wanted:
+        yield reorder(scheme, fmt)
+        return
     for side in range(3):
         sizes = list(scheme.format)
         sizes[side] += 1

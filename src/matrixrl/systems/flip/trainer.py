@@ -162,9 +162,10 @@ class FlipTrainer:
         pools = []
         for problem in self.problems:
             pool = self._empty_pool(problem)
-            for scheme in start:
+            own = [scheme for scheme in start if scheme.problem == problem]
+            for scheme in own:
                 pool.add(from_scheme(scheme, pool.ring))
-            pools.append(pool if start else self._with_first(pool))
+            pools.append(pool if own else self._with_first(pool))
         zeros = (0,) * len(pools)
         progress = FlipProgress(
             problem_rounds=zeros,
@@ -177,7 +178,9 @@ class FlipTrainer:
         return self._at_next_problem(FlipState(tuple(pools), progress, ((),) * len(pools)))
 
     def _use_start(self, start: Sequence[Scheme]) -> None:
-        self.baselines[0] = min(self.baselines[0], *(scheme.rank for scheme in start))
+        for scheme in start:
+            index = self.problems.index(scheme.problem)
+            self.baselines[index] = min(self.baselines[index], scheme.rank)
 
     def _empty_pool(self, problem: Problem) -> Pool:
         settings = self.settings[0]
