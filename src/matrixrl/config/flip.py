@@ -203,8 +203,9 @@ class FlipWalkConfig(Settings):
     """
 
     fresh_probability: float | None = setting(None, minimum=0, maximum=1)
-    """Fraction of starts from the standard algorithm, or from a random scheme with the symmetry,
-    instead of the pool. Default: 0.5; with --symmetry cyclic 0.9.
+    """Fraction of starts that are fresh instead of from the pool.
+    From the standard algorithm, the schemes of --start, with --all also those of neighbouring
+    formats, or a random scheme with the symmetry. Default: 0.5; with --symmetry cyclic 0.9.
     """
 
     restart_choice: Literal["uniform", "flips", "learned"] = "uniform"

@@ -114,6 +114,26 @@ def test_fresh_starts_leave_the_pool() -> None:
     assert pool.counts()[7] > 1
 
 
+def test_fresh_starts_take_the_seeds_of_the_pool() -> None:
+    """A walk from Strassen's scheme cannot flip; a fresh one from the schemes of rank 8 has a lower rank to find."""
+    problem = as_problem((2, 2, 2))
+    pool = Pool(problem, "F2")
+    pool.add(from_scheme(strassen(), "F2"))
+    pool.set_seeds([from_scheme(strassen(), "F2")])
+    settings = WalkSettings(max_excess=0, fresh_probability=1.0)
+    stuck = run_round(pool, settings, seed=0, round=0, num_walkers=1, flips_per_walker=50_000)
+    assert (stuck.flips, pool.counts()) == (0, {7: 1})
+    pool.set_seeds([standard_rows(problem, "F2"), from_scheme(strassen(), "F2")])
+    assert [len(rows) for rows in pool.seeds] == [7, 8]
+    copy = Pool.from_state(problem, "F2", pool.state())
+    assert [rows.tobytes() for rows in copy.seeds] == [rows.tobytes() for rows in pool.seeds]
+    for found in (pool, copy):
+        result = run_round(found, settings, seed=0, round=0, num_walkers=1, flips_per_walker=50_000)
+        assert result.flips > 1_000
+        assert found.counts()[7] > 1
+    assert pool.counts() == copy.counts()
+
+
 def test_restart_after_flips_without_a_lower_rank() -> None:
     pool = Pool.standard(CUBE, "F2")
     settings = WalkSettings(restart_after=5_000, max_excess=0)

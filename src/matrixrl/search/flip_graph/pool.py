@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -46,7 +46,7 @@ class Start:
 
     Attributes:
       rows: the scheme.
-      serial: of the scheme in the pool; 0 for the standard algorithm.
+      serial: of the scheme in the pool; 0 for a fresh start.
       features: of the start, if it was a learned choice; else empty.
     """
 
@@ -77,6 +77,7 @@ class Pool:
         self.num_ranks = num_ranks
         self.words = words_per_factor(problem, ring)
         self.model = RestartModel()
+        self._seeds: tuple[np.ndarray, ...] = ()
         # By the bytes of the rows, oldest first.
         self._members: dict[int, OrderedDict[bytes, PoolMember]] = {}
         self._arrivals = 0
@@ -100,6 +101,28 @@ class Pool:
     def members(self, rank: int) -> list[np.ndarray]:
         """Returns the schemes of a rank as rows, oldest first."""
         return [member.rows for member in self._members.get(rank, {}).values()]
+
+    @property
+    def seeds(self) -> tuple[np.ndarray, ...]:
+        """Schemes from which fresh walks start, canonical; none if they start from the standard
+        algorithm.
+        """
+        return self._seeds
+
+    def set_seeds(self, schemes: Iterable[np.ndarray]) -> None:
+        """Sets the schemes from which fresh walks start, of any ranks, in ascending order of them.
+
+        Args:
+          schemes: each uint64 [rank, 3, words].
+        """
+        distinct = {rows.tobytes(): rows for rows in (canonical(rows, self.ring) for rows in schemes)}
+        self._seeds = tuple(sorted(distinct.values(), key=len))
+
+    def fresh(self, rng: np.random.Generator) -> np.ndarray:
+        """Returns a random seed, or the standard algorithm if there is none."""
+        if not self._seeds:
+            return standard_rows(self.problem, self.ring)
+        return self._seeds[int(rng.integers(len(self._seeds)))]
 
     def __len__(self) -> int:
         return sum(map(len, self._members.values()))
@@ -159,7 +182,7 @@ class Pool:
         Args:
           rng: source of the choice.
           weighting: "uniform"; "flips" in proportion to the number of matching pairs; or "learned",
-            which may choose the standard algorithm.
+            which may choose a fresh start.
           num_ranks: number of ranks from which to choose: the lowest one in two thirds of the
             cases, the next in two thirds of the others, and so on. A learned choice has all ranks.
 
@@ -188,9 +211,7 @@ class Pool:
         return list(self._members[ranks[level]].values())
 
     def _learned_start(self, rng: np.random.Generator) -> Start:
-        """Returns the start that the model chooses among random schemes and the standard
-        algorithm.
-        """
+        """Returns the start that the model chooses among random schemes and a fresh start."""
         drawn: list[PoolMember] = []
         for _ in range(CANDIDATES):
             members = self._members_of_level(rng, self.num_ranks)
@@ -199,7 +220,7 @@ class Pool:
         features = [FRESH, *(self._features(member, most) for member in drawn)]
         chosen = self.model.choose(np.array(features), rng)
         if chosen == 0:
-            return Start(standard_rows(self.problem, self.ring), 0, FRESH)
+            return Start(self.fresh(rng), 0, FRESH)
         member = drawn[chosen - 1]
         return Start(member.rows, member.serial, features[chosen])
 
@@ -236,7 +257,7 @@ class Pool:
     def state(self) -> dict[str, np.ndarray]:
         """Returns everything as plain arrays for a checkpoint: `rank_R` uint64 [N, R, 3, words],
         oldest first; `facts_R` int64 [N, 3], serial numbers, starts and wins; the number of
-        arrivals; and the model.
+        arrivals; `seeds_R` like `rank_R`; and the model.
         """
         arrays: dict[str, np.ndarray] = {}
         for rank in sorted(self._members):
@@ -246,6 +267,8 @@ class Pool:
             arrays[f"facts_{rank}"] = np.array(facts, np.int64)
         if arrays:
             arrays["arrivals"] = np.array(self._arrivals, np.int64)
+        for rank in dict.fromkeys(map(len, self._seeds)):
+            arrays[f"seeds_{rank}"] = np.stack([rows for rows in self._seeds if len(rows) == rank])
         return arrays | self.model.state()
 
     @classmethod
@@ -277,4 +300,6 @@ class Pool:
                     member.serial, member.starts, member.wins = values
         if "arrivals" in state:
             self._arrivals = int(state["arrivals"])
+        names = [name for name in state if name.startswith("seeds_")]
+        self.set_seeds(rows for name in names for rows in np.asarray(state[name], np.uint64))
         self.model = RestartModel.from_state(state)

@@ -23,7 +23,7 @@ from matrixrl.search.flip_graph.cyclic import random_start, side_of
 from matrixrl.search.flip_graph.pool import Pool, Start
 from matrixrl.search.flip_graph.rederive import rederive
 from matrixrl.search.flip_graph.restarts import FRESH
-from matrixrl.search.flip_graph.rows import canonical, standard_rows
+from matrixrl.search.flip_graph.rows import canonical
 from matrixrl.search.flip_graph.settings import WalkSettings
 from matrixrl.search.flip_graph.walkers import WalkerState
 
@@ -365,8 +365,8 @@ class Walker:
         return CyclicMemory(rows, self._settings, record_rank, side_of(self._pool.problem))
 
     def _start(self) -> Start:
-        """Returns where a walk starts, and notes it: the standard algorithm, a scheme of the lowest
-        rank that this walker found, or one of the pool, now and then in another basis.
+        """Returns where a walk starts, and notes it: a fresh start, a scheme of the lowest rank that
+        this walker found, or one of the pool, now and then in another basis.
         """
         self.restarts += self._is_restart
         self._is_restart = True
@@ -404,11 +404,13 @@ class Walker:
         return Start(rows, start.serial, start.features)
 
     def _fresh(self) -> np.ndarray:
-        """Returns the standard algorithm, or a random scheme with the symmetry of the walk."""
+        """Returns a seed of the pool, the standard algorithm if it has none, or a random scheme with
+        the symmetry of the walk.
+        """
         settings = self._settings
         if settings.symmetry == "cyclic":
             return random_start(self._pool.problem, settings.target_rank, self._rng)
-        return standard_rows(self._pool.problem, settings.ring)
+        return self._pool.fresh(self._rng)
 
     def _collect(self, memory: MemoryOfWalk, start: Start) -> None:
         """Takes over the counters and the schemes of a walk."""

@@ -162,9 +162,10 @@ class FlipTrainer:
         pools = []
         for problem in self.problems:
             pool = self._empty_pool(problem)
-            own = [scheme for scheme in start if scheme.problem == problem]
-            for scheme in own:
-                pool.add(from_scheme(scheme, pool.ring))
+            own = self._rows_of(start, pool)
+            for rows in own:
+                pool.add(rows)
+            pool.set_seeds(own)
             pools.append(pool if own else self._with_first(pool))
         zeros = (0,) * len(pools)
         progress = FlipProgress(
@@ -181,6 +182,11 @@ class FlipTrainer:
         for scheme in start:
             index = self.problems.index(scheme.problem)
             self.baselines[index] = min(self.baselines[index], scheme.rank)
+
+    @staticmethod
+    def _rows_of(schemes: Sequence[Scheme], pool: Pool) -> list[np.ndarray]:
+        """Returns those of the schemes that are of a pool's problem."""
+        return [from_scheme(scheme, pool.ring) for scheme in schemes if scheme.problem == pool.problem]
 
     def _empty_pool(self, problem: Problem) -> Pool:
         settings = self.settings[0]
@@ -458,8 +464,10 @@ class FlipTrainer:
             return state
         index = progress.current
         pool = state.pools[index]
-        for scheme in seeds_for(pool, best_in_pools(state.pools, progress.visit)):
-            pool.add(from_scheme(scheme, pool.ring))
+        seeds = self._rows_of(seeds_for(pool, best_in_pools(state.pools, progress.visit)), pool)
+        for rows in seeds:
+            pool.add(rows)
+        pool.set_seeds([standard_rows(pool.problem, pool.ring), *seeds])
         best = pool.best_rank
         assert best is not None
         walkers = state.walkers
