@@ -278,6 +278,16 @@ def test_a_search_with_cyclic_symmetry_is_resumed_to_the_same_end(tmp_path: Path
         assert search(tmp_path / "next", *started, "--target-rank", "22").result["best_rank"] == 23
 
 
+def test_large_schemes_are_lifted_at_the_target_alone(tmp_path: Path) -> None:
+    # 216 x 108 coefficients; the standard algorithm would lift.
+    flags = ["--size", "6", "6", "6", "--flips", "2000", "--num-walkers", "1", "--console", "quiet"]
+    found = search(tmp_path, *flags).result
+    assert (found["lifted"], Scheme.load(found["scheme"]).ring) == (None, "F2")
+    assert found["verified"]
+    found = search(tmp_path, *flags, "--target-rank", "216").result
+    assert Scheme.load(found["lifted"]).ring == "Z"
+
+
 def test_a_short_time_is_enough_for_a_round(tmp_path: Path) -> None:
     found = search(tmp_path, "--time", "0.001s", "--console", "quiet")
     assert (found.result["best_rank"], found.result["rounds"], found.result["status"]) == (7, 1, "finished")

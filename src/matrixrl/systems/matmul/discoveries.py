@@ -172,7 +172,7 @@ class Discoveries:
         kept = [solution for solution in both if solution.rank == lowest]
         return dict.fromkeys(kept[: _max_solutions(kept[0])] if kept else ())
 
-    def offer(self, scheme: Scheme, found: dict[str, Any]) -> list[Path]:
+    def offer(self, scheme: Scheme, found: dict[str, Any], *, lifts: bool = True) -> list[Path]:
         """Stores a proved scheme if it is better than the best one.
 
         A lower rank is better, and at equal rank the integers are better than F2.
@@ -180,6 +180,7 @@ class Discoveries:
         Args:
           scheme: passed `check`.
           found: place and time of the discovery, for the provenance.
+          lifts: whether a scheme over F2 is lifted to the integers.
 
         Returns:
           The files written, none if it is not better.
@@ -188,7 +189,7 @@ class Discoveries:
             return []
         scheme = scheme.with_provenance(**self._provenance, **found)
         written: list[tuple[Path, Scheme]] = []
-        if scheme.ring == "F2":
+        if scheme.ring == "F2" and lifts:
             lifted = lift(scheme, any_basis=True)
             if lifted.scheme is None:
                 if self.best is not None and scheme.rank == self.best.rank:
