@@ -31,9 +31,9 @@ class WalkSettings:
         another scheme of the pool.
       split_probability: fraction of the transitions that split a product; the others are plus
         transitions.
-      fresh_probability: fraction of starts from a seed of the pool, or from the standard algorithm if
-        it has none, instead of a scheme of the pool: a walk that is stuck in one part of the flip
-        graph gets company from others.
+      fresh_probability: fraction of starts from a seed of the pool, or from the standard algorithm
+        if it has none, instead of a scheme of the pool: a walk that is stuck in one part of the
+        flip graph gets company from others.
       sandwich_probability: fraction of starts that are first moved to another basis. Problems other
         than matrix multiplication have none.
       reduce_every: number of flips between searches for linear dependences that remove a product.

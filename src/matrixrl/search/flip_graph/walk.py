@@ -365,8 +365,8 @@ class Walker:
         return CyclicMemory(rows, self._settings, record_rank, side_of(self._pool.problem))
 
     def _start(self) -> Start:
-        """Returns where a walk starts, and notes it: a fresh start, a scheme of the lowest rank that
-        this walker found, or one of the pool, now and then in another basis.
+        """Returns where a walk starts, and notes it: a fresh start, a scheme of the lowest rank
+        that this walker found, or one of the pool, now and then in another basis.
         """
         self.restarts += self._is_restart
         self._is_restart = True
@@ -404,8 +404,8 @@ class Walker:
         return Start(rows, start.serial, start.features)
 
     def _fresh(self) -> np.ndarray:
-        """Returns a seed of the pool, the standard algorithm if it has none, or a random scheme with
-        the symmetry of the walk.
+        """Returns a seed of the pool, the standard algorithm if it has none, or a random scheme
+        with the symmetry of the walk.
         """
         settings = self._settings
         if settings.symmetry == "cyclic":
