@@ -186,6 +186,11 @@ def test_the_best_seed_may_come_from_a_larger_format() -> None:
     large = product(strassen(), strassen())
     assert best_seed((3, 4, 4), [large]).rank == project(large, 0).rank == 42
     assert verify(best_seed((4, 3, 4), [large])).ok
+    # A part that the collection lacks comes from it as well; one that it has is taken as it is.
+    wide = extend(strassen(), 2)
+    assert best_seed((2, 2, 4), [wide]).rank == 7 + 7
+    assert best_seed((2, 2, 4), [wide, standard((2, 2, 2))]).rank == 11 + 4
+    assert best_seed((2, 2, 2), [wide, standard((2, 2, 2))]).rank == 7
 
 
 def test_the_ring_of_the_best_seed_is_kept() -> None:

@@ -191,6 +191,8 @@ def best_seed(
     """Returns the scheme of lowest rank for a format that moves between formats give from a
     collection of schemes.
 
+    Parts of which the collection has a scheme are taken as they are.
+
     Args:
       format: the sides, in any order.
       schemes: correct schemes of any formats and rings.
@@ -217,7 +219,7 @@ def best_seed(
             continue
         if key not in collection or converted.rank < collection[key].rank:
             collection[key] = converted
-    return reorder(_Seeds(collection, over, ternary).build(sizes), fmt)
+    return reorder(_Seeds(collection, over, ternary, sizes).build(sizes), fmt)
 
 
 @dataclass
@@ -240,13 +242,18 @@ class _Recipe:
 class _Seeds:
     """Best compositions for all formats up to a size, found from the smallest parts upwards.
 
+    Larger schemes are shrunk, which takes long, for the format itself and for parts of which the
+    collection has no scheme.
+
     Args:
       collection: the best scheme by sorted sides.
       ring: ring of all schemes.
       ternary: whether all coefficients must be -1, 0, 1.
+      wanted: the sorted sides of the format itself.
     """
 
-    def __init__(self, collection: dict[_Sizes, Scheme], ring: Ring, ternary: bool) -> None:
+    def __init__(self, collection: dict[_Sizes, Scheme], ring: Ring, ternary: bool, wanted: _Sizes) -> None:
+        self._wanted = wanted
         self._collection = collection
         self._ring: Ring = ring
         self._ternary = ternary
@@ -281,7 +288,8 @@ class _Seeds:
             rank = sum(ranks) if move == "merge" else ranks[0] * ranks[1]
             if rank < best.rank:
                 best = _Recipe(rank, move, parts)
-        for larger in self._larger(sizes):
+        shrinks = own is None or sizes == self._wanted
+        for larger in self._larger(sizes) if shrinks else ():
             projected = self._projected(larger, sizes)
             usable = not self._ternary or projected.is_ternary
             if usable and projected.rank < best.rank:
