@@ -333,6 +333,7 @@ IMPOSSIBLE: list[tuple[list[str], list[str]]] = [
     (["--start", "{f2}", "--size", "3", "3", "4", "--ring", "Z"], ["--start", "over F2", "lift"]),
     (["--start", "{wrong}", "--size", "3", "3", "4"], ["not a correct scheme of 3x3x3"]),
     (["--start", "{z2}", "--size", "4", "4", "4", "--symmetry", "cyclic"], ["--start", "2x2x2", "4x4x4"]),
+    (["--start", "{poly}", "--all"], ["--start", "poly-2x2", "formats up to 5"]),
     (["--start", "library"], ["--start library", "--size", "--all"]),
     (["--start", "library", "--tensor", "gram-2x2", "--flips", "9"], ["--start library", "gram-2x2"]),
     (["--start", "{f2}", "--ring", "Z", "--size", "3", "3", "3"], ["over F2", "lift"]),

@@ -53,10 +53,13 @@ def read_start(config: FlipConfig) -> list[Scheme]:
         found += [scheme for scheme in moved if scheme.rank < problems[0].standard_rank]
     if not found:
         held = ", ".join(dict.fromkeys(scheme.problem.name for scheme in schemes))
-        raise ConfigError(
-            f"--start {path}: has schemes of {held}, from which nothing shorter than the standard algorithm of "
-            f"{config.graph.name} follows; give its own --size, or another file"
+        why = (
+            f"but the search is for formats up to {config.graph.formats[-1][-1]}; give another file"
+            if config.graph.all
+            else f"from which nothing shorter than the standard algorithm of {config.graph.name} follows; give its own "
+            "--size, or another file"
         )
+        raise ConfigError(f"--start {path}: has schemes of {held}, {why}")
     if config.walk.symmetry == "cyclic":
         for scheme in found:
             _check_cyclic_symmetry(scheme, f"--start {path}")
