@@ -45,9 +45,12 @@ def read_start(config: FlipConfig) -> list[Scheme]:
         where = f"--start {path}" + (f", scheme {number}" if len(schemes) > 1 else "")
         if path == LIBRARY and not _has_ring(scheme, ring):
             continue
-        is_own = scheme.problem in problems
-        if is_own or _is_format(scheme.problem):
-            (found if is_own else others).append(_in_ring(scheme, ring, where))
+        if scheme.problem in problems:
+            found.append(_in_ring(scheme, ring, where))
+            if config.walk.symmetry == "cyclic":
+                _check_cyclic_symmetry(found[-1], where)
+        elif _is_format(scheme.problem):
+            others.append(_in_ring(scheme, ring, where))
     if len(problems) == 1 and _is_format(problems[0]) and others and config.walk.symmetry == "none":
         moved = moved_to(format_of(problems[0]), others, ring)
         found += [scheme for scheme in moved if scheme.rank < problems[0].standard_rank]
@@ -60,9 +63,6 @@ def read_start(config: FlipConfig) -> list[Scheme]:
             "--size, or another file"
         )
         raise ConfigError(f"--start {path}: has schemes of {held}, {why}")
-    if config.walk.symmetry == "cyclic":
-        for scheme in found:
-            _check_cyclic_symmetry(scheme, f"--start {path}")
     return found
 
 

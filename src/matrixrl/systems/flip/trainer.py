@@ -61,8 +61,8 @@ lifts; and after the last round.
 """
 
 MAX_LIFTED_COEFFICIENTS = 10_000
-"""Maximum number of coefficients of a scheme that is lifted before the target is reached. In vain
-5x5x5:93 takes a second, 6x6x6:198 with 21,384 coefficients 37 s, and more grow with the cube.
+"""Maximum number of coefficients of a scheme that is lifted before the target is reached: one of
+6x6x6:198, with 21,384, takes 37 s in vain.
 """
 
 
